@@ -1,1 +1,16 @@
-//! Skeleton.
+//! Source text, findings and the syntax tree of policy files.
+//!
+//! Pure: it is given bytes and returns trees and [`Diagnostic`]s. It knows KDL but none of the words of
+//! the policy language, and the `kdl` crate never shows through its types.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod diagnostic;
+pub mod limits;
+mod parse;
+mod source;
+mod tree;
+
+pub use diagnostic::{Code, Confidence, Diagnostic, Edit, Fix, Label, Level, Witness, code};
+pub use parse::parse;
+pub use source::{FileId, SourceSet, Span};
+pub use tree::{Arg, Name, Node, Prop, Tree, Value};
