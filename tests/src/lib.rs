@@ -1,1 +1,18 @@
-//! Skeleton.
+//! The harness of everything that needs more than one crate: real programs, a real repository, real
+//! sockets. It knows the programs by their command lines and outputs only, as a user does.
+
+mod dev;
+mod failure;
+mod http;
+mod process;
+mod programs;
+mod repository;
+mod wait;
+
+pub use dev::{Dev, DevOptions, EdgeTraffic, Instance, ProxyConfig, Service};
+pub use failure::Failure;
+pub use http::{Response, http_get, unix_request};
+pub use process::Running;
+pub use programs::{program, run, workspace_root};
+pub use repository::PolicyRepository;
+pub use wait::{wait_until, within};

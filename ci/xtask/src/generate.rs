@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Failure;
+use mesh_tests::Failure;
 
 const PROTO: &str = "schemas/proto";
 const FILES: [&str; 2] = [

@@ -1,14 +1,18 @@
 //! The tasks of this workspace: `cargo xtask <task>`.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mesh_tests::workspace_root;
 
+mod demo;
 mod generate;
+mod story;
+mod test;
+mod tidy;
 
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask")]
+#[command(bin_name = "cargo xtask", about = "The tasks of this workspace")]
 struct Args {
     #[command(subcommand)]
     task: Task,
@@ -16,51 +20,42 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Build everything and run the bookshop mesh on this machine.
+    Demo {
+        /// Play the story unattended and print its measurements as JSON.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run formatting, lints and every test.
+    Test,
     /// Write the files that are derived from declarations and committed.
     Generate {
         /// Only tell whether they are up to date.
         #[arg(long)]
         check: bool,
     },
+    /// Check the shape of the workspace: crate arrows, file headers.
+    Tidy,
 }
 
-/// Why a task failed, in words for its reader.
-#[derive(Debug)]
-struct Failure(String);
-
-impl Failure {
-    fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
-    }
-}
-
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self(error.to_string())
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "the one place where a task's failure is told")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where a task's failure is told"
+)]
 fn main() -> ExitCode {
     let args = Args::parse();
     let root = workspace_root();
     let done = match args.task {
+        Task::Demo { check } => demo::run(&root, check),
+        Task::Test => test::run(&root),
         Task::Generate { check } => generate::run(&root, check),
+        Task::Tidy => tidy::run(&root),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(message)) => {
-            eprintln!("error: {message}");
+        Err(failure) => {
+            eprintln!("error: {failure}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn workspace_root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest
-        .ancestors()
-        .nth(2)
-        .expect("ci/xtask lies two folders below the workspace root")
-        .to_path_buf()
 }

@@ -1,0 +1,90 @@
+//! `cargo xtask test`: everything that must hold before a change lands, cheapest first.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use mesh_tests::Failure;
+
+use crate::{generate, tidy};
+
+/// Runs formatting, lints and every test; stops at the first step that fails.
+pub(crate) fn run(root: &Path) -> Result<(), Failure> {
+    step("formatting", || cargo(root, &["fmt", "--all", "--check"]))?;
+    step("generated files", || generate::run(root, true))?;
+    step("shape of the workspace", || tidy::run(root))?;
+    step("lints", || {
+        cargo(
+            root,
+            &[
+                "clippy",
+                "--release",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "--deny",
+                "warnings",
+            ],
+        )
+    })?;
+    // The tests start the programs, so these come first, in the profile that the demo uses.
+    step("programs", || build_programs(root))?;
+    step("tests", || {
+        if has_nextest() {
+            cargo(root, &["nextest", "run", "--release", "--workspace"])
+        } else {
+            cargo(root, &["test", "--release", "--workspace"])
+        }
+    })
+}
+
+/// Builds the three programs.
+pub(crate) fn build_programs(root: &Path) -> Result<(), Failure> {
+    cargo(
+        root,
+        &[
+            "build",
+            "--release",
+            "--package",
+            "meshc",
+            "--package",
+            "meshd",
+            "--package",
+            "meshp",
+        ],
+    )
+}
+
+#[expect(clippy::print_stderr, reason = "progress is for people")]
+fn step(name: &str, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    eprintln!("== {name}");
+    let start = Instant::now();
+    work().map_err(|failure| failure.while_doing(name))?;
+    eprintln!("== {name}: {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn cargo(root: &Path, words: &[&str]) -> Result<(), Failure> {
+    let status = Command::new("cargo")
+        .args(words)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "`cargo {}` ended with {status}",
+        words.join(" ")
+    )))
+}
+
+fn has_nextest() -> bool {
+    Command::new("cargo")
+        .args(["nextest", "--version"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
