@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use mesh_bundle::slice::{Label, Slice};
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_daemon::telemetry::TlsReason;
-use rustls_pki_types::CertificateDer;
+use mesh_daemon::identity::Credentials;
+use mesh_daemon::telemetry::Metrics;
 
 /// What a proxy is told at start about its traffic.
 #[derive(Clone, Debug)]
@@ -58,29 +58,6 @@ pub(crate) struct BoundPorts {
     pub(crate) inbound: BTreeMap<u16, SocketAddr>,
 }
 
-/// The TLS side of this proxy's identity; replaced whole at each renewal and whenever the trust
-/// bundles or revocations change.
-#[derive(Clone)]
-pub(crate) struct MeshTls {
-    /// Who this proxy is.
-    pub(crate) identity: SpiffeId,
-    /// For inbound: TLS 1.3, a client certificate required, ALPN `mesh-h2` and `mesh-h1`.
-    pub(crate) server: Arc<rustls::ServerConfig>,
-    /// For upstreams that are spoken to in HTTP/1.1: ALPN `mesh-h1` only.
-    pub(crate) client_h1: Arc<rustls::ClientConfig>,
-    /// For upstreams that are spoken to in HTTP/2: ALPN `mesh-h2` only.
-    pub(crate) client_h2: Arc<rustls::ClientConfig>,
-    /// Names the peer of a verified chain.
-    pub(crate) judge: Arc<dyn PeerJudge>,
-}
-
-/// Says who the peer of a chain is that TLS has verified, and refuses who was revoked meanwhile.
-/// Asked after each handshake, and again for every live connection when [`MeshTls`] is replaced.
-pub(crate) trait PeerJudge: Send + Sync {
-    /// The SPIFFE ID of the leaf, or why this peer may not be spoken to.
-    fn judge(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, TlsReason>;
-}
-
 /// Endpoints of a service that came beside the slices. They replace what the slice declares.
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointSet {
@@ -104,17 +81,22 @@ pub(crate) struct DrainReport {
 // The methods (bodies follow):
 //
 // impl DataPlane {
-//     pub(crate) fn start(settings: DataPlaneSettings, metrics: &mesh_daemon::telemetry::Metrics) -> io::Result<Arc<Self>>;
+//     /// `credentials` is shared: TLS follows whatever is set there, see `recheck_peers`.
+//     pub(crate) fn start(settings: DataPlaneSettings, credentials: Credentials, metrics: &Metrics) -> io::Result<Arc<Self>>;
 //     pub(crate) fn bound(&self) -> &BoundPorts;
 //     /// Builds the new tables aside. `generation` is text for logs ("0.42.1").
-//     pub(crate) fn prepare(&self, slice: &Slice, generation: &str) -> Result<Prepared, mesh_engine::snapshot::SnapshotError>;
+//     pub(crate) fn prepare(&self, slice: &Slice, generation: &str) -> Result<Prepared, mesh_engine::SnapshotError>;
 //     /// Makes it current; returns how long the swap took.
 //     pub(crate) fn swap(&self, prepared: Prepared) -> Duration;
+//     /// Refuses every inbound request (403) and every outbound call from now on.
 //     pub(crate) fn deny_all(&self);
-//     pub(crate) fn set_identity(&self, tls: MeshTls);
+//     /// To call after `credentials.set_trust`: judges the peer of every live connection again and
+//     /// cuts those that are not trusted any more.
+//     pub(crate) fn recheck_peers(&self);
+//     /// Replaces all discovered endpoints.
 //     pub(crate) fn set_endpoints(&self, sets: Vec<EndpointSet>);
 //     /// Stops accepting, tells peers, waits for what runs. Callable from any runtime.
 //     pub(crate) async fn drain(&self, limit: Duration) -> DrainReport;
 // }
-// Before the first swap every request is answered 503 `no_healthy_upstream`; before the first
-// identity inbound handshakes are closed and outbound calls are answered 503 `tls_failure`.
+// Before the first swap every request is answered 503 `no_config`; without a certificate inbound
+// handshakes fail and outbound calls are answered 503 `tls_failure`.
