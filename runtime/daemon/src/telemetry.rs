@@ -1,0 +1,132 @@
+//! One vocabulary of reasons, one registry of metrics, one way to log.
+
+pub mod reason;
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+pub use reason::{Reason, TlsReason};
+
+/// Content type of what [`Metrics::encode`] writes.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds, in seconds, of every latency histogram: OpenTelemetry's advice, and three finer
+/// ones because calls inside a mesh are fast.
+pub const LATENCY_BUCKETS: [f64; 17] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+    7.5, 10.0,
+];
+
+/// The metrics of a program. Registering locks; counting never does.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// A registry that holds `mesh_build_info` and nothing else.
+    pub fn new(program: &'static str, version: &'static str) -> Self {
+        let metrics = Self::default();
+        let info = Info::new(vec![("program", program), ("version", version)]);
+        metrics.lock_with(|registry| registry.register("mesh_build", "What this program is", info));
+        metrics
+    }
+
+    /// Registers a metric and hands it back. A counter's name is given without `_total`, which the
+    /// format adds.
+    pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        self.lock_with(|registry| registry.register(name, help, metric.clone()));
+        metric
+    }
+
+    /// Registers what is read only when metrics are asked for.
+    pub fn register_collector(&self, collector: Box<dyn Collector>) {
+        self.lock_with(|registry| registry.register_collector(collector));
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        self.lock_with(|registry| prometheus_client::encoding::text::encode(&mut text, registry))
+            .expect("a String takes any text");
+        text
+    }
+
+    fn lock_with<T>(&self, action: impl FnOnce(&mut Registry) -> T) -> T {
+        // A panic elsewhere leaves a registry that can still be read.
+        let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        action(&mut registry)
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+    /// Text on a terminal, otherwise JSON.
+    Auto,
+}
+
+/// Starts logging to standard error; standard output belongs to data. `filter` is as in
+/// `tracing-subscriber`'s `EnvFilter` (`info,mesh_daemon=debug`). A second call changes nothing.
+pub fn init_logging(format: LogFormat, filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(terminal)
+        .with_writer(std::io::stderr);
+    let json = match format {
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+        LogFormat::Auto => !terminal,
+    };
+    // The only error is that a subscriber was installed before.
+    drop(if json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        builder.with_target(false).try_init()
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::family::Family;
+
+    use super::*;
+
+    #[test]
+    fn counts_what_is_registered() {
+        let metrics = Metrics::new("meshp", "0.1.0");
+        let rejected = metrics.register(
+            "mesh_config_rejected",
+            "Refused configurations",
+            Family::<Vec<(&'static str, &'static str)>, Counter>::default(),
+        );
+        rejected.get_or_create(&vec![("reason", "bad_proof")]).inc();
+        let text = metrics.encode();
+        assert!(
+            text.contains("mesh_build_info{program=\"meshp\",version=\"0.1.0\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("mesh_config_rejected_total{reason=\"bad_proof\"} 1"),
+            "{text}"
+        );
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
