@@ -9,4 +9,4 @@ pub mod trust_store;
 pub use csr::{WorkloadKey, WorkloadKeyError};
 pub use svid::{PeerIdentity, Svid, SvidError, Usage};
 pub use tls::{ClientAuth, Credentials, TlsConfigError, tls_reason};
-pub use trust_store::{Revoked, RevokedSubject, TrustStore, TrustStoreError};
+pub use trust_store::{TrustStore, TrustStoreError};

@@ -17,6 +17,7 @@ pub mod server;
 #[rustfmt::skip]
 mod stubs;
 
+use mesh_bundle::envelope::{ENROLMENT_TYPE, pae};
 use mesh_bundle::messages::distribution::EnrolRequest;
 
 pub use client::{ConnectError, MutualConnection, PublicConnection, VerifiedConnection};
@@ -29,12 +30,6 @@ const ALPN: &[u8] = b"h2";
 /// Label of the exporter that an enrolment is bound to; see the proto file.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-mesh-enrolment";
 
-/// Payload type of the PAE that a join token's key signs.
-pub const ENROLMENT_TYPE: &str = "application/vnd.mesh.enrolment.v1";
-
-/// Payload type of the PAE that a status message's signature is over.
-pub const STATUS_TYPE: &str = "application/vnd.mesh.status.v1";
-
 /// The secret of one TLS connection that both of its ends, and nobody else, can compute.
 pub type Exporter = [u8; 32];
 
@@ -43,7 +38,7 @@ pub type Exporter = [u8; 32];
 pub fn enrolment_message(csr: &[u8], exporter: &Exporter) -> Vec<u8> {
     let mut body = csr.to_vec();
     body.extend_from_slice(exporter);
-    mesh_bundle::envelope::pae(ENROLMENT_TYPE, &body)
+    pae(ENROLMENT_TYPE, &body)
 }
 
 /// Whether an enrolment is signed by the key of its token, on this very connection.

@@ -200,6 +200,24 @@ impl Svid {
         })
     }
 
+    /// An SVID as a careless or hostile peer would show it.
+    #[cfg(test)]
+    pub(crate) fn unchecked(chain: Vec<CertificateDer<'static>>, key: &WorkloadKey) -> Self {
+        let identity = PeerIdentity {
+            spiffe_id: SpiffeId::parse("spiffe://nobody.example/x").unwrap(),
+            not_before: 0,
+            not_after: 0,
+            leaf_spki: Digest::of(b""),
+            serial: Vec::new(),
+            public_key: Vec::new(),
+        };
+        Self {
+            identity,
+            key: key.clone(),
+            certified: Arc::new(CertifiedKey::new(chain, key.signing_key().unwrap())),
+        }
+    }
+
     /// Whose it is.
     pub fn spiffe_id(&self) -> &SpiffeId {
         &self.identity.spiffe_id
@@ -225,7 +243,7 @@ impl Svid {
         Arc::clone(&self.certified)
     }
 
-    /// When to renew: half of its life, spread by up to a tenth of it so that a fleet that started
+    /// When to renew: at half of its life, or up to a tenth of it sooner, so that a fleet that started
     /// together does not renew together. `spread` is a random number from 0 to 1.
     pub fn renew_at(&self, spread: f64) -> UnixTime {
         let life = self

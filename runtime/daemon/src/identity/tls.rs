@@ -438,3 +438,6 @@ impl ResolvesServerCert for ShownSvid {
         self.certified()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,11 @@
 //! There is no merged root store: the leaf says which trust domain it is of, and only that domain's
 //! roots are tried, so that a federated authority can vouch for its own domain and no other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mesh_bundle::digest::Digest;
-use mesh_bundle::spiffe::SpiffeId;
+use mesh_bundle::revocations::{CertificateFacts, Revocations};
+use mesh_bundle::trust_bundle::TrustBundle;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
@@ -26,34 +27,11 @@ pub enum TrustStoreError {
     },
 }
 
-/// What one entry of a revocation list speaks of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RevokedSubject {
-    /// Every certificate of an identity.
-    SpiffeId(SpiffeId),
-    /// One key, by the SHA-256 of its subject public key info.
-    LeafSpki(Digest),
-    /// Everything below an authority's key.
-    IssuerSpki(Digest),
-    /// Every certificate that goes back to one enrolment.
-    EnrolmentId(String),
-}
-
-/// One entry of a revocation list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Revoked {
-    /// What is revoked.
-    pub subject: RevokedSubject,
-    /// Unix seconds: certificates whose validity begins before this; 0 for all. An issuer that
-    /// knows the entry does not backdate a new certificate past it.
-    pub issued_before: u64,
-}
-
 /// What certificates are judged by. Immutable: a change is a new store.
 #[derive(Clone, Debug, Default)]
 pub struct TrustStore {
     domains: BTreeMap<String, Vec<Root>>,
-    revoked: BTreeSet<Revoked>,
+    revocations: Vec<Revocations>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,10 +66,16 @@ impl TrustStore {
         Ok(self)
     }
 
-    /// Enforces these entries beside those that it has: a proxy enforces the union of all lists.
+    /// Trusts the authorities of a trust bundle for its trust domain, in place of any that it had.
+    pub fn with_bundle(self, bundle: &TrustBundle) -> Result<Self, TrustStoreError> {
+        let roots = bundle.x509_authorities.iter().map(Vec::as_slice);
+        self.with_roots(bundle.trust_domain.as_str(), roots)
+    }
+
+    /// Enforces this stream beside those that it has: what counts is the union.
     #[must_use]
-    pub fn with_revoked(mut self, entries: impl IntoIterator<Item = Revoked>) -> Self {
-        self.revoked.extend(entries);
+    pub fn with_revocations(mut self, stream: Revocations) -> Self {
+        self.revocations.push(stream);
         self
     }
 
@@ -105,7 +89,7 @@ impl TrustStore {
     ) -> Result<PeerIdentity, SvidError> {
         svid::check_size(leaf, intermediates)?;
         let identity = PeerIdentity::from_leaf(leaf)?;
-        let trust_domain = identity.spiffe_id.trust_domain().to_string();
+        let trust_domain = identity.spiffe_id.trust_domain().to_owned();
         let roots = self
             .domains
             .get(&trust_domain)
@@ -131,15 +115,16 @@ impl TrustStore {
 
     fn is_revoked(&self, identity: &PeerIdentity, issuers: &[Digest]) -> bool {
         let enrolment = identity.enrolment_id();
-        self.revoked.iter().any(|entry| {
-            let named = match &entry.subject {
-                RevokedSubject::SpiffeId(id) => *id == identity.spiffe_id,
-                RevokedSubject::LeafSpki(spki) => *spki == identity.leaf_spki,
-                RevokedSubject::IssuerSpki(spki) => issuers.contains(spki),
-                RevokedSubject::EnrolmentId(id) => enrolment.as_ref() == Some(id),
-            };
-            named && (entry.issued_before == 0 || identity.not_before < entry.issued_before)
-        })
+        let facts = CertificateFacts {
+            spiffe_id: &identity.spiffe_id,
+            leaf_spki: &identity.leaf_spki,
+            issuer_spkis: issuers,
+            enrolment_id: enrolment.as_deref(),
+            issued_s: identity.not_before,
+        };
+        self.revocations
+            .iter()
+            .any(|stream| stream.revokes(facts).is_some())
     }
 }
 
