@@ -1,1 +1,23 @@
-//! Skeleton.
+//! Every decision of the mesh: (snapshot, request, peer, now, randomness) → decision. The proxy, the
+//! compiler's witnesses, `test` and `explain` all ask here. Pure: no sockets, no files, no clock, no
+//! randomness of its own; time and random numbers are arguments.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+#![warn(missing_docs)]
+
+pub mod balance;
+pub mod condition;
+pub mod host;
+pub mod limits;
+pub mod path;
+pub mod rbac;
+pub mod regex;
+pub mod request;
+pub mod retry;
+pub mod route;
+pub mod snapshot;
+
+pub use path::NormalisedPath;
+pub use request::{HeaderView, Peer, Request};
+pub use route::{CalleeTable, RouteTable};
+pub use snapshot::{InboundTable, Snapshot, SnapshotError};

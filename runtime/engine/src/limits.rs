@@ -1,0 +1,27 @@
+//! Every bound of the engine. What is larger is refused: by the normalisers for a request, by
+//! [`crate::Snapshot::build`] for a policy.
+
+/// Longest path of a request, query excluded; RFC 9112 §3 asks for at least 8,000 bytes.
+pub const PATH_BYTES_MAX: usize = 16 * 1024;
+/// Longest host name, RFC 1035 §2.3.4.
+pub const HOST_BYTES_MAX: usize = 253;
+/// Longest label of a host name, RFC 1035 §2.3.4.
+pub const LABEL_BYTES_MAX: usize = 63;
+
+/// Longest path, value or regular expression in a policy.
+pub const PATTERN_BYTES_MAX: usize = 4 * 1024;
+/// Most segments of one path pattern; it bounds the depth of the route index.
+pub const PATTERN_SEGMENTS_MAX: usize = 64;
+/// Memory of one regular expression. A pattern whose automaton is larger is refused.
+pub const REGEX_BYTES_MAX: usize = 1024 * 1024;
+/// Up to this size a regular expression becomes a table that needs no scratch memory.
+pub const REGEX_TABLE_BYTES_MAX: usize = 64 * 1024;
+/// Deepest nesting of groups in a regular expression.
+pub const REGEX_NESTING_MAX: u32 = 64;
+/// Deepest nesting of `not`.
+pub const NOT_NESTING_MAX: usize = 8;
+
+/// Most combinations of host, path and caller that one `match` stands for.
+pub const ALTERNATIVES_MAX: usize = 4096;
+/// Most such combinations in all routes of one callee, once per port that they name.
+pub const INDEX_ENTRIES_MAX: usize = 1 << 20;

@@ -1,0 +1,282 @@
+//! The one normalised path of a request. Router, authorization, logs and the forwarded request all
+//! use it, so that none of them can see another path than the others.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::limits;
+
+mod pattern;
+
+pub use pattern::{PathMatcher, PathPatternError};
+pub(crate) use pattern::{Placement, Segment};
+
+/// A path in its one canonical form: absolute, no empty segment but the last, no dot segments,
+/// unreserved characters bare, everything else escaped in upper-case hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NormalisedPath<'r> {
+    text: Cow<'r, str>,
+}
+
+/// Why a path is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// It does not begin with `/`.
+    #[error("the path does not begin with a slash")]
+    NotAbsolute,
+    /// Longer than [`limits::PATH_BYTES_MAX`].
+    #[error("the path is longer than {} bytes", limits::PATH_BYTES_MAX)]
+    TooLong,
+    /// A space or control byte, bare or escaped.
+    #[error("the path holds a space or control byte")]
+    Control,
+    /// A bare byte above 0x7f.
+    #[error("the path holds a bare byte that is not ASCII")]
+    NotAscii,
+    /// A bare `#`: a fragment never travels.
+    #[error("the path holds a fragment")]
+    Fragment,
+    /// A bare `?`: the query is not part of the path.
+    #[error("the path holds a query")]
+    Query,
+    /// A bare backslash.
+    #[error("the path holds a backslash")]
+    Backslash,
+    /// A `;`: some servers cut parameters off before they match, others don't.
+    #[error("the path holds a semicolon")]
+    Semicolon,
+    /// `%` without two hexadecimal digits.
+    #[error("the path holds an incomplete escape")]
+    BadEscape,
+    /// `%2f`.
+    #[error("the path holds an escaped slash")]
+    EncodedSlash,
+    /// `%5c`.
+    #[error("the path holds an escaped backslash")]
+    EncodedBackslash,
+    /// Escapes that are not UTF-8, overlong forms of `/` and `.` among them.
+    #[error("the path's escapes are not UTF-8")]
+    NotUtf8,
+}
+
+impl PathError {
+    /// The name of the broken rule, for metrics and logs.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::NotAbsolute => "path_not_absolute",
+            Self::TooLong => "path_too_long",
+            Self::Control => "path_control",
+            Self::NotAscii => "path_not_ascii",
+            Self::Fragment => "path_fragment",
+            Self::Query => "path_query",
+            Self::Backslash => "path_backslash",
+            Self::Semicolon => "path_semicolon",
+            Self::BadEscape => "path_bad_escape",
+            Self::EncodedSlash => "path_encoded_slash",
+            Self::EncodedBackslash => "path_encoded_backslash",
+            Self::NotUtf8 => "path_not_utf8",
+        }
+    }
+}
+
+/// Brings the path of a request, without its query, into its canonical form, or refuses it. Paths
+/// that are canonical already, nearly all, are borrowed.
+pub fn normalise(raw: &str) -> Result<NormalisedPath<'_>, PathError> {
+    if raw.len() > limits::PATH_BYTES_MAX {
+        return Err(PathError::TooLong);
+    }
+    if !raw.starts_with('/') {
+        return Err(PathError::NotAbsolute);
+    }
+    if is_plain(raw)? {
+        return Ok(NormalisedPath {
+            text: Cow::Borrowed(raw),
+        });
+    }
+    let escaped = canonical_escapes(raw, BareNonAscii::Refuse)?;
+    let text = resolve(&escaped);
+    // Escaping what arrived bare may have lengthened it.
+    if text.len() > limits::PATH_BYTES_MAX {
+        return Err(PathError::TooLong);
+    }
+    Ok(NormalisedPath {
+        text: Cow::Owned(text),
+    })
+}
+
+impl<'r> NormalisedPath<'r> {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Its segments: what lies between slashes. The last one is empty if the path ends in a slash.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        // The first piece is what lies before the leading slash: nothing.
+        self.text.split('/').skip(1)
+    }
+
+    /// The same path, borrowing nothing.
+    pub fn into_owned(self) -> NormalisedPath<'static> {
+        NormalisedPath {
+            text: Cow::Owned(self.text.into_owned()),
+        }
+    }
+}
+
+impl fmt::Display for NormalisedPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What a byte is in a path.
+enum Byte {
+    /// Part of a segment as it stands (RFC 3986 §3.3, `pchar`), or a slash.
+    Plain,
+    /// Begins an escape.
+    Percent,
+    /// Not a `pchar`, but clients send it: escaped.
+    Escape,
+}
+
+fn classify(byte: u8) -> Result<Byte, PathError> {
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+            Ok(Byte::Plain)
+        }
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {
+            Ok(Byte::Plain)
+        }
+        b'%' => Ok(Byte::Percent),
+        b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Ok(Byte::Escape),
+        b'#' => Err(PathError::Fragment),
+        b'?' => Err(PathError::Query),
+        b'\\' => Err(PathError::Backslash),
+        b';' => Err(PathError::Semicolon),
+        0x80..=0xff => Err(PathError::NotAscii),
+        _ => Err(PathError::Control),
+    }
+}
+
+/// Whether nothing needs to be done: no escapes, no empty segments, no segment that begins with a dot.
+fn is_plain(raw: &str) -> Result<bool, PathError> {
+    let mut plain = true;
+    let mut previous = 0;
+    for byte in raw.bytes() {
+        plain &= matches!(classify(byte)?, Byte::Plain);
+        plain &= !(previous == b'/' && matches!(byte, b'/' | b'.'));
+        previous = byte;
+    }
+    Ok(plain)
+}
+
+/// What to do with bare bytes above 0x7f.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BareNonAscii {
+    /// In requests.
+    Refuse,
+    /// In policies, where people write text.
+    Escape,
+}
+
+/// Canonical escapes, RFC 3986 §6.2.2.1 and §6.2.2.2: unreserved characters bare, hexadecimal digits
+/// in upper case. Reserved characters stay as they came, since `%21` and `!` may differ in meaning.
+fn canonical_escapes(raw: &str, non_ascii: BareNonAscii) -> Result<String, PathError> {
+    let mut canonical = String::with_capacity(raw.len());
+    let mut high = Vec::new();
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte >= 0x80 && non_ascii == BareNonAscii::Escape {
+            push_escape(&mut canonical, byte);
+            continue;
+        }
+        match classify(byte)? {
+            Byte::Plain => {
+                end_of_escapes(&mut high)?;
+                canonical.push(char::from(byte));
+            }
+            Byte::Escape => {
+                end_of_escapes(&mut high)?;
+                push_escape(&mut canonical, byte);
+            }
+            Byte::Percent => {
+                let decoded = hex_digit(bytes.next())? << 4 | hex_digit(bytes.next())?;
+                match decoded {
+                    b'/' => return Err(PathError::EncodedSlash),
+                    b'\\' => return Err(PathError::EncodedBackslash),
+                    0x00..=0x1f | 0x7f => return Err(PathError::Control),
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                        end_of_escapes(&mut high)?;
+                        canonical.push(char::from(decoded));
+                    }
+                    0x80..=0xff => {
+                        high.push(decoded);
+                        push_escape(&mut canonical, decoded);
+                    }
+                    _ => {
+                        end_of_escapes(&mut high)?;
+                        push_escape(&mut canonical, decoded);
+                    }
+                }
+            }
+        }
+    }
+    end_of_escapes(&mut high)?;
+    Ok(canonical)
+}
+
+/// A run of escapes above 0x7f has ended: it must be whole characters.
+fn end_of_escapes(high: &mut Vec<u8>) -> Result<(), PathError> {
+    if !high.is_empty() {
+        std::str::from_utf8(high).map_err(|_not_utf8| PathError::NotUtf8)?;
+        high.clear();
+    }
+    Ok(())
+}
+
+fn hex_digit(digit: Option<u8>) -> Result<u8, PathError> {
+    let digit = digit.ok_or(PathError::BadEscape)?;
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
+        _ => Err(PathError::BadEscape),
+    }
+}
+
+fn push_escape(text: &mut String, byte: u8) {
+    let digit = |value: u8| {
+        char::from_digit(u32::from(value), 16)
+            .expect("four bits are one digit")
+            .to_ascii_uppercase()
+    };
+    text.push('%');
+    text.push(digit(byte >> 4));
+    text.push(digit(byte & 15));
+}
+
+/// Merges slashes, then resolves dot segments (RFC 3986 §5.2.4; `..` at the root stays there).
+fn resolve(path: &str) -> String {
+    let mut resolved = String::with_capacity(path.len());
+    let mut open = false;
+    for segment in path.split('/').skip(1) {
+        open = match segment {
+            "" | "." => true,
+            ".." => {
+                let parent = resolved.rfind('/').unwrap_or(0);
+                resolved.truncate(parent);
+                true
+            }
+            _ => {
+                resolved.push('/');
+                resolved.push_str(segment);
+                false
+            }
+        };
+    }
+    if open || resolved.is_empty() {
+        resolved.push('/');
+    }
+    resolved
+}

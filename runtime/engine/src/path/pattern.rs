@@ -1,0 +1,254 @@
+//! Patterns over normalised paths: templates and regular expressions.
+
+use std::fmt;
+
+use mesh_bundle::slice::{PathPattern, PathPatternKind};
+
+use super::{BareNonAscii, NormalisedPath, PathError, canonical_escapes};
+use crate::limits;
+use crate::regex::{Regex, RegexError};
+
+/// A compiled path pattern.
+#[derive(Clone, Debug)]
+pub struct PathMatcher {
+    kind: Kind,
+    ignore_case: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Template(Template),
+    Regex(Regex),
+}
+
+#[derive(Clone, Debug)]
+struct Template {
+    text: Box<str>,
+    segments: Box<[Segment]>,
+    /// Ends in `/**`.
+    rest: bool,
+}
+
+/// One segment of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Segment {
+    /// Exactly this canonical text.
+    Literal(Box<str>),
+    /// `*` and `{name}`: any, but not empty.
+    One,
+}
+
+/// How a pattern goes on after its fixed segments: its place in the route index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// It ends there.
+    End,
+    /// `/**`.
+    Rest,
+    /// By a regular expression.
+    Regex,
+}
+
+/// Why a path pattern is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathPatternError {
+    /// It does not begin with `/`.
+    #[error("the path pattern does not begin with a slash")]
+    NotAbsolute,
+    /// Longer than [`limits::PATTERN_BYTES_MAX`].
+    #[error("the path pattern is longer than {} bytes", limits::PATTERN_BYTES_MAX)]
+    TooLong,
+    /// More than [`limits::PATTERN_SEGMENTS_MAX`].
+    #[error(
+        "the path pattern has more than {} segments",
+        limits::PATTERN_SEGMENTS_MAX
+    )]
+    TooManySegments,
+    /// `//`, `/./` or `/../`: normalised paths have none.
+    #[error("the path pattern holds an empty or dot segment, which no normalised path has")]
+    NeverMatches,
+    /// `/a*`: a wildcard is a whole segment.
+    #[error("segment \"{0}\" mixes a wildcard with text; a wildcard is a whole segment")]
+    PartialWildcard(String),
+    /// `**` in the middle.
+    #[error("\"**\" stands only at the end of a path pattern")]
+    RestNotLast,
+    /// `{}` or a name given twice.
+    #[error("segment \"{0}\" has no name of its own")]
+    BadName(String),
+    /// A byte or escape that no normalised path has.
+    #[error(transparent)]
+    Literal(#[from] PathError),
+    /// Not a usable regular expression.
+    #[error(transparent)]
+    Regex(#[from] RegexError),
+}
+
+impl PathMatcher {
+    /// Compiles a pattern.
+    pub fn compile(pattern: &PathPattern) -> Result<Self, PathPatternError> {
+        let kind = match &pattern.kind {
+            PathPatternKind::Template(text) => Kind::Template(Template::parse(text)?),
+            PathPatternKind::Regex(text) => Kind::Regex(Regex::new(text, pattern.ignore_case)?),
+        };
+        Ok(Self {
+            kind,
+            ignore_case: pattern.ignore_case,
+        })
+    }
+
+    /// Whether the pattern takes this path.
+    pub fn matches(&self, path: &NormalisedPath<'_>) -> bool {
+        match &self.kind {
+            Kind::Template(template) => template.matches(path, self.ignore_case),
+            Kind::Regex(regex) => regex.is_match(path.as_str().as_bytes()),
+        }
+    }
+
+    /// Whether it is a template, and not a regular expression.
+    pub(crate) fn is_template(&self) -> bool {
+        matches!(self.kind, Kind::Template(_))
+    }
+
+    /// The fixed segments that every path taken begins with, and how the pattern goes on.
+    pub(crate) fn place(&self) -> (Vec<Segment>, Placement) {
+        match &self.kind {
+            Kind::Template(template) => {
+                let end = if template.rest {
+                    Placement::Rest
+                } else {
+                    Placement::End
+                };
+                (template.segments.to_vec(), end)
+            }
+            Kind::Regex(regex) => (literal_segments(regex.as_str()), Placement::Regex),
+        }
+    }
+}
+
+impl Template {
+    fn parse(text: &str) -> Result<Self, PathPatternError> {
+        if text.len() > limits::PATTERN_BYTES_MAX {
+            return Err(PathPatternError::TooLong);
+        }
+        let relative = text
+            .strip_prefix('/')
+            .ok_or(PathPatternError::NotAbsolute)?;
+        let mut segments = Vec::new();
+        let mut names = Vec::new();
+        let mut rest = false;
+        let mut given = relative.split('/').peekable();
+        while let Some(segment) = given.next() {
+            let last = given.peek().is_none();
+            if segments.len() == limits::PATTERN_SEGMENTS_MAX {
+                return Err(PathPatternError::TooManySegments);
+            }
+            match segment {
+                "**" if last => rest = true,
+                "**" => return Err(PathPatternError::RestNotLast),
+                "*" => segments.push(Segment::One),
+                "" if !last => return Err(PathPatternError::NeverMatches),
+                _ if segment.contains(['*', '{', '}']) => {
+                    names.push(variable(segment, &names)?);
+                    segments.push(Segment::One);
+                }
+                _ => segments.push(literal(segment)?),
+            }
+        }
+        Ok(Self {
+            text: text.into(),
+            segments: segments.into(),
+            rest,
+        })
+    }
+
+    fn matches(&self, path: &NormalisedPath<'_>, ignore_case: bool) -> bool {
+        let mut given = path.segments();
+        for segment in &self.segments {
+            let taken = match (segment, given.next()) {
+                (Segment::Literal(literal), Some(text)) if ignore_case => {
+                    text.eq_ignore_ascii_case(literal)
+                }
+                (Segment::Literal(literal), Some(text)) => text == &**literal,
+                (Segment::One, Some(text)) => !text.is_empty(),
+                (_, None) => false,
+            };
+            if !taken {
+                return false;
+            }
+        }
+        self.rest || given.next().is_none()
+    }
+}
+
+fn literal(segment: &str) -> Result<Segment, PathPatternError> {
+    let canonical = canonical_escapes(segment, BareNonAscii::Escape)?;
+    if matches!(canonical.as_str(), "." | "..") {
+        return Err(PathPatternError::NeverMatches);
+    }
+    Ok(Segment::Literal(canonical.into()))
+}
+
+/// The name in `{name}`.
+fn variable<'t>(segment: &'t str, names: &[&str]) -> Result<&'t str, PathPatternError> {
+    let name = segment
+        .strip_prefix('{')
+        .and_then(|open| open.strip_suffix('}'))
+        .filter(|name| !name.contains(['*', '{', '}']))
+        .ok_or_else(|| PathPatternError::PartialWildcard(segment.to_owned()))?;
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if name.is_empty() || !name.bytes().all(good) || names.contains(&name) {
+        return Err(PathPatternError::BadName(segment.to_owned()));
+    }
+    Ok(name)
+}
+
+/// The whole literal segments that every path taken by the regular expression begins with. It errs on
+/// the side of fewer.
+fn literal_segments(pattern: &str) -> Vec<Segment> {
+    // A branch anywhere may be a branch at the top.
+    if pattern.contains('|') {
+        return Vec::new();
+    }
+    let mut prefix = String::new();
+    let mut rest = pattern
+        .strip_prefix('^')
+        .unwrap_or(pattern)
+        .chars()
+        .peekable();
+    while let Some(character) = rest.next() {
+        let literal = match character {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '/' | '-' | '_' | '~' | '%' | '@' | ':' => {
+                character
+            }
+            '\\' => match rest.next() {
+                Some(escaped @ ('.' | '-' | '/' | '~' | '+' | '(' | ')' | '*' | '$')) => escaped,
+                _ => break,
+            },
+            _ => break,
+        };
+        // A quantifier belongs to the character before it.
+        if matches!(rest.peek(), Some('?' | '*' | '+' | '{')) {
+            break;
+        }
+        prefix.push(literal);
+    }
+    let Some((whole, _open)) = prefix.rsplit_once('/') else {
+        return Vec::new();
+    };
+    whole
+        .split('/')
+        .skip(1)
+        .take(limits::PATTERN_SEGMENTS_MAX)
+        .map(|segment| Segment::Literal(segment.into()))
+        .collect()
+}
+
+impl fmt::Display for PathMatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Template(template) => write!(f, "{:?}", template.text),
+            Kind::Regex(regex) => write!(f, "regex={:?}", regex.as_str()),
+        }
+    }
+}

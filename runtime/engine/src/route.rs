@@ -1,0 +1,276 @@
+//! The routes of one callee: which of them takes a request, and where it then goes.
+
+use std::fmt;
+
+use mesh_bundle::slice::{
+    Balance, Callee, EndpointSource, Exchange, Port, RetryBudget, Route, Subset,
+};
+use mesh_bundle::spiffe::SpiffeId;
+
+use crate::condition::{ConditionError, ConditionMatcher, Reading};
+use crate::host::{HostPattern, HostPatternError};
+use crate::request::Request;
+use crate::retry::RetryPolicy;
+
+mod explain;
+mod index;
+mod precedence;
+mod split;
+
+pub use explain::{Because, Explanation, Loser};
+pub use precedence::{Alternative, Precedence, Specificity, alternatives, compare};
+pub use split::{Share, Split, SplitError};
+
+use index::RouteIndex;
+
+/// One service that the workload calls, as its proxy needs it.
+#[derive(Clone, Debug)]
+pub struct CalleeTable {
+    service: Box<str>,
+    hosts: Box<[HostPattern]>,
+    ports: Box<[Port]>,
+    identities: Box<[SpiffeId]>,
+    subsets: Box<[Subset]>,
+    endpoints: EndpointSource,
+    balance: Balance,
+    retry_budget: Option<RetryBudget>,
+    routes: Box<[RouteTable]>,
+    index: RouteIndex,
+}
+
+/// One route, compiled.
+#[derive(Clone, Debug)]
+pub struct RouteTable {
+    name: Box<str>,
+    /// Or; each of them and. Empty: every request.
+    matches: Box<[Box<[ConditionMatcher]>]>,
+    split: Split,
+    exchange: Exchange,
+    retry: RetryPolicy,
+}
+
+/// Why the routes of a callee are refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// One of its conditions.
+    #[error("route {route:?}")]
+    Condition {
+        /// Name of the route.
+        route: String,
+        /// Why.
+        source: ConditionError,
+    },
+    /// Its destinations.
+    #[error("route {route:?}")]
+    Split {
+        /// Name of the route.
+        route: String,
+        /// Why.
+        source: SplitError,
+    },
+    /// A host that names the callee.
+    #[error("bad host pattern {pattern:?}")]
+    Host {
+        /// As written.
+        pattern: String,
+        /// Why.
+        source: HostPatternError,
+    },
+    /// More than [`crate::limits::INDEX_ENTRIES_MAX`].
+    #[error(
+        "the routes stand for more than {} combinations",
+        crate::limits::INDEX_ENTRIES_MAX
+    )]
+    TooMany,
+}
+
+/// The route that takes the request, or none of them does: `no_route`.
+pub fn choose<'t>(callee: &'t CalleeTable, request: &Request<'_>) -> Option<&'t RouteTable> {
+    callee.route(request)
+}
+
+/// The route that takes the request, and why each of the others does not.
+pub fn explain<'t>(callee: &'t CalleeTable, request: &Request<'_>) -> Explanation<'t> {
+    explain::explain(callee, request)
+}
+
+impl CalleeTable {
+    /// Compiles a callee of a slice.
+    pub fn build(callee: &Callee) -> Result<Self, RouteError> {
+        let hosts = callee.hosts.iter().map(|pattern| {
+            HostPattern::parse(pattern).map_err(|source| RouteError::Host {
+                pattern: pattern.clone(),
+                source,
+            })
+        });
+        Ok(Self {
+            service: callee.service.as_str().into(),
+            hosts: hosts.collect::<Result<_, _>>()?,
+            ports: callee.ports.as_slice().into(),
+            identities: callee.identities.as_slice().into(),
+            subsets: callee.subsets.as_slice().into(),
+            endpoints: callee.endpoints.clone(),
+            balance: callee.balance,
+            retry_budget: callee.retry_budget.clone(),
+            routes: callee
+                .routes
+                .iter()
+                .map(RouteTable::build)
+                .collect::<Result<_, _>>()?,
+            index: RouteIndex::build(&callee.routes)?,
+        })
+    }
+
+    /// The route that takes the request; `None` is `no_route`.
+    pub fn route(&self, request: &Request<'_>) -> Option<&RouteTable> {
+        self.routes.get(self.index.find(request)?)
+    }
+
+    /// The route that takes the request, and why each of the others does not.
+    pub fn explain(&self, request: &Request<'_>) -> Explanation<'_> {
+        explain::explain(self, request)
+    }
+
+    /// Name of the service.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Hosts that name it.
+    pub fn hosts(&self) -> &[HostPattern] {
+        &self.hosts
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// The port that a request means: the one it names, or the only one. `None`: it names one that the
+    /// service has not, or names none and the service has several.
+    pub fn port(&self, named: Option<u16>) -> Option<Port> {
+        match (named, &*self.ports) {
+            (Some(number), ports) => ports.iter().find(|port| port.number == number).copied(),
+            (None, [only]) => Some(*only),
+            (None, _) => None,
+        }
+    }
+
+    /// Identities that its endpoints may have.
+    pub fn identities(&self) -> &[SpiffeId] {
+        &self.identities
+    }
+
+    /// Its subsets.
+    pub fn subsets(&self) -> &[Subset] {
+        &self.subsets
+    }
+
+    /// The subset of that name.
+    pub fn subset(&self, name: &str) -> Option<&Subset> {
+        self.subsets.iter().find(|subset| subset.name == name)
+    }
+
+    /// Where its endpoints come from.
+    pub fn endpoints(&self) -> &EndpointSource {
+        &self.endpoints
+    }
+
+    /// How an endpoint is picked.
+    pub fn balance(&self) -> Balance {
+        self.balance
+    }
+
+    /// Its retry budget; `None`: retries are not budgeted.
+    pub fn retry_budget(&self) -> Option<&RetryBudget> {
+        self.retry_budget.as_ref()
+    }
+
+    /// Its routes, in the order of the slice.
+    pub fn routes(&self) -> &[RouteTable] {
+        &self.routes
+    }
+}
+
+impl RouteTable {
+    fn build(route: &Route) -> Result<Self, RouteError> {
+        let compile = |conditions: &Vec<_>| {
+            conditions
+                .iter()
+                .map(ConditionMatcher::compile)
+                .collect::<Result<Box<[_]>, _>>()
+        };
+        let matches = route.matches.iter().map(|each| compile(&each.conditions));
+        let matches =
+            matches
+                .collect::<Result<_, _>>()
+                .map_err(|source| RouteError::Condition {
+                    route: route.name.clone(),
+                    source,
+                })?;
+        let split = Split::build(&route.destinations).map_err(|source| RouteError::Split {
+            route: route.name.clone(),
+            source,
+        })?;
+        Ok(Self {
+            name: route.name.as_str().into(),
+            matches,
+            split,
+            exchange: route.exchange.clone(),
+            retry: RetryPolicy::new(&route.exchange.retry),
+        })
+    }
+
+    /// Unique within the callee.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its matches, each the list of its conditions, in the order of the slice. Empty: every request.
+    pub fn matches(&self) -> &[Box<[ConditionMatcher]>] {
+        &self.matches
+    }
+
+    /// Whether the route could take the request if no other did.
+    pub fn admits(&self, request: &Request<'_>) -> bool {
+        let meets = |all: &[ConditionMatcher]| {
+            all.iter()
+                .all(|condition| condition.matches(request, Reading::Some))
+        };
+        self.matches.is_empty() || self.matches.iter().any(|all| meets(all))
+    }
+
+    /// Where its requests go.
+    pub fn split(&self) -> &Split {
+        &self.split
+    }
+
+    /// Picks a destination by weight.
+    pub fn pick_destination(
+        &self,
+        rng: &mut (impl rand::Rng + ?Sized),
+    ) -> &mesh_bundle::slice::Destination {
+        self.split.pick(rng)
+    }
+
+    /// Each destination with its share, as `test` and `explain` show it.
+    pub fn split_shares(&self) -> impl ExactSizeIterator<Item = Share<'_>> {
+        self.split.shares()
+    }
+
+    /// Timeouts and retries, effective for this caller.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Retries, compiled.
+    pub fn retry(&self) -> &RetryPolicy {
+        &self.retry
+    }
+}
+
+impl fmt::Display for RouteTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}

@@ -1,0 +1,265 @@
+//! The route index: from a request to the route that wins it, without walking the routes.
+//!
+//! By port, then by host, then a trie over path segments; what is left of the conditions is asked of
+//! the few routes found there. Everything is visited in order of specificity, so that the first route
+//! whose conditions hold is the winner. The order of visit *is* the order of [`super::Specificity`];
+//! a property test holds the two together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mesh_bundle::slice::{Condition, Route, RouteMatch};
+
+use super::RouteError;
+use super::precedence::{Alternative, Tail, alternatives};
+use crate::condition::{ConditionError, ConditionMatcher, Reading};
+use crate::host::{HostIndex, HostPattern};
+use crate::limits;
+use crate::path::{NormalisedPath, PathMatcher};
+use crate::request::Request;
+
+mod trie;
+
+use trie::PathTrie;
+
+/// The index of one callee's routes.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteIndex {
+    entries: Box<[Entry]>,
+    ports: HashMap<u16, Hosts>,
+    any_port: Hosts,
+}
+
+/// Tries of the entries that name a host, and of those that name none.
+#[derive(Clone, Debug, Default)]
+struct Hosts {
+    named: HostIndex<PathTrie>,
+    any: PathTrie,
+}
+
+/// One alternative of one route.
+#[derive(Clone, Debug)]
+struct Entry {
+    route: usize,
+    tail: Tail,
+    /// The conditions that all alternatives of the match have.
+    shared: Arc<[ConditionMatcher]>,
+    /// The conditions of this alternative that its place does not imply.
+    own: Box<[ConditionMatcher]>,
+}
+
+/// Where an alternative belongs.
+struct Place {
+    ports: Vec<u16>,
+    host: Option<HostPattern>,
+    path: Option<PathMatcher>,
+}
+
+impl RouteIndex {
+    pub(crate) fn build(routes: &[Route]) -> Result<Self, RouteError> {
+        let mut entries = Vec::new();
+        let mut places = Vec::new();
+        let every_request = [RouteMatch::default()];
+        let folded = routes
+            .iter()
+            .flat_map(|route| &route.matches)
+            .any(ignores_case);
+        for (number, route) in routes.iter().enumerate() {
+            let matches = if route.matches.is_empty() {
+                &every_request
+            } else {
+                route.matches.as_slice()
+            };
+            for each in matches {
+                let failed = |source| RouteError::Condition {
+                    route: route.name.clone(),
+                    source,
+                };
+                let shared = shared_conditions(each).map_err(failed)?;
+                for alternative in alternatives(each).map_err(failed)? {
+                    let (place, own) = place(&alternative, folded).map_err(failed)?;
+                    let tail = alternative.specificity.tail();
+                    entries.push(Entry {
+                        route: number,
+                        tail,
+                        shared: Arc::clone(&shared),
+                        own,
+                    });
+                    places.push(place);
+                }
+                let listed = places
+                    .iter()
+                    .map(|place| place.ports.len().max(1))
+                    .sum::<usize>();
+                if listed > limits::INDEX_ENTRIES_MAX {
+                    return Err(RouteError::TooMany);
+                }
+            }
+        }
+        Ok(Self::arrange(entries, &places, folded))
+    }
+
+    fn arrange(entries: Vec<Entry>, places: &[Place], folded: bool) -> Self {
+        // Entries go in by falling specificity of what the place does not tell, so that each place's
+        // list is in order. Ties, which the compiler refuses, are settled by position, to be stable.
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        order.sort_by_key(|number| std::cmp::Reverse(entries.get(*number).map(|entry| entry.tail)));
+        let mut index = Self {
+            entries: entries.into(),
+            ports: HashMap::new(),
+            any_port: Hosts::default(),
+        };
+        for number in order {
+            let Some(place) = places.get(number) else {
+                continue;
+            };
+            if place.ports.is_empty() {
+                index.any_port.insert(place, number, folded);
+            }
+            for port in &place.ports {
+                index
+                    .ports
+                    .entry(*port)
+                    .or_default()
+                    .insert(place, number, folded);
+            }
+        }
+        index
+    }
+
+    /// The number of the route that wins the request.
+    pub(crate) fn find(&self, request: &Request<'_>) -> Option<usize> {
+        let accept = |number: usize| {
+            self.entries
+                .get(number)
+                .filter(|entry| entry.holds(request))
+                .map(|entry| entry.route)
+        };
+        self.ports
+            .get(&request.port)
+            .and_then(|hosts| hosts.find(request.host, request.path, accept))
+            .or_else(|| self.any_port.find(request.host, request.path, accept))
+    }
+}
+
+impl Hosts {
+    fn insert(&mut self, place: &Place, number: usize, folded: bool) {
+        let trie = match &place.host {
+            Some(host) => self.named.entry(host),
+            None => &mut self.any,
+        };
+        trie.insert(place.path.as_ref(), number, folded);
+    }
+
+    fn find(
+        &self,
+        host: &str,
+        path: &NormalisedPath<'_>,
+        accept: impl Fn(usize) -> Option<usize>,
+    ) -> Option<usize> {
+        self.named
+            .find(host, |trie| trie.find(path, &accept))
+            .or_else(|| self.any.find(path, &accept))
+    }
+}
+
+impl Entry {
+    fn holds(&self, request: &Request<'_>) -> bool {
+        let holds = |condition: &ConditionMatcher| condition.matches(request, Reading::Some);
+        self.shared.iter().all(holds) && self.own.iter().all(holds)
+    }
+}
+
+/// Whether a path pattern of the match ignores case; then the tries hold lower case.
+fn ignores_case(each: &RouteMatch) -> bool {
+    each.conditions.iter().any(|condition| match condition {
+        Condition::Path(patterns) => patterns.iter().any(|pattern| pattern.ignore_case),
+        _ => false,
+    })
+}
+
+/// Whether alternatives differ in this condition.
+fn varies(condition: &Condition) -> bool {
+    matches!(
+        condition,
+        Condition::Host(_) | Condition::Path(_) | Condition::From(_)
+    )
+}
+
+fn shared_conditions(each: &RouteMatch) -> Result<Arc<[ConditionMatcher]>, ConditionError> {
+    let shared = each
+        .conditions
+        .iter()
+        .filter(|condition| !varies(condition));
+    shared.map(ConditionMatcher::compile).collect()
+}
+
+/// The place of an alternative, and the conditions that the place does not imply.
+///
+/// Of several path or host conditions, the most specific gives the place, since it also gave the
+/// specificity.
+fn place(
+    alternative: &Alternative,
+    folded: bool,
+) -> Result<(Place, Box<[ConditionMatcher]>), ConditionError> {
+    let conditions = &alternative.narrowed.conditions;
+    let mut place = Place {
+        ports: Vec::new(),
+        host: None,
+        path: None,
+    };
+    let mut host_rank = None;
+    let mut path_rank = None;
+    for (position, condition) in conditions.iter().enumerate() {
+        match condition {
+            Condition::Port(ports) if place.ports.is_empty() => {
+                place.ports.clone_from(ports);
+                place.ports.sort_unstable();
+                place.ports.dedup();
+            }
+            Condition::Host(_) | Condition::Path(_) => {
+                let one = RouteMatch {
+                    conditions: vec![condition.clone()],
+                };
+                let Some(single) = alternatives(&one)?.pop() else {
+                    continue;
+                };
+                let best = match condition {
+                    Condition::Host(_) => &mut host_rank,
+                    _ => &mut path_rank,
+                };
+                if best
+                    .as_ref()
+                    .is_none_or(|(rank, _)| *rank < single.specificity)
+                {
+                    *best = Some((single.specificity, position));
+                }
+            }
+            _ => {}
+        }
+    }
+    let host_position = host_rank.map(|(_, position)| position);
+    let path_position = path_rank.map(|(_, position)| position);
+    let mut own = Vec::new();
+    for (position, condition) in conditions.iter().enumerate() {
+        if !varies(condition) {
+            continue;
+        }
+        let matcher = ConditionMatcher::compile(condition)?;
+        match &matcher {
+            ConditionMatcher::Host(hosts) if host_position == Some(position) => {
+                place.host = hosts.first().cloned();
+                continue;
+            }
+            ConditionMatcher::Path(paths) if path_position == Some(position) => {
+                place.path = paths.first().cloned();
+                if !folded && paths.iter().all(PathMatcher::is_template) {
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        own.push(matcher);
+    }
+    Ok((place, own.into()))
+}

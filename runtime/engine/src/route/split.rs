@@ -1,0 +1,99 @@
+//! Where the requests of a route go, by weight.
+
+use mesh_bundle::slice::Destination;
+use rand::RngExt as _;
+
+/// The destinations of a route.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// Never empty, and not all of weight 0.
+    destinations: Box<[Destination]>,
+    total: u64,
+}
+
+/// Why the destinations of a route are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    /// There is none.
+    #[error("the route has no destination")]
+    Empty,
+    /// All weights are 0.
+    #[error("every destination of the route has weight 0")]
+    AllZero,
+}
+
+/// One destination and its share.
+#[derive(Clone, Copy, Debug)]
+pub struct Share<'t> {
+    /// Where to.
+    pub destination: &'t Destination,
+    /// Its weight …
+    pub weight: u64,
+    /// … of this sum, which is not 0.
+    pub total: u64,
+}
+
+impl Share<'_> {
+    /// The share as a number from 0 to 1.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "weights are 32 bits, and it is for showing"
+    )]
+    pub fn fraction(&self) -> f64 {
+        self.weight as f64 / self.total as f64
+    }
+}
+
+impl Split {
+    /// Checks that there is somewhere to go.
+    pub fn build(destinations: &[Destination]) -> Result<Self, SplitError> {
+        if destinations.is_empty() {
+            return Err(SplitError::Empty);
+        }
+        let total = destinations
+            .iter()
+            .map(|destination| u64::from(destination.weight))
+            .sum();
+        if total == 0 {
+            return Err(SplitError::AllZero);
+        }
+        Ok(Self {
+            destinations: destinations.into(),
+            total,
+        })
+    }
+
+    /// Picks a destination; one of weight 0 is never picked.
+    pub fn pick(&self, rng: &mut (impl rand::Rng + ?Sized)) -> &Destination {
+        if let [only] = &*self.destinations {
+            return only;
+        }
+        let mut left = rng.random_range(0..self.total);
+        self.destinations
+            .iter()
+            .find(
+                |destination| match left.checked_sub(destination.weight.into()) {
+                    Some(remaining) => {
+                        left = remaining;
+                        false
+                    }
+                    None => true,
+                },
+            )
+            .expect("the drawn number is below the sum of the weights")
+    }
+
+    /// Each destination with its share, in the order of the slice.
+    pub fn shares(&self) -> impl ExactSizeIterator<Item = Share<'_>> {
+        self.destinations.iter().map(|destination| Share {
+            destination,
+            weight: destination.weight.into(),
+            total: self.total,
+        })
+    }
+
+    /// The destinations, in the order of the slice.
+    pub fn destinations(&self) -> &[Destination] {
+        &self.destinations
+    }
+}

@@ -1,0 +1,216 @@
+//! The immutable tables of one slice. A proxy builds a new snapshot aside and swaps it in whole.
+
+use std::collections::HashMap;
+
+use mesh_bundle::slice::{InboundService, Port, Slice};
+use mesh_bundle::spiffe::SpiffeId;
+
+use crate::host::HostIndex;
+use crate::rbac::{Rule, RuleError, Rules, Verdict};
+use crate::request::Request;
+use crate::route::{CalleeTable, RouteError};
+
+/// Everything that decides about a workload's requests, compiled from its slice.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    identity: SpiffeId,
+    inbound: Box<[InboundTable]>,
+    /// Position in `inbound`.
+    inbound_ports: HashMap<u16, usize>,
+    callees: Box<[CalleeTable]>,
+    /// Positions in `callees`; several services may share a host and differ in port.
+    hosts: HostIndex<Vec<usize>>,
+    /// Positions in `callees`.
+    names: HashMap<Box<str>, usize>,
+}
+
+/// One service as its own proxy sees it.
+#[derive(Clone, Debug)]
+pub struct InboundTable {
+    service: Box<str>,
+    ports: Box<[Port]>,
+    rules: Rules,
+}
+
+/// Why a slice cannot become a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// A callee.
+    #[error("callee {service:?}")]
+    Callee {
+        /// Name of the callee.
+        service: String,
+        /// Why.
+        source: RouteError,
+    },
+    /// A rule of a service.
+    #[error("access to service {service:?}")]
+    Access {
+        /// Name of the service.
+        service: String,
+        /// Why.
+        source: RuleError,
+    },
+    /// Two services of one identity claim the same inbound port, so it tells them no longer apart.
+    #[error("services {first:?} and {second:?} share port {port}")]
+    SharedPort {
+        /// The port.
+        port: u16,
+        /// One service.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Two callees of one name.
+    #[error("callee {service:?} is there twice")]
+    TwoCallees {
+        /// Name of the callee.
+        service: String,
+    },
+}
+
+impl Snapshot {
+    /// Compiles a slice. Nothing of a slice that is refused is used.
+    pub fn build(slice: &Slice) -> Result<Self, SnapshotError> {
+        let services = slice.access.services.iter();
+        let inbound = services
+            .map(InboundTable::build)
+            .collect::<Result<Box<[_]>, _>>()?;
+        let callees = slice.callees.iter().map(|callee| {
+            CalleeTable::build(callee).map_err(|source| SnapshotError::Callee {
+                service: callee.service.clone(),
+                source,
+            })
+        });
+        let callees = callees.collect::<Result<Box<[_]>, _>>()?;
+        let mut hosts: HostIndex<Vec<usize>> = HostIndex::default();
+        let mut names = HashMap::new();
+        for (position, callee) in callees.iter().enumerate() {
+            for pattern in callee.hosts() {
+                hosts.entry(pattern).push(position);
+            }
+            if names.insert(callee.service().into(), position).is_some() {
+                return Err(SnapshotError::TwoCallees {
+                    service: callee.service().to_owned(),
+                });
+            }
+        }
+        let inbound_ports = ports(&inbound)?;
+        Ok(Self {
+            identity: slice.identity.clone(),
+            inbound,
+            inbound_ports,
+            callees,
+            hosts,
+            names,
+        })
+    }
+
+    /// Whose snapshot this is.
+    pub fn identity(&self) -> &SpiffeId {
+        &self.identity
+    }
+
+    /// The callee that `Host[:port]` names, in explicit mode. Of several that share a host, the one
+    /// under the most specific pattern that has the port. `None`: the workload may not call it, or it
+    /// is not known, or it has no such port.
+    pub fn outbound(&self, authority_host: &str, port: Option<u16>) -> Option<&CalleeTable> {
+        self.hosts.find(authority_host, |positions| {
+            positions
+                .iter()
+                .filter_map(|position| self.callees.get(*position))
+                .find(|callee| port.is_none() || callee.port(port).is_some())
+        })
+    }
+
+    /// The callee of that name.
+    pub fn callee(&self, service: &str) -> Option<&CalleeTable> {
+        self.names
+            .get(service)
+            .and_then(|position| self.callees.get(*position))
+    }
+
+    /// All callees, in the order of the slice.
+    pub fn callees(&self) -> &[CalleeTable] {
+        &self.callees
+    }
+
+    /// The service behind an inbound port.
+    pub fn inbound(&self, port: u16) -> Option<&InboundTable> {
+        self.inbound_ports
+            .get(&port)
+            .and_then(|position| self.inbound.get(*position))
+    }
+
+    /// All services of this identity.
+    pub fn services(&self) -> &[InboundTable] {
+        &self.inbound
+    }
+}
+
+fn ports(inbound: &[InboundTable]) -> Result<HashMap<u16, usize>, SnapshotError> {
+    let mut ports = HashMap::new();
+    for (position, table) in inbound.iter().enumerate() {
+        for port in &table.ports {
+            let earlier = ports
+                .insert(port.number, position)
+                .and_then(|first| inbound.get(first));
+            if let Some(earlier) = earlier {
+                return Err(SnapshotError::SharedPort {
+                    port: port.number,
+                    first: earlier.service().to_owned(),
+                    second: table.service().to_owned(),
+                });
+            }
+        }
+    }
+    Ok(ports)
+}
+
+impl InboundTable {
+    /// Compiles a service of a slice.
+    pub fn build(service: &InboundService) -> Result<Self, SnapshotError> {
+        let rules = Rules::build(&service.rules).map_err(|source| SnapshotError::Access {
+            service: service.service.clone(),
+            source,
+        })?;
+        Ok(Self {
+            service: service.service.as_str().into(),
+            ports: service.ports.as_slice().into(),
+            rules,
+        })
+    }
+
+    /// Name of the service.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// The port of that number.
+    pub fn port(&self, number: u16) -> Option<Port> {
+        self.ports
+            .iter()
+            .find(|port| port.number == number)
+            .copied()
+    }
+
+    /// Whether the request may enter.
+    pub fn authorise(&self, request: &Request<'_>) -> Verdict<'_> {
+        self.rules.authorise(request)
+    }
+
+    /// The rules that only log and that take the request.
+    pub fn audit_hits<'t>(&'t self, request: &Request<'t>) -> impl Iterator<Item = &'t Rule> {
+        self.rules.audit_hits(request)
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+}
