@@ -8,8 +8,10 @@ pub const TOTAL_BYTES_MAX: usize = 64 << 20;
 pub const FILES_MAX: usize = 20_000;
 /// Deepest nesting of blocks. The parser recurses per level; policies need five.
 pub const NESTING_MAX: usize = 32;
-/// Most nodes of one file.
-pub const NODES_MAX: usize = 200_000;
+/// Most nodes, arguments and properties of one file.
+pub const ITEMS_MAX: usize = 400_000;
+/// Most nodes, arguments and properties of one policy root.
+pub const ITEMS_TOTAL_MAX: usize = 4_000_000;
 /// Most findings reported for one file; whoever has more fixes these first.
 pub const FINDINGS_MAX: usize = 50;
 /// How often one file is scanned again behind a block that is never closed, which bounds the whole

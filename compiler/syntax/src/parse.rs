@@ -1,15 +1,157 @@
 //! From sources to trees and findings.
+//!
+//! A linear walk over each file ([`scan`]) finds every mistake it can name, blanks out comments and what
+//! is commented out, and puts a placeholder where a value can't be read. What is left is balanced, bounded
+//! in depth and almost always well-formed; only that reaches the `kdl` crate ([`lower`]), one top-level node at
+//! a time, because it drops a whole document for one error and answers hostile input with exponential time or a
+//! stack overflow.
 
-use crate::{Diagnostic, SourceSet, Tree};
+mod lexeme;
+mod lower;
+mod scan;
+mod trap;
 
-/// Parses every file of the set. Each mistake is one finding; what surrounds it is still in the tree.
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+use self::scan::{Scan, scan};
+use crate::diagnostic::code;
+use crate::source::Content;
+use crate::{Diagnostic, FileId, Node, SourceSet, Span, Tree, limits};
+
+/// Parses every file of the set: one tree per file, in their order, and the findings sorted by file and position.
+///
+/// Each mistake is one finding. What surrounds it is still in the tree, with the value that was probably meant in its
+/// place, so that later stages do not report its consequences.
 pub fn parse(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
-    let trees = sources
+    on_deep_stack(|| parse_here(sources))
+}
+
+fn parse_here(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
+    let files: Vec<FileId> = sources.files().collect();
+    let mut diagnostics = Vec::new();
+    if let Some(first_over) = files.get(limits::FILES_MAX) {
+        diagnostics.push(too_many_files(*first_over, files.len()));
+    }
+    let files = files.get(..limits::FILES_MAX).unwrap_or(&files);
+
+    let scanned: Vec<Result<Scan, Box<Diagnostic>>> = files
+        .par_iter()
+        .map(|file| scan_file(sources, *file))
+        .collect();
+    let mut scans = Vec::with_capacity(files.len());
+    let mut items_left = limits::ITEMS_TOTAL_MAX;
+    for (file, scanned) in files.iter().zip(scanned) {
+        match scanned {
+            Err(refused) => diagnostics.push(*refused),
+            Ok(mut scan) => {
+                diagnostics.append(&mut scan.diagnostics);
+                if scan.items > items_left {
+                    diagnostics.push(too_many_items(*file));
+                    scan.chunks.clear();
+                }
+                items_left = items_left.saturating_sub(scan.items);
+                scans.push((*file, scan));
+            }
+        }
+    }
+
+    let chunks: Vec<_> = scans
+        .iter()
+        .flat_map(|(file, scan)| scan.chunks.iter().map(move |chunk| (*file, scan, chunk)))
+        .collect();
+    let lowered: Vec<(FileId, Vec<Node>, Vec<Diagnostic>)> = chunks
+        .par_iter()
+        .map(|(file, scan, chunk)| {
+            let (nodes, found) = lower::lower(*file, scan, chunk);
+            (*file, nodes, found)
+        })
+        .collect();
+
+    let mut trees: Vec<Tree> = sources
         .files()
         .map(|file| Tree {
             file,
             nodes: Vec::new(),
         })
         .collect();
-    (trees, Vec::new())
+    for (file, nodes, found) in lowered {
+        if let Some(tree) = trees.get_mut(file.index()) {
+            tree.nodes.extend(nodes);
+        }
+        diagnostics.extend(found);
+    }
+    diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    (trees, diagnostics)
 }
+
+/// Scans a file, or says why it has no text.
+fn scan_file(sources: &SourceSet, file: FileId) -> Result<Scan, Box<Diagnostic>> {
+    let start = Span::new(file, 0, 0);
+    match sources.content(file) {
+        Some(Content::Text { text, invalid, .. }) => Ok(scan(file, text, invalid)),
+        Some(Content::TooLarge { bytes }) => Err(Box::new(too_large(start, *bytes))),
+        Some(Content::Refused { why }) => Err(Box::new(Diagnostic::error(
+            code::OUTSIDE_REPOSITORY,
+            start,
+            why.clone(),
+        ))),
+        // The file comes from the set's own list.
+        None => Ok(Scan::default()),
+    }
+}
+
+fn too_large(start: Span, bytes: u64) -> Diagnostic {
+    let message = if bytes > limits::FILE_BYTES_MAX as u64 {
+        format!(
+            "this file has {bytes} bytes; a policy file may have {}",
+            limits::FILE_BYTES_MAX
+        )
+    } else {
+        format!(
+            "with this file the policies have more than {} bytes together",
+            limits::TOTAL_BYTES_MAX
+        )
+    };
+    Diagnostic::error(code::LIMIT_EXCEEDED, start, message)
+        .help("split the file, or move what is not policy out of the policy root")
+}
+
+fn too_many_files(first_over: FileId, count: usize) -> Diagnostic {
+    let message = format!(
+        "the policy root has {count} files; it may have {}",
+        limits::FILES_MAX
+    );
+    Diagnostic::error(code::LIMIT_EXCEEDED, Span::new(first_over, 0, 0), message)
+        .help("split it into several policy roots")
+}
+
+fn too_many_items(file: FileId) -> Diagnostic {
+    let message = format!(
+        "with this file the policies have more than {} nodes and values together",
+        limits::ITEMS_TOTAL_MAX
+    );
+    Diagnostic::error(code::LIMIT_EXCEEDED, Span::new(file, 0, 0), message)
+        .help("split them into several policy roots")
+}
+
+/// Runs on a pool whose threads have [`limits::STACK_BYTES`] of stack, made once per process.
+fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    static POOL: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
+    let pool = POOL.get_or_init(|| {
+        rayon::ThreadPoolBuilder::new()
+            .stack_size(limits::STACK_BYTES)
+            .thread_name(|index| format!("mesh-syntax-{index}"))
+            .build()
+            .ok()
+    });
+    match pool {
+        Some(pool) => pool.install(work),
+        // No thread could be started. The nesting bound also fits an ordinary stack.
+        None => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

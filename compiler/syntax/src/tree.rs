@@ -21,7 +21,7 @@ pub struct Node {
     /// Its properties, in order; one given twice is here twice, and was reported by the parser.
     pub props: Vec<Prop>,
     /// The nodes of its block.
-    pub children: Vec<Node>,
+    pub children: Vec<Self>,
     /// Whether it has a block, be it empty.
     pub has_block: bool,
     /// All of it, from its name to its last brace.

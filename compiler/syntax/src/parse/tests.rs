@@ -1,0 +1,381 @@
+//! What the reader of a broken file sees, and that no input hurts.
+
+use std::fmt::Write as _;
+
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::lower;
+use super::scan::scan;
+use crate::{Diagnostic, Node, SourceSet, Tree, Value, limits, parse};
+
+fn sources(text: &[u8]) -> SourceSet {
+    let mut sources = SourceSet::new();
+    sources.add("a.kdl", text.to_vec());
+    sources
+}
+
+fn parse_one(text: &str) -> (Vec<Node>, Vec<Diagnostic>) {
+    let (mut trees, diagnostics) = parse(&sources(text.as_bytes()));
+    (trees.remove(0).nodes, diagnostics)
+}
+
+/// The findings of a text, then the tree that is left.
+fn report(text: &str) -> String {
+    let sources = sources(text.as_bytes());
+    let (trees, diagnostics) = parse(&sources);
+    let mut out = String::new();
+    for found in &diagnostics {
+        let (line, column) = sources.line_column(found.span);
+        let slice = sources.slice(found.span).unwrap_or_default();
+        writeln!(
+            out,
+            "{} {line}:{column} [{slice}] {}",
+            found.code, found.message
+        )
+        .unwrap();
+        for label in found
+            .span_label
+            .iter()
+            .chain(found.labels.iter().map(|label| &label.message))
+        {
+            writeln!(out, "    - {label}").unwrap();
+        }
+        if let Some(help) = &found.help {
+            writeln!(out, "    help: {help}").unwrap();
+        }
+        for fix in &found.fixes {
+            let mut fixed = sources.text(found.span.file).unwrap().to_owned();
+            for edit in fix.edits.iter().rev() {
+                fixed.replace_range(edit.span.range(), &edit.text);
+            }
+            let line = fixed.lines().nth(line as usize - 1).unwrap_or_default();
+            writeln!(
+                out,
+                "    {}: {}: {}",
+                if fix.safe { "fix" } else { "maybe" },
+                fix.title,
+                line.trim()
+            )
+            .unwrap();
+        }
+    }
+    for Tree { nodes, .. } in &trees {
+        for node in nodes {
+            print(node, 0, &mut out);
+        }
+    }
+    out
+}
+
+fn reports(texts: &[&str]) -> String {
+    let mut out = String::new();
+    for text in texts {
+        writeln!(
+            out,
+            "{text}---
+{}",
+            report(text)
+        )
+        .unwrap();
+    }
+    out
+}
+
+fn print(node: &Node, depth: usize, out: &mut String) {
+    let value = |value: &Value| match value {
+        Value::Word(word) => word.clone(),
+        Value::Text(text) => format!("{text:?}"),
+        Value::Integer(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    write!(out, "{}> {}", "  ".repeat(depth), node.name.text).unwrap();
+    for arg in &node.args {
+        write!(out, " {}", value(&arg.value)).unwrap();
+    }
+    for prop in &node.props {
+        write!(out, " {}={}", prop.name.text, value(&prop.value)).unwrap();
+    }
+    out.push('\n');
+    node.children
+        .iter()
+        .for_each(|child| print(child, depth + 1, out));
+}
+
+#[test]
+fn a_good_file_has_no_findings_and_true_spans() {
+    let text = "// é comment\nservice reviews {\n    port 9080 protocol=http // end\n    route a { match { header user \"t√\" }; to v2 }\n    /- gone { x /-{ y } }\n    static \"10.0.0.7:9080\" /- gone version = v1 zone=\"b\"\n}\n";
+    let sources = sources(text.as_bytes());
+    let (trees, diagnostics) = parse(&sources);
+    assert_eq!(diagnostics, []);
+    let service = &trees[0].nodes[0];
+    let of = |span| sources.slice(span).unwrap();
+    assert!(of(service.span).starts_with("service reviews {") && of(service.span).ends_with('}'));
+    assert_eq!(of(service.name.span), "service");
+    let port = &service.children[0];
+    assert_eq!(of(port.span), "port 9080 protocol=http");
+    assert_eq!(
+        (of(port.args[0].span), of(port.props[0].span)),
+        ("9080", "protocol=http")
+    );
+    assert_eq!(
+        (of(port.props[0].name.span), of(port.props[0].value_span)),
+        ("protocol", "http")
+    );
+    assert_eq!(
+        of(service.children[1].children[0].children[0].args[1].span),
+        "\"t√\""
+    );
+    let endpoints = &service.children[2];
+    assert_eq!(
+        (
+            of(endpoints.props[0].span),
+            of(endpoints.props[0].value_span)
+        ),
+        ("version = v1", "v1")
+    );
+    assert_eq!(of(endpoints.props[1].value_span), "\"b\"");
+}
+
+#[test]
+fn strings_of_all_kinds_are_read() {
+    let (nodes, diagnostics) = parse_one(
+        "a \"x\\ty\" #\"\\d\"# ##\"a\"#b\"##\nb \"\"\"\n  one\n   two\n  \"\"\"\nc #\"\"\"\n  \\d\n  \"\"\"#\n",
+    );
+    assert_eq!(diagnostics, []);
+    let texts: Vec<_> = nodes
+        .iter()
+        .flat_map(|node| &node.args)
+        .filter_map(|arg| arg.value.as_str())
+        .collect();
+    assert_eq!(texts, ["x\ty", "\\d", "a\"#b", "one\n two", "\\d"]);
+}
+
+#[test]
+fn what_kdl_reads_as_something_else() {
+    assert_snapshot!(reports(&[
+        "otlp http://x.y:4317/a?b=c // note\n",
+        "method GET,POST, PUT\n",
+        "method \"GET\", \"POST\",\"PUT\"\n",
+        "header version 007\nlabels v=1.10\n",
+        "timeout a=1 b=2 a=3\n",
+        "path /reviews/**\nmethod GET\n",
+    ]));
+}
+
+#[test]
+fn what_kdl_refuses_without_saying_why() {
+    assert_snapshot!(reports(&[
+        "retry 5xx reset per-try=10s attempts=3\n",
+        "retry-budget 20%\n",
+        "path /a /b/{id} text/html\n",
+        "client-ip 10.0.0.0/8\n",
+        "path regex=[a-z]+(x)\n",
+        "cors credentials=true\nheader x null\n",
+        "path regex=\"\\d+\" x=\"a\\/b\"\n",
+        "path regex=r\"\\d+\" y=r#\"a\"b\"#\n",
+        "# a comment\nport 80 # another\n",
+        "timeout = \"5s\"\nbalance=random\n",
+        "a \"b\"\"c\" d\"e\"\n",
+        "a (u8)1\n(x)b 2\n",
+        "a b= c=1\n",
+        "a \"open\nb \"\"\"x\"\"\"\nc\n",
+        "only { a } only { b }\nx { only { a } only { b } }\n",
+        "a \\b\nc \\ // fine\n  d\n",
+        "{ a }\nb { c } { d }\n80 e\n",
+        "a\0b \u{202E}c \"\u{7}\"\n",
+    ]));
+}
+
+#[test]
+fn unbalanced_braces_cost_one_message() {
+    assert_snapshot!(reports(&[
+        "a {\n    b {\n        c\n    d\n}\nservice e {\n    f\n}\n",
+        "a {\n    b\n\nservice e {\n    f 5s\n}\nservice g {\n    h\n}\n",
+        "a {\n    b\n}\n}\n}\nc\n",
+        "a {\n    b { c\n",
+        "a\n/* open\nb\n",
+        "a {\n  /- b {\n",
+    ]));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_one_finding() {
+    let (trees, diagnostics) = parse(&sources(b"a \xff\xfe\nb \xc3c\n"));
+    assert_eq!(diagnostics.len(), 1);
+    assert_eq!(diagnostics[0].message, "3 bytes from here on are not UTF-8");
+    assert_eq!(trees[0].nodes.len(), 2);
+}
+
+/// What took exponential time would not come back.
+fn quick(text: &[u8]) -> Vec<Diagnostic> {
+    parse(&sources(text)).1
+}
+
+#[test]
+fn hostile_files_get_one_clear_finding() {
+    let message = |text: &[u8]| {
+        let diagnostics = quick(text);
+        assert_eq!(diagnostics.len(), 1, "{diagnostics:#?}");
+        (diagnostics[0].code, diagnostics[0].message.clone())
+    };
+    let unclosed = ("MSH0001", "this block is never closed".to_owned());
+    let deep = ("MSH0010", "blocks are nested more than 32 deep".to_owned());
+    assert_eq!(message("a /-{".repeat(27).as_bytes()), unclosed);
+    assert_eq!(message("/- a {;c;".repeat(40).as_bytes()), unclosed);
+    assert_eq!(
+        message(&[b"a {".repeat(100_000), b"}".repeat(100_000)].concat()),
+        deep
+    );
+    assert_eq!(message(&b"a {\n".repeat(100_000)), deep);
+    assert_eq!(
+        message(&b"{".repeat(100_000)),
+        ("MSH0001", "this block has no name".to_owned())
+    );
+    assert_eq!(
+        message(&b"}".repeat(100_000)),
+        ("MSH0001", "this `}` closes nothing".to_owned())
+    );
+    assert_eq!(
+        message(&b"/*".repeat(100_000)),
+        ("MSH0001", "this comment is never closed".to_owned())
+    );
+    assert_eq!(
+        message(&vec![b'a'; limits::FILE_BYTES_MAX + 1]),
+        (
+            "MSH0010",
+            "this file has 4194305 bytes; a policy file may have 4194304".to_owned()
+        )
+    );
+    assert_eq!(
+        quick(&[b"/*".repeat(100_000), b"*/".repeat(100_000)].concat()),
+        []
+    );
+    assert_eq!(
+        quick(&[b"a /-{".repeat(1000), b"}".repeat(1000)].concat()),
+        []
+    );
+    assert_eq!(
+        quick(&[b"/- a {;c;".repeat(1000), b"}".repeat(1000)].concat()),
+        []
+    );
+    assert!(quick(&b"} a\n".repeat(100_000)).len() <= limits::FINDINGS_MAX + 2);
+    assert!(quick(&b"a )) ((\n".repeat(100_000)).len() <= limits::FINDINGS_MAX + 2);
+    assert!(quick(&b"a {\n b\nc {\n".repeat(100_000)).len() <= limits::FINDINGS_MAX + 2);
+    quick(&b"a;".repeat(10_000));
+    quick(&b"\"".repeat(100_000));
+    quick(&b"#".repeat(100_000));
+    quick(&b"a=".repeat(50_000));
+    quick(&b"a \\\n".repeat(20_000));
+    quick(&[b"a ".to_vec(), b"1 ".repeat(20_000)].concat());
+}
+
+#[test]
+fn too_many_items_are_refused() {
+    let diagnostics = quick(&b"a;".repeat(limits::ITEMS_MAX + 10));
+    assert_eq!(diagnostics.len(), 1);
+    assert_eq!(diagnostics[0].code, "MSH0010");
+}
+
+#[test]
+fn the_deepest_allowed_nest_parses() {
+    let text = [
+        b"a {".repeat(limits::NESTING_MAX),
+        b"}".repeat(limits::NESTING_MAX),
+    ]
+    .concat();
+    assert_eq!(quick(&text), []);
+}
+
+/// Text made of what the walk looks at.
+fn kdl_like() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        "[a-z]{1,3}",
+        "[0-9.]{1,3}",
+        Just("{".to_owned()),
+        Just("}".to_owned()),
+        Just("\n".to_owned()),
+        Just(" ".to_owned()),
+        Just(";".to_owned()),
+        Just("\"".to_owned()),
+        Just("#".to_owned()),
+        Just("/-".to_owned()),
+        Just("/*".to_owned()),
+        Just("*/".to_owned()),
+        Just("//".to_owned()),
+        Just("\\".to_owned()),
+        Just("=".to_owned()),
+        Just("\"\"\"".to_owned()),
+        Just("(".to_owned()),
+        Just(")".to_owned()),
+        Just("r\"".to_owned()),
+        Just(",".to_owned()),
+        Just("é\u{2028}".to_owned()),
+        Just("\u{FEFF}".to_owned()),
+        Just("a {\n    b\n".to_owned()),
+        Just("\\n".to_owned()),
+        Just("true".to_owned()),
+        Just("#true".to_owned()),
+        Just("[".to_owned()),
+    ];
+    proptest::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+fn spans_nest(sources: &SourceSet, node: &Node) {
+    assert!(sources.slice(node.span).is_some());
+    for child in &node.children {
+        assert!(node.span.start <= child.span.start && child.span.end <= node.span.end);
+        spans_nest(sources, child);
+    }
+}
+
+fn holds_up(bytes: &[u8]) {
+    let sources = sources(bytes);
+    let (trees, diagnostics) = parse(&sources);
+    for found in &diagnostics {
+        assert!(
+            sources.slice(found.span).is_some(),
+            "a span inside a character: {found:?}"
+        );
+        for edit in found.fixes.iter().flat_map(|fix| &fix.edits) {
+            assert!(
+                sources.slice(edit.span).is_some(),
+                "an edit inside a character: {found:?}"
+            );
+        }
+        assert_ne!(
+            found.message, "this can't be read",
+            "the parser panicked on {bytes:?}"
+        );
+    }
+    trees
+        .iter()
+        .flat_map(|tree| &tree.nodes)
+        .for_each(|node| spans_nest(&sources, node));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        holds_up(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_kdl_never_panics(text in kdl_like()) {
+        holds_up(text.as_bytes());
+    }
+
+    /// The walk names every mistake itself: what it passes without a finding, the parser reads.
+    #[test]
+    fn the_parser_refuses_nothing_that_the_walk_passed(text in kdl_like()) {
+        let sources = sources(text.as_bytes());
+        let file = sources.files().next().unwrap();
+        let scan = scan(file, &text, &[]);
+        for chunk in &scan.chunks {
+            let (_, diagnostics) = lower::lower(file, &scan, chunk);
+            prop_assert!(diagnostics.iter().all(|found| found.code == "MSH0005"), "{:?}: {:#?}", text, diagnostics);
+        }
+    }
+}
