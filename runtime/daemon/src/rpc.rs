@@ -54,3 +54,6 @@ pub fn enrolment_is_signed(
 fn exporter<S>(connection: &rustls::ConnectionCommon<S>) -> Result<Exporter, rustls::Error> {
     connection.export_keying_material(Exporter::default(), EXPORTER_LABEL, None)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,8 +33,9 @@ impl Shutdown {
             let mut buffer = [0; 64];
             let mut stdin = io::stdin().lock();
             while !matches!(stdin.read(&mut buffer), Ok(0) | Err(_)) {}
-            // Nobody listens when the daemon ends for another reason.
-            drop(ended.send(()));
+            if ended.send(()).is_err() {
+                tracing::debug!("the daemon ends for another reason");
+            }
         });
         self.owner = Some(owner);
         self
