@@ -13,7 +13,7 @@ use crate::order::Order;
 use crate::reject::Rejection;
 use crate::scope::Scope;
 use crate::spiffe::TrustDomain;
-use crate::statement::{self, Statement};
+use crate::statement::{self, Statement, Verified};
 
 /// Names a generation: what it is, and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +93,16 @@ impl Head {
     /// Time from issue to expiry.
     pub fn life(&self) -> Duration {
         Duration::from_millis(self.expires_ms.saturating_sub(self.issued_ms))
+    }
+}
+
+impl Verified<Head> {
+    /// Whose head this is; its counter is kept per key.
+    pub fn key(&self) -> KeyId {
+        *self
+            .signers()
+            .first()
+            .expect("a verified statement has a signer, thresholds are at least 1")
     }
 }
 

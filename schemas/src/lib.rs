@@ -9,7 +9,9 @@
 //! `schemas/vectors` has examples with their bytes.
 #![warn(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod acceptance;
 mod canonical;
+pub mod ceremony;
 pub mod cohort;
 pub mod digest;
 pub mod envelope;
@@ -18,6 +20,7 @@ pub mod generation;
 pub mod head;
 pub mod key;
 pub mod limits;
+pub mod merkle;
 pub mod messages;
 pub mod order;
 pub mod reject;
@@ -27,3 +30,4 @@ pub mod slice;
 pub mod spiffe;
 pub mod statement;
 pub mod trust_bundle;
+pub mod trust_root;

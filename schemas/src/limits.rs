@@ -27,6 +27,8 @@ pub const TEXT_BYTES_MAX: usize = 8 * 1024;
 pub const KEYS_MAX: usize = 256;
 /// Roles of a trust root; federation has one per foreign domain.
 pub const ROLES_MAX: usize = 128;
+/// Threshold of a role; the next trust root must fit those of two versions into one envelope.
+pub const THRESHOLD_MAX: u32 = 8;
 /// Distributors, and likewise relays, of a trust root.
 pub const INFRASTRUCTURE_IDENTITIES_MAX: usize = 256;
 /// Commit signers of a trust root.
@@ -79,7 +81,7 @@ pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;
 pub const HEAD_LIFE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// A proxy that was never ready needs each revocation stream to be at most this old.
 pub const REVOCATIONS_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
-/// Generations at or above the floor whose order is remembered to recognise equivocation.
-pub const KNOWN_GENERATIONS_MAX: usize = 256;
+/// Generations that [`crate::acceptance::Acceptance`] remembers, to know equivocation again.
+pub const HELD_GENERATIONS_MAX: usize = 64;
 /// Names of releases, refs and folders.
 pub const REF_BYTES_MAX: usize = 1024;

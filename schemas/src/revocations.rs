@@ -14,7 +14,7 @@ use crate::messages::bundle as wire;
 use crate::reject::Rejection;
 use crate::scope::Scope;
 use crate::spiffe::SpiffeId;
-use crate::statement::{self, Statement};
+use crate::statement::{self, Statement, Verified};
 
 /// One stream at one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,17 @@ impl Revocations {
                     .issued_before
                     .is_none_or(|limit| certificate.issued_s < limit)
         })
+    }
+}
+
+impl Verified<Revocations> {
+    /// Whose stream this is: the lowest key id among its signers. An issuer's has just one; the
+    /// trust role's may have more.
+    pub fn stream_key(&self) -> KeyId {
+        *self
+            .signers()
+            .first()
+            .expect("a verified statement has a signer, thresholds are at least 1")
     }
 }
 
