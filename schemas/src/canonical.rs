@@ -117,7 +117,7 @@ pub(crate) fn text_or_empty(
 }
 
 /// A number within bounds.
-pub(crate) fn within<N: PartialOrd + std::fmt::Display>(
+pub(crate) fn within<N: PartialOrd + Copy + std::fmt::Display>(
     field: &'static str,
     value: N,
     low: N,
@@ -159,7 +159,7 @@ pub(crate) fn ascending<T>(
     less: impl Fn(&T, &T) -> bool,
 ) -> Result<(), NonCanonical> {
     counted(field, list, count_max)?;
-    if !list.is_sorted_by(|a, b| less(a, b)) {
+    if !list.is_sorted_by(less) {
         return Err(invalid(field, "not strictly ascending"));
     }
     Ok(())

@@ -15,9 +15,12 @@ pub fn place(candidate: &Digest, identity: &SpiffeId, instance: &str) -> u32 {
         identity.as_str().as_bytes(),
         instance.as_bytes(),
     ]);
-    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-    let place = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % u64::from(WHOLE);
-    u32::try_from(place).unwrap_or(WHOLE)
+    let (first, _) = hash
+        .as_bytes()
+        .split_first_chunk()
+        .expect("a digest has more than eight bytes");
+    let place = u64::from_be_bytes(*first) % u64::from(WHOLE);
+    u32::try_from(place).expect("a remainder of 10,000 fits")
 }
 
 /// Whether a proxy is in the first `share` of 10,000.

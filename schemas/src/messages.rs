@@ -6,6 +6,7 @@
     missing_docs,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::all,
     clippy::pedantic,
     unreachable_pub,
     reason = "generated"

@@ -177,7 +177,7 @@ pub enum Condition {
     /// The caller; or.
     From(Vec<Principal>),
     /// The opposite of one condition.
-    Not(Box<Condition>),
+    Not(Box<Self>),
 }
 
 /// One pattern over normalised paths.

@@ -431,11 +431,9 @@ impl Wire for Body {
             min_emit: message.min_emit,
             min_proxy: match message.min_proxy.as_str() {
                 "" => None,
-                release => Some(
-                    release
-                        .parse()
-                        .map_err(|_| invalid("trust_root.min_proxy", "not a release"))?,
-                ),
+                release => Some(release.parse().map_err(|error: ReleaseError| {
+                    invalid("trust_root.min_proxy", &error.to_string())
+                })?),
             },
             identity_source: match enumeration(
                 "trust_root.identity_source",
