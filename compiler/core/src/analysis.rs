@@ -1,0 +1,7 @@
+//! Facts about a mesh, computed when a check asks for them: sets of requests and the call graph.
+//!
+//! Nothing in here reports a finding or changes what is emitted.
+
+pub mod call_graph;
+pub mod request_space;
+pub mod retry;

@@ -1,0 +1,442 @@
+//! Sets of texts: conditions on a path, a host, a caller or a value, with emptiness decided by the
+//! product of their automata.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use mesh_engine::path::normalise;
+
+use super::CapExceeded;
+use super::automaton::{Automaton, Chain, DEAD, State};
+
+/// States of one product that are looked at before the answer is "unknown".
+const PRODUCT_STATES_MAX: usize = 20_000;
+
+/// One pattern over texts.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    automaton: Arc<Automaton>,
+    /// The text, where the pattern takes exactly one.
+    literal: Option<Arc<str>>,
+}
+
+impl Pattern {
+    pub(super) fn literal(text: &str, ignore_case: bool) -> Self {
+        // Without letters, case does not matter, and one text is easier to deal with than many.
+        let ignore_case = ignore_case && text.bytes().any(|byte| byte.is_ascii_alphabetic());
+        Self {
+            literal: (!ignore_case).then(|| text.into()),
+            ..Self::chain(Chain::literal(text, ignore_case))
+        }
+    }
+
+    pub(super) fn prefix(text: &str, ignore_case: bool) -> Self {
+        Self::chain(Chain::prefix(text, ignore_case))
+    }
+
+    /// A path template, over normalised paths.
+    pub(super) fn template(text: &str, ignore_case: bool) -> Result<Self, CapExceeded> {
+        let text = canonical_template(text)?;
+        if text.split('/').any(is_wildcard) {
+            Ok(Self::chain(Chain::template(&text, ignore_case)))
+        } else {
+            Ok(Self::literal(&text, ignore_case))
+        }
+    }
+
+    pub(super) fn regex(pattern: &str, ignore_case: bool) -> Result<Self, CapExceeded> {
+        Ok(Self {
+            automaton: Arc::new(Automaton::regex(pattern, ignore_case)?),
+            literal: None,
+        })
+    }
+
+    fn chain(chain: Chain) -> Self {
+        Self {
+            automaton: Arc::new(Automaton::Chain(chain)),
+            literal: None,
+        }
+    }
+}
+
+fn is_wildcard(segment: &str) -> bool {
+    matches!(segment, "*" | "**") || segment.starts_with('{')
+}
+
+/// The template with its literal segments as a normalised path has them. One that no path can have
+/// was refused long before.
+fn canonical_template(text: &str) -> Result<String, CapExceeded> {
+    let mut canonical = String::with_capacity(text.len());
+    for segment in text.split('/').skip(1) {
+        canonical.push('/');
+        if is_wildcard(segment) || segment.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            canonical.push_str(segment);
+            continue;
+        }
+        let mut raw = String::from("/");
+        for byte in segment.bytes() {
+            match byte {
+                0x80.. => raw.push_str(&format!("%{byte:02X}")),
+                _ => raw.push(char::from(byte)),
+            }
+        }
+        let path = normalise(&raw).map_err(|_never_matches| CapExceeded::Automaton)?;
+        canonical.push_str(path.as_str().strip_prefix('/').unwrap_or_default());
+    }
+    Ok(canonical)
+}
+
+/// A set of texts.
+#[derive(Clone, Debug)]
+pub(super) struct Language(Arc<Expression>);
+
+#[derive(Debug)]
+enum Expression {
+    /// One of the patterns takes the text.
+    Any(Vec<Pattern>),
+    Not(Language),
+    All(Vec<Language>),
+}
+
+impl Language {
+    /// Every text.
+    pub(super) fn everything() -> Self {
+        Self(Arc::new(Expression::All(Vec::new())))
+    }
+
+    /// No text.
+    pub(super) fn nothing() -> Self {
+        Self::any_of(Vec::new())
+    }
+
+    /// Whatever one of the patterns takes.
+    pub(super) fn any_of(patterns: Vec<Pattern>) -> Self {
+        Self(Arc::new(Expression::Any(patterns)))
+    }
+
+    pub(super) fn is_everything(&self) -> bool {
+        matches!(&*self.0, Expression::All(parts) if parts.is_empty())
+    }
+
+    pub(super) fn and(&self, other: &Self) -> Self {
+        let mut parts = Vec::new();
+        for language in [self, other] {
+            let new = match &*language.0 {
+                Expression::All(inner) => inner.as_slice(),
+                _ => std::slice::from_ref(language),
+            };
+            for part in new {
+                if !parts
+                    .iter()
+                    .any(|known: &Self| Arc::ptr_eq(&known.0, &part.0))
+                {
+                    parts.push(part.clone());
+                }
+            }
+        }
+        match <[Self; 1]>::try_from(parts) {
+            Ok([only]) => only,
+            Err(parts) => Self(Arc::new(Expression::All(parts))),
+        }
+    }
+
+    /// The other texts.
+    pub(super) fn complement(&self) -> Self {
+        match &*self.0 {
+            Expression::Not(inner) => inner.clone(),
+            _ => Self(Arc::new(Expression::Not(self.clone()))),
+        }
+    }
+
+    pub(super) fn contains(&self, text: &str) -> bool {
+        match &*self.0 {
+            Expression::Any(patterns) => patterns.iter().any(|each| each.automaton.matches(text)),
+            Expression::Not(inner) => !inner.contains(text),
+            Expression::All(parts) => parts.iter().all(|part| part.contains(text)),
+        }
+    }
+
+    /// A shortest text of the set that the universe has too, made of letters where there is a choice.
+    pub(super) fn shortest(&self, universe: &Pattern) -> Result<Option<String>, CapExceeded> {
+        if let Some(patterns) = self.finite() {
+            return Ok(patterns
+                .iter()
+                .filter_map(|pattern| pattern.literal.as_deref())
+                .filter(|text| universe.automaton.matches(text) && self.contains(text))
+                .min_by_key(|text| (text.len(), *text))
+                .map(ToOwned::to_owned));
+        }
+        Product::new(self, universe).shortest()
+    }
+
+    /// The texts to look at, where the set has only a few candidates.
+    fn finite(&self) -> Option<&[Pattern]> {
+        match &*self.0 {
+            Expression::Any(patterns) => {
+                let literal = patterns.iter().all(|pattern| pattern.literal.is_some());
+                literal.then_some(patterns)
+            }
+            Expression::Not(_) => None,
+            Expression::All(parts) => parts.iter().find_map(Self::finite),
+        }
+    }
+}
+
+/// The product of the automata of a set and its universe.
+struct Product<'a> {
+    /// The universe first.
+    automata: Vec<&'a Arc<Automaton>>,
+    formula: Formula,
+}
+
+/// A set, with automata as numbers.
+enum Formula {
+    Any(Vec<usize>),
+    Not(Box<Self>),
+    All(Vec<Self>),
+}
+
+/// What is known about every continuation of a text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Accepted,
+    Refused,
+    Open,
+}
+
+impl<'a> Product<'a> {
+    fn new(language: &'a Language, universe: &'a Pattern) -> Self {
+        let mut product = Self {
+            automata: vec![&universe.automaton],
+            formula: Formula::Any(vec![0]),
+        };
+        let formula = product.add(language);
+        product.formula = Formula::All(vec![Formula::Any(vec![0]), formula]);
+        product
+    }
+
+    fn add(&mut self, language: &'a Language) -> Formula {
+        match &*language.0 {
+            Expression::Any(patterns) => Formula::Any(
+                patterns
+                    .iter()
+                    .map(|pattern| self.number(pattern))
+                    .collect(),
+            ),
+            Expression::Not(inner) => Formula::Not(Box::new(self.add(inner))),
+            Expression::All(parts) => {
+                Formula::All(parts.iter().map(|part| self.add(part)).collect())
+            }
+        }
+    }
+
+    fn number(&mut self, pattern: &'a Pattern) -> usize {
+        let known = self
+            .automata
+            .iter()
+            .position(|each| Arc::ptr_eq(each, &pattern.automaton));
+        known.unwrap_or_else(|| {
+            self.automata.push(&pattern.automaton);
+            self.automata.len() - 1
+        })
+    }
+
+    fn shortest(&self) -> Result<Option<String>, CapExceeded> {
+        let alphabet = self.alphabet();
+        let start: Vec<State> = self.automata.iter().map(|each| each.start()).collect();
+        if self.fate(&self.formula, &start) == Fate::Refused {
+            return Ok(None);
+        }
+        // Each state with the one it was reached from and by which byte.
+        let mut reached: Vec<(usize, u8)> = vec![(0, 0)];
+        let mut known: HashSet<Vec<State>> = HashSet::from([start.clone()]);
+        let mut waiting = VecDeque::from([(start, 0)]);
+        while let Some((states, number)) = waiting.pop_front() {
+            if self.accepts(&self.formula, &states) {
+                return spell(&reached, number).map(Some);
+            }
+            for &byte in &alphabet {
+                let next: Vec<State> = (self.automata.iter().zip(&states))
+                    .map(|(automaton, state)| automaton.step(*state, byte))
+                    .collect();
+                if known.contains(&next) || self.fate(&self.formula, &next) == Fate::Refused {
+                    continue;
+                }
+                if reached.len() >= PRODUCT_STATES_MAX {
+                    return Err(CapExceeded::States);
+                }
+                known.insert(next.clone());
+                waiting.push_back((next, reached.len()));
+                reached.push((number, byte));
+            }
+        }
+        Ok(None)
+    }
+
+    fn accepts(&self, formula: &Formula, states: &[State]) -> bool {
+        match formula {
+            Formula::Any(numbers) => numbers
+                .iter()
+                .filter_map(|number| self.at(*number, states))
+                .any(|(automaton, state)| automaton.accepts(state)),
+            Formula::Not(inner) => !self.accepts(inner, states),
+            Formula::All(parts) => parts.iter().all(|part| self.accepts(part, states)),
+        }
+    }
+
+    fn fate(&self, formula: &Formula, states: &[State]) -> Fate {
+        match formula {
+            Formula::Any(numbers) => {
+                let mut fate = Fate::Refused;
+                for (automaton, state) in
+                    numbers.iter().filter_map(|number| self.at(*number, states))
+                {
+                    if state == DEAD {
+                        continue;
+                    }
+                    if automaton.is_full(state) {
+                        return Fate::Accepted;
+                    }
+                    fate = Fate::Open;
+                }
+                fate
+            }
+            Formula::Not(inner) => match self.fate(inner, states) {
+                Fate::Accepted => Fate::Refused,
+                Fate::Refused => Fate::Accepted,
+                Fate::Open => Fate::Open,
+            },
+            Formula::All(parts) => {
+                let mut fate = Fate::Accepted;
+                for part in parts {
+                    match self.fate(part, states) {
+                        Fate::Refused => return Fate::Refused,
+                        Fate::Open => fate = Fate::Open,
+                        Fate::Accepted => {}
+                    }
+                }
+                fate
+            }
+        }
+    }
+
+    fn at(&self, number: usize, states: &[State]) -> Option<(&Automaton, State)> {
+        Some((self.automata.get(number)?, *states.get(number)?))
+    }
+
+    /// One byte for each class that no automaton tells apart, the most readable one.
+    fn alphabet(&self) -> Vec<u8> {
+        let is_readable = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./".contains(byte);
+        let readable = (b'a'..=b'z')
+            .chain(b'0'..=b'9')
+            .chain(b'A'..=b'Z')
+            .chain(*b"-_./");
+        let rest = (0..=u8::MAX).filter(|byte| !is_readable(byte));
+        let mut classes: HashSet<Vec<u16>> = HashSet::new();
+        readable
+            .chain(rest)
+            .filter(|byte| {
+                classes.insert(self.automata.iter().map(|each| each.class(*byte)).collect())
+            })
+            .collect()
+    }
+}
+
+fn spell(reached: &[(usize, u8)], mut number: usize) -> Result<String, CapExceeded> {
+    let mut bytes = Vec::new();
+    while let Some((from, byte)) = reached.get(number).filter(|_| number != 0) {
+        bytes.push(*byte);
+        number = *from;
+    }
+    bytes.reverse();
+    String::from_utf8(bytes).map_err(|_not_text| CapExceeded::NotText)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(text: &str) -> Pattern {
+        Pattern::template(text, false).unwrap()
+    }
+
+    fn anything() -> Pattern {
+        Pattern::prefix("", false)
+    }
+
+    #[track_caller]
+    fn check(language: &Language, expected: Option<&str>) {
+        let found = language.shortest(&anything());
+        assert_eq!(found.as_ref().map(Option::as_deref), Ok(expected));
+        if let Some(text) = expected {
+            assert!(language.contains(text));
+        }
+    }
+
+    fn without(language: Language, patterns: Vec<Pattern>) -> Language {
+        language.and(&Language::any_of(patterns).complement())
+    }
+
+    #[test]
+    fn a_template_less_what_covers_it_is_empty() {
+        let below = || Language::any_of(vec![template("/a/**")]);
+        let exactly = || vec![template("/a"), template("/a/*")];
+        check(&below(), Some("/a"));
+        check(&without(below(), exactly()), Some("/a/"));
+        let mut covering = exactly();
+        covering.push(Pattern::regex("/a/(?s:.*)", false).unwrap());
+        check(&without(below(), covering), None);
+    }
+
+    #[test]
+    fn a_regex_and_a_template_are_compared_by_what_they_take() {
+        let digits = Language::any_of(vec![Pattern::regex("/v[0-9]+", false).unwrap()]);
+        let segment = Language::any_of(vec![template("/*")]);
+        check(&digits.and(&segment), Some("/v0"));
+        check(
+            &without(digits.and(&segment), vec![template("/v0")]),
+            Some("/v1"),
+        );
+        check(&without(digits, vec![template("/{version}")]), None);
+        check(&Language::nothing(), None);
+        check(&Language::everything(), Some(""));
+    }
+
+    #[test]
+    fn templates_are_compared_as_normalised_paths_have_them() {
+        let language = Language::any_of(vec![template("/é/%7e")]);
+        check(&language, Some("/%C3%A9/~"));
+        assert_eq!(
+            Pattern::template("/a;b", false).err(),
+            Some(CapExceeded::Automaton)
+        );
+    }
+
+    #[test]
+    fn literals_are_looked_at_one_by_one() {
+        let few = Language::any_of(vec![
+            Pattern::literal("b", false),
+            Pattern::literal("a", false),
+        ]);
+        check(&few, Some("a"));
+        check(
+            &without(few.clone(), vec![Pattern::literal("A", true)]),
+            Some("b"),
+        );
+        check(&without(few, vec![Pattern::prefix("", false)]), None);
+    }
+
+    #[test]
+    fn too_many_states_are_unknown() {
+        // Each pair of these multiplies the states of the product by a different prime.
+        let repeated = |count: usize| {
+            let pattern = format!("(?:[ab]{{{count}}})+");
+            Language::any_of(vec![Pattern::regex(&pattern, false).unwrap()])
+        };
+        let all = [23, 29, 31, 37].map(repeated);
+        let all = all
+            .iter()
+            .fold(Language::everything(), |sum, each| sum.and(each));
+        assert_eq!(all.shortest(&anything()), Err(CapExceeded::States));
+    }
+}

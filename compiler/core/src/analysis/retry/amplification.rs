@@ -1,0 +1,384 @@
+//! Calls that one request from outside causes when a service fails at once (D1, D2, D4): time limits
+//! do not bind, and every layer of retries multiplies the ones before it.
+
+use super::budget::factor;
+use super::failure::Failure;
+use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId, Policy};
+
+/// What one request that enters at one service can cause.
+#[derive(Debug)]
+pub struct Amplification<'g> {
+    graph: &'g CallGraph,
+    entry: NodeId,
+    classes: Vec<Failure>,
+    /// Services that the entry reaches, callers first, without those in or behind a round.
+    order: Vec<NodeId>,
+    /// For each service and class, the calls; zero where it is not reached.
+    calls: Vec<Vec<f64>>,
+    /// Attempts that edges are limited to, for trying out changes.
+    limits: Vec<Option<u32>>,
+}
+
+/// The worst that one request can cause at one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worst {
+    /// Calls.
+    pub calls: f64,
+    /// Calls when nothing fails.
+    pub healthy: f64,
+    /// Calls per call when nothing fails: what retries alone do.
+    pub amplification: f64,
+    /// The same when every budget on the way holds.
+    pub budgeted: f64,
+    /// The class of failure that does it.
+    pub class: Failure,
+    /// The path that contributes most, from the entry.
+    pub path: Vec<Hop>,
+}
+
+/// One edge of a path.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hop {
+    /// The edge.
+    pub edge: EdgeId,
+    /// Which of its policies, as an index.
+    pub policy: usize,
+    /// Attempts for the class at hand.
+    pub factor: u32,
+}
+
+impl<'g> Amplification<'g> {
+    /// Follows one request that enters at `entry`. Services in or behind a round have no number: see
+    /// [`super::rounds()`].
+    pub fn from(graph: &'g CallGraph, entry: NodeId) -> Self {
+        Self::with_limits(graph, entry, vec![None; graph.edges().len()])
+    }
+
+    /// The same with some edges limited to fewer attempts.
+    pub(super) fn with_limits(
+        graph: &'g CallGraph,
+        entry: NodeId,
+        limits: Vec<Option<u32>>,
+    ) -> Self {
+        let mut this = Self {
+            graph,
+            entry,
+            classes: Failure::classes(graph),
+            order: order(graph, entry),
+            calls: vec![Vec::new(); graph.nodes().len()],
+            limits,
+        };
+        this.calls[entry.0] = vec![1.0; this.classes.len()];
+        for node in this.order.clone().into_iter().skip(1) {
+            let calls = this
+                .classes
+                .iter()
+                .map(|class| this.sum(node, *class))
+                .collect();
+            this.calls[node.0] = calls;
+        }
+        this
+    }
+
+    /// Services that the request reaches, callers first.
+    pub fn reached(&self) -> &[NodeId] {
+        &self.order
+    }
+
+    /// The worst at one service; none where the request never gets, or in or behind a round.
+    pub fn worst(&self, node: NodeId) -> Option<Worst> {
+        if !self.order.contains(&node) {
+            return None;
+        }
+        let healthy = self.chained(node, |_, _, _| 1.0);
+        let calls = &self.calls[node.0];
+        // The first of equals, so that the answer is always the same.
+        let (class, calls) = (self.classes.iter().zip(calls)).fold(
+            (Failure::ConnectFailure, 0.0),
+            |worst, (class, calls)| {
+                if *calls > worst.1 {
+                    (*class, *calls)
+                } else {
+                    worst
+                }
+            },
+        );
+        let budgeted = self.in_class(node, class, |this, id, class| {
+            let edge = this.graph.edge(id);
+            let attempts = this.attempts(id, class).0;
+            let budgeted = |policy: &Policy| factor(attempts, policy.budget.as_ref(), None);
+            edge.policies.iter().map(budgeted).fold(1.0, f64::max)
+        });
+        Some(Worst {
+            calls,
+            healthy,
+            amplification: calls / healthy,
+            budgeted: budgeted / healthy,
+            class,
+            path: self.path(node, class),
+        })
+    }
+
+    /// Attempts that an edge makes when its callee fails in this way, with the policy that says so.
+    fn attempts(&self, id: EdgeId, class: Failure) -> (u32, usize) {
+        let edge = self.graph.edge(id);
+        let limit = self.limits.get(id.0).copied().flatten().unwrap_or(u32::MAX);
+        let mut worst = (1, 0);
+        for (index, policy) in edge.policies.iter().enumerate() {
+            let attempts = policy.attempts.min(limit);
+            if class.is_retried_by(policy) && attempts > worst.0 {
+                worst = (attempts, index);
+            }
+        }
+        worst
+    }
+
+    fn sum(&self, node: NodeId, class: Failure) -> f64 {
+        self.graph
+            .entering(node)
+            .map(|(id, edge)| {
+                self.calls_at(edge.from, class.upstream())
+                    * edge.per_request
+                    * f64::from(self.attempts(id, class).0)
+            })
+            .sum()
+    }
+
+    fn calls_at(&self, node: NodeId, class: Failure) -> f64 {
+        let index = self.classes.binary_search(&class).ok();
+        index
+            .and_then(|index| self.calls[node.0].get(index))
+            .copied()
+            .unwrap_or(0.0)
+    }
+
+    /// Calls at a service with a factor of one's own for each edge, whatever the class.
+    fn chained(&self, node: NodeId, factor: impl Fn(&Self, EdgeId, &Edge) -> f64) -> f64 {
+        let mut calls = vec![0.0; self.calls.len()];
+        calls[self.entry.0] = 1.0;
+        for at in self.order.iter().skip(1) {
+            calls[at.0] = self
+                .graph
+                .entering(*at)
+                .map(|(id, edge)| calls[edge.from.0] * edge.per_request * factor(self, id, edge))
+                .sum();
+        }
+        calls[node.0]
+    }
+
+    /// Calls at a service that fails in one way, with a factor of one's own.
+    fn in_class(
+        &self,
+        node: NodeId,
+        class: Failure,
+        factor: impl Fn(&Self, EdgeId, Failure) -> f64 + Copy,
+    ) -> f64 {
+        // Above the failing service its failure has become a status and stays one.
+        let above = class.upstream();
+        let callers = |this: &Self, id: EdgeId, edge: &Edge| {
+            let class = if edge.to == node { class } else { above };
+            factor(this, id, class)
+        };
+        self.chained(node, callers)
+    }
+
+    fn path(&self, node: NodeId, class: Failure) -> Vec<Hop> {
+        let mut path = Vec::new();
+        let (mut at, mut class) = (node, class);
+        while at != self.entry {
+            let mut best: Option<(f64, EdgeId, NodeId)> = None;
+            for (id, edge) in self.graph.entering(at) {
+                let attempts = f64::from(self.attempts(id, class).0);
+                let calls =
+                    self.calls_at(edge.from, class.upstream()) * edge.per_request * attempts;
+                if calls > best.map_or(0.0, |best| best.0) {
+                    best = Some((calls, id, edge.from));
+                }
+            }
+            let Some((_, edge, from)) = best else { break };
+            let (factor, policy) = self.attempts(edge, class);
+            path.push(Hop {
+                edge,
+                policy,
+                factor,
+            });
+            (at, class) = (from, class.upstream());
+        }
+        path.reverse();
+        path
+    }
+}
+
+/// Services that `entry` reaches, callers before callees, without those in or behind a round.
+fn order(graph: &CallGraph, entry: NodeId) -> Vec<NodeId> {
+    let mut reached = vec![false; graph.nodes().len()];
+    let mut in_round = vec![false; graph.nodes().len()];
+    for node in graph.rounds().iter().flatten() {
+        in_round[node.0] = true;
+    }
+    let mut waiting = vec![entry];
+    while let Some(node) = waiting.pop() {
+        if !std::mem::replace(&mut reached[node.0], true) {
+            waiting.extend(graph.leaving(node).map(|edge| edge.to));
+        }
+    }
+    let mut behind = in_round;
+    let mut order = Vec::new();
+    for component in graph.components().into_iter().rev() {
+        for node in component {
+            let after_round = graph
+                .entering(node)
+                .any(|(_, edge)| reached[edge.from.0] && behind[edge.from.0]);
+            behind[node.0] |= after_round;
+            if reached[node.0] && (!behind[node.0] || node == entry) {
+                order.push(node);
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_bundle::slice::RetryCause;
+
+    use super::*;
+    use crate::analysis::call_graph::tests::{chain, edge, policy};
+    use crate::analysis::call_graph::{Budget, BudgetOf};
+
+    fn worst(graph: &CallGraph, name: &str) -> Worst {
+        let node = graph.named(name).unwrap();
+        Amplification::from(graph, NodeId(0)).worst(node).unwrap()
+    }
+
+    #[track_caller]
+    fn check(graph: &CallGraph, expected: &[(&str, f64)]) {
+        for (name, calls) in expected {
+            assert!(
+                (worst(graph, name).calls - calls).abs() < 1e-9,
+                "{name}: {:?}",
+                worst(graph, name)
+            );
+        }
+    }
+
+    #[test]
+    fn tc_f1_three_tries_over_three_hops() {
+        let graph = chain(vec![policy(3, 1.0, 3.0); 3]);
+        check(&graph, &[("s", 1.0), ("a", 3.0), ("b", 9.0), ("c", 27.0)]);
+        let c = worst(&graph, "c");
+        assert_eq!(
+            c.path.iter().map(|hop| hop.factor).collect::<Vec<_>>(),
+            [3, 3, 3]
+        );
+        assert!((100.0 / c.amplification - 3.70).abs() < 0.01);
+    }
+
+    #[test]
+    fn tc_f2_f3_what_others_mean_by_three_and_by_default() {
+        check(&chain(vec![policy(4, 1.0, 3.0); 3]), &[("c", 64.0)]);
+        check(&chain(vec![policy(6, 1.0, 3.0); 3]), &[("c", 216.0)]);
+    }
+
+    #[test]
+    fn tc_f5_fan_out_multiplies_but_is_not_amplification() {
+        let mut graph = CallGraph::new();
+        let base = chain(vec![policy(3, 1.0, 3.0); 3]);
+        for node in base.nodes() {
+            graph.add_node(base.node(node).clone());
+        }
+        for id in base.edges() {
+            let mut edge = base.edge(id).clone();
+            edge.per_request = if edge.from == NodeId(1) { 2.0 } else { 1.0 };
+            graph.add_edge(edge);
+        }
+        check(&graph, &[("b", 18.0), ("c", 54.0)]);
+        assert!((worst(&graph, "c").amplification - 27.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn tc_f7_only_those_who_retry_the_class_count() {
+        let with = |causes: &[RetryCause]| {
+            let mut policy = policy(3, 1.0, 3.0);
+            policy.causes = causes.to_vec();
+            policy
+        };
+        let graph = chain(vec![
+            with(&[RetryCause::ServerError]),
+            with(&[RetryCause::ConnectFailure]),
+            with(&[RetryCause::Status(503)]),
+        ]);
+        let c = worst(&graph, "c");
+        assert!((c.calls - 9.0).abs() < 1e-9);
+        assert_eq!(c.class, Failure::Status(503));
+        assert_eq!(
+            c.path.iter().map(|hop| hop.factor).collect::<Vec<_>>(),
+            [3, 1, 3]
+        );
+    }
+
+    #[test]
+    fn a_failure_without_a_status_becomes_one_above() {
+        let with = |cause| {
+            let mut policy = policy(3, 1.0, 3.0);
+            policy.causes = vec![cause];
+            policy
+        };
+        let graph = chain(vec![
+            with(RetryCause::Gateway),
+            with(RetryCause::ConnectFailure),
+        ]);
+        let b = worst(&graph, "b");
+        assert!((b.calls - 9.0).abs() < 1e-9);
+        assert_eq!(b.class, Failure::ConnectFailure);
+        let stops = chain(vec![
+            with(RetryCause::ConnectFailure),
+            with(RetryCause::ConnectFailure),
+        ]);
+        check(&stops, &[("b", 3.0)]);
+    }
+
+    #[test]
+    fn tc_b1_b2_budgets_bound_each_hop() {
+        let with = |of, hops| {
+            let mut policy = policy(3, 1.0, 3.0);
+            policy.budget = Some(Budget { share: 0.2, of });
+            chain(vec![policy; hops])
+        };
+        let requests = BudgetOf::Requests {
+            min_per_second: 5.0,
+        };
+        let active = BudgetOf::Active {
+            min_concurrent: 3.0,
+        };
+        for (graph, name, expected) in [
+            (with(requests, 1), "a", 1.2),
+            (with(requests, 3), "c", 1.728),
+            (with(active, 1), "a", 1.25),
+            (with(active, 3), "c", 1.953_125),
+        ] {
+            assert!((worst(&graph, name).budgeted - expected).abs() < 1e-9);
+        }
+        check(&with(requests, 3), &[("c", 27.0)]);
+    }
+
+    #[test]
+    fn two_ways_to_a_service_add_up() {
+        let mut graph = chain(vec![policy(2, 1.0, 3.0); 2]);
+        graph.add_edge(edge(NodeId(0), NodeId(2), policy(3, 1.0, 3.0)));
+        let b = worst(&graph, "b");
+        assert!((b.calls - 7.0).abs() < 1e-9);
+        assert!((b.healthy - 2.0).abs() < 1e-9);
+        assert_eq!(b.path.len(), 2);
+    }
+
+    #[test]
+    fn what_is_in_or_behind_a_round_has_no_number() {
+        let mut graph = chain(vec![policy(2, 1.0, 3.0); 4]);
+        graph.add_edge(edge(NodeId(2), NodeId(1), policy(2, 1.0, 3.0)));
+        let from = Amplification::from(&graph, NodeId(0));
+        assert_eq!(from.reached(), [NodeId(0)]);
+        assert_eq!(from.worst(NodeId(3)), None);
+        assert!(from.worst(NodeId(0)).is_some());
+    }
+}
