@@ -1,1 +1,16 @@
-//! Skeleton.
+//! The one way policy is read from git, by `meshc` and `meshd` alike: a commit's files, its place in the
+//! order of commits and its ancestry.
+//!
+//! Raw objects only: never the work tree, a filter, an attribute or a replacement. It does not compile,
+//! and it does not fetch.
+
+mod files;
+mod history;
+pub mod limits;
+mod repository;
+mod root;
+
+pub use files::input_digest;
+pub use history::HistoryError;
+pub use repository::{CommitId, OpenError, ReadError, Repository, TreeId};
+pub use root::{RootError, holds_mesh, is_policy_file};
