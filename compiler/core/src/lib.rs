@@ -1,1 +1,94 @@
-//! Skeleton.
+//! From policy files to slices, without touching a file: decode, link, check, emit.
+//!
+//! ```text
+//! SourceSet ─▶ load ─▶ Analysed (LinkedMesh + findings) ─▶ check ─▶ CheckedMesh ─▶ emit ─▶ Emitted
+//! ```
+//!
+//! Each stage has its own type, and only a [`CheckedMesh`] can be emitted. Pure: no files, no sockets,
+//! no clock, no randomness. It does not sign, and does not know git.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod analysis;
+mod check;
+pub mod code;
+mod emit;
+pub mod keyword;
+pub mod limits;
+mod link;
+pub mod linked;
+pub mod model;
+mod suggest;
+pub mod value;
+
+use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
+
+pub use check::{CheckedMesh, Refused, check};
+pub use emit::Emitted;
+pub use linked::LinkedMesh;
+
+/// Number of the byte format of slices: raised whenever the same policy yields other bytes.
+pub const EMIT: u32 = 1;
+
+/// Release of the compiler, as generations name it.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// Name of the environment where none is asked for.
+pub const DEFAULT_ENVIRONMENT: &str = "default";
+
+/// What is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The policy files of one root.
+    pub sources: &'a SourceSet,
+    /// Which environment.
+    pub environment: &'a str,
+    /// Folder of the root in the repository, without a slash at its end; empty for the top.
+    pub root_path: &'a str,
+}
+
+/// A mesh as far as it could be understood, and what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Analysed {
+    /// The mesh; absent where an error of reading or linking would make every later finding a
+    /// consequence.
+    pub mesh: Option<LinkedMesh>,
+    /// Findings of reading, decoding and linking, in the order of outputs.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Files read.
+    pub files: usize,
+}
+
+/// Reads, decodes and links the files of one root.
+pub fn load(input: Input<'_>) -> Analysed {
+    let files = input.sources.files().len();
+    let (trees, mut diagnostics) = mesh_syntax::parse(input.sources);
+    let unread = diagnostics.iter().any(|finding| finding.level == Level::Error);
+    let decoded = keyword::decode(input.sources, input.root_path, &trees);
+    diagnostics.extend(decoded.findings);
+    let incomplete = unread || decoded.incomplete;
+    let linked = link::link(
+        &decoded.mesh,
+        link::Context { environment: input.environment, earlier: &diagnostics, incomplete },
+    );
+    diagnostics.extend(linked.findings);
+    if decoded.mesh.root.is_none() && !incomplete {
+        diagnostics.extend(no_mesh(input.sources));
+    }
+    diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    diagnostics.truncate(limits::FINDINGS_MAX);
+    let clean = diagnostics.iter().all(|finding| finding.level != Level::Error);
+    Analysed { mesh: linked.mesh.filter(|_| clean), diagnostics, files }
+}
+
+/// The slices of a checked mesh.
+pub fn emit(checked: &CheckedMesh) -> Emitted {
+    checked.emitted().clone()
+}
+
+fn no_mesh(sources: &SourceSet) -> Option<Diagnostic> {
+    let first = sources.files().next()?;
+    Some(
+        Diagnostic::error(code::MISSING, Span::new(first, 0, 0), "no file has the `mesh` node")
+            .help("`meshc init` writes one: `mesh NAME { trust-domain \"example.org\" }`"),
+    )
+}

@@ -1,0 +1,65 @@
+//! The codes of decoding and linking. `mesh-syntax` has those of reading, the lints their own.
+
+use mesh_syntax::Code;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $ident:ident = $code:literal $name:literal;)*) => {
+        $($(#[$doc])* pub const $ident: Code = Code { code: $code, name: $name };)*
+
+        /// Every code of this crate, ascending.
+        pub const ALL: &[Code] = &[$($ident),*];
+    };
+}
+
+codes! {
+    /// A word that the language does not have, or not there.
+    UNKNOWN_WORD = "MSH0002" "source/unknown-word";
+    /// A value of the wrong type or unit.
+    WRONG_TYPE = "MSH0003" "source/wrong-type";
+    /// Something required is not there.
+    MISSING = "MSH0004" "source/missing";
+    /// A number or time outside its bounds.
+    OUT_OF_RANGE = "MSH0006" "source/out-of-range";
+    /// Two things that exclude each other.
+    EXCLUSIVE = "MSH0007" "source/mutually-exclusive";
+    /// A regular expression that does not compile, or only at too great a size.
+    INVALID_REGEX = "MSH0008" "source/invalid-regex";
+    /// A word of the language that this release does not enforce yet.
+    NOT_IN_THIS_RELEASE = "MSH0019" "source/not-in-this-release";
+    /// A name that nothing has.
+    DANGLING_REFERENCE = "MSH0101" "linking/dangling-reference";
+    /// Two definitions of one name.
+    DUPLICATE_DEFINITION = "MSH0103" "linking/duplicate-definition";
+    /// A name of something else.
+    WRONG_KIND = "MSH0104" "linking/wrong-kind";
+    /// One field set by two sources of one level.
+    TWO_SOURCES = "MSH0109" "linking/two-sources";
+    /// A host that two services claim.
+    HOST_CLAIMED_TWICE = "MSH0111" "linking/host-claimed-twice";
+    /// An identity that is foreign, reserved or another service's.
+    IDENTITY = "MSH0112" "linking/identity-not-owned";
+    /// A caller that asks for more than the callee grants.
+    CALLER_LOOSENS = "MSH0119" "linking/caller-loosens";
+    /// An address whose port says nothing about which port of the service it serves.
+    PORT_REQUIRED = "MSH0215" "routing/port-required";
+    /// Weights on some branches only.
+    WEIGHTS_ON_SOME = "MSH0301" "routing/weights-on-some";
+    /// Weights that add up to nothing.
+    NO_WEIGHT = "MSH0302" "routing/no-weight";
+    /// A weight on the only branch.
+    NEEDLESS_WEIGHT = "MSH0303" "routing/needless-weight";
+    /// One destination twice.
+    DESTINATION_TWICE = "MSH0304" "routing/destination-twice";
+    /// A subset that the service does not have.
+    UNKNOWN_SUBSET = "MSH0305" "routing/unknown-subset";
+    /// A try that may take longer than the exchange it is part of.
+    PER_TRY_OVER_TIMEOUT = "MSH0501" "timeouts/per-try-over-timeout";
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn codes_are_ascending() {
+        assert!(super::ALL.is_sorted_by(|a, b| a.code < b.code));
+    }
+}

@@ -1,0 +1,203 @@
+//! From a checked mesh to slices, one for each workload identity. Pure and blind to the order of
+//! files and definitions: the same meaning gives the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_bundle::feature;
+use mesh_bundle::scope::Scope;
+use mesh_bundle::slice::{self, Slice};
+use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
+
+use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Route, Service};
+use crate::model::{BudgetMinimum, Port, RetryBudget};
+
+/// Everything that a generation needs but the commit it was compiled from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// Mesh, environment and trust domain.
+    pub scope: Scope,
+    /// One slice for each workload identity.
+    pub slices: BTreeMap<SpiffeId, Slice>,
+}
+
+/// Nothing for a trust domain that linking would have refused.
+pub(crate) fn emit(mesh: &LinkedMesh) -> Option<Emitted> {
+    let trust_domain = TrustDomain::parse(&mesh.trust_domain.value).ok()?;
+    let scope = Scope {
+        mesh: mesh.name.value.clone(),
+        environment: mesh.environment.clone(),
+        trust_domain,
+    };
+    let mut owned: BTreeMap<&SpiffeId, Vec<&Service>> = BTreeMap::new();
+    for service in &mesh.services {
+        for identity in &service.identities {
+            owned.entry(identity).or_default().push(service);
+        }
+    }
+    let slices = owned
+        .into_iter()
+        .map(|(identity, services)| (identity.clone(), slice(mesh, identity, &services)))
+        .collect();
+    Some(Emitted { scope, slices })
+}
+
+fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice {
+    let mut slice = Slice {
+        required_features: Vec::new(),
+        identity: identity.clone(),
+        access: slice::Access {
+            services: services.iter().copied().map(inbound).collect(),
+        },
+        callees: callees(mesh, services),
+    };
+    slice.required_features = feature::required_by(&slice);
+    slice
+}
+
+fn inbound(service: &Service) -> slice::InboundService {
+    slice::InboundService {
+        service: service.name.value.clone(),
+        ports: ports(&service.ports),
+        rules: service.access.iter().map(rule).collect(),
+    }
+}
+
+fn ports(ports: &[Port]) -> Vec<slice::Port> {
+    ports
+        .iter()
+        .map(|port| slice::Port {
+            number: port.number.value,
+            protocol: port.protocol,
+        })
+        .collect()
+}
+
+fn rule(rule: &Access) -> slice::AccessRule {
+    slice::AccessRule {
+        name: rule.name.clone(),
+        effect: rule.effect,
+        enforcement: rule.enforcement,
+        who: rule.who.clone(),
+        conditions: rule
+            .conditions
+            .iter()
+            .map(|condition| condition.value.clone())
+            .collect(),
+    }
+}
+
+/// Services of one identity may share callees; linking has made sure that they call them alike.
+fn callees(mesh: &LinkedMesh, services: &[&Service]) -> Vec<slice::Callee> {
+    let callers: BTreeSet<_> = services.iter().map(|service| service.id).collect();
+    let mut edges: BTreeMap<_, &Edge> = BTreeMap::new();
+    for caller in callers {
+        let first = mesh.edges.partition_point(|edge| edge.caller < caller);
+        for edge in mesh
+            .edges
+            .iter()
+            .skip(first)
+            .take_while(|edge| edge.caller == caller)
+        {
+            edges.entry(edge.callee).or_insert(edge);
+        }
+    }
+    edges
+        .into_values()
+        .map(|edge| callee(mesh.service(edge.callee), edge))
+        .collect()
+}
+
+fn callee(service: &Service, edge: &Edge) -> slice::Callee {
+    let routes = service.routes.iter().zip(&edge.exchanges);
+    slice::Callee {
+        service: service.name.value.clone(),
+        hosts: service.hosts.clone(),
+        ports: ports(&service.ports),
+        identities: service.identities.clone(),
+        subsets: service.subsets.iter().map(subset).collect(),
+        endpoints: match &service.endpoints {
+            Endpoints::Discovered => slice::EndpointSource::Discovered,
+            Endpoints::Declared(endpoints) => slice::EndpointSource::Declared(
+                endpoints
+                    .iter()
+                    .map(|endpoint| endpoint.value.clone())
+                    .collect(),
+            ),
+        },
+        routes: routes
+            .map(|(route, exchange)| self::route(service, route, exchange))
+            .collect(),
+        retry_budget: service.retry_budget.value.as_ref().map(retry_budget),
+        balance: service.balance.value,
+    }
+}
+
+fn subset(subset: &crate::linked::Subset) -> slice::Subset {
+    slice::Subset {
+        name: subset.name.value.clone(),
+        labels: subset
+            .labels
+            .iter()
+            .map(|label| label.value.clone())
+            .collect(),
+    }
+}
+
+fn route(service: &Service, route: &Route, exchange: &Exchange) -> slice::Route {
+    let target = |subset: Option<usize>| slice::Target {
+        service: service.name.value.clone(),
+        subset: subset
+            .and_then(|index| service.subsets.get(index))
+            .map(|subset| subset.name.value.clone()),
+    };
+    let matches = route.matches.iter().map(|block| slice::RouteMatch {
+        conditions: block
+            .conditions
+            .iter()
+            .map(|condition| condition.value.clone())
+            .collect(),
+    });
+    let destinations = route.destinations.iter().map(|to| slice::Destination {
+        target: target(to.subset),
+        weight: to.weight,
+        otherwise: to.otherwise.iter().map(|other| target(*other)).collect(),
+    });
+    slice::Route {
+        name: route.name.value.clone(),
+        matches: matches.collect(),
+        destinations: destinations.collect(),
+        exchange: self::exchange(exchange),
+    }
+}
+
+/// What a proxy is told of an exchange: values without their sources.
+pub(crate) fn exchange(exchange: &Exchange) -> slice::Exchange {
+    slice::Exchange {
+        timeout: exchange.timeout.value,
+        connect_timeout: exchange.connect.value,
+        retry: slice::Retry {
+            attempts: exchange.attempts.value,
+            causes: exchange.causes.value.clone(),
+            per_try: exchange.per_try.value,
+            any_method: exchange.any_method.value,
+            backoff_base: exchange.backoff_base.value,
+            backoff_max: exchange.backoff_max.value,
+        },
+        stream_idle: exchange.stream_idle.value,
+        max_duration: exchange.max_duration.value,
+    }
+}
+
+fn retry_budget(budget: &RetryBudget) -> slice::RetryBudget {
+    slice::RetryBudget {
+        share: budget.share,
+        kind: match budget.minimum {
+            BudgetMinimum::Requests { count, per, window } => slice::RetryBudgetKind::Requests {
+                min_count: count,
+                min_per: per,
+                window,
+            },
+            BudgetMinimum::Active { count } => slice::RetryBudgetKind::Active { min_count: count },
+        },
+    }
+}

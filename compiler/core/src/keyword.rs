@@ -1,0 +1,353 @@
+//! The words of the policy language: each is declared once, and that declaration drives decoding,
+//! "did you mean", completion and the published schema. Meaning across definitions is for `link`.
+
+use crate::value::Kind;
+
+mod access;
+mod balance;
+mod calls;
+mod condition;
+mod decode;
+mod defaults;
+mod endpoints;
+mod expect;
+mod facts;
+mod later;
+mod mesh;
+mod policy;
+mod reader;
+mod refuse;
+mod request;
+mod retry;
+mod retry_budget;
+mod route;
+mod service;
+mod subset;
+mod test;
+mod timeout;
+mod to;
+
+pub(crate) use decode::decode;
+pub use later::LATER;
+pub(crate) use reader::{Entry, Reader};
+
+/// Every word that this release enforces; a word may have several declarations for several places.
+pub static KEYWORDS: &[&Keyword] = &[
+    &mesh::MESH,
+    &mesh::TRUST_DOMAIN,
+    &mesh::MTLS,
+    &mesh::ENVIRONMENT,
+    &defaults::DEFAULTS,
+    &refuse::REFUSE,
+    &policy::POLICY,
+    &policy::USE,
+    &service::SERVICE,
+    &service::PORT,
+    &service::HOST,
+    &service::IDENTITY,
+    &service::CALLERS_MAY_EXTEND,
+    &endpoints::ENDPOINTS,
+    &endpoints::STATIC,
+    &endpoints::DNS,
+    &endpoints::KUBERNETES,
+    &subset::SUBSET,
+    &subset::LABELS,
+    &facts::FACTS,
+    &calls::CALLS,
+    &route::ROUTE,
+    &route::MATCH,
+    &to::TO,
+    &to::ELSE,
+    &timeout::TIMEOUT,
+    &retry::RETRY,
+    &retry::BACKOFF,
+    &retry_budget::RETRY_BUDGET,
+    &balance::BALANCE,
+    &access::ALLOW,
+    &access::DENY,
+    &condition::METHOD,
+    &condition::PATH,
+    &condition::HOST,
+    &condition::PORT,
+    &condition::FROM,
+    &condition::PEER_IP,
+    &condition::HEADER,
+    &condition::QUERY,
+    &condition::COOKIE,
+    &condition::NOT,
+    &test::TEST,
+    &request::REQUEST,
+    &request::HEADER,
+    &request::QUERY,
+    &request::COOKIE,
+    &expect::EXPECT,
+    &expect::TO,
+];
+
+/// A place where words may stand: the top of a file, or the block of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The top of a policy file.
+    Root,
+    /// The top of a `*.test.kdl` file.
+    TestFile,
+    /// The block of `mesh`.
+    Mesh,
+    /// The block of `defaults`.
+    Defaults,
+    /// The block of `policy`.
+    Policy,
+    /// The block of `service`.
+    Service,
+    /// The block of `endpoints`.
+    Endpoints,
+    /// The block of `subset`.
+    Subset,
+    /// The block of `calls`.
+    Calls,
+    /// The block of `route`.
+    Route,
+    /// The block of `match`.
+    Match,
+    /// The block of `to`.
+    To,
+    /// The block of `retry`.
+    Retry,
+    /// The block of `allow`.
+    Allow,
+    /// The block of `deny`.
+    Deny,
+    /// The block of `not`.
+    Not,
+    /// The block of `test`.
+    Test,
+    /// The block of `request`.
+    Request,
+    /// The block of `expect`.
+    Expect,
+}
+
+impl Place {
+    /// How people call it.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Root => "the top of a policy file",
+            Self::TestFile => "the top of a test file",
+            Self::Mesh => "`mesh`",
+            Self::Defaults => "`defaults`",
+            Self::Policy => "`policy`",
+            Self::Service => "`service`",
+            Self::Endpoints => "`endpoints`",
+            Self::Subset => "`subset`",
+            Self::Calls => "`calls`",
+            Self::Route => "`route`",
+            Self::Match => "`match`",
+            Self::To => "`to`",
+            Self::Retry => "`retry`",
+            Self::Allow => "`allow`",
+            Self::Deny => "`deny`",
+            Self::Not => "`not`",
+            Self::Test => "`test`",
+            Self::Request => "`request`",
+            Self::Expect => "`expect`",
+        }
+    }
+}
+
+/// The declaration of a word.
+#[derive(Debug)]
+pub struct Keyword {
+    /// The word.
+    pub name: &'static str,
+    /// Where it may stand.
+    pub stands: &'static [Place],
+    /// How often.
+    pub repeats: Repeats,
+    /// Its arguments.
+    pub args: Args,
+    /// Its properties.
+    pub props: &'static [Property],
+    /// The kind of the properties whose names people choose (labels).
+    pub labels: Option<&'static Kind>,
+    /// What its block holds; none: it has no block.
+    pub block: Option<Place>,
+    /// What it does, in a sentence.
+    pub summary: &'static str,
+}
+
+impl Keyword {
+    /// A word without arguments, properties and block, to be completed with struct update syntax.
+    pub(crate) const fn new(
+        name: &'static str,
+        stands: &'static [Place],
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            stands,
+            repeats: Repeats::Once,
+            args: Args::NONE,
+            props: &[],
+            labels: None,
+            block: None,
+            summary,
+        }
+    }
+
+    /// Whether it may stand without argument, property and block.
+    fn says_something_bare(&self) -> bool {
+        let optional_only = self.args.required == 0
+            && (self.args.takes_any() || !self.props.is_empty())
+            && self.block.is_none();
+        !optional_only
+    }
+}
+
+/// How often a word may stand in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// A setting: twice at one level is an error.
+    Once,
+    /// A declaration or condition: they add up.
+    Many,
+}
+
+/// The arguments of a word.
+#[derive(Clone, Copy, Debug)]
+pub struct Args {
+    /// The first ones, each with its own meaning.
+    pub leading: &'static [Argument],
+    /// All that follow.
+    pub rest: Option<Argument>,
+    /// How many there must be.
+    pub required: usize,
+}
+
+impl Args {
+    pub(crate) const NONE: Self = Self {
+        leading: &[],
+        rest: None,
+        required: 0,
+    };
+
+    pub(crate) const fn required(leading: &'static [Argument]) -> Self {
+        Self {
+            leading,
+            rest: None,
+            required: leading.len(),
+        }
+    }
+
+    pub(crate) const fn optional(leading: &'static [Argument]) -> Self {
+        Self {
+            leading,
+            rest: None,
+            required: 0,
+        }
+    }
+
+    pub(crate) const fn list(name: &'static str, kind: &'static Kind, required: usize) -> Self {
+        Self {
+            leading: &[],
+            rest: Some(Argument { name, kind }),
+            required,
+        }
+    }
+
+    const fn takes_any(&self) -> bool {
+        !self.leading.is_empty() || self.rest.is_some()
+    }
+
+    fn at(&self, index: usize) -> Option<&Argument> {
+        self.leading.get(index).or(self.rest.as_ref())
+    }
+}
+
+/// An argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Argument {
+    /// What stands for it in the grammar.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: &'static Kind,
+}
+
+impl Argument {
+    pub(crate) const fn new(name: &'static str, kind: &'static Kind) -> Self {
+        Self { name, kind }
+    }
+}
+
+/// A property.
+#[derive(Clone, Copy, Debug)]
+pub struct Property {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: &'static Kind,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it does, in a sentence.
+    pub summary: &'static str,
+}
+
+impl Property {
+    pub(crate) const fn new(
+        name: &'static str,
+        kind: &'static Kind,
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            required: false,
+            summary,
+        }
+    }
+
+    pub(crate) const fn required(self) -> Self {
+        Self {
+            required: true,
+            ..self
+        }
+    }
+}
+
+/// The words that may stand in a place, in the order of the table.
+pub fn words_in(place: Place) -> impl Iterator<Item = &'static Keyword> {
+    KEYWORDS
+        .iter()
+        .copied()
+        .filter(move |keyword| keyword.stands.contains(&place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_each_word_once() {
+        for keyword in KEYWORDS {
+            for place in keyword.stands {
+                let same = words_in(*place)
+                    .filter(|other| other.name == keyword.name)
+                    .count();
+                assert_eq!(same, 1, "`{}` in {}", keyword.name, place.describe());
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_is_either_here_or_later() {
+        for later in LATER {
+            for place in later.stands {
+                assert!(
+                    !words_in(*place).any(|word| word.name == later.name),
+                    "`{}` in {}",
+                    later.name,
+                    place.describe()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The conditions of `match`, `allow`, `deny` and `not`: one vocabulary for all of them.
+
+use mesh_bundle::slice::{
+    self, FieldMatch, PathPattern, PathPatternKind, StringMatch, StringMatchKind,
+};
+use mesh_engine::path::PathMatcher;
+use mesh_engine::regex::Regex;
+use mesh_syntax::{Diagnostic, Value};
+
+use super::Place::{self, Allow, Deny, Match, Not};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use crate::code;
+use crate::limits;
+use crate::model::{Condition, ConditionKind};
+use crate::value::{self, Kind, Wrong};
+
+const EVERYWHERE: &[Place] = &[Match, Allow, Deny, Not];
+
+pub(super) static METHOD: Keyword = Keyword {
+    args: Args::list("METHOD", &value::METHOD, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new("method", EVERYWHERE, "The method is one of these.")
+};
+
+pub(super) static PATH: Keyword = Keyword {
+    args: Args::list("PATH", &TEMPLATE, 0),
+    repeats: Repeats::Many,
+    props: &[REGEX_PATH, CASE],
+    ..Keyword::new(
+        "path",
+        EVERYWHERE,
+        "The path is one of these: \"/a\" exactly, \"/a/*\" with one segment, \"/a/**\" with all below.",
+    )
+};
+
+pub(super) static HOST: Keyword = Keyword {
+    args: Args::list("HOST", &value::HOST, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new("host", EVERYWHERE, "The host is one of these.")
+};
+
+pub(super) static PORT: Keyword = Keyword {
+    args: Args::list("PORT", &value::PORT, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "port",
+        EVERYWHERE,
+        "The port of the service is one of these.",
+    )
+};
+
+pub(super) static FROM: Keyword = Keyword {
+    args: Args::list("WHO", &value::WHO, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new("from", &[Match, Not], "The caller is one of these.")
+};
+
+pub(super) static PEER_IP: Keyword = Keyword {
+    args: Args::list("RANGE", &value::CIDR, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "peer-ip",
+        EVERYWHERE,
+        "The address of the connection's peer is in one of these.",
+    )
+};
+
+pub(super) static HEADER: Keyword = field(
+    "header",
+    &[Argument::new("NAME", &value::HEADER_NAME)],
+    "A header has one of these values, or is there at all.",
+);
+
+pub(super) static QUERY: Keyword = field(
+    "query",
+    &[Argument::new("NAME", &value::FIELD_NAME)],
+    "A query parameter has one of these values, or is there at all.",
+);
+
+pub(super) static COOKIE: Keyword = field(
+    "cookie",
+    &[Argument::new("NAME", &value::FIELD_NAME)],
+    "A cookie has one of these values, or is there at all.",
+);
+
+pub(super) static NOT: Keyword = Keyword {
+    repeats: Repeats::Many,
+    block: Some(Not),
+    ..Keyword::new("not", EVERYWHERE, "The opposite of one condition.")
+};
+
+const fn field(name: &'static str, leading: &'static [Argument], summary: &'static str) -> Keyword {
+    Keyword {
+        args: Args {
+            leading,
+            rest: Some(Argument::new("VALUE", &value::TEXT)),
+            required: 1,
+        },
+        repeats: Repeats::Many,
+        props: FIELD_PROPS,
+        ..Keyword::new(name, EVERYWHERE, summary)
+    }
+}
+
+const FIELD_PROPS: &[Property] = &[
+    Property::new("prefix", &value::TEXT, "The value begins with this."),
+    Property::new("suffix", &value::TEXT, "The value ends with this."),
+    Property::new("contains", &value::TEXT, "The value has this in it."),
+    Property::new("regex", &REGEX, "The whole value matches this."),
+    CASE,
+];
+
+const CASE: Property = Property::new("case", &IGNORE, "`ignore`: letters match in either case.");
+const REGEX_PATH: Property = Property::new("regex", &PATH_REGEX, "The whole path matches this.");
+
+static IGNORE: Kind = Kind {
+    expected: "ignore",
+    words: &["ignore"],
+    check: |value| value::one_of(value, &[("ignore", ())]),
+};
+
+static TEMPLATE: Kind = Kind {
+    expected: "a path in quotes, such as \"/reviews/**\"",
+    words: &[],
+    check: |value| template(value).map(drop),
+};
+
+static PATH_REGEX: Kind = Kind {
+    expected: "a regular expression in quotes",
+    words: &[],
+    check: |value| path_regex(value).map(drop),
+};
+
+static REGEX: Kind = Kind {
+    expected: "a regular expression in quotes",
+    words: &[],
+    check: |value| regex(value).map(drop),
+};
+
+fn template(value: &Value) -> Result<String, Wrong> {
+    let text = value::text(value)?;
+    compile_path(PathPatternKind::Template(text.clone()))
+        .map(|()| text.clone())
+        .map_err(|wrong| {
+            if text.starts_with('/') {
+                wrong
+            } else {
+                wrong.instead(format!("\"/{text}\""))
+            }
+        })
+}
+
+fn path_regex(value: &Value) -> Result<String, Wrong> {
+    let text = value::text(value)?;
+    compile_path(PathPatternKind::Regex(text.clone()))
+        .map(|()| text)
+        .map_err(|wrong| Wrong {
+            code: code::INVALID_REGEX,
+            ..wrong
+        })
+}
+
+fn compile_path(kind: PathPatternKind) -> Result<(), Wrong> {
+    PathMatcher::compile(&PathPattern {
+        kind,
+        ignore_case: false,
+    })
+    .map(drop)
+    .map_err(|error| Wrong::because(error.to_string()))
+}
+
+fn regex(value: &Value) -> Result<String, Wrong> {
+    let text = value::text(value)?;
+    match Regex::new(&text, false) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Wrong {
+            code: code::INVALID_REGEX,
+            ..Wrong::because(error.to_string())
+        }),
+    }
+}
+
+/// The conditions in the block of a node.
+pub(super) fn decode_block(reader: &mut Reader<'_>, entry: Entry<'_>) -> Vec<Condition> {
+    decode_nested(reader, entry, 0)
+}
+
+fn decode_nested(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Vec<Condition> {
+    reader
+        .block(entry)
+        .into_iter()
+        .filter_map(|child| {
+            let kind = kind(reader, child, depth)?;
+            Some(Condition {
+                kind,
+                span: child.span(),
+            })
+        })
+        .collect()
+}
+
+fn kind(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Option<ConditionKind> {
+    let plain = match entry.word() {
+        "method" => slice::Condition::Method(values(entry, 0, value::method)),
+        "path" => slice::Condition::Path(paths(reader, entry)?),
+        "host" => slice::Condition::Host(values(entry, 0, value::host)),
+        "port" => slice::Condition::Port(values(entry, 0, value::port)),
+        "peer-ip" => slice::Condition::PeerIp(values(entry, 0, value::cidr)),
+        "header" => slice::Condition::Header(field_match(entry, value::header_name)?),
+        "query" => slice::Condition::Query(field_match(entry, value::field_name)?),
+        "cookie" => slice::Condition::Cookie(field_match(entry, value::field_name)?),
+        "from" => return Some(ConditionKind::From(entry.args(0, value::who))),
+        "not" => return not(reader, entry, depth),
+        _ => return None,
+    };
+    Some(ConditionKind::Plain(plain))
+}
+
+/// Ascending and without repetition, so that the order in the file does not show in a slice.
+fn values<T: Ord>(entry: Entry<'_>, from: usize, read: value::Read<T>) -> Vec<T> {
+    let mut values: Vec<T> = entry
+        .args(from, read)
+        .into_iter()
+        .map(|value| value.value)
+        .collect();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+fn ignores_case(entry: Entry<'_>) -> bool {
+    entry.node.prop("case").is_some()
+}
+
+fn paths(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<Vec<PathPattern>> {
+    let ignore_case = ignores_case(entry);
+    let mut kinds: Vec<PathPatternKind> = values(entry, 0, template)
+        .into_iter()
+        .map(PathPatternKind::Template)
+        .collect();
+    kinds.extend(
+        entry
+            .prop("regex", path_regex)
+            .map(|regex| PathPatternKind::Regex(regex.value)),
+    );
+    if kinds.is_empty() {
+        // With a wrong value that was reported; with `case=` alone it was not.
+        if entry.node.args.is_empty()
+            && entry.node.prop("regex").is_none()
+            && entry.node.prop("case").is_some()
+        {
+            reader.report(Diagnostic::error(
+                code::MISSING,
+                entry.node.name.span,
+                "`path` needs a path or `regex=`",
+            ));
+        }
+        return None;
+    }
+    Some(
+        kinds
+            .into_iter()
+            .map(|kind| PathPattern { kind, ignore_case })
+            .collect(),
+    )
+}
+
+fn field_match(entry: Entry<'_>, read_name: value::Read<String>) -> Option<FieldMatch> {
+    let ignore_case = ignores_case(entry);
+    let prop = |name, read| entry.prop(name, read).map(|found| found.value);
+    let kinds = values(entry, 1, value::text)
+        .into_iter()
+        .map(StringMatchKind::Exact)
+        .chain(prop("prefix", value::text).map(StringMatchKind::Prefix))
+        .chain(prop("suffix", value::text).map(StringMatchKind::Suffix))
+        .chain(prop("contains", value::text).map(StringMatchKind::Contains))
+        .chain(prop("regex", regex).map(StringMatchKind::Regex));
+    Some(FieldMatch {
+        name: entry.arg(0, read_name)?.value,
+        values: kinds
+            .map(|kind| StringMatch { kind, ignore_case })
+            .collect(),
+    })
+}
+
+fn not(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Option<ConditionKind> {
+    let span = entry.node.name.span;
+    if depth >= limits::NOT_DEPTH_MAX {
+        let message = format!(
+            "more than {} `not` inside each other",
+            limits::NOT_DEPTH_MAX
+        );
+        reader.report(Diagnostic::error(
+            mesh_syntax::code::LIMIT_EXCEEDED,
+            span,
+            message,
+        ));
+        return None;
+    }
+    if entry.node.children.len() != 1 {
+        reader.report(
+            Diagnostic::error(code::MISSING, span, "`not` needs exactly one condition")
+                .help("write one `not` for each: several conditions hold only together"),
+        );
+    }
+    let inner = decode_nested(reader, entry, depth + 1).into_iter().next()?;
+    Some(ConditionKind::Not(Box::new(inner)))
+}

@@ -1,0 +1,47 @@
+//! `defaults`, and the settings that it shares with `policy` and `service`.
+
+use super::Place::{Defaults, Mesh};
+use super::{Entry, Keyword, Reader, access, balance, policy, retry, retry_budget, timeout};
+use crate::model::{self, Exchange, Settings};
+
+pub(super) static DEFAULTS: Keyword = Keyword {
+    block: Some(Defaults),
+    ..Keyword::new(
+        "defaults",
+        &[Mesh],
+        "What holds for every service that says nothing else.",
+    )
+};
+
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Settings {
+    let mut settings = Settings::default();
+    for child in reader.block(entry) {
+        setting(reader, child, &mut settings);
+    }
+    settings
+}
+
+/// Takes a setting of any group; whatever else an entry is, it is left alone.
+pub(super) fn setting(reader: &mut Reader<'_>, entry: Entry<'_>, settings: &mut Settings) {
+    match entry.word() {
+        "use" => settings.uses.extend(policy::uses(entry)),
+        "retry-budget" => settings.pool.retry_budget = retry_budget::decode(reader, entry),
+        "balance" => settings.pool.balance = balance::decode(entry),
+        "allow" => settings
+            .access
+            .push(access::decode(reader, entry, model::Effect::Allow)),
+        "deny" => settings
+            .access
+            .push(access::decode(reader, entry, model::Effect::Deny)),
+        _ => exchange(reader, entry, &mut settings.exchange),
+    }
+}
+
+/// Takes a setting of an exchange; whatever else an entry is, it is left alone.
+pub(super) fn exchange(reader: &mut Reader<'_>, entry: Entry<'_>, exchange: &mut Exchange) {
+    match entry.word() {
+        "timeout" => exchange.timeout = timeout::decode(entry),
+        "retry" => exchange.retry = retry::decode(reader, entry),
+        _ => {}
+    }
+}

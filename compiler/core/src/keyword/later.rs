@@ -1,0 +1,105 @@
+//! Words of the language that this release does not enforce yet. They are refused by name, so that
+//! nobody believes in a setting that nothing carries out.
+
+use super::Place;
+use super::Place::{
+    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Request, Root, Route, Service,
+    Subset, Test, TestFile, To,
+};
+
+/// A word that a later release enforces.
+#[derive(Debug)]
+pub struct Later {
+    /// The word.
+    pub name: &'static str,
+    /// Where it may stand.
+    pub stands: &'static [Place],
+}
+
+/// A property that a later release enforces.
+#[derive(Debug)]
+pub(super) struct LaterProperty {
+    /// The word it belongs to.
+    pub keyword: &'static str,
+    /// The property.
+    pub name: &'static str,
+}
+
+const fn later(name: &'static str, stands: &'static [Place]) -> Later {
+    Later { name, stands }
+}
+
+const fn property(keyword: &'static str, name: &'static str) -> LaterProperty {
+    LaterProperty { keyword, name }
+}
+
+const POOL: &[Place] = &[Defaults, Policy, Service, Subset];
+const ACCESS: &[Place] = &[Defaults, Policy, Service];
+const EXCHANGE: &[Place] = &[Defaults, Policy, Service, Route, Calls];
+const CONDITIONS: &[Place] = &[Match, Allow, Deny, Not];
+
+/// Every such word.
+pub static LATER: &[Later] = &[
+    later("gateway", &[Root]),
+    later("external", &[Root]),
+    later("jwt", &[Root]),
+    later("authorizer", &[Root]),
+    later("invariant", &[Root]),
+    later("suppress", &[Root]),
+    later("override", &[Root]),
+    later("remove", &[Root]),
+    later("route", &[Root]),
+    later("team", &[Mesh]),
+    later("telemetry", &[Mesh, Service]),
+    later("federate", &[Mesh]),
+    later("rollout", &[Mesh]),
+    later("address", &[Service]),
+    later("unmeshed", &[Service]),
+    later("mtls", &[Service]),
+    later("listen", &[Calls]),
+    later("hedge", EXCHANGE),
+    later("balance", &[Subset]),
+    later("locality", POOL),
+    later("limits", POOL),
+    later("outlier", POOL),
+    later("health-check", POOL),
+    later("require", ACCESS),
+    later("accept", ACCESS),
+    later("rate-limit", ACCESS),
+    later("probe", ACCESS),
+    later("redirect", &[Route]),
+    later("respond", &[Route]),
+    later("rewrite", &[Route]),
+    later("mirror", &[Route]),
+    later("fault", &[Route]),
+    later("cors", &[Route]),
+    later("request-headers", &[Route, To]),
+    later("response-headers", &[Route, To]),
+    later("upgrade", &[Route]),
+    later("path-accepts", &[Route]),
+    later("streaming", &[Route]),
+    later("grpc", CONDITIONS),
+    later("client-ip", CONDITIONS),
+    later("claim", CONDITIONS),
+    later("connect", &[Test]),
+    later("claim", &[Request]),
+    later("limited", &[Expect]),
+    later("override", &[TestFile]),
+];
+
+/// Every such property.
+pub(super) static LATER_PROPERTIES: &[LaterProperty] = &[
+    property("refuse", "canary-step"),
+    property("port", "dial"),
+    property("to", "service"),
+    property("to", "port"),
+    property("else", "service"),
+    property("else", "port"),
+    property("timeout", "idle"),
+    property("balance", "choices"),
+    property("balance", "slow-start"),
+    property("allow", "team"),
+    property("deny", "team"),
+    property("from", "team"),
+    property("request", "client-ip"),
+];

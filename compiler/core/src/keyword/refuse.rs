@@ -1,0 +1,29 @@
+//! `refuse`: limits that `check` enforces.
+
+use super::Place::Mesh;
+use super::{Entry, Keyword, Property};
+use crate::model::Refuse;
+use crate::value;
+
+pub(super) static REFUSE: Keyword = Keyword {
+    props: &[
+        Property::new(
+            "amplification",
+            &value::AMPLIFICATION,
+            "Most calls that one request from outside may become at any service, by retries.",
+        ),
+        Property::new(
+            "attempts",
+            &value::ATTEMPTS,
+            "Most attempts that any `retry` may ask for.",
+        ),
+    ],
+    ..Keyword::new("refuse", &[Mesh], "Limits that `check` enforces.")
+};
+
+pub(super) fn decode(entry: Entry<'_>) -> Refuse {
+    Refuse {
+        amplification: entry.prop("amplification", value::amplification),
+        attempts: entry.prop("attempts", value::attempts),
+    }
+}

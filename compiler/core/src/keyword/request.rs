@@ -1,0 +1,77 @@
+//! `request`: the request of a test.
+
+use super::Place::{Request, Test};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use crate::model::TestRequest;
+use crate::value;
+
+pub(super) static REQUEST: Keyword = Keyword {
+    args: Args::required(&[
+        Argument::new("METHOD", &value::METHOD),
+        Argument::new("PATH", &value::REQUEST_PATH),
+    ]),
+    props: &[
+        Property::new("from", &value::NAME, "The calling service.").required(),
+        Property::new("to", &value::NAME, "The called service.").required(),
+        Property::new(
+            "host",
+            &value::HOST,
+            "Host as sent, when it is not the called service's.",
+        ),
+        Property::new(
+            "port",
+            &value::PORT,
+            "Port, when the called service has several.",
+        ),
+    ],
+    block: Some(Request),
+    ..Keyword::new("request", &[Test], "The request that is sent.")
+};
+
+pub(super) static HEADER: Keyword = pair("header", PAIR, "A header that is sent.");
+pub(super) static QUERY: Keyword = pair("query", PAIR, "A query parameter that is sent.");
+pub(super) static COOKIE: Keyword = pair("cookie", PAIR, "A cookie that is sent.");
+
+const PAIR: &[Argument] = &[
+    Argument::new("NAME", &value::FIELD_NAME),
+    Argument::new("VALUE", &value::TEXT),
+];
+
+const fn pair(name: &'static str, args: &'static [Argument], summary: &'static str) -> Keyword {
+    Keyword {
+        args: Args::required(args),
+        repeats: Repeats::Many,
+        ..Keyword::new(name, &[Request], summary)
+    }
+}
+
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<TestRequest> {
+    let mut headers = Vec::new();
+    let mut query = Vec::new();
+    let mut cookies = Vec::new();
+    for child in reader.block(entry) {
+        let pair = child
+            .arg(0, value::field_name)
+            .zip(child.arg(1, value::text));
+        let Some((name, value)) = pair.map(|(name, value)| (name.value, value.value)) else {
+            continue;
+        };
+        match child.word() {
+            "header" => headers.push((name.to_ascii_lowercase(), value)),
+            "query" => query.push((name, value)),
+            _ => cookies.push((name, value)),
+        }
+    }
+    Some(TestRequest {
+        method: entry.arg(0, value::method)?,
+        path: entry.arg(1, value::request_path)?,
+        from: entry.prop("from", value::name)?,
+        to: entry.prop("to", value::name)?,
+        host: entry.prop("host", value::host),
+        port: entry.prop("port", value::port),
+        headers,
+        query,
+        cookies,
+        span: entry.span(),
+    })
+}

@@ -1,0 +1,50 @@
+//! `route` and `match`
+
+use super::Place::{Match, Route, Service};
+use super::{Args, Argument, Entry, Keyword, Reader, Repeats, condition, defaults, to};
+use crate::model::{self, Exchange};
+use crate::value;
+
+pub(super) static ROUTE: Keyword = Keyword {
+    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    repeats: Repeats::Many,
+    block: Some(Route),
+    ..Keyword::new(
+        "route",
+        &[Service],
+        "Requests of one kind: where they go, and with what patience.",
+    )
+};
+
+pub(super) static MATCH: Keyword = Keyword {
+    repeats: Repeats::Many,
+    block: Some(Match),
+    ..Keyword::new(
+        "match",
+        &[Route],
+        "Conditions that hold together; of several `match` one is enough.",
+    )
+};
+
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Route> {
+    let mut matches = Vec::new();
+    let mut destinations = Vec::new();
+    let mut exchange = Exchange::default();
+    for child in reader.block(entry) {
+        match child.word() {
+            "match" => matches.push(model::Match {
+                conditions: condition::decode_block(reader, child),
+                span: child.span(),
+            }),
+            "to" => destinations.push(to::decode(reader, child)),
+            _ => defaults::exchange(reader, child, &mut exchange),
+        }
+    }
+    Some(model::Route {
+        name: entry.arg(0, value::name)?,
+        matches,
+        destinations,
+        exchange,
+        span: entry.span(),
+    })
+}

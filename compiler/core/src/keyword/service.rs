@@ -1,0 +1,156 @@
+//! `service` and the small words that only stand in one.
+
+use mesh_bundle::slice::Protocol;
+use mesh_syntax::{Diagnostic, Value};
+
+use super::Place::{Root, Service};
+use super::{
+    Args, Argument, Entry, Keyword, Property, Reader, Repeats, calls, defaults, endpoints, facts,
+    route, subset,
+};
+use crate::code;
+use crate::model::{self, Extendable, Port};
+use crate::value::{self, Kind, Wrong};
+
+pub(super) static SERVICE: Keyword = Keyword {
+    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    repeats: Repeats::Many,
+    block: Some(Service),
+    ..Keyword::new(
+        "service",
+        &[Root],
+        "A service: where it is, who may call it, and how.",
+    )
+};
+
+pub(super) static PORT: Keyword = Keyword {
+    args: Args::list("PORT", &value::PORT, 1),
+    repeats: Repeats::Many,
+    props: &[Property::new(
+        "protocol",
+        &value::PROTOCOL,
+        "What the application speaks: `http` (1.1 and 2, the default) or `grpc`.",
+    )],
+    ..Keyword::new("port", &[Service], "Ports that the service answers on.")
+};
+
+pub(super) static HOST: Keyword = Keyword {
+    args: Args::list("HOST", &value::HOST, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "host",
+        &[Service],
+        "Hosts that name the service, instead of its own name.",
+    )
+};
+
+pub(super) static IDENTITY: Keyword = Keyword {
+    args: Args::list("IDENTITY", &value::SPIFFE_ID, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "identity",
+        &[Service],
+        "SPIFFE IDs of its instances, instead of spiffe://<trust-domain>/service/<name>.",
+    )
+};
+
+pub(super) static CALLERS_MAY_EXTEND: Keyword = Keyword {
+    args: Args::list("FIELD", &FIELD, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "callers-may-extend",
+        &[Service],
+        "What a caller's `calls` may loosen; without it a caller may only tighten.",
+    )
+};
+
+const FIELDS: [(&str, Extendable); 4] = [
+    ("timeout", Extendable::Timeout),
+    ("attempts", Extendable::Attempts),
+    ("per-try", Extendable::PerTry),
+    ("causes", Extendable::Causes),
+];
+
+static FIELD: Kind = Kind {
+    expected: "a field",
+    words: &["timeout", "attempts", "per-try", "causes"],
+    check: |value| field(value).map(drop),
+};
+
+fn field(value: &Value) -> Result<Extendable, Wrong> {
+    value::one_of(value, &FIELDS)
+}
+
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Service> {
+    // The block is read even when the name is wrong, so that one run reports everything.
+    let children = reader.block(entry);
+    let mut settings = model::Settings::default();
+    let mut ports = Vec::new();
+    let mut endpoints = Vec::new();
+    let mut hosts = Vec::new();
+    let mut identities = Vec::new();
+    let mut subsets = Vec::new();
+    let mut routes = Vec::new();
+    let mut calls = Vec::new();
+    let mut callers_may_extend = Vec::new();
+    let mut facts = model::Facts::default();
+    for child in children {
+        match child.word() {
+            "port" => ports.extend(decode_port(child)),
+            "endpoints" => endpoints.extend(endpoints::decode(reader, child)),
+            "host" => hosts.extend(child.args(0, value::host)),
+            "identity" => identities.extend(child.args(0, value::spiffe_id)),
+            "subset" => subsets.extend(subset::decode(reader, child)),
+            "route" => routes.extend(route::decode(reader, child)),
+            "calls" => calls.extend(calls::decode(reader, child)),
+            "callers-may-extend" => callers_may_extend.extend(child.args(0, field)),
+            "facts" => facts = facts::decode(child),
+            _ => defaults::setting(reader, child, &mut settings),
+        }
+    }
+    if !entry
+        .node
+        .children
+        .iter()
+        .any(|child| child.name.text == "port")
+    {
+        missing_port(reader, entry);
+    }
+    Some(model::Service {
+        name: entry.arg(0, value::name)?,
+        ports,
+        endpoints,
+        hosts,
+        identities,
+        subsets,
+        routes,
+        calls,
+        callers_may_extend,
+        facts,
+        settings,
+        span: entry.span(),
+    })
+}
+
+fn missing_port(reader: &mut Reader<'_>, entry: Entry<'_>) {
+    let span = entry
+        .node
+        .args
+        .first()
+        .map_or(entry.node.name.span, |arg| arg.span);
+    reader.report(
+        Diagnostic::error(code::MISSING, span, "a service needs a `port`")
+            .help("write the port that the application answers on: `port 8080 protocol=http`"),
+    );
+}
+
+fn decode_port(entry: Entry<'_>) -> Vec<Port> {
+    let protocol = entry
+        .prop("protocol", value::protocol)
+        .map_or(Protocol::Http, |protocol| protocol.value);
+    entry
+        .args(0, value::port)
+        .into_iter()
+        .map(|number| Port { number, protocol })
+        .collect()
+}

@@ -1,0 +1,52 @@
+//! `subset`: a named part of a service's endpoints.
+
+use mesh_syntax::Diagnostic;
+
+use super::Place::{Service, Subset};
+use super::{Args, Argument, Entry, Keyword, Reader, Repeats, endpoints};
+use crate::code;
+use crate::model;
+use crate::value;
+
+pub(super) static SUBSET: Keyword = Keyword {
+    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    repeats: Repeats::Many,
+    block: Some(Subset),
+    ..Keyword::new(
+        "subset",
+        &[Service],
+        "A named part of the endpoints, such as one version.",
+    )
+};
+
+pub(super) static LABELS: Keyword = Keyword {
+    labels: Some(&value::LABEL),
+    ..Keyword::new(
+        "labels",
+        &[Subset],
+        "Labels that an endpoint must carry, all of them.",
+    )
+};
+
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Subset> {
+    let children = reader.block(entry);
+    let labels: Vec<_> = children
+        .iter()
+        .flat_map(|child| endpoints::labels(*child))
+        .collect();
+    if labels.is_empty() {
+        reader.report(
+            Diagnostic::error(
+                code::MISSING,
+                entry.node.name.span,
+                "a subset needs `labels`",
+            )
+            .help("name what tells its endpoints apart: `subset v1 { labels version=v1 }`"),
+        );
+    }
+    Some(model::Subset {
+        name: entry.arg(0, value::name)?,
+        labels,
+        span: entry.span(),
+    })
+}

@@ -1,0 +1,43 @@
+//! `timeout`
+
+use super::Place::{Calls, Defaults, Policy, Route, Service};
+use super::{Args, Argument, Entry, Keyword, Property};
+use crate::model::{Setting, Timeout};
+use crate::value;
+
+pub(super) static TIMEOUT: Keyword = Keyword {
+    args: Args::optional(&[Argument::new("TIME", &value::TIME_OR_NONE)]),
+    props: &[
+        Property::new(
+            "connect",
+            &value::TIME,
+            "Until a connection, TLS included, is up.",
+        ),
+        Property::new(
+            "stream-idle",
+            &value::TIME_OR_NONE,
+            "Longest silence of a stream.",
+        ),
+        Property::new(
+            "max-duration",
+            &value::TIME_OR_NONE,
+            "Longest life of a stream.",
+        ),
+    ],
+    ..Keyword::new(
+        "timeout",
+        &[Defaults, Policy, Service, Route, Calls],
+        "Longest time of the whole exchange, all tries included.",
+    )
+};
+
+pub(super) fn decode(entry: Entry<'_>) -> Timeout {
+    Timeout {
+        whole: entry.arg(0, value::time_or_none),
+        connect: entry
+            .prop("connect", value::time)
+            .map(|time| time.map(Setting::Value)),
+        stream_idle: entry.prop("stream-idle", value::time_or_none),
+        max_duration: entry.prop("max-duration", value::time_or_none),
+    }
+}

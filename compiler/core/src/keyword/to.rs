@@ -1,0 +1,50 @@
+//! `to` and `else`: where a route sends its requests.
+
+use super::Place::{Route, To};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use crate::model::{Destination, Spanned};
+use crate::value;
+
+pub(super) static TO: Keyword = Keyword {
+    args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
+    repeats: Repeats::Many,
+    props: &[
+        Property::new("subset", &value::NAME, "The same as the argument."),
+        Property::new("weight", &value::WEIGHT, "Share among the branches."),
+    ],
+    block: Some(To),
+    ..Keyword::new(
+        "to",
+        &[Route],
+        "A subset that takes the requests, or a share of them.",
+    )
+};
+
+pub(super) static ELSE: Keyword = Keyword {
+    args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "else",
+        &[To],
+        "The subset that takes over when none before it has a healthy endpoint.",
+    )
+};
+
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Destination {
+    let otherwise = reader
+        .block(entry)
+        .into_iter()
+        .map(|child| {
+            let subset = child.arg(0, value::name);
+            Spanned::new(subset.map(|subset| subset.value), child.span())
+        })
+        .collect();
+    Destination {
+        subset: entry
+            .arg(0, value::name)
+            .or_else(|| entry.prop("subset", value::name)),
+        weight: entry.prop("weight", value::weight),
+        otherwise,
+        span: entry.span(),
+    }
+}

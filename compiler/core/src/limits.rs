@@ -1,0 +1,38 @@
+//! Every bound on what policy may say, with its reason.
+
+use std::time::Duration;
+
+/// Most services of one mesh: edges grow with its square.
+pub const SERVICES_MAX: usize = 10_000;
+/// Most pairs of caller and callee; `allow any` makes one for every service.
+pub const EDGES_MAX: usize = 200_000;
+/// Most effective exchanges (edge times route) of one mesh.
+pub const EXCHANGES_MAX: usize = 1_000_000;
+/// Most attempts that `attempts=` can say at all; `refuse attempts=` sets the mesh's own limit.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Most attempts where `refuse` says nothing.
+pub const ATTEMPTS_REFUSED_ABOVE: u32 = 5;
+/// Highest amplification where `refuse` says nothing.
+pub const AMPLIFICATION_REFUSED_ABOVE: u32 = 10;
+/// Highest amplification that `refuse` can permit.
+pub const AMPLIFICATION_MAX: u32 = 1_000_000;
+/// Highest weight: shares finer than one in a million are noise.
+pub const WEIGHT_MAX: u32 = 1_000_000;
+/// Longest time that policy can say.
+pub const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Longest name, as DNS has it.
+pub const NAME_BYTES_MAX: usize = 253;
+/// Longest label of a name, as DNS has it.
+pub const NAME_LABEL_BYTES_MAX: usize = 63;
+/// Longest other text: header values, paths, names of tests.
+pub const TEXT_BYTES_MAX: usize = 4096;
+/// Most arguments of one node: values of a condition, hosts, addresses.
+pub const ARGUMENTS_MAX: usize = 1024;
+/// Largest compiled regular expression.
+pub const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Deepest `not` inside `not`.
+pub const NOT_DEPTH_MAX: usize = 4;
+/// Most findings of one run; whoever has more fixes these first.
+pub const FINDINGS_MAX: usize = 1000;
+/// Requests that [`crate::sample_request`] tries before it gives up.
+pub const SAMPLE_TRIES_MAX: usize = 512;

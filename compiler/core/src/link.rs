@@ -1,0 +1,273 @@
+//! From what the files declare to a mesh whose names are resolved and whose values are effective.
+//! What can't be resolved is reported, once and where it must change; the order of files and
+//! definitions decides nothing.
+
+use std::collections::BTreeMap;
+
+use mesh_bundle::spiffe::TrustDomain;
+use mesh_syntax::{Diagnostic, Span};
+
+use crate::code;
+use crate::limits;
+use crate::linked::{self, Effective, LinkedMesh, ServiceId, Source};
+use crate::model::{self, Spanned};
+use crate::suggest;
+
+mod claim;
+mod edge;
+mod endpoint;
+mod merge;
+mod resolve;
+mod route;
+mod scope;
+mod tighten;
+
+use scope::Scope;
+
+/// A mesh as far as it could be linked.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    pub(crate) mesh: Option<LinkedMesh>,
+    pub(crate) findings: Vec<Diagnostic>,
+}
+
+/// What linking needs to know besides the mesh.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    /// The environment that is compiled.
+    pub(crate) environment: &'a str,
+    /// Findings of decoding: where one lies inside a service, its parts may be missing.
+    pub(crate) earlier: &'a [Diagnostic],
+    /// A whole definition may be missing, so a name that nothing has may be its.
+    pub(crate) incomplete: bool,
+}
+
+/// Links a mesh.
+pub(crate) fn link(mesh: &model::Mesh, context: Context<'_>) -> Linked {
+    let mut findings = Vec::new();
+    let Some(root) = &mesh.root else {
+        return Linked {
+            mesh: None,
+            findings,
+        };
+    };
+    let linked = link_below(mesh, root, context, &mut findings);
+    findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    // A value that several edges inherit is wrong once.
+    findings.dedup_by(|a, b| a.sort_key() == b.sort_key());
+    findings.truncate(limits::FINDINGS_MAX);
+    Linked {
+        mesh: linked,
+        findings,
+    }
+}
+
+fn link_below(
+    mesh: &model::Mesh,
+    root: &model::Root,
+    context: Context<'_>,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<LinkedMesh> {
+    check_environment(root, context.environment, findings);
+    let declared_domain = root.trust_domain.clone()?;
+    let trust_domain = TrustDomain::parse(&declared_domain.value).ok()?;
+    if let Some(extra) = mesh.services.get(limits::SERVICES_MAX) {
+        let message = format!("more than {} services", limits::SERVICES_MAX);
+        findings.push(Diagnostic::error(
+            mesh_syntax::code::LIMIT_EXCEEDED,
+            extra.name.span,
+            message,
+        ));
+        return None;
+    }
+    let scope = Scope::new(mesh, findings);
+    let mut linker = Linker {
+        root,
+        trust_domain,
+        refuse: refuse(root),
+        scope,
+        context,
+        findings,
+    };
+    let mut services = linker.services();
+    linker.check_claims(&services);
+    let edges = linker.edges(&mut services)?;
+    linker.check_shared_identities(&services, &edges);
+    let mut tests = mesh.tests.clone();
+    tests.sort_by(|a, b| (&a.name.value, a.span).cmp(&(&b.name.value, b.span)));
+    linker.check_tests(&tests);
+    Some(LinkedMesh {
+        name: root.name.clone(),
+        trust_domain: declared_domain,
+        environment: context.environment.to_owned(),
+        environments: environments(root),
+        refuse: linker.refuse,
+        services,
+        edges,
+        tests,
+    })
+}
+
+/// What every step of linking shares.
+struct Linker<'m, 'f> {
+    root: &'m model::Root,
+    trust_domain: TrustDomain,
+    refuse: linked::Refuse,
+    scope: Scope<'m>,
+    context: Context<'m>,
+    findings: &'f mut Vec<Diagnostic>,
+}
+
+impl<'m> Linker<'m, '_> {
+    fn report(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
+    }
+
+    /// Whether something inside this definition could not be decoded, so that a part that is missed
+    /// may be there.
+    fn is_incomplete(&self, definition: Span) -> bool {
+        self.context.earlier.iter().any(|finding| {
+            finding.span.file == definition.file
+                && definition.start <= finding.span.start
+                && finding.span.end <= definition.end
+        })
+    }
+
+    fn services(&mut self) -> Vec<linked::Service> {
+        let declared: Vec<&'m model::Service> = self.scope.services().collect();
+        declared
+            .into_iter()
+            .zip(0..)
+            .map(|(service, index)| self.service(service, ServiceId(index)))
+            .collect()
+    }
+
+    /// The service of this name; otherwise reports that there is none.
+    fn find_service(&mut self, name: &Spanned<String>) -> Option<ServiceId> {
+        if let Some(id) = self.scope.service(&name.value) {
+            return Some(id);
+        }
+        if let Some(policy) = self.scope.policy(&name.value) {
+            let other = policy.name.span;
+            self.wrong_kind(name, "policy", "service", other);
+            return None;
+        }
+        if !self.context.incomplete {
+            let near = suggest::nearest(&name.value, self.scope.service_names());
+            let finding = dangling(name, "service", near);
+            self.report(finding);
+        }
+        None
+    }
+
+    /// The policy of this name; otherwise reports that there is none.
+    fn find_policy(&mut self, name: &Spanned<String>) -> Option<&'m model::Policy> {
+        if let Some(policy) = self.scope.policy(&name.value) {
+            return Some(policy);
+        }
+        if let Some(other) = self.scope.service_span(&name.value) {
+            self.wrong_kind(name, "service", "policy", other);
+            return None;
+        }
+        if !self.context.incomplete {
+            let near = suggest::nearest(&name.value, self.scope.policy_names());
+            let finding = dangling(name, "policy", near);
+            self.report(finding);
+        }
+        None
+    }
+
+    fn wrong_kind(&mut self, name: &Spanned<String>, is: &str, wanted: &str, other: Span) {
+        self.report(
+            Diagnostic::error(
+                code::WRONG_KIND,
+                name.span,
+                format!("`{}` is a {is}, not a {wanted}", name.value),
+            )
+            .at(format!("expected a {wanted}"))
+            .label(other, format!("the {is}")),
+        );
+    }
+
+    fn check_tests(&mut self, tests: &[model::Test]) {
+        let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
+        for test in tests {
+            for name in [&test.request.from, &test.request.to] {
+                self.find_service(name);
+            }
+            for expect in &test.expect {
+                if let Some(service) = &expect.service {
+                    self.find_service(service);
+                }
+            }
+            if let Some(first) = seen.insert(&test.name.value, test.name.span) {
+                self.report(
+                    Diagnostic::error(
+                        code::DUPLICATE_DEFINITION,
+                        test.name.span,
+                        format!("two tests are called \"{}\"", test.name.value),
+                    )
+                    .label(first, "the other one")
+                    .help("a report tells tests apart by their names"),
+                );
+            }
+        }
+    }
+}
+
+/// A finding about a name that nothing has.
+fn dangling(name: &Spanned<String>, kind: &str, near: Option<&str>) -> Diagnostic {
+    let finding = Diagnostic::error(
+        code::DANGLING_REFERENCE,
+        name.span,
+        format!("there is no {kind} `{}`", name.value),
+    );
+    match near {
+        Some(near) => finding.help(format!("did you mean `{near}`?")).fix(
+            format!("write `{near}`"),
+            vec![mesh_syntax::Edit::new(name.span, near)],
+        ),
+        None => finding.help(format!("declare it: `{kind} {} {{ … }}`", name.value)),
+    }
+}
+
+fn check_environment(root: &model::Root, environment: &str, findings: &mut Vec<Diagnostic>) {
+    let declared = || root.environments.iter().map(|name| name.value.as_str());
+    if environment == crate::DEFAULT_ENVIRONMENT || declared().any(|name| name == environment) {
+        return;
+    }
+    let message = format!("the environment `{environment}` is not declared");
+    let finding = Diagnostic::error(code::DANGLING_REFERENCE, root.name.span, message);
+    findings.push(match suggest::nearest(environment, declared()) {
+        Some(near) => finding.help(format!("did you mean `{near}`?")),
+        None => finding.help(format!("write `environment {environment}` in `mesh`")),
+    });
+}
+
+fn environments(root: &model::Root) -> Vec<String> {
+    let mut names: Vec<String> = root
+        .environments
+        .iter()
+        .map(|name| name.value.clone())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn refuse(root: &model::Root) -> linked::Refuse {
+    let effective = |given: Option<Spanned<u32>>, built_in| match given {
+        Some(given) => Effective {
+            value: given.value,
+            source: Source::Defaults(given.span),
+        },
+        None => Effective::built_in(built_in),
+    };
+    linked::Refuse {
+        amplification: effective(
+            root.refuse.amplification,
+            limits::AMPLIFICATION_REFUSED_ABOVE,
+        ),
+        attempts: effective(root.refuse.attempts, limits::ATTEMPTS_REFUSED_ABOVE),
+    }
+}

@@ -1,0 +1,99 @@
+//! What only one service can have: a host, an identity's inbound port, and for each identity one
+//! way of calling a service.
+
+use std::collections::BTreeMap;
+
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_syntax::Diagnostic;
+
+use super::Linker;
+use crate::code;
+use crate::linked::{Edge, Service, ServiceId};
+
+impl Linker<'_, '_> {
+    /// Hosts and inbound ports that two services claim.
+    pub(super) fn check_claims(&mut self, services: &[Service]) {
+        let mut hosts: BTreeMap<(&str, u16), &Service> = BTreeMap::new();
+        let mut inbound: BTreeMap<(&SpiffeId, u16), &Service> = BTreeMap::new();
+        for service in services {
+            for port in &service.ports {
+                let number = port.number.value;
+                for host in &service.hosts {
+                    // Two services may share a host and differ in port.
+                    if let Some(other) = hosts.insert((host, number), service) {
+                        self.host_claimed(host, service, other);
+                    }
+                }
+                for identity in &service.identities {
+                    if let Some(other) = inbound.insert((identity, number), service) {
+                        self.port_claimed(identity, number, service, other);
+                    }
+                }
+            }
+        }
+    }
+
+    fn host_claimed(&mut self, host: &str, service: &Service, other: &Service) {
+        let (name, first) = (&service.name.value, &other.name.value);
+        self.report(
+            Diagnostic::error(
+                code::HOST_CLAIMED_TWICE,
+                service.name.span,
+                format!("`{name}` and `{first}` both answer to the host \"{host}\""),
+            )
+            .label(other.name.span, format!("`{first}`"))
+            .help("a host on a port names one service; give one of them another `host` or `port`"),
+        );
+    }
+
+    fn port_claimed(&mut self, identity: &SpiffeId, port: u16, service: &Service, other: &Service) {
+        let (name, first) = (&service.name.value, &other.name.value);
+        self.report(
+            Diagnostic::error(
+                code::DUPLICATE_DEFINITION,
+                service.name.span,
+                format!(
+                    "`{name}` and `{first}` share the identity {} and the port {port}",
+                    identity.as_str()
+                ),
+            )
+            .label(other.name.span, format!("`{first}`"))
+            .help(
+                "the inbound port tells services of one identity apart; give one of them another",
+            ),
+        );
+    }
+
+    /// Services of one identity have one slice, so they call others in one way.
+    pub(super) fn check_shared_identities(&mut self, services: &[Service], edges: &[Edge]) {
+        let mut calls: BTreeMap<(&SpiffeId, ServiceId), &Edge> = BTreeMap::new();
+        for edge in edges {
+            for identity in &services[edge.caller.index()].identities {
+                let Some(other) = calls.insert((identity, edge.callee), edge) else {
+                    continue;
+                };
+                let same = |(a, b): (&crate::linked::Exchange, &crate::linked::Exchange)| {
+                    crate::emit::exchange(a) == crate::emit::exchange(b)
+                };
+                if edge.exchanges.iter().zip(&other.exchanges).all(same) {
+                    continue;
+                }
+                let caller = &services[edge.caller.index()].name;
+                let first = &services[other.caller.index()].name;
+                let callee = &services[edge.callee.index()].name.value;
+                self.report(
+                    Diagnostic::error(
+                        code::TWO_SOURCES,
+                        caller.span,
+                        format!(
+                            "`{}` and `{}` share an identity but call `{callee}` differently",
+                            caller.value, first.value
+                        ),
+                    )
+                    .label(first.span, format!("`{}`", first.value))
+                    .help("one proxy can't tell their calls apart; make both `calls` the same"),
+                );
+            }
+        }
+    }
+}

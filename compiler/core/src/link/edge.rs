@@ -1,0 +1,246 @@
+//! Who calls whom, or may: declared by `calls` of the caller, permitted by `allow` of the callee. The
+//! effective exchange of each route is resolved here, once for each edge.
+
+use std::collections::BTreeMap;
+
+use mesh_bundle::slice::Principal;
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_syntax::{Diagnostic, Span};
+
+use super::tighten::Callee;
+use super::{Linker, dangling};
+use crate::limits;
+use crate::linked::{Call, Edge, Exchange, RouteId, Service, ServiceId};
+use crate::model::{self, Effect, Enforcement, Spanned};
+use crate::suggest;
+
+type Pair = (ServiceId, ServiceId);
+
+#[derive(Default)]
+struct Reasons {
+    declared: Vec<usize>,
+    permitted: Vec<usize>,
+}
+
+impl<'m> Linker<'m, '_> {
+    /// Every edge, ascending; fills in the calls of each service. Nothing when there are too many.
+    pub(super) fn edges(&mut self, services: &mut [Service]) -> Option<Vec<Edge>> {
+        let declared = self.calls(services);
+        let mut pairs: BTreeMap<Pair, Reasons> = BTreeMap::new();
+        for service in services.iter() {
+            for (index, call) in service.calls.iter().enumerate() {
+                let reasons = pairs.entry((service.id, call.callee.value)).or_default();
+                reasons.declared.push(index);
+            }
+        }
+        if !self.permitted(services, &mut pairs) {
+            return None;
+        }
+        let routes = |pair: &Pair| services[pair.1.index()].routes.len();
+        if pairs.keys().map(routes).sum::<usize>() > limits::EXCHANGES_MAX {
+            self.too_many(
+                "routes over all pairs of caller and callee",
+                limits::EXCHANGES_MAX,
+            );
+            return None;
+        }
+        let edges = pairs.into_iter().map(|((caller, callee), reasons)| {
+            let exchanges = self.exchanges(services, (caller, callee), &reasons, &declared);
+            let Reasons {
+                declared,
+                permitted,
+            } = reasons;
+            Edge {
+                caller,
+                callee,
+                declared,
+                permitted,
+                exchanges,
+            }
+        });
+        Some(edges.collect())
+    }
+
+    /// Resolves the calls of every service; returns them as declared, in the same order.
+    fn calls(&mut self, services: &mut [Service]) -> Vec<Vec<&'m model::Call>> {
+        let declared: Vec<&'m model::Service> = self.scope.services().collect();
+        let mut all = Vec::new();
+        for (index, service) in declared.into_iter().enumerate() {
+            let mut resolved: BTreeMap<(ServiceId, Option<RouteId>), (Call, &'m model::Call)> =
+                BTreeMap::new();
+            for call in &service.calls {
+                let Some(callee) = self.find_service(&call.callee) else {
+                    continue;
+                };
+                let Some(route) = self.called_route(&services[callee.index()], call) else {
+                    continue;
+                };
+                if let Some((first, _)) = resolved.get(&(callee, route)) {
+                    let first = first.span;
+                    self.report(called_twice(call, first));
+                    continue;
+                }
+                let callee = Spanned::new(callee, call.callee.span);
+                let linked = Call {
+                    callee,
+                    route,
+                    per_request: call.per_request,
+                    share: call.share,
+                    mode: call.mode,
+                    span: call.span,
+                };
+                resolved.insert((callee.value, route), (linked, call));
+            }
+            let (linked, as_declared) = resolved.into_values().unzip();
+            services[index].calls = linked;
+            all.push(as_declared);
+        }
+        all
+    }
+
+    /// The route that a call names, if it names one; nothing if there is no such route.
+    #[expect(
+        clippy::option_option,
+        reason = "outside: found or not; inside: named or not"
+    )]
+    fn called_route(&mut self, callee: &Service, call: &model::Call) -> Option<Option<RouteId>> {
+        let Some(name) = &call.route else {
+            return Some(None);
+        };
+        let found = callee
+            .routes
+            .iter()
+            .position(|route| route.name.value == name.value);
+        if found.is_none() && !self.is_incomplete(callee.span) {
+            let near = suggest::nearest(
+                &name.value,
+                callee.routes.iter().map(|r| r.name.value.as_str()),
+            );
+            let finding = dangling(name, "route", near);
+            let finding = match near {
+                Some(_) => finding,
+                None => finding.help(format!("it names a route of `{}`", callee.name.value)),
+            };
+            self.report(finding);
+        }
+        found.map(|index| {
+            Some(RouteId {
+                service: callee.id,
+                index,
+            })
+        })
+    }
+
+    /// Adds the pairs that an `allow` admits; false when there are too many.
+    fn permitted(&mut self, services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) -> bool {
+        let mut owners: BTreeMap<&SpiffeId, Vec<ServiceId>> = BTreeMap::new();
+        for service in services {
+            for identity in &service.identities {
+                owners.entry(identity).or_default().push(service.id);
+            }
+        }
+        for callee in services {
+            for (index, rule) in callee.access.iter().enumerate() {
+                if rule.effect != Effect::Allow || rule.enforcement != Enforcement::Enforce {
+                    continue;
+                }
+                for caller in admitted(&rule.who, &owners) {
+                    // A service that only everyone's `allow` covers has no need to call itself.
+                    if caller == callee.id && !rule.named.contains(&caller) {
+                        continue;
+                    }
+                    let reasons = pairs.entry((caller, callee.id)).or_default();
+                    if reasons.permitted.last() != Some(&index) {
+                        reasons.permitted.push(index);
+                    }
+                }
+                if pairs.len() > limits::EDGES_MAX {
+                    self.too_many("pairs of caller and callee", limits::EDGES_MAX);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn too_many(&mut self, what: &str, limit: usize) {
+        let span = self.root.name.span;
+        self.report(
+            Diagnostic::error(
+                mesh_syntax::code::LIMIT_EXCEEDED,
+                span,
+                format!("more than {limit} {what}"),
+            )
+            .help("`allow any` makes a pair with every service; name the callers instead"),
+        );
+    }
+
+    fn exchanges(
+        &mut self,
+        services: &[Service],
+        (caller, callee): Pair,
+        reasons: &Reasons,
+        declared: &[Vec<&'m model::Call>],
+    ) -> Vec<Exchange> {
+        let callee = &services[callee.index()];
+        let limits = Callee {
+            name: &callee.name.value,
+            may_extend: &callee.callers_may_extend,
+        };
+        let calls = &services[caller.index()].calls;
+        let mut exchanges = Vec::new();
+        for (index, route) in callee.routes.iter().enumerate() {
+            let id = RouteId {
+                service: callee.id,
+                index,
+            };
+            // A call that names the route beats one that names none.
+            let call = reasons
+                .declared
+                .iter()
+                .filter(|call| calls[**call].route.is_none_or(|named| named == id))
+                .max_by_key(|call| calls[**call].route);
+            exchanges.push(match call {
+                Some(call) => {
+                    let call = declared[caller.index()][*call];
+                    let exchange = self.tighten(&route.exchange, &call.exchange, limits);
+                    self.check_exchange(&exchange);
+                    exchange
+                }
+                None => route.exchange.clone(),
+            });
+        }
+        exchanges
+    }
+}
+
+/// Services that one of the principals admits, ascending and without repetition.
+fn admitted(who: &[Principal], owners: &BTreeMap<&SpiffeId, Vec<ServiceId>>) -> Vec<ServiceId> {
+    let mut services: Vec<ServiceId> = Vec::new();
+    for principal in who {
+        match principal {
+            Principal::SpiffeId(id) => services.extend(owners.get(id).into_iter().flatten()),
+            Principal::SpiffePrefix(prefix) => {
+                let below = owners
+                    .iter()
+                    .filter(|(id, _)| id.as_str().starts_with(prefix.as_str()));
+                services.extend(below.flat_map(|(_, services)| services));
+            }
+            Principal::Any => services.extend(owners.values().flatten()),
+            Principal::Unauthenticated => {}
+        }
+    }
+    services.sort_unstable();
+    services.dedup();
+    services
+}
+
+fn called_twice(call: &model::Call, first: Span) -> Diagnostic {
+    Diagnostic::error(
+        mesh_syntax::code::DUPLICATE_SETTING,
+        call.callee.span,
+        format!("the call of `{}` is declared twice", call.callee.value),
+    )
+    .label(first, "the first time")
+    .help("put both together, or tell them apart by `route=`")
+}

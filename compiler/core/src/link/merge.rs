@@ -1,0 +1,307 @@
+//! Levels: built-in, defaults, policy, service, route. They merge field by field, and two sources
+//! of one field at one level are an error. The caller's level is in `tighten`.
+
+use std::collections::BTreeMap;
+
+use mesh_syntax::{Diagnostic, Span};
+
+use super::Linker;
+use crate::code;
+use crate::linked::{Effective, Exchange, Source};
+use crate::model::{self, Field, Policy, Setting, Settings, Spanned};
+
+/// Makes a source of one level from a place.
+pub(super) type Level = fn(Span) -> Source;
+
+/// The levels below a service's own, weakest first.
+pub(super) struct Layers<'m> {
+    layers: Vec<(Level, &'m Settings)>,
+}
+
+impl<'m> Layers<'m> {
+    /// The exchange before routes and callers.
+    pub(super) fn exchange(&self) -> Exchange {
+        let mut exchange = Exchange::built_in();
+        for (level, settings) in &self.layers {
+            apply(&mut exchange, &settings.exchange, *level);
+        }
+        exchange
+    }
+
+    /// Every level, weakest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Level, &'m Settings)> + '_ {
+        self.layers.iter().copied()
+    }
+}
+
+impl<'m> Linker<'m, '_> {
+    /// The levels of a service, weakest first.
+    pub(super) fn layers(&mut self, service: &'m model::Service) -> Layers<'m> {
+        let defaults = &self.root.defaults;
+        let mut layers: Vec<(Level, &'m Settings)> = Vec::new();
+        for policy in self.policies(&defaults.uses) {
+            layers.push((Source::Policy, &policy.settings));
+        }
+        layers.push((Source::Defaults, defaults));
+        for policy in self.policies(&service.settings.uses) {
+            layers.push((Source::Policy, &policy.settings));
+        }
+        layers.push((Source::Service, &service.settings));
+        Layers { layers }
+    }
+
+    /// The policies of one `use`, ascending by name, so that the order of names decides nothing.
+    fn policies(&mut self, uses: &[Spanned<String>]) -> Vec<&'m Policy> {
+        let mut used: BTreeMap<&str, (&'m Policy, Span)> = BTreeMap::new();
+        for name in uses {
+            let Some(policy) = self.find_policy(name) else {
+                continue;
+            };
+            if let Some((_, first)) = used.insert(&policy.name.value, (policy, name.span)) {
+                self.report(
+                    Diagnostic::error(
+                        mesh_syntax::code::DUPLICATE_SETTING,
+                        name.span,
+                        format!("the policy `{}` is used twice", name.value),
+                    )
+                    .label(first, "the first time"),
+                );
+            }
+        }
+        self.check_sources(&used);
+        used.into_values().map(|(policy, _)| policy).collect()
+    }
+
+    fn check_sources(&mut self, used: &BTreeMap<&str, (&'m Policy, Span)>) {
+        let mut set: BTreeMap<&'static str, (&str, Span)> = BTreeMap::new();
+        for (name, (policy, used_at)) in used {
+            for (field, span) in fields(&policy.settings) {
+                let Some((other, other_span)) = set.insert(field, (name, span)) else {
+                    continue;
+                };
+                if other == *name {
+                    continue;
+                }
+                self.report(
+                    Diagnostic::error(
+                        code::TWO_SOURCES,
+                        *used_at,
+                        format!("`{name}` and `{other}` both set {field}"),
+                    )
+                    .label(span, format!("`{name}` sets it here"))
+                    .label(other_span, format!("`{other}` sets it here"))
+                    .help("neither wins: take the field out of one of them, or use only one"),
+                );
+            }
+        }
+    }
+}
+
+/// The fields that a level sets, by the names that people know them by.
+fn fields(settings: &Settings) -> impl Iterator<Item = (&'static str, Span)> {
+    let model::Timeout {
+        whole,
+        connect,
+        stream_idle,
+        max_duration,
+    } = &settings.exchange.timeout;
+    let model::Retry {
+        causes,
+        attempts,
+        per_try,
+        any_method,
+        backoff_base,
+        backoff_max,
+    } = &settings.exchange.retry;
+    let model::Pool {
+        retry_budget,
+        balance,
+    } = &settings.pool;
+    [
+        ("`timeout`", span(whole)),
+        ("`timeout connect=`", span(connect)),
+        ("`timeout stream-idle=`", span(stream_idle)),
+        ("`timeout max-duration=`", span(max_duration)),
+        ("the causes of `retry`", span(causes)),
+        ("`retry attempts=`", span(attempts)),
+        ("`retry per-try=`", span(per_try)),
+        ("`retry methods=`", span(any_method)),
+        ("`backoff`", span(backoff_base)),
+        ("`backoff max=`", span(backoff_max)),
+        ("`retry-budget`", span(retry_budget)),
+        ("`balance`", balance.as_ref().map(|balance| balance.span)),
+    ]
+    .into_iter()
+    .filter_map(|(name, span)| Some((name, span?)))
+}
+
+fn span<T>(field: &Field<T>) -> Option<Span> {
+    field.as_ref().map(|field| field.span)
+}
+
+/// Lays one level over those below it.
+pub(super) fn apply(onto: &mut Exchange, layer: &model::Exchange, level: Level) {
+    let model::Exchange { timeout, retry } = layer;
+    let built_in = Exchange::built_in();
+    optional(&mut onto.timeout, &timeout.whole, level);
+    plain(
+        &mut onto.connect,
+        &timeout.connect,
+        level,
+        &built_in.connect.value,
+    );
+    optional(&mut onto.stream_idle, &timeout.stream_idle, level);
+    optional(&mut onto.max_duration, &timeout.max_duration, level);
+    plain(
+        &mut onto.causes,
+        &retry.causes,
+        level,
+        &built_in.causes.value,
+    );
+    plain(
+        &mut onto.attempts,
+        &retry.attempts,
+        level,
+        &built_in.attempts.value,
+    );
+    optional(&mut onto.per_try, &retry.per_try, level);
+    plain(
+        &mut onto.any_method,
+        &retry.any_method,
+        level,
+        &built_in.any_method.value,
+    );
+    plain(
+        &mut onto.backoff_base,
+        &retry.backoff_base,
+        level,
+        &built_in.backoff_base.value,
+    );
+    plain(
+        &mut onto.backoff_max,
+        &retry.backoff_max,
+        level,
+        &built_in.backoff_max.value,
+    );
+}
+
+/// `none` means that there is no such limit.
+pub(super) fn optional<T: Clone>(onto: &mut Effective<Option<T>>, field: &Field<T>, level: Level) {
+    if let Some(Spanned { value, span }) = field {
+        let value = match value {
+            Setting::Removed => None,
+            Setting::Value(value) => Some(value.clone()),
+        };
+        *onto = Effective {
+            value,
+            source: level(*span),
+        };
+    }
+}
+
+/// `none` means what holds when nobody says anything.
+fn plain<T: Clone>(onto: &mut Effective<T>, field: &Field<T>, level: Level, built_in: &T) {
+    if let Some(Spanned { value, span }) = field {
+        let value = match value {
+            Setting::Removed => built_in.clone(),
+            Setting::Value(value) => value.clone(),
+        };
+        *onto = Effective {
+            value,
+            source: level(*span),
+        };
+    }
+}
+
+impl Linker<'_, '_> {
+    /// Reports what is wrong with an exchange only once all levels are known.
+    pub(super) fn check_exchange(&mut self, exchange: &Exchange) {
+        self.check_per_try(exchange);
+        self.check_attempts(exchange);
+    }
+
+    // A try that a lower level allows more time than a higher one leaves for the whole exchange is
+    // only cut short; one that whoever set the timeout, or someone after him, made longer is a mistake.
+    fn check_per_try(&mut self, exchange: &Exchange) {
+        let (Some(timeout), Some(per_try)) = (exchange.timeout.value, exchange.per_try.value)
+        else {
+            return;
+        };
+        let Some(span) = exchange.per_try.source.span() else {
+            return;
+        };
+        if per_try <= timeout || level(exchange.per_try.source) < level(exchange.timeout.source) {
+            return;
+        }
+        let timeout = crate::value::duration_text(timeout);
+        let per_try = crate::value::duration_text(per_try);
+        let finding = Diagnostic::error(
+            code::PER_TRY_OVER_TIMEOUT,
+            span,
+            format!("a try may take {per_try}, but the whole exchange only {timeout}"),
+        )
+        .at("longer than the timeout")
+        .help("the first try uses up the time of all; give tries less, or the exchange more")
+        .unsafe_fix(
+            format!("write \"{timeout}\""),
+            vec![mesh_syntax::Edit::new(span, format!("\"{timeout}\""))],
+        );
+        self.report(match exchange.timeout.source.span() {
+            Some(set) => finding.label(set, "the timeout"),
+            None => finding,
+        });
+    }
+
+    fn check_attempts(&mut self, exchange: &Exchange) {
+        let attempts = &exchange.attempts;
+        if let Some(span) = attempts.source.span()
+            && attempts.value > self.refuse.attempts.value
+        {
+            let limit = &self.refuse.attempts;
+            let finding = Diagnostic::error(
+                code::OUT_OF_RANGE,
+                span,
+                format!(
+                    "{} attempts are more than the {} that the mesh permits",
+                    attempts.value, limit.value
+                ),
+            );
+            let finding = match limit.source.span() {
+                Some(set) => finding.label(set, "permitted here"),
+                None => finding.help("`refuse attempts=` in `mesh` would permit more"),
+            };
+            self.report(finding);
+        }
+        match (attempts.source.span(), exchange.causes.source.span()) {
+            (Some(span), _) if attempts.value > 1 && exchange.causes.value.is_empty() => {
+                self.report(
+                    Diagnostic::error(code::MISSING, span, "these attempts have no cause")
+                        .help("name what is tried again: `retry connect-failure reset attempts=2`"),
+                );
+            }
+            (None, Some(span)) if !exchange.causes.value.is_empty() => {
+                self.report(
+                    Diagnostic::error(
+                        code::MISSING,
+                        span,
+                        "without `attempts=` nothing is tried again",
+                    )
+                    .help("`attempts` counts the first call too: `attempts=2` means one retry"),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The place of a source among the levels.
+fn level(source: Source) -> u8 {
+    match source {
+        Source::BuiltIn => 0,
+        Source::Defaults(_) => 1,
+        Source::Policy(_) => 2,
+        Source::Service(_) => 3,
+        Source::Route(_) => 4,
+        Source::Calls(_) => 5,
+    }
+}

@@ -1,0 +1,397 @@
+//! One service: its names become ids, its levels one value each.
+
+use std::collections::BTreeMap;
+
+use mesh_bundle::slice::{Balance, Condition, Principal};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_syntax::{Diagnostic, Span};
+
+use super::Linker;
+use super::merge::Layers;
+use super::scope::duplicate;
+use crate::code;
+use crate::linked::{Access, Effective, Service, ServiceId, Source, Subset};
+use crate::model::{
+    self, ConditionKind, Effect, Identity, Port, RetryBudget, Setting, Spanned, Who,
+};
+
+impl<'m> Linker<'m, '_> {
+    pub(super) fn service(&mut self, declared: &'m model::Service, id: ServiceId) -> Service {
+        let layers = self.layers(declared);
+        let ports = self.ports(declared);
+        let subsets = self.subsets(declared);
+        let mut callers_may_extend: Vec<_> = declared
+            .callers_may_extend
+            .iter()
+            .map(|field| field.value)
+            .collect();
+        callers_may_extend.sort_unstable();
+        callers_may_extend.dedup();
+        Service {
+            id,
+            name: declared.name.clone(),
+            hosts: hosts(declared),
+            identities: self.identities(declared),
+            endpoints: self.endpoints(declared, &ports),
+            routes: self.routes(declared, &layers, &subsets, &ports),
+            access: self.access(&layers, &ports),
+            retry_budget: retry_budget(&layers),
+            balance: balance(&layers),
+            // Filled in when the routes of every callee are known.
+            calls: Vec::new(),
+            callers_may_extend,
+            facts: declared.facts.clone(),
+            span: declared.span,
+            ports,
+            subsets,
+        }
+    }
+
+    fn ports(&mut self, service: &model::Service) -> Vec<Port> {
+        let mut ports: BTreeMap<u16, Port> = BTreeMap::new();
+        for port in &service.ports {
+            if let Some(first) = ports.get(&port.number.value) {
+                let first = first.number.span;
+                self.report(
+                    Diagnostic::error(
+                        mesh_syntax::code::DUPLICATE_SETTING,
+                        port.number.span,
+                        format!("the port {} is given twice", port.number.value),
+                    )
+                    .label(first, "the first time"),
+                );
+            } else {
+                ports.insert(port.number.value, *port);
+            }
+        }
+        ports.into_values().collect()
+    }
+
+    fn identities(&mut self, service: &model::Service) -> Vec<SpiffeId> {
+        if service.identities.is_empty() {
+            return self.default_identity(service).into_iter().collect();
+        }
+        let mut identities = Vec::new();
+        for identity in &service.identities {
+            if let Some(finding) = self.foreign_identity(service, identity) {
+                self.report(finding);
+            }
+            identities.push(identity.value.clone());
+        }
+        identities.sort_unstable();
+        identities.dedup();
+        identities
+    }
+
+    fn default_identity(&mut self, service: &model::Service) -> Option<SpiffeId> {
+        let name = &service.name;
+        match self
+            .trust_domain
+            .identity(&format!("/service/{}", name.value))
+        {
+            Ok(identity) => Some(identity),
+            Err(error) => {
+                let message = format!("`{}` gives no identity: {error}", name.value);
+                self.report(Diagnostic::error(code::IDENTITY, name.span, message));
+                None
+            }
+        }
+    }
+
+    fn foreign_identity(
+        &self,
+        service: &model::Service,
+        identity: &Identity,
+    ) -> Option<Diagnostic> {
+        let id = &identity.value;
+        let domain = self.trust_domain.as_str();
+        if id.trust_domain() != domain {
+            let message = format!(
+                "the identity is of the trust domain \"{}\", the mesh is \"{domain}\"",
+                id.trust_domain()
+            );
+            let own = format!("\"spiffe://{domain}{}\"", id.path());
+            return Some(
+                Diagnostic::error(code::IDENTITY, identity.span, message)
+                    .help("an instance of this mesh can only have an identity of its trust domain")
+                    .unsafe_fix(
+                        format!("write {own}"),
+                        vec![mesh_syntax::Edit::new(identity.span, own)],
+                    ),
+            );
+        }
+        if id.is_reserved() {
+            return Some(
+                Diagnostic::error(
+                    code::IDENTITY,
+                    identity.span,
+                    "identities below /mesh/ belong to the mesh's own programs",
+                )
+                .help("a service's identity is usually /service/ and its name"),
+            );
+        }
+        let other = id.path().strip_prefix("/service/")?;
+        if other == service.name.value {
+            return None;
+        }
+        let owner = self.scope.service_span(other)?;
+        Some(
+            Diagnostic::error(
+                code::IDENTITY,
+                identity.span,
+                format!("this is the identity of the service `{other}`"),
+            )
+            .label(owner, "its owner")
+            .help("whoever has it may do all that its owner may; to share one, give both services another"),
+        )
+    }
+
+    fn subsets(&mut self, service: &model::Service) -> Vec<Subset> {
+        let mut sorted: Vec<&model::Subset> = service.subsets.iter().collect();
+        sorted.sort_by_key(|subset| subset.span);
+        let mut subsets: BTreeMap<&str, &model::Subset> = BTreeMap::new();
+        for subset in sorted {
+            let Spanned { value: name, span } = &subset.name;
+            if let Some(first) = subsets.get(name.as_str()) {
+                self.report(duplicate("subset", name, *span, first.name.span));
+                continue;
+            }
+            if let Some(other) = self.scope.service_span(name) {
+                self.report(
+                    Diagnostic::error(
+                        code::DUPLICATE_DEFINITION,
+                        *span,
+                        format!("the subset `{name}` has the name of a service"),
+                    )
+                    .label(other, "the service")
+                    .help("`to` could mean either; give the subset another name"),
+                );
+            }
+            subsets.insert(name, subset);
+        }
+        subsets
+            .into_values()
+            .map(|subset| Subset {
+                name: subset.name.clone(),
+                labels: subset.labels.clone(),
+                span: subset.span,
+            })
+            .collect()
+    }
+
+    fn access(&mut self, layers: &Layers<'m>, ports: &[Port]) -> Vec<Access> {
+        let mut rules = Vec::new();
+        for (level, settings) in layers.iter() {
+            for rule in &settings.access {
+                let source = level(rule.head);
+                // Only a service's own rule is sure to speak of its ports.
+                let ports = matches!(source, Source::Service(_)).then_some(ports);
+                rules.push(self.rule(rule, source, ports));
+            }
+        }
+        rules.reverse();
+        rules
+    }
+
+    fn rule(&mut self, rule: &model::Access, source: Source, ports: Option<&[Port]>) -> Access {
+        let mut named = Vec::new();
+        let who = self.principals(&rule.who, &mut named);
+        named.sort_unstable();
+        named.dedup();
+        Access {
+            name: rule_name(rule),
+            effect: rule.effect,
+            enforcement: rule.enforcement,
+            who,
+            named,
+            conditions: self.conditions(&rule.conditions, ports),
+            source,
+        }
+    }
+
+    fn principals(&mut self, who: &[Spanned<Who>], named: &mut Vec<ServiceId>) -> Vec<Principal> {
+        let mut principals = Vec::new();
+        for Spanned { value, span } in who {
+            match value {
+                Who::Any => principals.push(Principal::Any),
+                Who::Identity(id) => {
+                    self.check_trust_domain(id.trust_domain(), *span);
+                    principals.push(Principal::SpiffeId(id.clone()));
+                }
+                Who::Prefix { trust_domain, text } => {
+                    self.check_trust_domain(trust_domain, *span);
+                    principals.push(Principal::SpiffePrefix(text.clone()));
+                }
+                Who::Service(name) => {
+                    let name = Spanned::new(name.clone(), *span);
+                    if let Some(id) = self.find_service(&name) {
+                        named.push(id);
+                        principals.extend(self.identities_named(&name.value));
+                    }
+                }
+            }
+        }
+        principals.sort_by(|a, b| principal_key(a).cmp(&principal_key(b)));
+        principals.dedup();
+        principals
+    }
+
+    /// The identities of a service, which may not be linked yet.
+    fn identities_named(&self, name: &str) -> Vec<Principal> {
+        let Some(service) = self.scope.declared(name) else {
+            return Vec::new();
+        };
+        if service.identities.is_empty() {
+            let default = self.trust_domain.identity(&format!("/service/{name}"));
+            return default.into_iter().map(Principal::SpiffeId).collect();
+        }
+        service
+            .identities
+            .iter()
+            .map(|id| Principal::SpiffeId(id.value.clone()))
+            .collect()
+    }
+
+    fn check_trust_domain(&mut self, domain: &str, span: Span) {
+        if domain != self.trust_domain.as_str() {
+            let message = format!(
+                "identities of \"{domain}\" are not known here: the mesh is \"{}\"",
+                self.trust_domain.as_str()
+            );
+            self.report(
+                Diagnostic::error(code::IDENTITY, span, message).help(
+                    "other trust domains need `federate`, which this release does not support",
+                ),
+            );
+        }
+    }
+
+    pub(super) fn conditions(
+        &mut self,
+        conditions: &[model::Condition],
+        ports: Option<&[Port]>,
+    ) -> Vec<Spanned<Condition>> {
+        conditions
+            .iter()
+            .map(|condition| Spanned::new(self.condition(condition, ports), condition.span))
+            .collect()
+    }
+
+    // `not` nests as deep as the keyword lets it, which is not deep.
+    fn condition(&mut self, condition: &model::Condition, ports: Option<&[Port]>) -> Condition {
+        match &condition.kind {
+            ConditionKind::Plain(plain) => {
+                if let (Condition::Port(asked), Some(ports)) = (plain, ports) {
+                    self.check_ports(asked, ports, condition.span);
+                }
+                plain.clone()
+            }
+            ConditionKind::From(who) => Condition::From(self.principals(who, &mut Vec::new())),
+            ConditionKind::Not(inner) => Condition::Not(Box::new(self.condition(inner, ports))),
+        }
+    }
+
+    fn check_ports(&mut self, asked: &[u16], ports: &[Port], span: Span) {
+        let missing = asked
+            .iter()
+            .find(|port| ports.iter().all(|known| known.number.value != **port));
+        if let (Some(missing), false) = (missing, ports.is_empty()) {
+            let known: Vec<String> = ports
+                .iter()
+                .map(|port| port.number.value.to_string())
+                .collect();
+            self.report(
+                Diagnostic::error(
+                    code::DANGLING_REFERENCE,
+                    span,
+                    format!("the service has no port {missing}"),
+                )
+                .help(format!("it has {}", known.join(", "))),
+            );
+        }
+    }
+}
+
+fn principal_key(principal: &Principal) -> (u8, &str) {
+    match principal {
+        Principal::SpiffeId(id) => (0, id.as_str()),
+        Principal::SpiffePrefix(prefix) => (1, prefix),
+        Principal::Any => (2, ""),
+        Principal::Unauthenticated => (3, ""),
+    }
+}
+
+/// Longest name of a rule; a slice's names may have 255 bytes.
+const RULE_NAME_BYTES_MAX: usize = 200;
+
+/// The rule as people wrote it, whatever the order in which they named whom.
+fn rule_name(rule: &model::Access) -> String {
+    let mut who: Vec<String> = rule.who.iter().map(|who| who_text(&who.value)).collect();
+    who.sort_unstable();
+    let mut name = match rule.effect {
+        Effect::Allow => "allow".to_owned(),
+        Effect::Deny => "deny".to_owned(),
+    };
+    for (index, text) in who.iter().enumerate() {
+        if name.len() + text.len() > RULE_NAME_BYTES_MAX {
+            name = format!("{name} and {} more", who.len() - index);
+            break;
+        }
+        name.push(' ');
+        name.push_str(text);
+    }
+    name
+}
+
+fn who_text(who: &Who) -> String {
+    match who {
+        Who::Service(name) => name.clone(),
+        Who::Identity(id) => format!("\"{}\"", id.as_str()),
+        Who::Prefix { text, .. } => format!("\"{text}**\""),
+        Who::Any => "any".to_owned(),
+    }
+}
+
+fn hosts(service: &model::Service) -> Vec<String> {
+    if service.hosts.is_empty() {
+        return vec![service.name.value.clone()];
+    }
+    let mut hosts: Vec<String> = service
+        .hosts
+        .iter()
+        .map(|host| host.value.clone())
+        .collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+fn retry_budget(layers: &Layers<'_>) -> Effective<Option<RetryBudget>> {
+    let mut budget = Effective::built_in(None);
+    for (level, settings) in layers.iter() {
+        if let Some(Spanned { value, span }) = &settings.pool.retry_budget {
+            let value = match value {
+                Setting::Removed => None,
+                Setting::Value(budget) => Some(budget.clone()),
+            };
+            budget = Effective {
+                value,
+                source: level(*span),
+            };
+        }
+    }
+    budget
+}
+
+fn balance(layers: &Layers<'_>) -> Effective<Balance> {
+    let mut balance = Effective::built_in(Balance::LeastRequest);
+    for (level, settings) in layers.iter() {
+        if let Some(Spanned { value, span }) = settings.pool.balance {
+            balance = Effective {
+                value,
+                source: level(span),
+            };
+        }
+    }
+    balance
+}

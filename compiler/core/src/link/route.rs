@@ -1,0 +1,247 @@
+//! The routes of a service: destinations, weights and the exchange of each.
+
+use std::collections::BTreeMap;
+
+use mesh_syntax::{Diagnostic, Edit, Span};
+
+use super::merge::{Layers, apply};
+use super::scope::duplicate;
+use super::{Linker, dangling};
+use crate::code;
+use crate::linked::{Destination, Match, Route, Source, Subset};
+use crate::model::{self, Port, Spanned};
+use crate::suggest;
+
+/// Name of the route that a service without routes has.
+pub(crate) const IMPLICIT_ROUTE: &str = "default";
+
+impl<'m> Linker<'m, '_> {
+    pub(super) fn routes(
+        &mut self,
+        service: &'m model::Service,
+        layers: &Layers<'m>,
+        subsets: &[Subset],
+        ports: &[Port],
+    ) -> Vec<Route> {
+        let base = layers.exchange();
+        if service.routes.is_empty() {
+            self.check_exchange(&base);
+            let span = service.name.span;
+            return vec![Route {
+                name: Spanned::new(IMPLICIT_ROUTE.to_owned(), span),
+                implicit: true,
+                matches: Vec::new(),
+                destinations: vec![everything(span)],
+                exchange: base,
+                span,
+            }];
+        }
+        self.unique_routes(service)
+            .into_iter()
+            .map(|declared| {
+                let mut exchange = base.clone();
+                apply(&mut exchange, &declared.exchange, Source::Route);
+                self.check_exchange(&exchange);
+                let matches = declared.matches.iter().map(|block| Match {
+                    conditions: self.conditions(&block.conditions, Some(ports)),
+                    span: block.span,
+                });
+                Route {
+                    name: declared.name.clone(),
+                    implicit: false,
+                    matches: matches.collect(),
+                    destinations: self.destinations(service, declared, subsets),
+                    exchange,
+                    span: declared.span,
+                }
+            })
+            .collect()
+    }
+
+    fn unique_routes(&mut self, service: &'m model::Service) -> Vec<&'m model::Route> {
+        let mut sorted: Vec<&model::Route> = service.routes.iter().collect();
+        sorted.sort_by_key(|route| route.span);
+        let mut routes: BTreeMap<&str, &model::Route> = BTreeMap::new();
+        for route in sorted {
+            let Spanned { value, span } = &route.name;
+            if let Some(first) = routes.get(value.as_str()) {
+                self.report(duplicate("route", value, *span, first.name.span));
+            } else {
+                routes.insert(value, route);
+            }
+        }
+        routes.into_values().collect()
+    }
+
+    fn destinations(
+        &mut self,
+        service: &model::Service,
+        route: &model::Route,
+        subsets: &[Subset],
+    ) -> Vec<Destination> {
+        if route.destinations.is_empty() {
+            return vec![everything(route.span)];
+        }
+        self.check_weights(&route.destinations);
+        let mut destinations = Vec::new();
+        for to in &route.destinations {
+            let otherwise = to
+                .otherwise
+                .iter()
+                .map(|other| self.fallback(service, other, subsets))
+                .collect();
+            destinations.push(Destination {
+                subset: to
+                    .subset
+                    .as_ref()
+                    .and_then(|name| self.subset(service, name, subsets)),
+                weight: to.weight.map_or(1, |weight| weight.value),
+                otherwise,
+                span: to.span,
+            });
+        }
+        if destinations.len() == 1 {
+            // One branch takes everything, whatever its weight; what that weight says is reported.
+            destinations[0].weight = 1;
+        }
+        self.check_repetition(&route.destinations);
+        destinations.sort_by_key(|to| to.subset);
+        destinations
+    }
+
+    fn fallback(
+        &mut self,
+        service: &model::Service,
+        other: &Spanned<Option<String>>,
+        subsets: &[Subset],
+    ) -> Option<usize> {
+        let name = Spanned::new(other.value.clone()?, other.span);
+        self.subset(service, &name, subsets)
+    }
+
+    fn subset(
+        &mut self,
+        service: &model::Service,
+        name: &Spanned<String>,
+        subsets: &[Subset],
+    ) -> Option<usize> {
+        let found = subsets
+            .iter()
+            .position(|subset| subset.name.value == name.value);
+        if found.is_none() && !self.is_incomplete(service.span) {
+            if self.scope.service(&name.value).is_some() {
+                self.other_service(name);
+            } else {
+                let near =
+                    suggest::nearest(&name.value, subsets.iter().map(|s| s.name.value.as_str()));
+                let finding = dangling(name, "subset", near);
+                let (code, text) = (code::UNKNOWN_SUBSET.code, code::UNKNOWN_SUBSET.name);
+                self.report(Diagnostic {
+                    code,
+                    name: text,
+                    ..finding
+                });
+            }
+        }
+        found
+    }
+
+    fn other_service(&mut self, name: &Spanned<String>) {
+        self.report(
+            Diagnostic::error(
+                code::WRONG_KIND,
+                name.span,
+                format!("`{}` is a service, not a subset", name.value),
+            )
+            .at("expected a subset of this service")
+            .help("sending requests on to another service is not supported by this release"),
+        );
+    }
+
+    fn check_weights(&mut self, destinations: &[model::Destination]) {
+        let weights: Vec<_> = destinations.iter().filter_map(|to| to.weight).collect();
+        if let ([only], [weight]) = (destinations, weights.as_slice()) {
+            self.report(needless_weight(only, *weight));
+            return;
+        }
+        if !weights.is_empty() && weights.len() < destinations.len() {
+            let with = weights[0].span;
+            for to in destinations.iter().filter(|to| to.weight.is_none()) {
+                self.report(
+                    Diagnostic::error(code::WEIGHTS_ON_SOME, to.span, "this branch has no weight")
+                        .label(with, "another branch has one")
+                        .help("give every branch a weight, or none: then they share equally"),
+                );
+            }
+        }
+        if weights.len() == destinations.len() && weights.iter().all(|weight| weight.value == 0) {
+            let span = weights
+                .iter()
+                .fold(weights[0].span, |span, weight| span.to(weight.span));
+            self.report(
+                Diagnostic::error(code::NO_WEIGHT, span, "the weights add up to 0")
+                    .help("no branch would take a request; give one of them a weight"),
+            );
+        }
+    }
+
+    fn check_repetition(&mut self, destinations: &[model::Destination]) {
+        let mut seen: BTreeMap<Option<&str>, Span> = BTreeMap::new();
+        for to in destinations {
+            let name = to.subset.as_ref().map(|subset| subset.value.as_str());
+            let span = to.subset.as_ref().map_or(to.span, |subset| subset.span);
+            let Some(first) = seen.insert(name, span) else {
+                continue;
+            };
+            let what = name.map_or("all endpoints".to_owned(), |name| format!("`{name}`"));
+            self.report(
+                Diagnostic::error(
+                    code::DESTINATION_TWICE,
+                    span,
+                    format!("{what} is a destination of this route twice"),
+                )
+                .label(first, "the first time")
+                .help("add the weights up in one `to`"),
+            );
+        }
+    }
+}
+
+fn needless_weight(to: &model::Destination, weight: Spanned<u32>) -> Diagnostic {
+    let whole = Span {
+        start: to
+            .subset
+            .as_ref()
+            .map_or(to.span.start, |name| name.span.end),
+        ..weight.span
+    };
+    if weight.value == 0 {
+        return Diagnostic::error(
+            code::NO_WEIGHT,
+            weight.span,
+            "the only branch has the weight 0",
+        )
+        .help("it would take no request; remove the weight, or the route");
+    }
+    let finding = Diagnostic::warning(
+        code::NEEDLESS_WEIGHT,
+        weight.span,
+        "the only branch takes everything, whatever its weight",
+    );
+    // Without a name before it, where the property begins is not known.
+    match &to.subset {
+        Some(_) if to.otherwise.is_empty() => {
+            finding.fix("remove the weight", vec![Edit::new(whole, "")])
+        }
+        _ => finding.help("remove the weight"),
+    }
+}
+
+fn everything(span: Span) -> Destination {
+    Destination {
+        subset: None,
+        weight: 1,
+        otherwise: Vec::new(),
+        span,
+    }
+}

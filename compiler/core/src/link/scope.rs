@@ -1,0 +1,92 @@
+//! Every name of the mesh, and the definitions that share one.
+
+use std::collections::BTreeMap;
+
+use mesh_syntax::{Diagnostic, Span};
+
+use crate::code;
+use crate::linked::ServiceId;
+use crate::model::{Mesh, Policy, Service, Spanned};
+
+/// The definitions by name. Of two with one name, which is an error, the first in the files.
+pub(super) struct Scope<'m> {
+    services: BTreeMap<&'m str, (ServiceId, &'m Service)>,
+    policies: BTreeMap<&'m str, &'m Policy>,
+}
+
+impl<'m> Scope<'m> {
+    pub(super) fn new(mesh: &'m Mesh, findings: &mut Vec<Diagnostic>) -> Self {
+        let services = by_name("service", &mesh.services, |service| &service.name, findings);
+        let services = services
+            .into_iter()
+            .zip(0..)
+            .map(|((name, service), id)| (name, (ServiceId(id), service)));
+        Self {
+            services: services.collect(),
+            policies: by_name("policy", &mesh.policies, |policy| &policy.name, findings),
+        }
+    }
+
+    /// Ascending by name, which is the order of their ids.
+    pub(super) fn services(&self) -> impl Iterator<Item = &'m Service> + '_ {
+        self.services.values().map(|(_, service)| *service)
+    }
+
+    pub(super) fn service(&self, name: &str) -> Option<ServiceId> {
+        self.services.get(name).map(|(id, _)| *id)
+    }
+
+    pub(super) fn declared(&self, name: &str) -> Option<&'m Service> {
+        self.services.get(name).map(|(_, service)| *service)
+    }
+
+    pub(super) fn service_span(&self, name: &str) -> Option<Span> {
+        self.services
+            .get(name)
+            .map(|(_, service)| service.name.span)
+    }
+
+    pub(super) fn service_names(&self) -> impl Iterator<Item = &'m str> + '_ {
+        self.services.keys().copied()
+    }
+
+    pub(super) fn policy(&self, name: &str) -> Option<&'m Policy> {
+        self.policies.get(name).copied()
+    }
+
+    pub(super) fn policy_names(&self) -> impl Iterator<Item = &'m str> + '_ {
+        self.policies.keys().copied()
+    }
+}
+
+fn by_name<'m, T>(
+    kind: &str,
+    definitions: &'m [T],
+    name: fn(&T) -> &Spanned<String>,
+    findings: &mut Vec<Diagnostic>,
+) -> BTreeMap<&'m str, &'m T> {
+    let mut sorted: Vec<&T> = definitions.iter().collect();
+    sorted.sort_by_key(|definition| name(definition).span);
+    let mut by_name: BTreeMap<&str, &T> = BTreeMap::new();
+    for definition in sorted {
+        let Spanned { value, span } = name(definition);
+        if let Some(first) = by_name.get(value.as_str()) {
+            findings.push(duplicate(kind, value, *span, name(first).span));
+        } else {
+            by_name.insert(value, definition);
+        }
+    }
+    by_name
+}
+
+/// A finding about a second definition of one name.
+pub(super) fn duplicate(kind: &str, name: &str, span: Span, first: Span) -> Diagnostic {
+    Diagnostic::error(
+        code::DUPLICATE_DEFINITION,
+        span,
+        format!("there are two of {kind} `{name}`"),
+    )
+    .at("the second one")
+    .label(first, "the first one")
+    .help("a definition stands in one place; rename one, or put both together")
+}

@@ -1,0 +1,317 @@
+//! The caller's level: it may tighten what the callee grants, and loosen only what the callee lets it.
+
+use std::time::Duration;
+
+use mesh_bundle::slice::RetryCause;
+use mesh_syntax::{Diagnostic, Span};
+
+use super::Linker;
+use super::merge::optional;
+use crate::code;
+use crate::linked::{Effective, Exchange, Source};
+use crate::model::{self, Extendable, Field, Setting, Spanned};
+use crate::value::duration_text;
+
+/// Whose limit a caller runs into.
+#[derive(Clone, Copy)]
+pub(super) struct Callee<'a> {
+    pub(super) name: &'a str,
+    pub(super) may_extend: &'a [Extendable],
+}
+
+impl Linker<'_, '_> {
+    /// The exchange of a route for a caller with these settings.
+    pub(super) fn tighten(
+        &mut self,
+        route: &Exchange,
+        call: &model::Exchange,
+        callee: Callee<'_>,
+    ) -> Exchange {
+        let mut exchange = route.clone();
+        let model::Timeout {
+            whole,
+            connect,
+            stream_idle,
+            max_duration,
+        } = &call.timeout;
+        self.limit(
+            &mut exchange.timeout,
+            whole,
+            "timeout",
+            Some(Extendable::Timeout),
+            callee,
+        );
+        self.limit(
+            &mut exchange.stream_idle,
+            stream_idle,
+            "stream-idle=",
+            None,
+            callee,
+        );
+        self.limit(
+            &mut exchange.max_duration,
+            max_duration,
+            "max-duration=",
+            None,
+            callee,
+        );
+        self.at_most(&mut exchange.connect, connect, "connect=", callee);
+        self.retry(&mut exchange, &call.retry, callee);
+        exchange
+    }
+
+    fn retry(&mut self, exchange: &mut Exchange, call: &model::Retry, callee: Callee<'_>) {
+        let model::Retry {
+            causes,
+            attempts,
+            per_try,
+            any_method,
+            backoff_base,
+            backoff_max,
+        } = call;
+        self.limit(
+            &mut exchange.per_try,
+            per_try,
+            "per-try=",
+            Some(Extendable::PerTry),
+            callee,
+        );
+        if let Some(Spanned { value, span }) = attempts {
+            let value = match value {
+                Setting::Removed => 1,
+                Setting::Value(attempts) => *attempts,
+            };
+            let base = &exchange.attempts;
+            if value > base.value && !callee.may_extend.contains(&Extendable::Attempts) {
+                let (asked, granted) = (value.to_string(), base.value.to_string());
+                self.loosens(*span, "attempts=", &asked, &granted, base.source, callee);
+            } else {
+                exchange.attempts = Effective {
+                    value,
+                    source: Source::Calls(*span),
+                };
+            }
+        }
+        self.causes(exchange, causes, callee);
+        match any_method {
+            Some(Spanned {
+                value: Setting::Value(true),
+                span,
+            }) if !exchange.any_method.value => {
+                let source = exchange.any_method.source;
+                self.loosens(
+                    *span,
+                    "methods=",
+                    "any",
+                    "idempotent methods",
+                    source,
+                    callee,
+                );
+            }
+            Some(Spanned { value, span }) => {
+                let value = matches!(value, Setting::Value(true));
+                exchange.any_method = Effective {
+                    value,
+                    source: Source::Calls(*span),
+                };
+            }
+            None => {}
+        }
+        self.at_least(&mut exchange.backoff_base, backoff_base, "backoff", callee);
+        self.at_least(
+            &mut exchange.backoff_max,
+            backoff_max,
+            "backoff max=",
+            callee,
+        );
+    }
+
+    fn causes(
+        &mut self,
+        exchange: &mut Exchange,
+        field: &Field<Vec<RetryCause>>,
+        callee: Callee<'_>,
+    ) {
+        let Some(Spanned { value, span }) = field else {
+            return;
+        };
+        let asked = match value {
+            Setting::Removed => Vec::new(),
+            Setting::Value(causes) => causes.clone(),
+        };
+        let granted = &exchange.causes;
+        let wider = asked
+            .iter()
+            .find(|cause| !granted.value.iter().any(|have| includes(*have, **cause)));
+        match wider {
+            Some(cause) if !callee.may_extend.contains(&Extendable::Causes) => {
+                let (asked, source) = (cause_text(*cause), granted.source);
+                let granted = granted
+                    .value
+                    .iter()
+                    .map(|cause| cause_text(*cause))
+                    .collect::<Vec<_>>();
+                let granted = if granted.is_empty() {
+                    "none".to_owned()
+                } else {
+                    granted.join(" ")
+                };
+                self.loosens(
+                    *span,
+                    "the causes of `retry`",
+                    &asked,
+                    &granted,
+                    source,
+                    callee,
+                );
+            }
+            _ => {
+                exchange.causes = Effective {
+                    value: asked,
+                    source: Source::Calls(*span),
+                }
+            }
+        }
+    }
+
+    /// A limit that may be absent, which is the loosest.
+    fn limit(
+        &mut self,
+        base: &mut Effective<Option<Duration>>,
+        field: &Field<Duration>,
+        name: &str,
+        extendable: Option<Extendable>,
+        callee: Callee<'_>,
+    ) {
+        let Some(Spanned { value, span }) = field else {
+            return;
+        };
+        let asked = match value {
+            Setting::Removed => None,
+            Setting::Value(time) => Some(*time),
+        };
+        let looser = match (asked, base.value) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(asked), Some(granted)) => asked > granted,
+        };
+        if looser && !extendable.is_some_and(|field| callee.may_extend.contains(&field)) {
+            let text = |time: Option<Duration>| time.map_or("none".to_owned(), duration_text);
+            self.loosens(
+                *span,
+                name,
+                &text(asked),
+                &text(base.value),
+                base.source,
+                callee,
+            );
+        } else {
+            optional(base, field, Source::Calls);
+        }
+    }
+
+    fn at_most(
+        &mut self,
+        base: &mut Effective<Duration>,
+        field: &Field<Duration>,
+        name: &str,
+        callee: Callee<'_>,
+    ) {
+        if let Some(Spanned {
+            value: Setting::Value(time),
+            span,
+        }) = field
+        {
+            if *time > base.value {
+                let (asked, granted) = (duration_text(*time), duration_text(base.value));
+                self.loosens(*span, name, &asked, &granted, base.source, callee);
+            } else {
+                *base = Effective {
+                    value: *time,
+                    source: Source::Calls(*span),
+                };
+            }
+        }
+    }
+
+    fn at_least(
+        &mut self,
+        base: &mut Effective<Duration>,
+        field: &Field<Duration>,
+        name: &str,
+        callee: Callee<'_>,
+    ) {
+        if let Some(Spanned {
+            value: Setting::Value(time),
+            span,
+        }) = field
+        {
+            if *time < base.value {
+                let (asked, granted) = (duration_text(*time), duration_text(base.value));
+                self.loosens(*span, name, &asked, &granted, base.source, callee);
+            } else {
+                *base = Effective {
+                    value: *time,
+                    source: Source::Calls(*span),
+                };
+            }
+        }
+    }
+
+    fn loosens(
+        &mut self,
+        span: Span,
+        field: &str,
+        asked: &str,
+        granted: &str,
+        source: Source,
+        callee: Callee<'_>,
+    ) {
+        let name = callee.name;
+        let field = if field.contains('`') {
+            field.to_owned()
+        } else {
+            format!("`{field}`")
+        };
+        let finding = Diagnostic::error(
+            code::CALLER_LOOSENS,
+            span,
+            format!("{field}: {asked} is more than `{name}` grants its callers, {granted}"),
+        )
+        .at("a caller may only tighten")
+        .help(format!(
+            "ask for less, or let `{name}` say `callers-may-extend` (timeout, attempts, per-try, causes)"
+        ));
+        self.report(match source.span() {
+            Some(set) => finding.label(set, format!("`{name}` grants {granted} here")),
+            None => finding,
+        });
+    }
+}
+
+/// Whether a cause takes everything that the other takes.
+fn includes(wide: RetryCause, narrow: RetryCause) -> bool {
+    match (wide, narrow) {
+        _ if wide == narrow => true,
+        (RetryCause::Reset, RetryCause::ResetBeforeRequest) => true,
+        (RetryCause::ServerError, RetryCause::Gateway) => true,
+        (RetryCause::ServerError, RetryCause::Status(status)) => (500..=599).contains(&status),
+        (RetryCause::Gateway, RetryCause::Status(status)) => (502..=504).contains(&status),
+        _ => false,
+    }
+}
+
+/// A cause as policy writes it.
+pub(crate) fn cause_text(cause: RetryCause) -> String {
+    match cause {
+        RetryCause::ConnectFailure => "connect-failure".to_owned(),
+        RetryCause::Refused => "refused".to_owned(),
+        RetryCause::Reset => "reset".to_owned(),
+        RetryCause::ResetBeforeRequest => "reset-before-request".to_owned(),
+        RetryCause::PerTryTimeout => "per-try-timeout".to_owned(),
+        RetryCause::Status(status) => status.to_string(),
+        RetryCause::ServerError => "\"5xx\"".to_owned(),
+        RetryCause::Gateway => "gateway".to_owned(),
+        RetryCause::GrpcStatus(status) => format!("grpc-{status}"),
+    }
+}

@@ -1,0 +1,350 @@
+//! The mesh with every reference resolved and every value effective: what the analyses, the lints
+//! and the emitter read. Each value still says where it came from. Nothing here depends on the order
+//! of files or definitions: services, routes, subsets and edges are sorted by name.
+
+use std::time::Duration;
+
+use mesh_bundle::slice::{
+    self, Balance, DeclaredEndpoint, Effect, Enforcement, Principal, RetryCause,
+};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_syntax::Span;
+
+use crate::model::{CallMode, Extendable, Facts, Label, Port, RetryBudget, Spanned, Test};
+
+/// Index of a service in [`LinkedMesh::services`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub(crate) u32);
+
+impl ServiceId {
+    /// The position in [`LinkedMesh::services`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A route of a service: index of the route in [`Service::routes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId {
+    /// Whose route.
+    pub service: ServiceId,
+    /// The position in [`Service::routes`].
+    pub index: usize,
+}
+
+/// A mesh whose names are resolved.
+#[derive(Clone, Debug)]
+pub struct LinkedMesh {
+    /// Name of the mesh.
+    pub name: Spanned<String>,
+    /// Its trust domain.
+    pub trust_domain: Spanned<String>,
+    /// The environment that is compiled.
+    pub environment: String,
+    /// Every declared environment.
+    pub environments: Vec<String>,
+    /// Ascending by name; [`ServiceId`] is the index.
+    pub services: Vec<Service>,
+    /// Ascending by (caller, callee).
+    pub edges: Vec<Edge>,
+    /// Limits that `check` enforces.
+    pub refuse: Refuse,
+    /// Tests, ascending by (name, place).
+    pub tests: Vec<Test>,
+}
+
+impl LinkedMesh {
+    /// The service with this id.
+    pub fn service(&self, id: ServiceId) -> &Service {
+        &self.services[id.index()]
+    }
+
+    /// The service with this name.
+    pub fn service_named(&self, name: &str) -> Option<ServiceId> {
+        let index = self
+            .services
+            .binary_search_by(|service| service.name.value.as_str().cmp(name))
+            .ok()?;
+        u32::try_from(index).ok().map(ServiceId)
+    }
+
+    /// The route with this id.
+    pub fn route(&self, id: RouteId) -> &Route {
+        &self.service(id.service).routes[id.index]
+    }
+
+    /// Every service id, ascending.
+    pub fn service_ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        (0..self.services.len()).filter_map(|index| u32::try_from(index).ok().map(ServiceId))
+    }
+
+    /// The edge between two services.
+    pub fn edge(&self, caller: ServiceId, callee: ServiceId) -> Option<&Edge> {
+        let index = self
+            .edges
+            .binary_search_by_key(&(caller, callee), |edge| (edge.caller, edge.callee))
+            .ok()?;
+        self.edges.get(index)
+    }
+}
+
+/// Limits that `check` enforces.
+#[derive(Clone, Debug)]
+pub struct Refuse {
+    /// Highest amplification by retries.
+    pub amplification: Effective<u32>,
+    /// Highest number of attempts.
+    pub attempts: Effective<u32>,
+}
+
+/// A value and who set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective<T> {
+    /// What holds.
+    pub value: T,
+    /// Who says so.
+    pub source: Source,
+}
+
+impl<T> Effective<T> {
+    /// A value that no file sets.
+    pub const fn built_in(value: T) -> Self {
+        Self {
+            value,
+            source: Source::BuiltIn,
+        }
+    }
+}
+
+/// The level that set a value, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// No file sets it.
+    BuiltIn,
+    /// `defaults`.
+    Defaults(Span),
+    /// A `policy` that `defaults` or the service uses.
+    Policy(Span),
+    /// The service.
+    Service(Span),
+    /// The route.
+    Route(Span),
+    /// The caller's `calls`.
+    Calls(Span),
+}
+
+impl Source {
+    /// Where it was written; none for a built-in.
+    pub const fn span(self) -> Option<Span> {
+        match self {
+            Self::BuiltIn => None,
+            Self::Defaults(span)
+            | Self::Policy(span)
+            | Self::Service(span)
+            | Self::Route(span)
+            | Self::Calls(span) => Some(span),
+        }
+    }
+}
+
+/// A service whose names are resolved.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Index of itself.
+    pub id: ServiceId,
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Hosts that name it, at least one.
+    pub hosts: Vec<String>,
+    /// Ascending by number, at least one.
+    pub ports: Vec<Port>,
+    /// Identities of its instances, ascending, at least one.
+    pub identities: Vec<SpiffeId>,
+    /// Ascending by name.
+    pub subsets: Vec<Subset>,
+    /// Where its endpoints come from.
+    pub endpoints: Endpoints,
+    /// Ascending by name, at least one: a service without routes has the implicit `default`.
+    pub routes: Vec<Route>,
+    /// Rules of all levels, own first.
+    pub access: Vec<Access>,
+    /// Retry budget of each calling proxy.
+    pub retry_budget: Effective<Option<RetryBudget>>,
+    /// How callers pick an endpoint.
+    pub balance: Effective<Balance>,
+    /// Calls that it makes, ascending by (callee, route).
+    pub calls: Vec<Call>,
+    /// What callers may loosen, ascending.
+    pub callers_may_extend: Vec<Extendable>,
+    /// What its team knows about it.
+    pub facts: Facts,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A named part of the endpoints of a service.
+#[derive(Clone, Debug)]
+pub struct Subset {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Labels that an endpoint must carry, ascending by key.
+    pub labels: Vec<Label>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// Where the endpoints of a service come from.
+#[derive(Clone, Debug)]
+pub enum Endpoints {
+    /// Written in policy.
+    Declared(Vec<Spanned<DeclaredEndpoint>>),
+    /// Streamed beside the slices.
+    Discovered,
+}
+
+/// A route whose names are resolved.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name; that of an implicit route has the place of its service's name.
+    pub name: Spanned<String>,
+    /// Whether no file declares it.
+    pub implicit: bool,
+    /// Or; empty: every request.
+    pub matches: Vec<Match>,
+    /// At least one.
+    pub destinations: Vec<Destination>,
+    /// Effective for a caller that tightens nothing.
+    pub exchange: Exchange,
+    /// The whole node; of an implicit route, the service's name.
+    pub span: Span,
+}
+
+/// One `match` block.
+#[derive(Clone, Debug)]
+pub struct Match {
+    /// And.
+    pub conditions: Vec<Spanned<slice::Condition>>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// One branch of a route, within the route's own service.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Index in [`Service::subsets`]; none: all endpoints.
+    pub subset: Option<usize>,
+    /// Share among the branches.
+    pub weight: u32,
+    /// In order, when the destination has no healthy endpoint.
+    pub otherwise: Vec<Option<usize>>,
+    /// The whole node; of an implicit destination, the route.
+    pub span: Span,
+}
+
+/// A rule about who may enter a service.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// As people wrote it, `allow productpage`.
+    pub name: String,
+    /// Admits or refuses.
+    pub effect: Effect,
+    /// Whether it decides.
+    pub enforcement: Enforcement,
+    /// Or; empty only for `deny`: everyone.
+    pub who: Vec<Principal>,
+    /// Services that it names, ascending.
+    pub named: Vec<ServiceId>,
+    /// And.
+    pub conditions: Vec<Spanned<slice::Condition>>,
+    /// The level that holds it, and where.
+    pub source: Source,
+}
+
+impl Access {
+    /// Whether the rule speaks of this identity, whatever the request.
+    pub fn covers(&self, identity: &SpiffeId) -> bool {
+        self.who.is_empty()
+            || self.who.iter().any(|who| match who {
+                Principal::SpiffeId(id) => id == identity,
+                Principal::SpiffePrefix(prefix) => identity.as_str().starts_with(prefix.as_str()),
+                Principal::Any => true,
+                Principal::Unauthenticated => false,
+            })
+    }
+}
+
+/// A call that a service declares.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The service it calls, and where it is named.
+    pub callee: Spanned<ServiceId>,
+    /// The one route of the callee that it speaks of; none: every route without its own.
+    pub route: Option<RouteId>,
+    /// Calls for each request handled.
+    pub per_request: Option<Spanned<f64>>,
+    /// How often a request makes the call at all, of 10,000.
+    pub share: Option<Spanned<u32>>,
+    /// One after the other, or at once.
+    pub mode: Option<Spanned<CallMode>>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A pair of services of which one calls the other, or may.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// Who calls.
+    pub caller: ServiceId,
+    /// Who is called.
+    pub callee: ServiceId,
+    /// Indices in the caller's [`Service::calls`]; empty: only permitted, never declared.
+    pub declared: Vec<usize>,
+    /// Indices in the callee's [`Service::access`] of the enforced `allow`s that admit the caller;
+    /// empty: declared, never permitted.
+    pub permitted: Vec<usize>,
+    /// Timeouts and retries of each route of the callee, for this caller; as [`Service::routes`].
+    pub exchanges: Vec<Exchange>,
+}
+
+/// Effective timeouts and retries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The whole exchange, tries included.
+    pub timeout: Effective<Option<Duration>>,
+    /// Until a connection is up.
+    pub connect: Effective<Duration>,
+    /// Longest silence of a stream.
+    pub stream_idle: Effective<Option<Duration>>,
+    /// Longest life of a stream.
+    pub max_duration: Effective<Option<Duration>>,
+    /// All calls, the first included.
+    pub attempts: Effective<u32>,
+    /// What is tried again, ascending.
+    pub causes: Effective<Vec<RetryCause>>,
+    /// Longest time of one try; none: as long as the timeout.
+    pub per_try: Effective<Option<Duration>>,
+    /// Every cause also for methods that are not idempotent.
+    pub any_method: Effective<bool>,
+    /// First step of the back-off.
+    pub backoff_base: Effective<Duration>,
+    /// Its cap.
+    pub backoff_max: Effective<Duration>,
+}
+
+impl Exchange {
+    /// What holds where no file says anything.
+    pub fn built_in() -> Self {
+        Self {
+            timeout: Effective::built_in(Some(Duration::from_secs(15))),
+            connect: Effective::built_in(Duration::from_secs(1)),
+            stream_idle: Effective::built_in(Some(Duration::from_secs(60))),
+            max_duration: Effective::built_in(None),
+            attempts: Effective::built_in(1),
+            causes: Effective::built_in(Vec::new()),
+            per_try: Effective::built_in(None),
+            any_method: Effective::built_in(false),
+            backoff_base: Effective::built_in(Duration::from_millis(25)),
+            backoff_max: Effective::built_in(Duration::from_millis(250)),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the policy files declare, as written: references are still names, everything optional is
+//! optional, and everything carries its span. It knows nothing of levels, defaults or other files.
+
+use mesh_bundle::slice;
+pub use mesh_bundle::slice::{Effect, Enforcement};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_syntax::Span;
+
+mod access;
+mod exchange;
+mod pool;
+mod service;
+mod test;
+
+pub use access::{Access, Condition, ConditionKind, Who};
+pub use exchange::{Exchange, Retry, Timeout};
+pub use pool::{BudgetMinimum, Pool, RetryBudget};
+pub use service::{
+    Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, Facts, Match, Port, Route,
+    Service, Subset,
+};
+pub use test::{Expect, Share, Test, TestRequest, Verdict};
+
+/// Something written in a policy file, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spanned<T> {
+    /// What was written.
+    pub value: T,
+    /// Where.
+    pub span: Span,
+}
+
+impl<T> Spanned<T> {
+    /// Pairs a value with its place.
+    pub const fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+
+    /// The same place with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned::new(change(self.value), self.span)
+    }
+}
+
+/// What one level says about a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting<T> {
+    /// `none`: takes away what lower levels say.
+    Removed,
+    /// A value.
+    Value(T),
+}
+
+/// A field at one level; absent where the level says nothing about it.
+pub type Field<T> = Option<Spanned<Setting<T>>>;
+
+/// Everything that the files of one root declare.
+#[derive(Clone, Debug, Default)]
+pub struct Mesh {
+    /// The `mesh` node.
+    pub root: Option<Root>,
+    /// Services, in no particular order.
+    pub services: Vec<Service>,
+    /// Named policies, in no particular order.
+    pub policies: Vec<Policy>,
+    /// Tests, in no particular order.
+    pub tests: Vec<Test>,
+}
+
+/// The `mesh` node.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// Name of the mesh.
+    pub name: Spanned<String>,
+    /// Its SPIFFE trust domain.
+    pub trust_domain: Option<Spanned<String>>,
+    /// Declared environments.
+    pub environments: Vec<Spanned<String>>,
+    /// `defaults`.
+    pub defaults: Settings,
+    /// `refuse`.
+    pub refuse: Refuse,
+    /// The whole node.
+    pub span: Span,
+    /// The word `mesh`.
+    pub name_span: Span,
+}
+
+/// Limits that `check` enforces.
+#[derive(Clone, Debug, Default)]
+pub struct Refuse {
+    /// Highest amplification by retries.
+    pub amplification: Option<Spanned<u32>>,
+    /// Highest number of attempts.
+    pub attempts: Option<Spanned<u32>>,
+}
+
+/// A named policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// What it sets.
+    pub settings: Settings,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// What a level that holds all groups of settings says: `defaults`, `policy`, `service`.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `use`.
+    pub uses: Vec<Spanned<String>>,
+    /// Timeouts and retries.
+    pub exchange: Exchange,
+    /// Retry budget and balancing.
+    pub pool: Pool,
+    /// `allow` and `deny`.
+    pub access: Vec<Access>,
+}
+
+/// An identity as policy names it.
+pub type Identity = Spanned<SpiffeId>;
+
+/// A label that an instance carries or must carry.
+pub type Label = Spanned<slice::Label>;

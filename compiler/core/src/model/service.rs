@@ -1,0 +1,171 @@
+//! A service and everything that only stands in one.
+
+use mesh_bundle::slice::{EndpointAddress, Protocol};
+use mesh_syntax::Span;
+
+use super::{Condition, Exchange, Identity, Label, Settings, Spanned};
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// Where its endpoints come from.
+    pub endpoints: Vec<Endpoints>,
+    /// Hosts that name it.
+    pub hosts: Vec<Spanned<String>>,
+    /// Identities of its instances.
+    pub identities: Vec<Identity>,
+    /// Subsets.
+    pub subsets: Vec<Subset>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Calls that it makes.
+    pub calls: Vec<Call>,
+    /// What callers may loosen.
+    pub callers_may_extend: Vec<Spanned<Extendable>>,
+    /// Facts for the analyses.
+    pub facts: Facts,
+    /// What it sets as a level.
+    pub settings: Settings,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// One port.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// 1 to 65,535.
+    pub number: Spanned<u16>,
+    /// What the application speaks.
+    pub protocol: Protocol,
+}
+
+/// One line of `endpoints`.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// Where they come from.
+    pub source: EndpointSource,
+    /// Labels of all of them.
+    pub labels: Vec<Label>,
+    /// The whole line.
+    pub span: Span,
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug)]
+pub enum EndpointSource {
+    /// Addresses written in policy.
+    Declared(Vec<Spanned<EndpointAddress>>),
+    /// Discovered in Kubernetes and streamed beside the slices.
+    Kubernetes {
+        /// Namespace; the cluster's default when absent.
+        namespace: Option<Spanned<String>>,
+        /// Name of the Kubernetes service, when it differs.
+        name: Option<Spanned<String>>,
+    },
+}
+
+/// A named part of the endpoints.
+#[derive(Clone, Debug)]
+pub struct Subset {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Labels that an endpoint must carry.
+    pub labels: Vec<Label>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Or; none matches every request.
+    pub matches: Vec<Match>,
+    /// Where its requests go; none: all endpoints.
+    pub destinations: Vec<Destination>,
+    /// What it sets as a level.
+    pub exchange: Exchange,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// One `match` block.
+#[derive(Clone, Debug)]
+pub struct Match {
+    /// And.
+    pub conditions: Vec<Condition>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// One `to`.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// A subset; none: all endpoints.
+    pub subset: Option<Spanned<String>>,
+    /// Share among the branches.
+    pub weight: Option<Spanned<u32>>,
+    /// In order, when the destination has no healthy endpoint; none in it means all endpoints.
+    pub otherwise: Vec<Spanned<Option<String>>>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A call that a service makes.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The service it calls.
+    pub callee: Spanned<String>,
+    /// The one route of the callee that this speaks of; none: every route.
+    pub route: Option<Spanned<String>>,
+    /// Calls for each request handled.
+    pub per_request: Option<Spanned<f64>>,
+    /// How often a request makes the call at all, of 10,000.
+    pub share: Option<Spanned<u32>>,
+    /// One after the other, or at once.
+    pub mode: Option<Spanned<CallMode>>,
+    /// The caller's own tightening.
+    pub exchange: Exchange,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// How several calls of one request relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallMode {
+    /// One after the other.
+    Sequential,
+    /// At the same time.
+    Parallel,
+}
+
+/// A field that a service lets its callers loosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extendable {
+    /// `timeout`.
+    Timeout,
+    /// `attempts=`.
+    Attempts,
+    /// `per-try=`.
+    PerTry,
+    /// The causes of `retry`.
+    Causes,
+}
+
+/// What a team knows about its service; absent facts are never assumed.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Instances.
+    pub replicas: Option<Spanned<u32>>,
+    /// Requests per second that all instances together can take.
+    pub capacity: Option<Spanned<f64>>,
+    /// Requests per second on an ordinary day.
+    pub load: Option<Spanned<f64>>,
+    /// Time that the service itself needs for a request.
+    pub handling: Option<Spanned<std::time::Duration>>,
+}

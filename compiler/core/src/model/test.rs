@@ -1,0 +1,88 @@
+//! Tests: a request and what should become of it.
+
+use mesh_syntax::Span;
+
+use super::Spanned;
+
+/// One `test`.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// What it shows, in the words of whoever wrote it.
+    pub name: Spanned<String>,
+    /// The request; a test without one is reported and left out.
+    pub request: TestRequest,
+    /// All of them must hold.
+    pub expect: Vec<Expect>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// The request of a test.
+#[derive(Clone, Debug)]
+pub struct TestRequest {
+    /// Upper-case token.
+    pub method: Spanned<String>,
+    /// Path as sent, without the query.
+    pub path: Spanned<String>,
+    /// The calling service.
+    pub from: Spanned<String>,
+    /// The called service.
+    pub to: Spanned<String>,
+    /// Host as sent; the name of the called service when absent.
+    pub host: Option<Spanned<String>>,
+    /// Port of the called service; its first when absent.
+    pub port: Option<Spanned<u16>>,
+    /// Headers, in the order written.
+    pub headers: Vec<(String, String)>,
+    /// Query parameters, in the order written.
+    pub query: Vec<(String, String)>,
+    /// Cookies, in the order written.
+    pub cookies: Vec<(String, String)>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// What should become of the request; absent fields are not compared.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// The ending.
+    pub verdict: Spanned<Verdict>,
+    /// Name of the route.
+    pub route: Option<Spanned<String>>,
+    /// The one subset that takes it.
+    pub to: Option<Spanned<String>>,
+    /// The one service that takes it.
+    pub service: Option<Spanned<String>>,
+    /// Attempts allowed, the first included.
+    pub attempts: Option<Spanned<u32>>,
+    /// Status of the answer to a refused request.
+    pub status: Option<Spanned<u16>>,
+    /// Reason of the answer to a refused request.
+    pub reason: Option<Spanned<&'static str>>,
+    /// Shares, for `split`.
+    pub shares: Vec<Share>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// How a request of a test should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It reaches the application.
+    Allowed,
+    /// It is refused by the callee's rules, or the callee is not the caller's to call.
+    Denied,
+    /// It is allowed in but no route takes it.
+    NoRoute,
+    /// It reaches the application, and these are the shares.
+    Split,
+}
+
+/// One branch of an expected split.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Subset; none: all endpoints.
+    pub subset: Option<Spanned<String>>,
+    /// Of 10,000.
+    pub share: Spanned<u32>,
+}
