@@ -2,6 +2,7 @@
 //! which trust grows. tonic and the generated stubs stay behind this module.
 
 pub mod client;
+pub mod compression;
 pub mod server;
 #[allow(
     missing_docs,

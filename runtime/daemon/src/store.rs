@@ -121,6 +121,15 @@ impl std::fmt::Debug for StoredKeys {
     }
 }
 
+/// What was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What can be used.
+    pub contents: Contents,
+    /// Why generations are missing from it.
+    pub left_out: Vec<StoreError>,
+}
+
 /// An open store. While it lives no other process can open it.
 #[derive(Debug)]
 pub struct Store {
@@ -146,18 +155,21 @@ impl Store {
     }
 
     /// Reads everything, or nothing if nothing was ever written.
-    pub fn load(&mut self) -> Result<Option<Contents>, StoreError> {
+    ///
+    /// A generation whose files are damaged is left out, since the ones before it may still serve:
+    /// the floor says which of them may. Damage anywhere else refuses the store.
+    pub fn load(&mut self) -> Result<Option<Loaded>, StoreError> {
         let Some(bytes) = self.folder.read(MANIFEST, STORE_MANIFEST_BYTES_MAX)? else {
             return Ok(None);
         };
         let mut intact = BTreeSet::new();
-        let contents = manifest::decode(&bytes, &mut |name| {
+        let (contents, left_out) = manifest::decode(&bytes, &mut |name| {
             let object = self.read_object(name)?;
             intact.insert(name.to_hex());
             Ok(object)
         })?;
         self.intact = intact;
-        Ok(Some(contents))
+        Ok(Some(Loaded { contents, left_out }))
     }
 
     /// Writes everything, so that a loss of power at any moment leaves what was there before or what

@@ -108,11 +108,12 @@ pub(super) fn encode(contents: &Contents) -> (Vec<u8>, BTreeMap<String, Vec<u8>>
     (bytes, objects.0)
 }
 
-/// The contents, with each file that the manifest names read through `read`.
+/// The contents, with each file that the manifest names read through `read`, and what was wrong with
+/// generations that were left out.
 pub(super) fn decode(
     bytes: &[u8],
     read: &mut dyn FnMut(Digest) -> Result<Vec<u8>, StoreError>,
-) -> Result<Contents, StoreError> {
+) -> Result<(Contents, Vec<StoreError>), StoreError> {
     let malformed = |error: serde_json::Error| damaged("manifest", &error);
     let header: Header = serde_json::from_slice(bytes).map_err(malformed)?;
     if header.format != FORMAT {
@@ -120,7 +121,15 @@ pub(super) fn decode(
     }
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(malformed)?;
     let mut files = Files(read);
-    Ok(Contents {
+    let mut generations = Vec::new();
+    let mut left_out = Vec::new();
+    for generation in &manifest.generations {
+        match files.generation(generation) {
+            Ok(generation) => generations.push(generation),
+            Err(error) => left_out.push(error),
+        }
+    }
+    let contents = Contents {
         pin: digest(&manifest.pin)?,
         scope: Scope {
             mesh: manifest.mesh,
@@ -145,11 +154,7 @@ pub(super) fn decode(
                 })
             })
             .transpose()?,
-        generations: manifest
-            .generations
-            .iter()
-            .map(|generation| files.generation(generation))
-            .collect::<Result<_, _>>()?,
+        generations,
         keys: StoredKeys {
             svid: manifest
                 .svid
@@ -158,7 +163,8 @@ pub(super) fn decode(
             pending: files.get_any(manifest.pending_key.as_deref())?,
         },
         endpoints: files.get_any(manifest.endpoints.as_deref())?,
-    })
+    };
+    Ok((contents, left_out))
 }
 
 /// Files to write, by name.

@@ -72,7 +72,9 @@ fn store() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn load(path: &Path) -> Option<Contents> {
-    Store::open(path).unwrap().load().unwrap()
+    let loaded = Store::open(path).unwrap().load().unwrap()?;
+    assert!(loaded.left_out.is_empty(), "{:?}", loaded.left_out);
+    Some(loaded.contents)
 }
 
 #[test]
@@ -139,9 +141,9 @@ fn a_first_save_that_is_cut_short_leaves_an_empty_store() {
     store.save(&contents(1)).unwrap_err();
     // The same process tries again.
     store.folder.fault.0.store(0, Relaxed);
-    assert_eq!(store.load().unwrap(), None);
+    assert!(store.load().unwrap().is_none());
     store.save(&contents(1)).unwrap();
-    assert_eq!(store.load().unwrap(), Some(kept(1)));
+    assert_eq!(store.load().unwrap().unwrap().contents, kept(1));
 }
 
 #[test]
@@ -149,11 +151,33 @@ fn a_file_that_was_changed_is_found_out() {
     let (_folder, path) = store();
     Store::open(&path).unwrap().save(&contents(3)).unwrap();
     let names = Store::open(&path).unwrap().folder.names().unwrap();
+    let of_generation: BTreeSet<_> = kept(3)
+        .generations
+        .into_iter()
+        .flat_map(|generation| {
+            let files = [generation.envelope.encode(), generation.proof];
+            files.into_iter().chain(generation.slice)
+        })
+        .map(|bytes| Digest::of(&bytes).to_hex())
+        .collect();
     for name in names {
         let file = path.join(&name);
         let good = std::fs::read(&file).unwrap();
+        // A generation is left out; anything else that is damaged refuses the store.
+        let is_generation = of_generation.contains(&name);
         let check = |expected: &str| {
-            let error = Store::open(&path).unwrap().load().unwrap_err();
+            let error = match Store::open(&path).unwrap().load() {
+                Ok(loaded) => {
+                    assert!(is_generation, "{name}");
+                    let mut loaded = loaded.unwrap();
+                    assert_eq!(loaded.contents.generations.len(), 2);
+                    loaded.left_out.remove(0)
+                }
+                Err(error) => {
+                    assert!(!is_generation, "{name}");
+                    error
+                }
+            };
             assert!(error.to_string().contains(expected), "{name}: {error}");
         };
         let mut bad = good.clone();
