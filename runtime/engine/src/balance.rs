@@ -89,3 +89,84 @@ impl Balancer {
         picked.map(|(position, _)| position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestRng;
+
+    #[derive(Clone, Copy)]
+    struct Known {
+        available: bool,
+        active: usize,
+    }
+
+    impl Endpoint for Known {
+        fn is_available(&self) -> bool {
+            self.available
+        }
+
+        fn active(&self) -> usize {
+            self.active
+        }
+    }
+
+    /// Endpoints as people draw them: a digit is how busy one is, `x` is not available.
+    fn endpoints(drawn: &str) -> Vec<Known> {
+        let known = |drawn: char| Known {
+            available: drawn != 'x',
+            active: drawn.to_digit(10).unwrap_or(0) as usize,
+        };
+        drawn.chars().map(known).collect()
+    }
+
+    /// How often each endpoint is picked in 600 tries.
+    fn picks(algorithm: Balance, drawn: &str, tried: &[usize]) -> Vec<usize> {
+        let endpoints = endpoints(drawn);
+        let balancer = Balancer::new(algorithm);
+        let mut rng = TestRng(1);
+        let mut picks = vec![0; endpoints.len()];
+        for _ in 0..600 {
+            if let Some(position) = balancer.pick(&endpoints, tried, &mut rng) {
+                picks[position] += 1;
+            }
+        }
+        picks
+    }
+
+    #[test]
+    fn round_robin_takes_turns() {
+        assert_eq!(picks(Balance::RoundRobin, "000", &[]), [200, 200, 200]);
+        assert_eq!(picks(Balance::RoundRobin, "0x0", &[]), [300, 0, 300]);
+    }
+
+    #[test]
+    fn least_request_takes_the_less_busy() {
+        assert_eq!(picks(Balance::LeastRequest, "19", &[]), [600, 0]);
+        let three = picks(Balance::LeastRequest, "159", &[]);
+        // The busiest of three loses every pair; the idlest wins two pairs of three.
+        assert!(
+            matches!(three.as_slice(), [350..=450, 150..=250, 0]),
+            "{three:?}"
+        );
+    }
+
+    #[test]
+    fn random_takes_all() {
+        let random = picks(Balance::Random, "09x", &[]);
+        assert!(
+            matches!(random.as_slice(), [250..=350, 250..=350, 0]),
+            "{random:?}"
+        );
+    }
+
+    #[test]
+    fn avoids_what_was_tried_while_there_are_others() {
+        for algorithm in [Balance::RoundRobin, Balance::LeastRequest, Balance::Random] {
+            assert_eq!(picks(algorithm, "07x", &[0]), [0, 600, 0], "{algorithm:?}");
+            assert_eq!(picks(algorithm, "0xx", &[0]), [600, 0, 0], "{algorithm:?}");
+            assert_eq!(picks(algorithm, "xx", &[]), [0, 0], "{algorithm:?}");
+            assert_eq!(picks(algorithm, "", &[3]), [0; 0], "{algorithm:?}");
+        }
+    }
+}

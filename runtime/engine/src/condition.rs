@@ -256,3 +256,244 @@ fn quoted<T: fmt::Display>(f: &mut fmt::Formatter<'_>, word: &str, values: &[T])
         .iter()
         .try_for_each(|value| write!(f, " \"{value}\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path;
+    use crate::request::HeaderView;
+    use crate::testing::{exact, from, host, id, method, not, present};
+    use mesh_bundle::slice::{FieldMatch, StringMatch, StringMatchKind};
+
+    /// `expected` for [`Reading::Every`] and [`Reading::Some`].
+    #[track_caller]
+    fn check(condition: &Condition, request: &Request<'_>, expected: (bool, bool)) {
+        let matcher = ConditionMatcher::compile(condition).unwrap();
+        let found = (
+            matcher.matches(request, Reading::Every),
+            matcher.matches(request, Reading::Some),
+        );
+        assert_eq!(found, expected, "{matcher}");
+    }
+
+    #[track_caller]
+    fn with_request(fill: impl FnOnce(&mut Request<'_>), ask: impl FnOnce(&Request<'_>)) {
+        let path = path::normalise("/a").unwrap();
+        let mut request = Request::new("GET", "a.b", &path);
+        fill(&mut request);
+        ask(&request);
+    }
+
+    const YES: (bool, bool) = (true, true);
+    const NO: (bool, bool) = (false, false);
+
+    /// design.md: "For a header sent several times `allow` needs every line to match, `deny` and
+    /// `match` need one, `not` reverses this."
+    #[test]
+    fn header_sent_several_times() {
+        let both = [("x", "a"), ("x", "b")];
+        let once = [("X", "a")];
+        let none: [(&str, &str); 0] = [];
+        let x = |value| Condition::Header(exact("x", value));
+        for (headers, condition, expected) in [
+            (&both[..], x("a"), (false, true)),
+            (&both, not(x("a")), (false, true)),
+            (&both, not(x("c")), YES),
+            (&both, Condition::Header(present("x")), YES),
+            (&once, x("a"), YES),
+            (&once, not(x("a")), NO),
+            (&none, x("a"), NO),
+            (&none, not(x("a")), YES),
+            (&none, Condition::Header(present("x")), NO),
+            (&none, not(Condition::Header(present("x"))), YES),
+            (&both, not(not(x("a"))), (false, true)),
+        ] {
+            let headers: Vec<_> = headers.to_vec();
+            with_request(
+                |_| {},
+                |request| {
+                    check(
+                        &condition,
+                        &Request {
+                            headers: &headers,
+                            ..*request
+                        },
+                        expected,
+                    );
+                },
+            );
+        }
+    }
+
+    fn value(kind: StringMatchKind, ignore_case: bool) -> Condition {
+        let values = vec![StringMatch { kind, ignore_case }];
+        Condition::Header(FieldMatch {
+            name: "x".into(),
+            values,
+        })
+    }
+
+    #[test]
+    fn values() {
+        use StringMatchKind::{Contains, Exact, Prefix, Regex, Suffix};
+        let check_value = |kind: fn(String) -> StringMatchKind, text: &str, line: &[u8]| {
+            let headers = vec![("x", line)];
+            let matches = |ignore_case| {
+                let condition = value(kind(text.to_owned()), ignore_case);
+                let matcher = ConditionMatcher::compile(&condition).unwrap();
+                let path = path::normalise("/").unwrap();
+                let request = Request {
+                    headers: &headers,
+                    ..Request::new("GET", "a", &path)
+                };
+                matcher.matches(&request, Reading::Some)
+            };
+            (matches(false), matches(true))
+        };
+        assert_eq!(check_value(Exact, "Ab", b"Ab"), (true, true));
+        assert_eq!(check_value(Exact, "Ab", b"aB"), (false, true));
+        assert_eq!(check_value(Exact, "Ab", b"Abc"), (false, false));
+        assert_eq!(check_value(Prefix, "Ab", b"abc"), (false, true));
+        assert_eq!(check_value(Prefix, "Ab", b"A"), (false, false));
+        assert_eq!(check_value(Suffix, "bC", b"abC"), (true, true));
+        assert_eq!(check_value(Suffix, "bC", b"C"), (false, false));
+        assert_eq!(check_value(Contains, "b.", b"\xffaB.c"), (false, true));
+        assert_eq!(check_value(Regex, "a.c", b"a\xffc"), (true, true));
+        assert_eq!(check_value(Regex, "a.c", b"xabc"), (false, false));
+        assert_eq!(check_value(Exact, "", b""), (true, true));
+    }
+
+    #[test]
+    fn query_is_decoded() {
+        let query = |name, value| Condition::Query(exact(name, value));
+        with_request(
+            |request| request.query = "a=1&b=x+y%20z&c&a=2&%64=%zz",
+            |request| {
+                check(&query("a", "1"), request, (false, true));
+                check(&query("b", "x y z"), request, YES);
+                check(&query("c", ""), request, YES);
+                check(&query("d", "%zz"), request, YES);
+                check(&Condition::Query(present("e")), request, NO);
+            },
+        );
+    }
+
+    #[test]
+    fn cookies() {
+        let headers = vec![("cookie", "a=1; b=2"), ("cookie", "aa=3;a=4")];
+        let cookie = |name, value| Condition::Cookie(exact(name, value));
+        with_request(
+            |_| {},
+            |request| {
+                let request = &Request {
+                    headers: &headers,
+                    ..*request
+                };
+                check(&cookie("a", "1"), request, (false, true));
+                check(&cookie("b", "2"), request, YES);
+                check(&cookie("aa", "3"), request, YES);
+                check(&cookie("c", "2"), request, NO);
+            },
+        );
+    }
+
+    #[test]
+    fn claims_are_sets_and_need_a_token() {
+        let claims: Vec<(&str, &str)> = vec![("groups", "admin"), ("groups", "staff")];
+        let admin = Condition::Claim(exact("groups", "admin"));
+        with_request(
+            |_| {},
+            |request| {
+                check(&admin, request, NO);
+                let claims: Option<&dyn HeaderView> = Some(&claims);
+                check(&admin, &Request { claims, ..*request }, YES);
+            },
+        );
+    }
+
+    fn admits_caller(condition: &Condition, peer: Peer<'_>) -> bool {
+        let path = path::normalise("/").unwrap();
+        let request = Request {
+            peer,
+            ..Request::new("GET", "a", &path)
+        };
+        ConditionMatcher::compile(condition)
+            .unwrap()
+            .matches(&request, Reading::Some)
+    }
+
+    #[test]
+    fn callers() {
+        let web = id("web");
+        let prefix = |text: &str| Condition::From(vec![Principal::SpiffePrefix(text.into())]);
+        let any = Condition::From(vec![Principal::Any]);
+        let nobody = Condition::From(vec![Principal::Unauthenticated]);
+        for (condition, web_matches, stranger_matches) in [
+            (from("web"), true, false),
+            (from("cart"), false, false),
+            (prefix("spiffe://t.example/service/"), true, false),
+            (prefix("spiffe://t.example/service/web/"), false, false),
+            (any, true, false),
+            (nobody, false, true),
+        ] {
+            let by_web = admits_caller(&condition, Peer::Identity(&web));
+            assert_eq!(by_web, web_matches, "{condition:?}");
+            let by_stranger = admits_caller(&condition, Peer::Unauthenticated);
+            assert_eq!(by_stranger, stranger_matches, "{condition:?}");
+        }
+        let open = ConditionMatcher::compile(&prefix("spiffe://t.example/service/we"));
+        assert!(matches!(open, Err(ConditionError::Prefix(_))));
+    }
+
+    #[test]
+    fn addresses() {
+        let net = |text: &str| Condition::ClientIp(vec![text.parse().unwrap()]);
+        with_request(
+            |request| request.client_ip = "::ffff:10.1.2.3".parse().ok(),
+            |request| {
+                check(&net("10.0.0.0/8"), request, YES);
+                check(&net("11.0.0.0/8"), request, NO);
+                check(
+                    &Condition::PeerIp(vec!["::/0".parse().unwrap()]),
+                    request,
+                    NO,
+                );
+            },
+        );
+    }
+
+    #[test]
+    fn the_rest() {
+        with_request(
+            |request| request.port = 80,
+            |request| {
+                check(&method("GET"), request, YES);
+                check(&method("get"), request, NO);
+                check(&host("*.b"), request, YES);
+                check(&Condition::Port(vec![81, 80]), request, YES);
+                check(&not(Condition::Port(vec![80])), request, NO);
+            },
+        );
+        let deep = (0..9).fold(method("GET"), |inner, _| not(inner));
+        let error = ConditionMatcher::compile(&deep).unwrap_err();
+        assert_eq!(error, ConditionError::TooDeep);
+    }
+
+    #[test]
+    fn reads_as_it_is_written() {
+        let shown = |condition| ConditionMatcher::compile(&condition).unwrap().to_string();
+        assert_eq!(
+            shown(Condition::Header(exact("user", "tester"))),
+            r#"header user "tester""#
+        );
+        assert_eq!(
+            shown(not(crate::testing::path("/a/**"))),
+            r#"not { path "/a/**" }"#
+        );
+        assert_eq!(shown(host("*.b")), r#"host "*.b""#);
+        assert_eq!(
+            shown(Condition::Method(vec!["GET".into(), "PUT".into()])),
+            "method GET PUT"
+        );
+    }
+}

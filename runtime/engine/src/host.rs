@@ -54,7 +54,7 @@ impl HostError {
     }
 }
 
-impl<'r> Authority<'r> {
+impl Authority<'_> {
     /// The host: lower-case, without a trailing dot; IPv6 addresses in brackets.
     pub fn host(&self) -> &str {
         &self.host
@@ -191,7 +191,7 @@ impl HostPattern {
         if suffix.contains('*') {
             return Err(HostPatternError::Wildcard);
         }
-        if suffix.starts_with('[') {
+        if wildcard == Wildcard::None && suffix.starts_with('[') {
             let authority = normalise(suffix)?;
             if authority.port().is_some() {
                 return Err(HostError::BadPort.into());
@@ -267,6 +267,124 @@ impl fmt::Display for HostPattern {
             Ok(())
         } else {
             write!(f, ".{}", self.suffix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(raw: &str, host: &str, port: Option<u16>) {
+        let authority = normalise(raw).unwrap();
+        assert_eq!((authority.host(), authority.port()), (host, port), "{raw}");
+        assert_eq!(
+            normalise(&authority.to_string()).unwrap(),
+            authority,
+            "{raw}"
+        );
+    }
+
+    /// bad-inputs row 28.
+    #[test]
+    fn one_form() {
+        check("reviews", "reviews", None);
+        check("HTTPBIN.Foo.", "httpbin.foo", None);
+        check("a.b:8080", "a.b", Some(8080));
+        check("a.b.:80", "a.b", Some(80));
+        check("10.0.0.1:1", "10.0.0.1", Some(1));
+        check("[::0001]:80", "[::1]", Some(80));
+        check("[FE80::1]", "[fe80::1]", None);
+    }
+
+    #[track_caller]
+    fn check_refused(raw: &str, expected: HostError) {
+        assert_eq!(normalise(raw), Err(expected), "{raw}");
+    }
+
+    /// bad-inputs rows 25 and 53.
+    #[test]
+    fn refuses() {
+        check_refused("", HostError::Empty);
+        check_refused(".", HostError::Empty);
+        check_refused(":80", HostError::Empty);
+        check_refused("a, b", HostError::BadByte);
+        check_refused("a@b", HostError::BadByte);
+        check_refused("a/x", HostError::BadByte);
+        check_refused("a%2eb", HostError::BadByte);
+        check_refused("é", HostError::BadByte);
+        check_refused("*.a", HostError::BadByte);
+        check_refused("a..b", HostError::EmptyLabel);
+        check_refused("a..", HostError::EmptyLabel);
+        check_refused("a:99999", HostError::BadPort);
+        check_refused("a:0", HostError::BadPort);
+        check_refused("a:", HostError::BadPort);
+        check_refused("a:+80", HostError::BadPort);
+        check_refused("a:080", HostError::BadPort);
+        check_refused("a:80:80", HostError::BadPort);
+        check_refused("::1", HostError::BadPort);
+        check_refused("[::1", HostError::BadAddress);
+        check_refused("[fe80::1%eth0]", HostError::BadAddress);
+        check_refused("[::1]x", HostError::BadByte);
+        check_refused(&"a".repeat(64), HostError::TooLong);
+        check_refused(&["a"; 130].join("."), HostError::TooLong);
+    }
+
+    #[track_caller]
+    fn check_pattern(pattern: &str, taken: &[&str], refused: &[&str]) {
+        let compiled = HostPattern::parse(pattern).unwrap();
+        let mut index = HostIndex::default();
+        *index.entry(&compiled) = pattern.to_owned();
+        for (hosts, expected) in [(taken, true), (refused, false)] {
+            for host in hosts {
+                assert_eq!(compiled.matches(host), expected, "{pattern} on {host}");
+                let found = index.find(host, |_| Some(())).is_some();
+                assert_eq!(found, expected, "{pattern} on {host} by the index");
+            }
+        }
+    }
+
+    /// design.md: "`*` is one label, `**.x` one or more".
+    #[test]
+    fn patterns() {
+        check_pattern("A.b.", &["a.b"], &["b", "x.a.b", "a.bc"]);
+        check_pattern("*.b", &["a.b"], &["b", "x.a.b", "a.c", "ab"]);
+        check_pattern("**.b", &["a.b", "x.a.b"], &["b", "a.bb"]);
+        check_pattern("**", &["b", "a.b", "[::1]"], &[]);
+        check_pattern("*", &["b"], &["a.b"]);
+        check_pattern("[::1]", &["[::1]"], &["[::2]"]);
+        let bad = [
+            "", "a.*.b", "a*", "a.*", "***.b", "a:80", "[::1]:80", "**.[::1]", "a b",
+        ];
+        for text in bad {
+            assert!(HostPattern::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn most_specific_first() {
+        let mut index: HostIndex<String> = HostIndex::default();
+        let patterns = ["**", "*.b.c", "a.b.c", "**.c", "**.b.c", "**.a.b.c", "*"];
+        for pattern in patterns {
+            *index.entry(&HostPattern::parse(pattern).unwrap()) = pattern.to_owned();
+        }
+        for (host, expected) in [
+            ("a.b.c", &["a.b.c", "*.b.c", "**.b.c", "**.c", "**"][..]),
+            ("x.a.b.c", &["**.a.b.c", "**.b.c", "**.c", "**"]),
+            ("c", &["*", "**"]),
+        ] {
+            let mut seen = Vec::new();
+            let none: Option<()> = index.find(host, |pattern| {
+                seen.push(pattern.as_str());
+                None
+            });
+            assert_eq!((none, seen.as_slice()), (None, expected), "{host}");
+            let ranks: Vec<_> = seen
+                .iter()
+                .map(|pattern| HostPattern::parse(pattern).unwrap().specificity())
+                .collect();
+            assert!(ranks.is_sorted_by(|a, b| a > b), "{host}: {ranks:?}");
         }
     }
 }

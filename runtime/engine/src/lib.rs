@@ -17,6 +17,9 @@ pub mod retry;
 pub mod route;
 pub mod snapshot;
 
+#[cfg(test)]
+mod testing;
+
 pub use path::NormalisedPath;
 pub use request::{HeaderView, Peer, Request};
 pub use route::{CalleeTable, RouteTable};

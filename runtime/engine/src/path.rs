@@ -104,7 +104,7 @@ pub fn normalise(raw: &str) -> Result<NormalisedPath<'_>, PathError> {
     })
 }
 
-impl<'r> NormalisedPath<'r> {
+impl NormalisedPath<'_> {
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -279,4 +279,175 @@ fn resolve(path: &str) -> String {
         resolved.push('/');
     }
     resolved
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(raw: &str, expected: &str) {
+        assert_eq!(
+            normalise(raw).as_ref().map(NormalisedPath::as_str),
+            Ok(expected),
+            "{raw}"
+        );
+    }
+
+    #[track_caller]
+    fn check_refused(raw: &str, expected: PathError) {
+        assert_eq!(normalise(raw), Err(expected), "{raw}");
+    }
+
+    #[test]
+    fn canonical_paths_are_borrowed() {
+        for path in ["/", "/a", "/a/", "/a.b/c..", "/A~", "/a!$&'()*+,=:@-_"] {
+            let normalised = normalise(path).unwrap();
+            assert!(
+                matches!(normalised.text, Cow::Borrowed(text) if text == path),
+                "{path}"
+            );
+        }
+    }
+
+    /// bad-inputs row 29; RFC 3986 §5.2.4.
+    #[test]
+    fn resolves_dots() {
+        check("/pub/../admin", "/admin");
+        check("/pub/./..", "/");
+        check("/%2e%2e/", "/");
+        check("/a/%2E%2e/b", "/b");
+        check("/a/.%2e/b", "/b");
+        check("/../../a", "/a");
+        check("/a/b/..", "/a/");
+        check("/a/.", "/a/");
+        check("/.", "/");
+        check("/...", "/...");
+        check("/.well-known/x", "/.well-known/x");
+        check("/a..b/..c", "/a..b/..c");
+    }
+
+    /// bad-inputs row 30. Slashes merge before dots are resolved, so that `//` is no level of its own.
+    #[test]
+    fn merges_slashes() {
+        check("//admin", "/admin");
+        check("/a//b", "/a/b");
+        check("///", "/");
+        check("/a//../b", "/b");
+        check("/a//", "/a/");
+    }
+
+    /// RFC 3986 §6.2.2.
+    #[test]
+    fn escapes_are_canonical() {
+        check("/%61%7e%41", "/a~A");
+        check("/%c3%a9", "/%C3%A9");
+        check("/%21!", "/%21!");
+        check("/{x}|%7bx%7d", "/%7Bx%7D%7C%7Bx%7D");
+        check("/%252f", "/%252f");
+        check("/%25%32%66", "/%252f");
+        check("/a%20b", "/a%20b");
+        check("/%3b", "/%3B");
+    }
+
+    /// bad-inputs rows 31 to 35.
+    #[test]
+    fn refuses() {
+        check_refused("", PathError::NotAbsolute);
+        check_refused("admin", PathError::NotAbsolute);
+        check_refused("*", PathError::NotAbsolute);
+        check_refused("/a%2fb", PathError::EncodedSlash);
+        check_refused("/a%2Fb", PathError::EncodedSlash);
+        check_refused("/a%5cb", PathError::EncodedBackslash);
+        check_refused(r"/a\..\b", PathError::Backslash);
+        check_refused("/admin;x=y/action", PathError::Semicolon);
+        check_refused("/..;/", PathError::Semicolon);
+        check_refused("/admin#x", PathError::Fragment);
+        check_refused("/admin?x", PathError::Query);
+        check_refused("/%00", PathError::Control);
+        check_refused("/%0d%0a", PathError::Control);
+        check_refused("/%7f", PathError::Control);
+        check_refused("/a b", PathError::Control);
+        check_refused("/a\tb", PathError::Control);
+        check_refused("/%zz", PathError::BadEscape);
+        check_refused("/%", PathError::BadEscape);
+        check_refused("/%4", PathError::BadEscape);
+        check_refused("/%+1", PathError::BadEscape);
+        check_refused("/é", PathError::NotAscii);
+        check_refused("/%ff", PathError::NotUtf8);
+        check_refused("/%c0%af", PathError::NotUtf8);
+        check_refused("/%c0%ae%c0%ae/", PathError::NotUtf8);
+        check_refused("/%c3x%a9", PathError::NotUtf8);
+        check_refused(&format!("/{}", "a".repeat(16 * 1024)), PathError::TooLong);
+        check_refused(
+            &format!("/{}", "{".repeat(16 * 1024 - 1)),
+            PathError::TooLong,
+        );
+    }
+
+    /// Pieces that meet in ways nobody thinks of.
+    fn good_path() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "/",
+            "/",
+            ".",
+            "..",
+            "%2e",
+            "%2E",
+            "%7e",
+            "a",
+            "B",
+            "%41",
+            "{",
+            "%7B",
+            "%c3%A9",
+            "%25",
+            "2f",
+            "5c",
+            "!",
+            "%21",
+            "%3b",
+            "%E2%82%AC",
+            "~",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn normalising_twice_changes_nothing(raw in good_path()) {
+            let once = normalise(&raw).unwrap();
+            let twice = normalise(once.as_str()).unwrap();
+            prop_assert_eq!(twice.as_str(), once.as_str());
+            prop_assert!(!once.as_str().contains("//"));
+            prop_assert!(once.segments().all(|segment| !matches!(segment, "." | "..")));
+        }
+
+        #[test]
+        fn nothing_bad_passes(
+            raw in good_path(),
+            at in 1_usize..40,
+            bad in prop::sample::select(vec![
+                "%2f", "%2F", "%5c", "%5C", "\\", ";", "#", "?", "%00", "%1f", "%zz", "%", "%a",
+                "\u{80}", "é", "\u{1}", "\u{7f}", " ", "%80", "%c0%ae", "%ed%a0%80",
+            ]),
+        ) {
+            // A lone `%` would otherwise make a good escape of what follows.
+            let bad = format!("{bad}/");
+            let at = at.min(raw.len());
+            prop_assume!(raw.is_char_boundary(at));
+            let (before, after) = raw.split_at(at);
+            let spoilt = format!("{before}{bad}{after}");
+            prop_assert!(normalise(&spoilt).is_err(), "{}", spoilt);
+        }
+
+        #[test]
+        fn never_panics(raw in "\\PC*") {
+            if let Ok(path) = normalise(&raw) {
+                prop_assert!(path.as_str().starts_with('/'));
+            }
+        }
+    }
 }

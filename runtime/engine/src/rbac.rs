@@ -199,3 +199,171 @@ impl fmt::Display for Rule {
         f.write_str(&self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_bundle::slice::Condition;
+
+    use super::*;
+    use crate::path;
+    use crate::testing::{exact, id, method, path as path_is};
+
+    fn rule(name: &str, who: &[Principal], conditions: Vec<Condition>) -> AccessRule {
+        let effect = if name.starts_with("deny") {
+            Effect::Deny
+        } else {
+            Effect::Allow
+        };
+        let enforcement = if name.ends_with("audit") {
+            Enforcement::Audit
+        } else {
+            Enforcement::Enforce
+        };
+        AccessRule {
+            name: name.into(),
+            effect,
+            enforcement,
+            who: who.into(),
+            conditions,
+        }
+    }
+
+    fn web() -> Principal {
+        Principal::SpiffeId(id("web"))
+    }
+
+    /// The deciding rule, `+allow …` or `-deny …`; `-` is the default.
+    #[track_caller]
+    fn check(rules: &[AccessRule], caller: Option<&str>, request: &str, expected: &str) {
+        let rules = Rules::build(rules).unwrap();
+        let (method, raw) = request.split_once(' ').unwrap();
+        let path = path::normalise(raw).unwrap();
+        let caller = caller.map(id);
+        let peer = caller
+            .as_ref()
+            .map_or(Peer::Unauthenticated, Peer::Identity);
+        let headers = vec![("x", "1"), ("x", "2")];
+        let request = Request {
+            peer,
+            headers: &headers,
+            ..Request::new(method, "shop", &path)
+        };
+        let verdict = rules.authorise(&request);
+        let sign = if verdict.is_allowed() { "+" } else { "-" };
+        let rule = verdict.rule().map_or("", Rule::name);
+        assert_eq!(format!("{sign}{rule}"), expected);
+    }
+
+    /// design.md, *Authorization*: "Default deny".
+    #[test]
+    fn default_deny() {
+        check(&[], Some("web"), "GET /", "-");
+        check(
+            &[rule("allow web", &[web()], vec![])],
+            Some("cart"),
+            "GET /",
+            "-",
+        );
+        check(
+            &[rule("allow web", &[web()], vec![])],
+            Some("web"),
+            "GET /",
+            "+allow web",
+        );
+    }
+
+    /// "`deny` beats `allow`; `deny` without a who means everyone."
+    #[test]
+    fn deny_beats_allow() {
+        let rules = [
+            rule("allow web", &[web()], vec![]),
+            rule("deny admin", &[], vec![path_is("/admin/**")]),
+            rule("deny cart", &[Principal::SpiffeId(id("cart"))], vec![]),
+        ];
+        check(&rules, Some("web"), "GET /", "+allow web");
+        check(&rules, Some("web"), "GET /x/../admin", "-deny admin");
+        check(&rules, None, "GET /admin", "-deny admin");
+        check(&rules, Some("cart"), "GET /", "-deny cart");
+    }
+
+    #[test]
+    fn conditions_are_and() {
+        let conditions = vec![method("GET"), path_is("/r/**")];
+        let rules = [rule("allow web", &[web()], conditions)];
+        check(&rules, Some("web"), "GET /r/7", "+allow web");
+        check(&rules, Some("web"), "PUT /r/7", "-");
+        check(&rules, Some("web"), "GET /s", "-");
+    }
+
+    /// "A plaintext peer is `unauthenticated`, and only `allow unauthenticated { … }` admits it, never
+    /// an identity rule (`any` means any authenticated)".
+    #[test]
+    fn unauthenticated_only_by_its_own_rule() {
+        let any = [rule("allow any", &[Principal::Any], vec![])];
+        check(&any, Some("web"), "GET /", "+allow any");
+        check(&any, None, "GET /", "-");
+        let prefix = Principal::SpiffePrefix("spiffe://t.example/".into());
+        check(&[rule("allow all", &[prefix], vec![])], None, "GET /", "-");
+        let open = [rule(
+            "allow unauthenticated",
+            &[Principal::Unauthenticated],
+            vec![],
+        )];
+        check(&open, None, "GET /", "+allow unauthenticated");
+        check(&open, Some("web"), "GET /", "-");
+    }
+
+    /// "`mode=audit` logs and decides nothing."
+    #[test]
+    fn audit_decides_nothing() {
+        let rules = [
+            rule("deny audit", &[], vec![]),
+            rule("allow audit", &[Principal::Any], vec![]),
+            rule(
+                "allow cart audit",
+                &[Principal::SpiffeId(id("cart"))],
+                vec![],
+            ),
+        ];
+        check(&rules, Some("web"), "GET /", "-");
+        let compiled = Rules::build(&rules).unwrap();
+        let path = path::normalise("/").unwrap();
+        let web = id("web");
+        let request = Request {
+            peer: Peer::Identity(&web),
+            ..Request::new("GET", "a", &path)
+        };
+        let hits: Vec<_> = compiled.audit_hits(&request).map(Rule::name).collect();
+        assert_eq!(hits, ["deny audit", "allow audit"]);
+    }
+
+    /// The request carries the header twice, and only one line is "1".
+    #[test]
+    fn allow_needs_every_line_and_deny_needs_one() {
+        let header = || vec![Condition::Header(exact("x", "1"))];
+        check(
+            &[rule("allow web", &[web()], header())],
+            Some("web"),
+            "GET /",
+            "-",
+        );
+        let rules = [
+            rule("allow web", &[web()], vec![]),
+            rule("deny", &[], header()),
+        ];
+        check(&rules, Some("web"), "GET /", "-deny");
+    }
+
+    #[test]
+    fn refuses_what_would_allow_nobody_or_too_many() {
+        let nobody = Rules::build(&[rule("allow", &[], vec![])]);
+        assert_eq!(
+            nobody.unwrap_err(),
+            RuleError::AllowsNobody {
+                rule: "allow".into()
+            }
+        );
+        let open = Principal::SpiffePrefix("spiffe://t.example/service/we".into());
+        assert!(Rules::build(&[rule("allow", &[open], vec![])]).is_err());
+    }
+}

@@ -154,3 +154,120 @@ fn jitter(max: Duration, rng: &mut (impl rand::Rng + ?Sized)) -> Duration {
     let nanos = u64::try_from(max.as_nanos()).unwrap_or(u64::MAX);
     Duration::from_nanos(rng.random_range(0..=nanos))
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_bundle::slice::{Retry, RetryBudget, RetryBudgetKind, RetryCause};
+
+    use super::*;
+    use crate::testing::{TestRng, now, retry};
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    fn policy(attempts: u32, per_try: Option<Duration>) -> RetryPolicy {
+        let causes = vec![RetryCause::ConnectFailure, RetryCause::PerTryTimeout];
+        let (backoff_base, backoff_max) = (Duration::ZERO, Duration::ZERO);
+        RetryPolicy::new(&Retry {
+            attempts,
+            per_try,
+            causes,
+            backoff_base,
+            backoff_max,
+            ..retry()
+        })
+    }
+
+    fn stop(next: &Next) -> Option<Stop> {
+        match next {
+            Next::Retry { .. } => None,
+            Next::Stop(stop) => Some(*stop),
+        }
+    }
+
+    /// design.md: "`attempts` counts *all* calls including the first".
+    #[test]
+    fn attempts_count_all_tries() {
+        let policy = policy(3, None);
+        let mut state = RetryState::new(&policy, "GET", None);
+        let mut fail = || stop(&state.next(Failure::Connect, now(), None, &mut TestRng(0)));
+        assert_eq!([fail(), fail(), fail()], [None, None, Some(Stop::Attempts)]);
+        assert_eq!(state.tries(), 3);
+        let next = state.next(Failure::Status(503), now(), None, &mut TestRng(0));
+        assert_eq!(stop(&next), Some(Stop::NotRetryable));
+    }
+
+    /// retry-model.md TC-S1: a=3, p=1 s, T=2 s: 2 usable attempts, 1 dead.
+    #[test]
+    fn a_try_that_cannot_finish_is_not_started() {
+        let policy = policy(3, Some(1000 * MILLI));
+        let end = deadline(now(), Some(2000 * MILLI), None);
+        let mut state = RetryState::new(&policy, "GET", end);
+        assert_eq!(state.try_timeout(now()), Some(1000 * MILLI));
+        let first = now() + 1000 * MILLI;
+        let next = state.next(Failure::PerTryTimeout, first, None, &mut TestRng(0));
+        assert_eq!(stop(&next), None);
+        assert_eq!(
+            state.try_timeout(first + 300 * MILLI),
+            Some(700 * MILLI),
+            "what is left"
+        );
+        let second = now() + 2000 * MILLI;
+        let next = state.next(Failure::PerTryTimeout, second, None, &mut TestRng(0));
+        assert_eq!((stop(&next), state.tries()), (Some(Stop::Deadline), 2));
+    }
+
+    /// The wait counts too: a try that would start past the deadline is not waited for.
+    #[test]
+    fn backoff_past_the_deadline_is_not_waited_for() {
+        let causes = vec![RetryCause::ConnectFailure];
+        let backoff_base = Duration::from_hours(1);
+        let (attempts, backoff_max) = (2, backoff_base);
+        let slow = Retry {
+            attempts,
+            causes,
+            backoff_base,
+            backoff_max,
+            ..retry()
+        };
+        let policy = RetryPolicy::new(&slow);
+        let mut state = RetryState::new(&policy, "GET", Some(now() + MILLI));
+        let next = state.next(Failure::Connect, now(), None, &mut TestRng(0));
+        assert_eq!(stop(&next), Some(Stop::Deadline));
+    }
+
+    #[test]
+    fn the_sooner_deadline_holds() {
+        let at = |millis| now().checked_add(millis * MILLI);
+        assert_eq!(deadline(now(), Some(2 * MILLI), Some(MILLI)), at(1));
+        assert_eq!(deadline(now(), Some(2 * MILLI), None), at(2));
+        assert_eq!(deadline(now(), None, Some(MILLI)), at(1));
+        assert_eq!(deadline(now(), None, None), None);
+        assert_eq!(deadline(now(), Some(Duration::MAX), None), None);
+    }
+
+    #[test]
+    fn the_budget_is_asked_last_and_pays_only_for_tries() {
+        let kind = RetryBudgetKind::Active { min_count: 1 };
+        let budget = Arc::new(BudgetState::new(&RetryBudget { share: 0, kind }, now()));
+        let policy = policy(3, None);
+        let next = |method, failure| {
+            let mut state = RetryState::new(&policy, method, None);
+            state.next(failure, now(), Some(&budget), &mut TestRng(0))
+        };
+        assert_eq!(
+            stop(&next("POST", Failure::PerTryTimeout)),
+            Some(Stop::NotRetryable)
+        );
+        let first = next("GET", Failure::Connect);
+        assert!(matches!(
+            first,
+            Next::Retry {
+                permit: Some(_),
+                ..
+            }
+        ));
+        assert_eq!(stop(&next("GET", Failure::Connect)), Some(Stop::Budget));
+        drop(first);
+        assert_eq!(stop(&next("GET", Failure::Connect)), None);
+    }
+}

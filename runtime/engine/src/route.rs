@@ -16,6 +16,8 @@ mod explain;
 mod index;
 mod precedence;
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub use explain::{Because, Explanation, Loser};
 pub use precedence::{Alternative, Precedence, Specificity, alternatives, compare};

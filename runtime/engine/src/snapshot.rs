@@ -214,3 +214,109 @@ impl InboundTable {
         &self.rules
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_bundle::slice::{Access, AccessRule, Effect, Enforcement, Principal};
+
+    use super::*;
+    use crate::path;
+    use crate::request::Peer;
+    use crate::testing::{callee, id, port, regex, route};
+
+    fn service(name: &str, number: u16) -> InboundService {
+        let rules = vec![AccessRule {
+            name: "allow web".into(),
+            effect: Effect::Allow,
+            enforcement: Enforcement::Enforce,
+            who: vec![Principal::SpiffeId(id("web"))],
+            conditions: Vec::new(),
+        }];
+        InboundService {
+            service: name.into(),
+            ports: vec![port(number)],
+            rules,
+        }
+    }
+
+    fn slice() -> Slice {
+        let mut admin = callee("admin", Vec::new());
+        admin.hosts = vec!["shop".into(), "**.example".into()];
+        admin.ports = vec![port(9000)];
+        let mut shop = callee("shop", vec![route("default", Vec::new())]);
+        shop.hosts.push("api.example".into());
+        Slice {
+            required_features: Vec::new(),
+            identity: id("shop"),
+            access: Access {
+                services: vec![service("shop", 80), service("admin", 9000)],
+            },
+            callees: vec![shop, admin],
+        }
+    }
+
+    #[track_caller]
+    fn check(authority: &str, expected: Option<&str>) {
+        let snapshot = Snapshot::build(&slice()).unwrap();
+        let authority = crate::host::normalise(authority).unwrap();
+        let found = snapshot.outbound(authority.host(), authority.port());
+        assert_eq!(found.map(CalleeTable::service), expected, "{authority}");
+    }
+
+    /// design.md: "Explicit mode: `Host[:port]` names it"; "the same for unknown names".
+    #[test]
+    fn host_and_port_name_the_callee() {
+        check("shop", Some("shop"));
+        check("SHOP.:80", Some("shop"));
+        check("shop:9000", Some("admin"));
+        check("api.example", Some("shop"));
+        check("api.example:9000", Some("admin"));
+        check("x.example", Some("admin"));
+        check("shop:81", None);
+        check("unknown", None);
+    }
+
+    #[test]
+    fn the_inbound_port_tells_services_apart() {
+        let snapshot = Snapshot::build(&slice()).unwrap();
+        assert_eq!(
+            snapshot.inbound(80).map(InboundTable::service),
+            Some("shop")
+        );
+        assert_eq!(
+            snapshot.inbound(9000).map(InboundTable::service),
+            Some("admin")
+        );
+        assert!(snapshot.inbound(1).is_none());
+        let path = path::normalise("/").unwrap();
+        let web = id("web");
+        let request = Request {
+            peer: Peer::Identity(&web),
+            ..Request::new("GET", "a", &path)
+        };
+        let verdict = snapshot.inbound(80).unwrap().authorise(&request);
+        assert_eq!(verdict.rule().map(Rule::name), Some("allow web"));
+    }
+
+    #[test]
+    fn refuses() {
+        let refused = |change: fn(&mut Slice)| {
+            let mut slice = slice();
+            change(&mut slice);
+            Snapshot::build(&slice).unwrap_err().to_string()
+        };
+        let shared = refused(|slice| slice.access.services.push(service("other", 80)));
+        assert_eq!(shared, "services \"shop\" and \"other\" share port 80");
+        let twice = refused(|slice| slice.callees.push(callee("shop", Vec::new())));
+        assert_eq!(twice, "callee \"shop\" is there twice");
+        let pattern = refused(|slice| {
+            let matches = vec![mesh_bundle::slice::RouteMatch {
+                conditions: vec![regex("(")],
+            }];
+            slice
+                .callees
+                .push(callee("bad", vec![route("bad", matches)]));
+        });
+        assert_eq!(pattern, "callee \"bad\"");
+    }
+}

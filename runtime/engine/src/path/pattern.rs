@@ -252,3 +252,140 @@ impl fmt::Display for PathMatcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::normalise;
+
+    #[track_caller]
+    fn check(pattern: &PathPattern, taken: &[&str], refused: &[&str]) {
+        let matcher = PathMatcher::compile(pattern).unwrap();
+        for path in taken {
+            assert!(
+                matcher.matches(&normalise(path).unwrap()),
+                "{matcher} takes {path}"
+            );
+        }
+        for path in refused {
+            assert!(
+                !matcher.matches(&normalise(path).unwrap()),
+                "{matcher} refuses {path}"
+            );
+        }
+    }
+
+    fn template(text: &str) -> PathPattern {
+        crate::testing::template(text, false)
+    }
+
+    fn regex(text: &str) -> PathPattern {
+        PathPattern {
+            kind: PathPatternKind::Regex(text.into()),
+            ignore_case: false,
+        }
+    }
+
+    /// design.md, *Paths*: "`"/a"` is exact and not `"/a/"`; `*` and `{name}` take one whole non-empty
+    /// segment; `/a/**` takes `/a`, `/a/` and all below; `regex="…"` takes the whole path".
+    #[test]
+    fn templates() {
+        check(
+            &template("/a"),
+            &["/a", "/%61", "//a"],
+            &["/a/", "/", "/ab", "/A", "/a/b"],
+        );
+        check(&template("/a/"), &["/a/"], &["/a", "/a/b"]);
+        check(&template("/"), &["/"], &["/a"]);
+        check(
+            &template("/a/*"),
+            &["/a/b", "/a/%2A"],
+            &["/a", "/a/", "/a/b/", "/a/b/c"],
+        );
+        check(&template("/{x}/b"), &["/a/b"], &["/b", "/a/a/b"]);
+        check(
+            &template("/a/**"),
+            &["/a", "/a/", "/a/b", "/a/b/c/"],
+            &["/", "/ab", "/b/a"],
+        );
+        check(&template("/**"), &["/", "/a", "/a/b"], &[]);
+        check(&template("/*/**"), &["/a", "/a/", "/a/b"], &["/"]);
+        check(
+            &crate::testing::template("/Aa/**", true),
+            &["/aA/b"],
+            &["/ab"],
+        );
+    }
+
+    #[test]
+    fn regexes_take_the_whole_path() {
+        check(&regex("/a/[0-9]+"), &["/a/7"], &["/a/7/", "/b/a/7", "/a/x"]);
+        check(&regex("/a|/b"), &["/a", "/b"], &["/ab"]);
+    }
+
+    /// What is written in a policy is brought into the form that requests come in.
+    #[test]
+    fn literals_are_normalised() {
+        check(&template("/é/%7ea"), &["/%c3%a9/~a"], &[]);
+    }
+
+    #[track_caller]
+    fn check_refused(pattern: &str, expected: &str) {
+        let error = PathMatcher::compile(&template(pattern)).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{pattern}");
+    }
+
+    #[test]
+    fn refuses_what_can_never_match() {
+        check_refused("a", "the path pattern does not begin with a slash");
+        check_refused(
+            "/a//b",
+            "the path pattern holds an empty or dot segment, which no normalised path has",
+        );
+        check_refused(
+            "/a/../b",
+            "the path pattern holds an empty or dot segment, which no normalised path has",
+        );
+        check_refused(
+            "/a*",
+            "segment \"a*\" mixes a wildcard with text; a wildcard is a whole segment",
+        );
+        check_refused("/{}", "segment \"{}\" has no name of its own");
+        check_refused("/{x}/{x}", "segment \"{x}\" has no name of its own");
+        check_refused("/**/a", "\"**\" stands only at the end of a path pattern");
+        check_refused("/a b", "the path holds a space or control byte");
+        check_refused("/a%2fb", "the path holds an escaped slash");
+        check_refused("/a;b", "the path holds a semicolon");
+        check_refused(
+            &"/a".repeat(65),
+            "the path pattern has more than 64 segments",
+        );
+        check_refused(
+            &format!("/{}", "a".repeat(4096)),
+            "the path pattern is longer than 4096 bytes",
+        );
+    }
+
+    #[track_caller]
+    fn check_prefix(pattern: &str, expected: &[&str]) {
+        let segments: Vec<_> = expected
+            .iter()
+            .map(|text| Segment::Literal((*text).into()))
+            .collect();
+        assert_eq!(literal_segments(pattern), segments, "{pattern}");
+    }
+
+    #[test]
+    fn literal_prefix_of_a_regex_errs_on_the_side_of_fewer() {
+        check_prefix("/a/b/[0-9]+", &["a", "b"]);
+        check_prefix("/a/b", &["a"]);
+        check_prefix(r"^/a\.b/c?/d", &["a.b"]);
+        check_prefix("/a/?b", &[]);
+        check_prefix("/a/b|/c/d", &[]);
+        check_prefix("(?i)/a/b/", &[]);
+        check_prefix("/a/(b)/c", &["a"]);
+        check_prefix("/[a]/b", &[]);
+        check_prefix(r"/a/\d/", &["a"]);
+        check_prefix("", &[]);
+    }
+}

@@ -28,17 +28,17 @@ pub struct BudgetState {
 
 #[derive(Debug)]
 enum Kind {
-    Requests {
-        requests: Window,
-        retries: Window,
-        /// Retries in the time of `min`, which may be longer or shorter than the window.
-        at_least: Window,
-        min_count: u64,
-    },
-    Active {
-        tries: Active,
-        min_count: u64,
-    },
+    Requests(Box<Requests>),
+    Active { tries: Active, min_count: u64 },
+}
+
+#[derive(Debug)]
+struct Requests {
+    originals: Window,
+    retries: Window,
+    /// Retries in the time of `min`, which may be longer or shorter than the window.
+    at_least: Window,
+    min_count: u64,
 }
 
 /// A first try in flight. Kept until it has ended.
@@ -69,12 +69,12 @@ impl BudgetState {
                 min_count,
                 min_per,
                 window,
-            } => Kind::Requests {
-                requests: Window::new(window, now),
+            } => Kind::Requests(Box::new(Requests {
+                originals: Window::new(window, now),
                 retries: Window::new(window, now),
                 at_least: Window::new(min_per, now),
                 min_count,
-            },
+            })),
             RetryBudgetKind::Active { min_count } => Kind::Active {
                 tries: Active::default(),
                 min_count,
@@ -94,7 +94,7 @@ impl BudgetState {
     /// Counts a request, whose first try starts now. The guard goes when that try has ended.
     pub fn request(self: &Arc<Self>, now: Instant) -> RequestGuard {
         match &self.kind {
-            Kind::Requests { requests, .. } => requests.add(now),
+            Kind::Requests(counts) => counts.originals.add(now),
             Kind::Active { tries, .. } => tries.add_original(),
         }
         RequestGuard {
@@ -108,25 +108,7 @@ impl BudgetState {
     /// Allows a retry and counts it, or refuses: `None`.
     pub fn retry(self: &Arc<Self>, now: Instant) -> Option<RetryPermit> {
         let allowed = match &self.kind {
-            Kind::Requests {
-                requests,
-                retries,
-                at_least,
-                min_count,
-            } => {
-                // Counted first and taken back if refused, so that workers which ask at once never
-                // get more together than the budget holds.
-                retries.add(now);
-                at_least.add(now);
-                let of_requests = u128::from(requests.sum(now)) * u128::from(self.budget.share);
-                let allowed = u128::from(retries.sum(now)) * u128::from(WHOLE) <= of_requests
-                    || at_least.sum(now) <= *min_count;
-                if !allowed {
-                    retries.take_back(now);
-                    at_least.take_back(now);
-                }
-                allowed
-            }
+            Kind::Requests(counts) => counts.add_retry(self.budget.share, now),
             Kind::Active { tries, min_count } => tries.add_retry(|tries, retries| {
                 retries <= active_allowance(self.budget.share, *min_count, tries)
             }),
@@ -141,6 +123,23 @@ impl BudgetState {
     }
 }
 
+impl Requests {
+    /// Counts first and takes back if refused, so that workers which ask at once never get more
+    /// together than the budget holds.
+    fn add_retry(&self, share: u32, now: Instant) -> bool {
+        self.retries.add(now);
+        self.at_least.add(now);
+        let of_originals = u128::from(self.originals.sum(now)) * u128::from(share);
+        let allowed = u128::from(self.retries.sum(now)) * u128::from(WHOLE) <= of_originals
+            || self.at_least.sum(now) <= self.min_count;
+        if !allowed {
+            self.retries.take_back(now);
+            self.at_least.take_back(now);
+        }
+        allowed
+    }
+}
+
 /// How many of `active` tries in flight may be retries, for a budget that is a share of those: of
 /// 10,000, rounded down, and never less than `min_count`.
 pub fn active_allowance(share: u32, min_count: u64, active: u64) -> u64 {
@@ -152,6 +151,137 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if let Kind::Active { tries, .. } = &self.budget.kind {
             tries.end(self.is_retry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn now() -> Instant {
+        crate::testing::now()
+    }
+
+    /// A budget that has seen `originals` requests, all of them in flight still.
+    fn budget(
+        share: u32,
+        kind: RetryBudgetKind,
+        originals: usize,
+    ) -> (Arc<BudgetState>, Vec<RequestGuard>) {
+        let budget = Arc::new(BudgetState::new(&RetryBudget { share, kind }, now()));
+        let guards = (0..originals).map(|_| budget.request(now())).collect();
+        (budget, guards)
+    }
+
+    fn of_requests(min_count: u64, min_per: Duration) -> RetryBudgetKind {
+        RetryBudgetKind::Requests {
+            min_count,
+            min_per,
+            window: 10 * SECOND,
+        }
+    }
+
+    /// All that it allows at once.
+    fn permits(budget: &Arc<BudgetState>, now: Instant) -> Vec<RetryPermit> {
+        std::iter::from_fn(|| budget.retry(now)).collect()
+    }
+
+    /// retry-model.md TC-B4.
+    #[test]
+    fn allowance_of_active() {
+        for (active, expected) in [
+            (2, 3),
+            (10, 3),
+            (15, 3),
+            (16, 3),
+            (25, 5),
+            (100, 20),
+            (1000, 200),
+        ] {
+            assert_eq!(active_allowance(2000, 3, active), expected, "{active}");
+        }
+        assert_eq!(active_allowance(10_000, 0, u64::MAX), u64::MAX);
+    }
+
+    /// D4, TC-B2: r ≤ b · (o + r), so load is multiplied by at most 1.25 for a share of 20 %.
+    #[test]
+    fn share_of_active() {
+        let (budget, originals) = budget(2000, RetryBudgetKind::Active { min_count: 3 }, 100);
+        let retries = permits(&budget, now());
+        assert_eq!(retries.len(), 25);
+        drop(retries);
+        drop(originals);
+        assert_eq!(
+            permits(&budget, now()).len(),
+            3,
+            "what has ended counts no longer"
+        );
+    }
+
+    /// D4, TC-B1: load is multiplied by at most 1.2 for a share of 20 %.
+    #[test]
+    fn share_of_requests() {
+        let (budget, _) = budget(2000, of_requests(0, SECOND), 100);
+        assert_eq!(permits(&budget, now()).len(), 20);
+        assert_eq!(permits(&budget, now() + 9 * SECOND).len(), 0);
+        drop(budget.request(now() + 9 * SECOND));
+        assert_eq!(
+            permits(&budget, now() + 10 * SECOND).len(),
+            0,
+            "a fifth of one is none"
+        );
+        for _ in 0..4 {
+            drop(budget.request(now() + 11 * SECOND));
+        }
+        assert_eq!(permits(&budget, now() + 12 * SECOND).len(), 1);
+    }
+
+    /// D4: `max(β, R_min/λ)`, so the minimum is a floor and no addition.
+    #[test]
+    fn minimum_is_a_rate_and_a_floor() {
+        let (idle, _) = budget(2000, of_requests(5, SECOND), 0);
+        assert_eq!(permits(&idle, now()).len(), 5);
+        assert_eq!(permits(&idle, now() + SECOND / 2).len(), 0);
+        assert_eq!(permits(&idle, now() + SECOND).len(), 5);
+        let (busy, _) = budget(2000, of_requests(5, SECOND), 100);
+        assert_eq!(permits(&busy, now()).len(), 20);
+        let (slow, _) = budget(2000, of_requests(1, 60 * SECOND), 0);
+        assert_eq!(permits(&slow, now() + SECOND).len(), 1);
+        assert_eq!(
+            permits(&slow, now() + 59 * SECOND).len(),
+            0,
+            "longer than the window"
+        );
+    }
+
+    /// Workers that ask at once never get more together than one alone.
+    #[test]
+    fn holds_under_contention() {
+        for (kind, most) in [
+            (of_requests(3, SECOND), 200),
+            (RetryBudgetKind::Active { min_count: 3 }, 250),
+        ] {
+            let (budget, _originals) = budget(2000, kind, 1000);
+            let now = now();
+            let ask = || {
+                (0..500)
+                    .filter_map(|_| budget.retry(now))
+                    .collect::<Vec<_>>()
+            };
+            let granted = std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+                let granted = workers.into_iter().map(|worker| worker.join().unwrap());
+                granted.collect::<Vec<_>>()
+            });
+            let sum: usize = granted.iter().map(Vec::len).sum();
+            assert!(sum <= most, "{sum}");
+            let rest = permits(&budget, now);
+            assert_eq!(sum + rest.len(), most, "nothing is lost either");
         }
     }
 }

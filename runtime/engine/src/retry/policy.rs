@@ -117,3 +117,136 @@ pub fn is_idempotent(method: &str) -> bool {
         "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestRng, retry};
+
+    /// Whether each failure is retried for GET and for POST.
+    #[track_caller]
+    fn check(causes: &[RetryCause], failure: Failure, expected: (bool, bool)) {
+        let policy = RetryPolicy::new(&Retry {
+            causes: causes.into(),
+            ..retry()
+        });
+        let found = (
+            policy.retries(failure, is_idempotent("GET")),
+            policy.retries(failure, is_idempotent("POST")),
+        );
+        assert_eq!(found, expected, "{causes:?} {failure:?}");
+    }
+
+    const BOTH: (bool, bool) = (true, true);
+    const GET: (bool, bool) = (true, false);
+    const NONE: (bool, bool) = (false, false);
+
+    /// design.md, *Retries*: "Non-idempotent methods are retried only on `connect-failure`, `refused`,
+    /// `reset-before-request`, unless `methods=any`; gRPC by its status list."
+    #[test]
+    fn causes_and_methods() {
+        use RetryCause as Cause;
+        check(&[Cause::ConnectFailure], Failure::Connect, BOTH);
+        check(&[Cause::Refused], Failure::Refused, BOTH);
+        check(
+            &[Cause::ResetBeforeRequest],
+            Failure::ResetBeforeRequest,
+            BOTH,
+        );
+        check(&[Cause::ResetBeforeRequest], Failure::Reset, NONE);
+        check(&[Cause::Reset], Failure::ResetBeforeRequest, BOTH);
+        check(&[Cause::Reset], Failure::Reset, GET);
+        check(&[Cause::Reset], Failure::Refused, NONE);
+        check(&[Cause::PerTryTimeout], Failure::PerTryTimeout, GET);
+        check(&[Cause::Status(429)], Failure::Status(429), GET);
+        check(&[Cause::Status(429)], Failure::Status(503), NONE);
+        check(&[Cause::GrpcStatus(14)], Failure::GrpcStatus(14), BOTH);
+        check(&[Cause::GrpcStatus(14)], Failure::GrpcStatus(4), NONE);
+        check(&[], Failure::Connect, NONE);
+    }
+
+    /// "Failures without a status and statuses are disjoint: `"5xx"` and `gateway` (502–504) are
+    /// received statuses."
+    #[test]
+    fn statuses_are_received() {
+        for (status, server_error, gateway) in [
+            (499, NONE, NONE),
+            (500, GET, NONE),
+            (502, GET, GET),
+            (504, GET, GET),
+            (505, GET, NONE),
+            (599, GET, NONE),
+            (600, NONE, NONE),
+        ] {
+            check(
+                &[RetryCause::ServerError],
+                Failure::Status(status),
+                server_error,
+            );
+            check(&[RetryCause::Gateway], Failure::Status(status), gateway);
+        }
+        for failure in [
+            Failure::Connect,
+            Failure::Refused,
+            Failure::Reset,
+            Failure::PerTryTimeout,
+        ] {
+            check(
+                &[RetryCause::ServerError, RetryCause::Gateway],
+                failure,
+                NONE,
+            );
+        }
+    }
+
+    #[test]
+    fn any_method() {
+        let causes = vec![RetryCause::ServerError];
+        let policy = RetryPolicy::new(&Retry {
+            causes,
+            any_method: true,
+            ..retry()
+        });
+        assert!(policy.retries(Failure::Status(503), is_idempotent("POST")));
+        assert!(!policy.retries(Failure::Reset, is_idempotent("POST")));
+    }
+
+    /// RFC 9110 §9.2.2; methods are case-sensitive (§9.1).
+    #[test]
+    fn idempotent_methods() {
+        let all = [
+            "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", "get",
+        ];
+        let idempotent = all.map(is_idempotent);
+        assert_eq!(
+            idempotent,
+            [true, true, true, true, true, true, false, false, false]
+        );
+    }
+
+    /// retry-model.md: "backoff before retry k in [0, min(cap, (2^k-1)*base)]".
+    #[test]
+    fn backoff_is_full_jitter() {
+        let policy = RetryPolicy::new(&retry());
+        let longest = [1, 2, 3, 4, 31, 32, u32::MAX].map(|k| policy.backoff_max(k).as_millis());
+        assert_eq!(longest, [25, 75, 175, 250, 250, 250, 250]);
+        let mut rng = TestRng(3);
+        let drawn: Vec<_> = (0..1000).map(|_| policy.backoff(2, &mut rng)).collect();
+        let max = Duration::from_millis(75);
+        assert!(drawn.iter().all(|wait| *wait <= max));
+        assert!(drawn.iter().any(|wait| *wait < max / 10));
+        assert!(drawn.iter().any(|wait| *wait > max * 9 / 10));
+    }
+
+    #[test]
+    fn attempts_are_at_least_one() {
+        assert_eq!(
+            RetryPolicy::new(&Retry {
+                attempts: 0,
+                ..retry()
+            })
+            .attempts(),
+            1
+        );
+    }
+}

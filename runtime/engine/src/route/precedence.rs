@@ -256,3 +256,209 @@ fn same_conditions(a: &RouteMatch, b: &RouteMatch) -> bool {
     };
     a.conditions.len() == b.conditions.len() && contains(a, b) && contains(b, a)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{all, exact, from, host, id, method, not, path, present, regex, template};
+    use Precedence::{Higher, Incomparable, Lower, Same};
+
+    #[track_caller]
+    fn check(a: &RouteMatch, b: &RouteMatch, expected: Precedence) {
+        let reversed = match expected {
+            Higher => Lower,
+            Lower => Higher,
+            other => other,
+        };
+        assert_eq!(compare(a, b), Ok(expected), "{a:?}\n{b:?}");
+        assert_eq!(compare(b, a), Ok(reversed), "{b:?}\n{a:?}");
+    }
+
+    fn header(name: &str) -> Condition {
+        Condition::Header(present(name))
+    }
+
+    fn query(name: &str) -> Condition {
+        Condition::Query(present(name))
+    }
+
+    /// design.md: "Port first, then host specificity; then paths, …; then method, then `from`, then the
+    /// number of header, cookie, claim and address conditions, then of query conditions." Each line
+    /// beats all lines below it together.
+    #[test]
+    fn the_order_of_the_dimensions() {
+        let net = || vec!["10.0.0.0/8".parse().unwrap()];
+        let dimensions = [
+            vec![Condition::Port(vec![80])],
+            vec![host("**")],
+            vec![regex(".*")],
+            vec![method("GET")],
+            vec![Condition::From(vec![Principal::Any])],
+            vec![
+                header("a"),
+                Condition::Cookie(present("b")),
+                Condition::Claim(present("c")),
+                Condition::ClientIp(net()),
+                Condition::PeerIp(net()),
+            ],
+            vec![query("a"), query("b"), query("c")],
+        ];
+        for (position, dimension) in dimensions.iter().enumerate() {
+            let one = dimension.iter().take(1).cloned().collect();
+            let below = dimensions
+                .iter()
+                .skip(position + 1)
+                .flatten()
+                .cloned()
+                .collect();
+            let (one, below) = (
+                RouteMatch { conditions: one },
+                RouteMatch { conditions: below },
+            );
+            check(&one, &below, Higher);
+        }
+        for condition in dimensions.get(5).unwrap() {
+            check(
+                &all([condition.clone()]),
+                &all([query("a"), query("b")]),
+                Higher,
+            );
+        }
+    }
+
+    /// design.md: "segment by segment: literal over `*`/`{x}` over `**`, a pattern that ends over one
+    /// that goes on, regex below any non-regex with the same literal prefix".
+    #[test]
+    fn paths() {
+        let falling = [
+            path("/a/b/c"),
+            path("/a/b/*"),
+            path("/a/b/**"),
+            regex("/a/b/[0-9]+"),
+            path("/a/*/c"),
+            path("/a/{x}/**"),
+            path("/a/**"),
+            regex("/a/.*"),
+            path("/*/b/c"),
+            path("/**"),
+            regex(".*"),
+        ];
+        for (position, higher) in falling.iter().enumerate() {
+            for lower in falling.iter().skip(position + 1) {
+                check(&all([higher.clone()]), &all([lower.clone()]), Higher);
+            }
+            check(&all([higher.clone()]), &all([]), Higher);
+        }
+        check(&all([path("/a")]), &all([path("/a/**")]), Higher);
+        check(&all([path("/a/")]), &all([path("/a/**")]), Higher);
+        check(&all([path("/a/*")]), &all([path("/a/{x}")]), Incomparable);
+        check(
+            &all([regex("/a/b.*")]),
+            &all([regex("/a/.*c")]),
+            Incomparable,
+        );
+        let ignoring = Condition::Path(vec![template("/A/b", true)]);
+        check(&all([ignoring]), &all([path("/a/*")]), Higher);
+    }
+
+    #[test]
+    fn hosts() {
+        let falling = ["a.b.c", "*.b.c", "**.b.c", "**.c", "**"];
+        for (position, higher) in falling.iter().enumerate() {
+            for lower in falling.iter().skip(position + 1) {
+                check(
+                    &all([host(higher)]),
+                    &all([host(lower), path("/a")]),
+                    Higher,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn callers() {
+        let prefix = |text: &str| Principal::SpiffePrefix(format!("spiffe://t.example/{text}"));
+        let who = |principal| all([Condition::From(vec![principal])]);
+        let exactly = all([from("web")]);
+        check(&exactly, &who(prefix("service/")), Higher);
+        check(&who(prefix("service/")), &who(prefix("")), Higher);
+        check(&who(prefix("")), &who(Principal::Any), Higher);
+        check(
+            &who(Principal::Any),
+            &who(Principal::Unauthenticated),
+            Incomparable,
+        );
+        check(&who(Principal::Any), &all([]), Higher);
+    }
+
+    #[test]
+    fn counts() {
+        check(
+            &all([header("a"), header("b")]),
+            &all([header("a")]),
+            Higher,
+        );
+        check(&all([query("a"), query("b")]), &all([query("c")]), Higher);
+        check(&all([not(header("a"))]), &all([]), Higher);
+        check(&all([not(header("a"))]), &all([header("b")]), Incomparable);
+    }
+
+    #[test]
+    fn ties() {
+        let user = Condition::Header(exact("user", "tester"));
+        check(
+            &all([path("/a"), user.clone()]),
+            &all([user.clone(), path("/a")]),
+            Same,
+        );
+        check(
+            &all([path("/a"), user]),
+            &all([path("/a"), header("beta")]),
+            Incomparable,
+        );
+        check(&all([method("GET")]), &all([method("PUT")]), Incomparable);
+        check(&all([]), &all([]), Same);
+        // What the design does not rank is not ranked by guess.
+        check(&all([not(path("/a"))]), &all([]), Incomparable);
+        check(
+            &all([not(method("GET"))]),
+            &all([not(host("a"))]),
+            Incomparable,
+        );
+    }
+
+    /// A match of several values is as many alternatives, each as specific as it is.
+    #[test]
+    fn several_values() {
+        let paths = |texts: &[&str]| {
+            let patterns = texts.iter().map(|text| template(text, false)).collect();
+            all([Condition::Path(patterns)])
+        };
+        check(&paths(&["/a", "/b"]), &paths(&["/a/**", "/b/**"]), Higher);
+        check(
+            &paths(&["/a", "/b/**"]),
+            &paths(&["/a/**", "/b"]),
+            Incomparable,
+        );
+        check(&paths(&["/a", "/b/**"]), &paths(&["/a", "/b/**"]), Same);
+        let callers = vec![
+            Principal::SpiffeId(id("a")),
+            Principal::Any,
+            Principal::SpiffeId(id("b")),
+        ];
+        let several = RouteMatch {
+            conditions: vec![
+                Condition::Host(vec!["a".into(), "b".into()]),
+                Condition::From(callers),
+                Condition::Method(vec!["GET".into(), "PUT".into()]),
+            ],
+        };
+        assert_eq!(alternatives(&several).unwrap().len(), 4);
+        let many: Vec<_> = (0..65).map(|number| format!("h{number}")).collect();
+        let product = all([Condition::Host(many.clone()), Condition::Host(many)]);
+        assert_eq!(
+            alternatives(&product),
+            Err(ConditionError::TooManyAlternatives)
+        );
+    }
+}

@@ -107,3 +107,52 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::now;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn forgets_slot_by_slot() {
+        let window = Window::new(10 * SECOND, now());
+        for second in 0..10 {
+            window.add(now() + second * SECOND);
+        }
+        let sum = |seconds| window.sum(now() + seconds * SECOND);
+        assert_eq!((sum(9), sum(10), sum(15), sum(19)), (10, 9, 4, 0));
+        window.add(now() + 12 * SECOND);
+        assert_eq!((sum(12), sum(21), sum(22)), (8, 1, 0));
+    }
+
+    /// A worker may be late: its `now` lies before what others have counted already.
+    #[test]
+    fn late_counts_are_not_lost() {
+        let window = Window::new(10 * SECOND, now());
+        window.add(now() + 11 * SECOND);
+        window.add(now() + SECOND);
+        assert_eq!(window.sum(now() + 11 * SECOND), 2);
+        window.take_back(now() + SECOND);
+        assert_eq!(
+            window.sum(now() + 11 * SECOND),
+            2,
+            "its slot has been reused"
+        );
+        window.take_back(now() + 11 * SECOND);
+        assert_eq!(window.sum(now() + 11 * SECOND), 1);
+    }
+
+    #[test]
+    fn words_hold_their_largest() {
+        let slot = Slot {
+            number: NUMBER_MAX,
+            count: COUNT_MAX,
+        };
+        assert_eq!(Slot::unpack(slot.pack()), slot);
+        let window = Window::new(Duration::ZERO, now());
+        window.add(now() + Duration::from_secs(1 << 40));
+        assert_eq!(window.sum(now() + Duration::from_secs(1 << 40)), 1);
+    }
+}
