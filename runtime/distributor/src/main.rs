@@ -1,3 +1,44 @@
-//! Skeleton.
+//! `meshd`, the distributor: git in, slices out, identities issued, fleet status.
 
-fn main() {}
+mod api;
+mod args;
+mod build;
+mod commands;
+mod duration;
+mod endpoints;
+mod events;
+mod exit_code;
+mod finding;
+mod folder;
+mod follow;
+mod generation;
+mod git;
+mod hook;
+mod issue;
+mod keys;
+mod limits;
+mod mesh;
+mod output;
+mod publish;
+mod published;
+mod serve;
+mod status;
+mod store;
+mod trust;
+
+#[cfg(test)]
+mod fixture;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> std::process::ExitCode {
+    let code = match Arguments::parse().command {
+        Command::Serve(arguments) => commands::serve::run(arguments),
+        Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Where(arguments) => commands::whereabouts::run(&arguments),
+        Command::Token(arguments) => commands::token::run(&arguments),
+    };
+    code.into()
+}

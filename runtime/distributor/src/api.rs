@@ -1,0 +1,132 @@
+//! The Unix socket: the only place where anything about a running distributor can be changed. Who
+//! may connect is decided by the socket's mode and the peer's uid.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_daemon::admin::{AdminRequest, AdminResponse, Routes};
+use serde::{Deserialize, Serialize};
+
+use crate::endpoints::EndpointFeed;
+use crate::limits;
+use crate::mesh::{JoinError, Mesh};
+use crate::output::chain;
+
+/// Body of `POST /join-tokens`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenRequest {
+    /// Whom the proxy will be.
+    pub(crate) identity: String,
+    /// How long the token is valid; 10 minutes if not given.
+    #[serde(default)]
+    pub(crate) ttl_s: Option<u64>,
+}
+
+/// Answer of a refused request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// Why.
+    pub(crate) error: String,
+}
+
+/// Answer of `PUT /endpoints`.
+#[derive(Clone, Debug, Serialize)]
+struct EndpointsAnswer {
+    version: u64,
+}
+
+/// The routes of the socket.
+pub(crate) fn routes(mesh: &Arc<Mesh>) -> Routes {
+    let with = |handler: fn(&Arc<Mesh>, AdminRequest) -> AdminResponse| {
+        let mesh = Arc::clone(mesh);
+        move |request: AdminRequest| {
+            let mesh = Arc::clone(&mesh);
+            // Most of these wait for the disk.
+            let answer = tokio::task::spawn_blocking(move || handler(&mesh, request));
+            async move {
+                answer.await.unwrap_or_else(|_ended| {
+                    refused(StatusCode::SERVICE_UNAVAILABLE, "the distributor is ending")
+                })
+            }
+        }
+    };
+    let ready = Arc::clone(mesh);
+    Routes::new()
+        .at(
+            Method::GET,
+            "/status",
+            with(|mesh, _request| AdminResponse::json(&mesh.status())),
+        )
+        .below(
+            Method::GET,
+            "/where/",
+            with(|mesh, request| AdminResponse::json(&mesh.whereabouts(&request.tail))),
+        )
+        .at(Method::POST, "/trigger", with(trigger))
+        .at(Method::POST, "/join-tokens", with(join_token))
+        .at(Method::PUT, "/endpoints", with(endpoints))
+        .ready(move || ready.ready())
+}
+
+fn trigger(mesh: &Arc<Mesh>, _request: AdminRequest) -> AdminResponse {
+    mesh.trigger.pull();
+    AdminResponse::text(StatusCode::ACCEPTED, "looking\n")
+}
+
+fn join_token(mesh: &Arc<Mesh>, request: AdminRequest) -> AdminResponse {
+    let asked: TokenRequest = match serde_json::from_slice(&request.body) {
+        Ok(asked) => asked,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let identity = match SpiffeId::parse(&asked.identity) {
+        Ok(identity) => identity,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &chain(&error)),
+    };
+    let life = asked
+        .ttl_s
+        .map_or(limits::JOIN_TOKEN_LIFE_MAX, Duration::from_secs);
+    match mesh.join_file(&identity, life) {
+        Ok(join_file) => AdminResponse {
+            status: StatusCode::CREATED,
+            content_type: "application/json",
+            body: join_file.to_json().into(),
+        },
+        Err(JoinError::Starting) => refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &JoinError::Starting.to_string(),
+        ),
+        Err(error) => refused(StatusCode::CONFLICT, &chain(&error)),
+    }
+}
+
+fn endpoints(mesh: &Arc<Mesh>, request: AdminRequest) -> AdminResponse {
+    if !mesh.pinned.development {
+        return refused(
+            StatusCode::FORBIDDEN,
+            "endpoints are fed by hand only under a development trust root",
+        );
+    }
+    let feed: EndpointFeed = match serde_json::from_slice(&request.body) {
+        Ok(feed) => feed,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    if let Err(error) = feed.check() {
+        return refused(StatusCode::BAD_REQUEST, &error.to_string());
+    }
+    match mesh.set_endpoints(feed) {
+        Ok(version) => AdminResponse::json(&EndpointsAnswer { version }),
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, &chain(&error)),
+    }
+}
+
+fn refused(status: StatusCode, error: &str) -> AdminResponse {
+    AdminResponse::json_with(
+        status,
+        &Refusal {
+            error: error.to_owned(),
+        },
+    )
+}

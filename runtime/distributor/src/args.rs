@@ -1,0 +1,156 @@
+//! The arguments of `meshd`. Keys come by file, never by argument or environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::duration;
+
+/// Follows a repository of mesh policies and streams each proxy its own verified slice.
+#[derive(Debug, Parser)]
+#[command(name = "meshd", version, about, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands of `meshd`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Follow a ref, compile and sign its commits, issue identities, serve the proxies.
+    Serve(ServeArguments),
+    /// Show the head and what each proxy reports.
+    Status(StatusArguments),
+    /// List the proxies that serve a commit, and why the others do not.
+    Where(WhereArguments),
+    /// Create a join file, with which one proxy enrols once.
+    Token(TokenArguments),
+}
+
+/// Arguments of `meshd serve`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Repository to follow, bare or not.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) repository: PathBuf,
+    /// Ref to follow; it must be the one that the trust root pins [default: that one].
+    #[arg(long = "ref", value_name = "REF")]
+    pub(crate) reference: Option<String>,
+    /// Folder of the mesh in the repository; it must be the one that the trust root pins [default: that one].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) root_path: Option<String>,
+    /// Environment to compile; it must be the one that the trust root pins [default: that one].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) environment: Option<String>,
+    /// Folder that `meshc keygen` wrote: keys and trust roots.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) trust: PathBuf,
+    /// Folder for what outlives a restart; made when missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Where proxies connect.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
+    pub(crate) listen: SocketAddr,
+    /// Address that join files tell the proxies; repeatable [default: what --listen bound].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Vec<String>,
+    /// Unix socket for status, tokens and triggers.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+    /// Where `POST /hook` is taken; loopback only.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) hook: Option<SocketAddr>,
+    /// Where metrics are read.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Writes the bound addresses to this file, as JSON, once it serves.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ports: Option<PathBuf>,
+    /// How often to look at the ref when no hook calls.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub(crate) poll: Duration,
+    /// Life of the certificates that it issues.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
+    pub(crate) svid_life: Duration,
+    /// Name of this distributor in the trust root.
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) name: String,
+    /// What to log, such as `info` or `warn,meshd=debug`.
+    #[arg(long, value_name = "FILTER", env = "MESHD_LOG", default_value = "info")]
+    pub(crate) log: String,
+    /// Ends when standard input does, and so with whoever started it.
+    #[arg(long, hide = true)]
+    pub(crate) until_stdin_ends: bool,
+    /// Set by `meshd dev`, which alone may serve a development trust root.
+    #[arg(long, hide = true)]
+    pub(crate) started_by_dev: bool,
+}
+
+/// Where a running distributor is asked.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SocketArgument {
+    /// Unix socket of the distributor.
+    #[arg(long, value_name = "PATH", default_value = "meshd.sock")]
+    pub(crate) socket: PathBuf,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table.
+    Human,
+    /// See `meshd status` in the output contract.
+    Json,
+}
+
+/// Arguments of `meshd status`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) socket: SocketArgument,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `meshd where`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WhereArguments {
+    /// Commit, or the first characters of one.
+    pub(crate) commit: String,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgument,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `meshd token`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TokenArguments {
+    /// SPIFFE ID that the proxy will get.
+    pub(crate) identity: String,
+    /// File to create; it must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// How long the token is valid, 10 minutes at most.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
+    pub(crate) life: Duration,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgument,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,7 @@
+//! The commands: one file each.
+
+pub(crate) mod ask;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod whereabouts;

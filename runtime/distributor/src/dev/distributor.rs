@@ -1,0 +1,249 @@
+//! The distributor of `meshd dev`: a `meshd serve` of its own, asked over its socket like any other.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use mesh_daemon::admin::client;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::policy::Policy;
+use super::ports::DistributorPorts;
+use super::process::{Process, Program, sibling};
+use super::{DevError, make_folder};
+
+/// The clone's hook triggers at once; this finds commits made elsewhere.
+const POLL: &str = "500ms";
+/// Keys, a first compilation and a start take far less.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A running distributor.
+#[derive(Debug)]
+pub(super) struct Distributor {
+    process: Process,
+    socket: PathBuf,
+    bound: Bound,
+}
+
+/// What `meshd serve --ports` writes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Bound {
+    listen: SocketAddr,
+    hook: SocketAddr,
+}
+
+impl Distributor {
+    /// Makes keys, starts it and waits until it names a generation.
+    pub(super) async fn start(
+        repository: &Path,
+        reference: &str,
+        policy: &Policy,
+        state: &Path,
+    ) -> Result<Self, DevError> {
+        let trust = state.join("trust");
+        if !trust.exists() {
+            keygen(&trust, reference, policy).await?;
+        }
+        make_folder(&state.join("logs"))?;
+        let socket = state.join("meshd.sock");
+        let ports = state.join("meshd.ports.json");
+        let log = state.join("logs/meshd.log");
+        let words = |listen: &str, hook: &str| -> Vec<OsString> {
+            let mut words: Vec<OsString> = [
+                "serve", "--started-by-dev", "--end-with-stdin", "--poll", POLL, "--listen", listen,
+                "--hook", hook,
+            ]
+            .map(OsString::from)
+            .into();
+            for (flag, path) in [
+                ("--repository", repository),
+                ("--trust", &trust),
+                ("--state", &state.join("distributor")),
+                ("--socket", &socket),
+                ("--ports", &ports),
+            ] {
+                words.push(flag.into());
+                words.push(path.into());
+            }
+            words
+        };
+        let program = Program {
+            path: sibling("meshd").map_err(|error| DevError::Io("cannot find meshd", error))?,
+            arguments: words("127.0.0.1:0", "127.0.0.1:0"),
+            log: log.clone(),
+        };
+        // A file of an earlier run would tell addresses that nobody listens on.
+        drop(std::fs::remove_file(&ports));
+        let process = Process::start("meshd", program)
+            .map_err(|error| DevError::Io("cannot start the distributor", error))?;
+        let bound: Bound = wait_json(&ports, READY_LIMIT)
+            .await
+            .ok_or_else(|| DevError::NotReady("the distributor did not start".to_owned(), log.clone()))?;
+        // A restart must be found where the proxies look.
+        process.replace_arguments(words(&bound.listen.to_string(), &bound.hook.to_string()));
+        let distributor = Self {
+            process,
+            socket,
+            bound,
+        };
+        distributor.wait_ready(log).await?;
+        Ok(distributor)
+    }
+
+    async fn wait_ready(&self, log: PathBuf) -> Result<(), DevError> {
+        let ready = async {
+            loop {
+                if self.ask(Method::GET, "/ready", &Value::Null).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(READY_LIMIT, ready)
+            .await
+            .map_err(|_elapsed| DevError::NotReady("the distributor names no generation".to_owned(), log))
+    }
+
+    /// Its Unix socket.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Where people look at it.
+    pub(super) fn web(&self) -> String {
+        format!("http://{}/", self.bound.hook)
+    }
+
+    pub(super) fn ports(&self) -> DistributorPorts {
+        DistributorPorts {
+            pid: self.process.pid(),
+            socket: self.socket.clone(),
+            address: self.bound.listen,
+        }
+    }
+
+    pub(super) fn kill(&self) {
+        self.process.kill();
+    }
+
+    pub(super) fn resume(&self) {
+        self.process.resume();
+    }
+
+    /// A join file for one proxy of this identity.
+    pub(super) async fn join_file(&self, identity: &str) -> Result<String, DevError> {
+        let answer = self
+            .ask(Method::POST, "/join-tokens", &json!({ "identity": identity }))
+            .await
+            .map_err(|why| DevError::Refused("no join token", why))?;
+        Ok(answer.to_string())
+    }
+
+    /// Replaces all discovered endpoints.
+    pub(super) async fn put_endpoints(&self, sets: &Value) -> Result<(), DevError> {
+        self.ask(Method::PUT, "/endpoints", sets)
+            .await
+            .map(drop)
+            .map_err(|why| DevError::Refused("endpoints not taken", why))
+    }
+
+    /// The commit of its head.
+    pub(super) async fn commit(&self) -> Option<String> {
+        let status = self.ask(Method::GET, "/status", &Value::Null).await.ok()?;
+        Some(status.get("head")?.get("commit")?.as_str()?.to_owned())
+    }
+
+    /// A line about its head, and one about a commit that it refused.
+    pub(super) async fn summary(&self) -> (String, Option<String>) {
+        let Ok(status) = self.ask(Method::GET, "/status", &Value::Null).await else {
+            return ("the distributor does not answer; the proxies go on".to_owned(), None);
+        };
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let head = status.get("head");
+        let sequence = head.and_then(|head| head.get("sequence")).and_then(Value::as_u64);
+        let commit = text(head.and_then(|head| head.get("commit"))).unwrap_or_default();
+        let short: String = commit.chars().take(10).collect();
+        let head = match sequence {
+            Some(sequence) => format!("head: generation {sequence}, commit {short}"),
+            None => "head: none yet".to_owned(),
+        };
+        let refused = status.get("refused").filter(|refused| !refused.is_null());
+        let refused = refused.map(|refused| {
+            let commit: String = text(refused.get("commit"))
+                .unwrap_or_default()
+                .chars()
+                .take(10)
+                .collect();
+            let finding = refused
+                .get("findings")
+                .and_then(|findings| findings.get(0))
+                .and_then(|finding| text(finding.get("message")))
+                .or_else(|| text(refused.get("reason")))
+                .unwrap_or_default();
+            format!("commit {commit} is refused, the last good one stays: {finding}")
+        });
+        (head, refused)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
+        let body = if body.is_null() {
+            Bytes::new()
+        } else {
+            Bytes::from(body.to_string())
+        };
+        let (status, answer) = client::request(&self.socket, method, path, body)
+            .await
+            .map_err(|error| crate::output::chain(&error))?;
+        if !status.is_success() {
+            return Err(String::from_utf8_lossy(&answer).trim().to_owned());
+        }
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
+    }
+}
+
+/// The ceremony of a real mesh, by the program that a real mesh uses.
+async fn keygen(trust: &Path, reference: &str, policy: &Policy) -> Result<(), DevError> {
+    let meshc = sibling("meshc").map_err(|error| DevError::Io("cannot find meshc", error))?;
+    let output = Command::new(meshc)
+        .args(["keygen", "--development", "--mesh", &policy.mesh])
+        .args(["--environment", mesh_compiler::DEFAULT_ENVIRONMENT])
+        .args(["--trust-domain", &policy.trust_domain, "--ref", reference])
+        .args(["--root-path", &policy.root_path])
+        .arg("--out")
+        .arg(trust)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| DevError::Io("cannot run meshc keygen", error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(DevError::Refused(
+        "meshc keygen",
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
+}
+
+/// Reads a JSON file that another process writes whole, as soon as it is there.
+pub(super) async fn wait_json<T: serde::de::DeserializeOwned>(
+    file: &Path,
+    limit: Duration,
+) -> Option<T> {
+    let read = async {
+        loop {
+            let text = std::fs::read(file).ok();
+            if let Some(value) = text.and_then(|text| serde_json::from_slice(&text).ok()) {
+                return value;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(limit, read).await.ok()
+}

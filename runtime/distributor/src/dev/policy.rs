@@ -1,0 +1,60 @@
+//! The policies of a repository's tip, compiled for the plan alone: the distributor compiles them
+//! again, and what it says counts.
+
+use std::path::{Path, PathBuf};
+
+use mesh_compiler::{DEFAULT_ENVIRONMENT, Input};
+
+use super::DevError;
+use super::plan::{Plan, plan};
+
+/// What `meshd dev` needs to know of the policies.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) mesh: String,
+    pub(super) trust_domain: String,
+    pub(super) root_path: String,
+    pub(super) plan: Plan,
+}
+
+/// Compiles the tip of a ref.
+pub(super) async fn at_tip(repository: &Path, reference: &str) -> Result<Policy, DevError> {
+    let repository: PathBuf = repository.to_path_buf();
+    let reference = reference.to_owned();
+    let compiled = tokio::task::spawn_blocking(move || compile(&repository, &reference)).await;
+    compiled.unwrap_or_else(|error| Err(DevError::Policy(error.to_string())))
+}
+
+fn compile(repository: &Path, reference: &str) -> Result<Policy, DevError> {
+    let unreadable = |error: &dyn std::error::Error| DevError::Policy(crate::output::chain(error));
+    let repository = mesh_repo::Repository::open(repository).map_err(|error| unreadable(&error))?;
+    let commit = repository
+        .resolve(reference)
+        .map_err(|error| unreadable(&error))?
+        .ok_or_else(|| DevError::Policy(format!("{reference} has no commit yet")))?;
+    let root_path = repository
+        .find_root(commit)
+        .map_err(|error| unreadable(&error))?;
+    let sources = repository
+        .policy_files(commit, &root_path)
+        .map_err(|error| unreadable(&error))?;
+    let analysed = mesh_compiler::load(Input {
+        sources: &sources,
+        environment: DEFAULT_ENVIRONMENT,
+        root_path: &root_path,
+    });
+    let Some(mesh) = analysed.mesh else {
+        let findings: Vec<String> = analysed
+            .diagnostics
+            .iter()
+            .map(|finding| finding.message.clone())
+            .collect();
+        return Err(DevError::Policy(findings.join("\n")));
+    };
+    Ok(Policy {
+        mesh: mesh.name.value.clone(),
+        trust_domain: mesh.trust_domain.value.clone(),
+        plan: plan(&mesh),
+        root_path,
+    })
+}

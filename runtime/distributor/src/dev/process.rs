@@ -1,0 +1,205 @@
+//! One child process of `meshd dev`: started, restarted when it crashes, ended with its owner.
+//!
+//! The child's standard input is a pipe that only this process holds open: when this process ends,
+//! however it ends, the child reads the end of the pipe and ends too.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Before a crashed child is started again; doubles with each crash up to the maximum.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A child that lived this long is not crashing in a loop.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long a child may take to end by itself once it is asked.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is wanted of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Running,
+    /// Killed, and not started again until it is wanted.
+    Killed,
+    Ended,
+}
+
+/// A program and its arguments, as they are used for each start.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    pub(super) path: PathBuf,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) log: PathBuf,
+}
+
+/// A child process that is kept running.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: String,
+    pid: Arc<AtomicU32>,
+    wanted: watch::Sender<Wanted>,
+    program: Arc<Mutex<Program>>,
+    keeper: JoinHandle<()>,
+}
+
+impl Process {
+    /// Starts a program and keeps it running.
+    pub(super) fn start(name: impl Into<String>, program: Program) -> std::io::Result<Self> {
+        let name = name.into();
+        let pid = Arc::new(AtomicU32::new(0));
+        let child = spawn(&program, &pid)?;
+        let (wanted, watched) = watch::channel(Wanted::Running);
+        let program = Arc::new(Mutex::new(program));
+        let keeper = tokio::spawn(keep(
+            name.clone(),
+            child,
+            Arc::clone(&program),
+            Arc::clone(&pid),
+            watched,
+        ));
+        Ok(Self {
+            name,
+            pid,
+            wanted,
+            program,
+            keeper,
+        })
+    }
+
+    /// Process id of the newest start.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// Uses other arguments from the next start on.
+    pub(super) fn replace_arguments(&self, arguments: Vec<OsString>) {
+        lock(&self.program).arguments = arguments;
+    }
+
+    /// Kills it with SIGKILL and keeps it down.
+    pub(super) fn kill(&self) {
+        self.wanted.send_replace(Wanted::Killed);
+    }
+
+    /// Lets it run again.
+    pub(super) fn resume(&self) {
+        self.wanted.send_replace(Wanted::Running);
+    }
+
+    /// Asks it to end, and makes it end when it does not.
+    pub(super) async fn end(self) {
+        self.wanted.send_replace(Wanted::Ended);
+        if let Err(error) = self.keeper.await {
+            tracing::warn!(process = self.name, %error, "could not wait for a process");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic elsewhere leaves plain data in it, which is still right.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn(program: &Program, pid: &AtomicU32) -> std::io::Result<Child> {
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&program.log)?;
+    let child = Command::new(&program.path)
+        .args(&program.arguments)
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()?;
+    pid.store(child.id().unwrap_or_default(), Ordering::Relaxed);
+    Ok(child)
+}
+
+async fn keep(
+    name: String,
+    mut child: Child,
+    program: Arc<Mutex<Program>>,
+    pid: Arc<AtomicU32>,
+    mut wanted: watch::Receiver<Wanted>,
+) {
+    let mut pause = RESTART_PAUSE;
+    loop {
+        let started = tokio::time::Instant::now();
+        tokio::select! {
+            status = child.wait() => {
+                tracing::warn!(process = name, ?status, "a process ended; starting it again");
+            }
+            _ = wanted.wait_for(|wanted| *wanted != Wanted::Running) => {}
+        }
+        let now_wanted = *wanted.borrow();
+        match now_wanted {
+            Wanted::Ended => return end(child).await,
+            Wanted::Killed => {
+                kill(&name, &mut child).await;
+                let next = wanted.wait_for(|wanted| *wanted != Wanted::Killed).await;
+                if next.is_ok_and(|wanted| *wanted == Wanted::Ended) {
+                    return;
+                }
+            }
+            Wanted::Running => {
+                if started.elapsed() >= STEADY {
+                    pause = RESTART_PAUSE;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RESTART_PAUSE_MAX);
+            }
+        }
+        child = loop {
+            let again = spawn(&lock(&program), &pid);
+            match again {
+                Ok(child) => break child,
+                Err(error) => {
+                    tracing::error!(process = name, %error, "a process could not be started");
+                    tokio::time::sleep(RESTART_PAUSE_MAX).await;
+                    if *wanted.borrow() == Wanted::Ended {
+                        return;
+                    }
+                }
+            }
+        };
+    }
+}
+
+async fn kill(name: &str, child: &mut Child) {
+    if let Err(error) = child.kill().await {
+        tracing::warn!(process = name, %error, "a process could not be killed");
+    }
+}
+
+/// Closes its standard input, which it takes as the wish that it end.
+async fn end(mut child: Child) {
+    drop(child.stdin.take());
+    if tokio::time::timeout(END_LIMIT, child.wait()).await.is_err() {
+        kill("stubborn child", &mut child).await;
+    }
+}
+
+/// The program of this name beside the running one.
+pub(super) fn sibling(name: &str) -> std::io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let path = own.with_file_name(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(std::io::Error::new(
+        std::io::ErrorKind::NotFound,
+        format!(
+            "{name} is not beside {}; `cargo build --release` puts it there",
+            own.parent().unwrap_or(Path::new(".")).display()
+        ),
+    ))
+}

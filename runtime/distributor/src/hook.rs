@@ -1,0 +1,150 @@
+//! `POST /hook`: whoever pushed says "look now". The body is never read, so nothing in it can
+//! matter; without a secret it is only taken on loopback.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_daemon::drain::DrainWatcher;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::follow::Trigger;
+use crate::limits;
+
+/// Why the hook cannot be taken there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HookError {
+    /// Anyone could call.
+    #[error("the hook has no secret, so it listens on loopback only, not on {0}")]
+    NotLoopback(SocketAddr),
+    /// The address could not be bound.
+    #[error("could not listen on {address}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Binds the address of the hook.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, HookError> {
+    if !address.ip().is_loopback() {
+        return Err(HookError::NotLoopback(address));
+    }
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| HookError::Bind { address, source })
+}
+
+/// Serves until told to drain.
+pub(crate) async fn serve(listener: TcpListener, trigger: Trigger, mut drain: DrainWatcher) {
+    let permits = Arc::new(Semaphore::new(limits::HOOK_CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = drain.draining() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _peer)) => {
+                // Beyond the bound the connection is closed: the poll will see the push anyway.
+                if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+                    let trigger = trigger.clone();
+                    connections.spawn(async move {
+                        exchange(stream, trigger).await;
+                        drop(permit);
+                    });
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a hook's connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn exchange(stream: TcpStream, trigger: Trigger) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = respond(&request, &trigger);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HOOK_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(limits::HOOK_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "hook's connection broke"),
+        Err(_elapsed) => tracing::debug!("hook's connection took too long"),
+    }
+}
+
+/// A page in a browser can reach loopback too; it cannot send a request without an `Origin`.
+fn respond<B>(request: &Request<B>, trigger: &Trigger) -> Response<Full<Bytes>> {
+    let status = if request.uri().path() != "/hook" {
+        StatusCode::NOT_FOUND
+    } else if request.method() != Method::POST {
+        StatusCode::METHOD_NOT_ALLOWED
+    } else if request.headers().contains_key(header::ORIGIN) {
+        StatusCode::FORBIDDEN
+    } else {
+        trigger.pull();
+        StatusCode::ACCEPTED
+    };
+    let mut response = Response::new(Full::new(Bytes::from(format!("{status}\n"))));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::follow;
+
+    #[test]
+    fn only_a_post_to_the_hook_pulls() {
+        let (trigger, triggers) = follow::trigger();
+        let ask = |method: Method, path: &str, origin: bool| {
+            let mut request = Request::builder().method(method).uri(path);
+            if origin {
+                request = request.header(header::ORIGIN, "http://evil.example");
+            }
+            respond(&request.body(()).unwrap(), &trigger).status()
+        };
+        assert_eq!(
+            ask(Method::GET, "/hook", false),
+            StatusCode::METHOD_NOT_ALLOWED
+        );
+        assert_eq!(ask(Method::POST, "/", false), StatusCode::NOT_FOUND);
+        assert_eq!(ask(Method::POST, "/hook", true), StatusCode::FORBIDDEN);
+        assert!(triggers.try_recv().is_err());
+        assert_eq!(ask(Method::POST, "/hook", false), StatusCode::ACCEPTED);
+        assert_eq!(ask(Method::POST, "/hook", false), StatusCode::ACCEPTED);
+        assert!(triggers.try_recv().is_ok());
+        assert!(
+            triggers.try_recv().is_err(),
+            "two pulls before a look are one"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reachable_address_is_refused() {
+        let refused = bind(SocketAddr::from(([0, 0, 0, 0], 0))).await;
+        assert!(matches!(refused, Err(HookError::NotLoopback(_))));
+    }
+}

@@ -1,0 +1,176 @@
+//! What one proxy is told next. Nothing is queued: each answer is made from what is served now and
+//! what this proxy already has, so a slow proxy skips whatever was overtaken. No sockets, no clock.
+
+use std::collections::BTreeMap;
+
+use mesh_bundle::digest::Digest;
+use mesh_bundle::messages::distribution::follow_response::Kind;
+use mesh_bundle::messages::distribution::{Hello, ProxyHeartbeat};
+use mesh_bundle::spiffe::SpiffeId;
+
+use crate::generation::Served;
+use crate::limits;
+use crate::published::{Object, Published};
+use crate::serve::update::{self, UpdateError};
+use crate::status::fleet::digest;
+
+/// What one proxy has been sent on one stream.
+#[derive(Debug)]
+pub(crate) struct Session {
+    identity: SpiffeId,
+    /// Slices that it holds, those it was sent last at the end.
+    held: Vec<Digest>,
+    trust_root: u64,
+    objects: BTreeMap<(ObjectKind, String), Digest>,
+    head: u64,
+    generation: Option<Digest>,
+    slice: Option<Digest>,
+    endpoints: u64,
+    mismatches: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ObjectKind {
+    TrustBundle,
+    Revocations,
+}
+
+impl Session {
+    /// Begins with what the proxy says that it has.
+    pub(crate) fn new(identity: SpiffeId, hello: &Hello) -> Self {
+        Self {
+            identity,
+            held: hello
+                .held_slices
+                .iter()
+                .take(limits::HELD_SLICES_MAX)
+                .filter_map(|held| digest(held))
+                .collect(),
+            trust_root: hello.trust_root_version,
+            objects: BTreeMap::new(),
+            head: 0,
+            generation: None,
+            slice: None,
+            endpoints: 0,
+            mismatches: 0,
+        }
+    }
+
+    /// The next message, or none while the proxy has everything. Trust comes before the head that
+    /// names it, the head before its generation, and endpoints last.
+    pub(crate) fn next(&mut self, published: &Published) -> Result<Option<Kind>, UpdateError> {
+        if let Some(message) = self.trust(published) {
+            return Ok(Some(message));
+        }
+        if let Some(head) = &published.head
+            && head.object.version > self.head
+        {
+            self.head = head.object.version;
+            return Ok(Some(Kind::Head(head.object.envelope.clone())));
+        }
+        let Some(current) = published.current() else {
+            return Ok(None);
+        };
+        if self.generation != Some(current.digest()) {
+            return self.generation(published, current).map(Some);
+        }
+        Ok(self.endpoints(published, current))
+    }
+
+    /// Compares what the proxy serves with what it was sent. A difference that stays is repaired by
+    /// sending the generation again, unless the proxy refused it: then it would refuse it again.
+    pub(crate) fn heartbeat(&mut self, heartbeat: &ProxyHeartbeat, refused: bool) -> bool {
+        let same = self.generation.is_none()
+            || (digest(&heartbeat.generation) == self.generation
+                && (self.slice.is_none() || digest(&heartbeat.slice) == self.slice));
+        if self.endpoints > 0 && heartbeat.endpoints_version != self.endpoints {
+            self.endpoints = 0;
+        }
+        if same || refused {
+            self.mismatches = 0;
+            return false;
+        }
+        self.mismatches += 1;
+        if self.mismatches < limits::MISMATCHES_BEFORE_REPAIR {
+            return false;
+        }
+        self.mismatches = 0;
+        self.send_again();
+        true
+    }
+
+    /// Sends the newest slice again and whole: the proxy could not use what it was sent.
+    pub(crate) fn resend(&mut self) {
+        self.held.clear();
+        self.send_again();
+    }
+
+    /// What the proxy was last sent.
+    pub(crate) fn sent(&self) -> Option<Digest> {
+        self.generation
+    }
+
+    fn send_again(&mut self) {
+        self.generation = None;
+        self.slice = None;
+    }
+
+    fn trust(&mut self, published: &Published) -> Option<Kind> {
+        if let Some(root) = published
+            .trust_roots
+            .iter()
+            .find(|root| root.version > self.trust_root)
+        {
+            self.trust_root = root.version;
+            return Some(Kind::TrustRoot(root.envelope.clone()));
+        }
+        let bundle = self
+            .unsent(ObjectKind::TrustBundle, &published.trust_bundles)
+            .map(Kind::TrustBundle);
+        bundle.or_else(|| {
+            self.unsent(ObjectKind::Revocations, &published.revocations)
+                .map(Kind::Revocations)
+        })
+    }
+
+    fn unsent(
+        &mut self,
+        kind: ObjectKind,
+        objects: &[Object],
+    ) -> Option<mesh_bundle::messages::bundle::Envelope> {
+        objects.iter().find_map(|object| {
+            let sent = self
+                .objects
+                .insert((kind, object.name.clone()), object.digest);
+            (sent != Some(object.digest)).then(|| object.envelope.clone())
+        })
+    }
+
+    fn generation(&mut self, published: &Published, current: &Served) -> Result<Kind, UpdateError> {
+        let update = update::update(&published.generations, &self.identity, &self.held)?;
+        self.generation = Some(current.digest());
+        self.slice = current
+            .slices()
+            .get(&self.identity)
+            .map(|slice| slice.digest());
+        if let Some(slice) = self.slice {
+            self.held.retain(|held| *held != slice);
+            self.held.push(slice);
+            let beyond = self.held.len().saturating_sub(limits::HELD_SLICES_MAX);
+            self.held.drain(..beyond);
+        }
+        Ok(Kind::Generation(update))
+    }
+
+    fn endpoints(&mut self, published: &Published, current: &Served) -> Option<Kind> {
+        let endpoints = published.endpoints.as_ref()?;
+        let slice = current.slices().get(&self.identity)?;
+        if endpoints.version == self.endpoints {
+            return None;
+        }
+        self.endpoints = endpoints.version;
+        Some(Kind::Endpoints(
+            endpoints.feed.of(slice.callees(), endpoints.version),
+        ))
+    }
+}
