@@ -41,6 +41,16 @@ pub(crate) fn emit(mesh: &LinkedMesh) -> Option<Emitted> {
     Some(Emitted { scope, slices })
 }
 
+/// The slice of one identity.
+pub(crate) fn slice_of(mesh: &LinkedMesh, identity: &SpiffeId) -> Slice {
+    let services: Vec<&Service> = mesh
+        .services
+        .iter()
+        .filter(|service| service.identities.contains(identity))
+        .collect();
+    slice(mesh, identity, &services)
+}
+
 fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice {
     let mut slice = Slice {
         required_features: Vec::new(),
@@ -72,7 +82,8 @@ fn ports(ports: &[Port]) -> Vec<slice::Port> {
         .collect()
 }
 
-fn rule(rule: &Access) -> slice::AccessRule {
+/// A rule as the callee's proxy is told it.
+pub(crate) fn rule(rule: &Access) -> slice::AccessRule {
     slice::AccessRule {
         name: rule.name.clone(),
         effect: rule.effect,

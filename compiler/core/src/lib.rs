@@ -18,6 +18,9 @@ mod link;
 pub mod linked;
 pub mod model;
 mod suggest;
+#[cfg(any(test, feature = "test-util"))]
+pub mod test_util;
+pub mod trial;
 pub mod value;
 
 use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
@@ -25,6 +28,7 @@ use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
 pub use check::{CheckedMesh, Refused, check};
 pub use emit::Emitted;
 pub use linked::LinkedMesh;
+pub use trial::{Trial, sample_request};
 
 /// Number of the byte format of slices: raised whenever the same policy yields other bytes.
 pub const EMIT: u32 = 1;
@@ -62,22 +66,34 @@ pub struct Analysed {
 pub fn load(input: Input<'_>) -> Analysed {
     let files = input.sources.files().len();
     let (trees, mut diagnostics) = mesh_syntax::parse(input.sources);
-    let unread = diagnostics.iter().any(|finding| finding.level == Level::Error);
+    let unread = diagnostics
+        .iter()
+        .any(|finding| finding.level == Level::Error);
     let decoded = keyword::decode(input.sources, input.root_path, &trees);
     diagnostics.extend(decoded.findings);
     let incomplete = unread || decoded.incomplete;
     let linked = link::link(
         &decoded.mesh,
-        link::Context { environment: input.environment, earlier: &diagnostics, incomplete },
+        link::Context {
+            environment: input.environment,
+            earlier: &diagnostics,
+            incomplete,
+        },
     );
     diagnostics.extend(linked.findings);
     if decoded.mesh.root.is_none() && !incomplete {
         diagnostics.extend(no_mesh(input.sources));
     }
     diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    let clean = diagnostics
+        .iter()
+        .all(|finding| finding.level != Level::Error);
     diagnostics.truncate(limits::FINDINGS_MAX);
-    let clean = diagnostics.iter().all(|finding| finding.level != Level::Error);
-    Analysed { mesh: linked.mesh.filter(|_| clean), diagnostics, files }
+    Analysed {
+        mesh: linked.mesh.filter(|_| clean),
+        diagnostics,
+        files,
+    }
 }
 
 /// The slices of a checked mesh.
@@ -88,7 +104,11 @@ pub fn emit(checked: &CheckedMesh) -> Emitted {
 fn no_mesh(sources: &SourceSet) -> Option<Diagnostic> {
     let first = sources.files().next()?;
     Some(
-        Diagnostic::error(code::MISSING, Span::new(first, 0, 0), "no file has the `mesh` node")
-            .help("`meshc init` writes one: `mesh NAME { trust-domain \"example.org\" }`"),
+        Diagnostic::error(
+            code::MISSING,
+            Span::new(first, 0, 0),
+            "no file has the `mesh` node",
+        )
+        .help("`meshc init` writes one: `mesh NAME { trust-domain \"example.org\" }`"),
     )
 }
