@@ -13,7 +13,7 @@
 //!   down, and only from a generation that was not confirmed.
 //! - Trust bundles by domain and revocations by signing key, each with its own rising version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
@@ -129,7 +129,7 @@ pub struct Accepted {
 }
 
 /// Something that a proxy which was never ready still needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Missing {
     /// A fresh head.
     Head,
@@ -545,10 +545,10 @@ impl Acceptance {
         if self.is_stale(now) {
             return vec![Missing::Head];
         }
-        let mut missing = Vec::new();
+        let mut missing = BTreeSet::new();
         let own = &self.root.scope.trust_domain;
         if !self.trust_bundles.contains_key(own) {
-            missing.push(Missing::TrustBundle(own.clone()));
+            missing.insert(Missing::TrustBundle(own.clone()));
         }
         for head in self.fresh_heads(now) {
             for named in &head.trust_bundles {
@@ -559,7 +559,7 @@ impl Acceptance {
                         .contains_key(&RoleKind::Federation(named.trust_domain.clone()));
                 let held = self.trust_bundles.get(&named.trust_domain);
                 if federated && held.is_none_or(|held| held.version < named.version) {
-                    missing.push(Missing::TrustBundle(named.trust_domain.clone()));
+                    missing.insert(Missing::TrustBundle(named.trust_domain.clone()));
                 }
             }
             for named in &head.revocations {
@@ -569,12 +569,11 @@ impl Acceptance {
                         && held.issued_ms.saturating_add(REVOCATIONS_AGE_MS_MAX) >= now.unix_ms
                 });
                 if signs_revocations(&self.root, named.key_id) && !current {
-                    missing.push(Missing::Revocations(named.key_id));
+                    missing.insert(Missing::Revocations(named.key_id));
                 }
             }
         }
-        missing.dedup();
-        missing
+        missing.into_iter().collect()
     }
 
     fn fresh_heads(&self, now: Now) -> impl Iterator<Item = &Head> {
@@ -802,3 +801,6 @@ fn wrong_workload(owner: &SpiffeId) -> Rejection {
         format!("the slice belongs to {owner}"),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,3 +31,6 @@ pub mod spiffe;
 pub mod statement;
 pub mod trust_bundle;
 pub mod trust_root;
+
+#[cfg(test)]
+mod testing;

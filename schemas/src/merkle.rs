@@ -385,3 +385,6 @@ fn digest(bytes: &[u8]) -> Result<Digest, Rejection> {
         Err(_) => Err(bad("a digest is not 32 bytes")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ use crate::feature;
 use crate::reject::Rejection;
 use crate::spiffe::SpiffeId;
 
+#[cfg(test)]
+pub(crate) mod tests;
 mod wire;
 
 /// Byte format of the slices of this release.

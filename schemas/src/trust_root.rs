@@ -592,3 +592,6 @@ impl Wire for CommitSigner {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
