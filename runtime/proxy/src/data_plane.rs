@@ -3,16 +3,34 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use mesh_bundle::slice::{Label, Slice};
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_daemon::identity::Credentials;
-use mesh_daemon::telemetry::Metrics;
+use mesh_daemon::drain::{self, DrainTrigger};
+use mesh_daemon::identity::{ClientAuth, Credentials};
+use mesh_daemon::telemetry::{Metrics, Reason, TlsReason};
+use mesh_engine::SnapshotError;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::access_log::{AccessLog, Line};
+use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
+use crate::http::sanitise::Rule;
+use crate::limits;
+use crate::listener::{self, Behind};
+use crate::tables::{Budgets, Tables};
+use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, Security};
+use crate::upstream::endpoints::{Directory, resolve};
+use crate::upstream::pool::{Endpoint, Shared};
 
 /// What a proxy is told at start about its traffic.
 #[derive(Clone, Debug)]
@@ -78,25 +96,339 @@ pub(crate) struct DrainReport {
     pub(crate) cut: usize,
 }
 
-// The methods (bodies follow):
-//
-// impl DataPlane {
-//     /// `credentials` is shared: TLS follows whatever is set there, see `recheck_peers`.
-//     pub(crate) fn start(settings: DataPlaneSettings, credentials: Credentials, metrics: &Metrics) -> io::Result<Arc<Self>>;
-//     pub(crate) fn bound(&self) -> &BoundPorts;
-//     /// Builds the new tables aside. `generation` is text for logs ("0.42.1").
-//     pub(crate) fn prepare(&self, slice: &Slice, generation: &str) -> Result<Prepared, mesh_engine::SnapshotError>;
-//     /// Makes it current; returns how long the swap took.
-//     pub(crate) fn swap(&self, prepared: Prepared) -> Duration;
-//     /// Refuses every inbound request (403) and every outbound call from now on.
-//     pub(crate) fn deny_all(&self);
-//     /// To call after `credentials.set_trust`: judges the peer of every live connection again and
-//     /// cuts those that are not trusted any more.
-//     pub(crate) fn recheck_peers(&self);
-//     /// Replaces all discovered endpoints.
-//     pub(crate) fn set_endpoints(&self, sets: Vec<EndpointSet>);
-//     /// Stops accepting, tells peers, waits for what runs. Callable from any runtime.
-//     pub(crate) async fn drain(&self, limit: Duration) -> DrainReport;
-// }
-// Before the first swap every request is answered 503 `no_config`; without a certificate inbound
-// handshakes fail and outbound calls are answered 503 `tls_failure`.
+/// Tables that are ready to be made current.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    tables: Arc<Tables>,
+    /// Of the endpoints that they were built with.
+    version: u64,
+}
+
+/// The running data plane.
+#[derive(Debug)]
+pub(crate) struct DataPlane {
+    plane: Arc<Plane>,
+    bound: BoundPorts,
+    drain: DrainTrigger,
+    /// Gone once it has drained. Its threads are the traffic's alone.
+    runtime: Mutex<Option<Runtime>>,
+}
+
+/// What the connections and requests of the data plane share.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    tables: ArcSwapOption<Tables>,
+    denying: AtomicBool,
+    /// What it counts.
+    pub(crate) metrics: RequestMetrics,
+    /// Where it writes what happened.
+    pub(crate) access_log: AccessLog,
+    directory: Directory,
+    budgets: Budgets,
+    running: AtomicUsize,
+    in_flight: [Gauge; 2],
+    unknown: [Arc<EdgeMetrics>; 2],
+    /// Held while tables or endpoints are changed; never by a request.
+    control: Mutex<()>,
+    names_changed: Notify,
+}
+
+impl DataPlane {
+    /// Opens the listeners and starts to serve. Until the first swap every request is answered
+    /// `no_config`; without a certificate inbound handshakes fail and outbound calls are answered
+    /// `tls_failure`. `credentials` is shared: TLS follows whatever is set there.
+    pub(crate) fn start(
+        settings: DataPlaneSettings,
+        credentials: Credentials,
+        metrics: &Metrics,
+    ) -> io::Result<Arc<Self>> {
+        let server = credentials
+            .server_config(ClientAuth::Required, &[MESH_HTTP2, MESH_HTTP1])
+            .map_err(io::Error::other)?;
+        let request_metrics = RequestMetrics::register(metrics);
+        let access_log =
+            AccessLog::open(&settings.access_log, request_metrics.log_dropped.clone())?;
+        let outbound = listener::bind(settings.outbound)?;
+        let mut bound =
+            BoundPorts { outbound: outbound.local_addr()?, inbound: BTreeMap::new() };
+        let plane = Arc::new(Plane::new(credentials, request_metrics, access_log));
+        let mut listeners = vec![(outbound, Behind::Mesh)];
+        let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
+        for port in &settings.ports {
+            let inbound = listener::bind(port.inbound)?;
+            bound.inbound.insert(port.service_port, inbound.local_addr()?);
+            let application = Arc::new(Endpoint::new(
+                port.application,
+                Security::Plain,
+                Arc::clone(plane.directory.shared()),
+            ));
+            plane.directory.keep(&application);
+            let behind = Behind::Application {
+                port: port.service_port,
+                application,
+                tls: Arc::clone(&server),
+                handshakes: Arc::clone(&handshakes),
+            };
+            listeners.push((inbound, behind));
+        }
+        let runtime = runtime(settings.workers)?;
+        let (drain, watcher) = drain::channel();
+        let entered = runtime.enter();
+        for (listener, behind) in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            let accepting =
+                listener::accept_all(listener, behind, Arc::clone(&plane), watcher.clone());
+            runtime.spawn(accepting);
+        }
+        drop(entered);
+        // These two end with the runtime.
+        runtime.spawn(sweep(Arc::clone(&plane)));
+        runtime.spawn(resolve_names(Arc::clone(&plane)));
+        Ok(Arc::new(Self { plane, bound, drain, runtime: Mutex::new(Some(runtime)) }))
+    }
+
+    /// The addresses that were opened.
+    pub(crate) fn bound(&self) -> &BoundPorts {
+        &self.bound
+    }
+
+    /// Builds the tables of a slice aside. `generation` is its name in the access log.
+    pub(crate) fn prepare(
+        &self,
+        slice: &Slice,
+        generation: &str,
+    ) -> Result<Prepared, SnapshotError> {
+        let plane = &self.plane;
+        let version = plane.directory.version();
+        let (directory, budgets) = (&plane.directory, &plane.budgets);
+        let tables = Tables::build(slice, generation, directory, budgets, &plane.metrics)?;
+        Ok(Prepared { tables: Arc::new(tables), version })
+    }
+
+    /// Makes prepared tables current; requests that run keep those they began with. Returns how
+    /// long the swap took.
+    pub(crate) fn swap(&self, prepared: Prepared) -> Duration {
+        let plane = &self.plane;
+        let control = plane.lock();
+        if prepared.version != plane.directory.version() {
+            prepared.tables.refresh_endpoints(&plane.directory);
+        }
+        let started = Instant::now();
+        let before = plane.tables.swap(Some(Arc::clone(&prepared.tables)));
+        plane.denying.store(false, Ordering::Release);
+        let took = started.elapsed();
+        drop(control);
+        prepared.tables.settle(&plane.budgets);
+        plane.names_changed.notify_one();
+        // Not on the clock: taking large tables apart.
+        drop(before);
+        took
+    }
+
+    /// Refuses every request, in both directions, until the next swap.
+    pub(crate) fn deny_all(&self) {
+        self.plane.denying.store(true, Ordering::Release);
+    }
+
+    /// Judges the peer of every live connection again and cuts those that are not trusted any
+    /// more; to be called whenever trust or revocations were set.
+    pub(crate) fn recheck_peers(&self) {
+        self.plane.directory.shared().recheck.send_replace(());
+    }
+
+    /// Replaces all endpoints that came beside the slices.
+    pub(crate) fn set_endpoints(&self, sets: Vec<EndpointSet>) {
+        self.plane.directory.feed(sets);
+        self.plane.refresh_endpoints();
+    }
+
+    /// Stops accepting, tells the peers, and waits until the last connection has ended, at most
+    /// `limit`. Whatever is left then is cut.
+    pub(crate) async fn drain(&self, limit: Duration) -> DrainReport {
+        self.drain.finish(limit).await;
+        let cut = self.plane.running();
+        self.stop();
+        DrainReport { cut }
+    }
+
+    fn stop(&self) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            // A runtime may not be waited for from within another one.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Plane {
+    fn new(credentials: Credentials, metrics: RequestMetrics, access_log: AccessLog) -> Self {
+        let shared = Arc::new(Shared { credentials, recheck: watch::Sender::new(()) });
+        let each = [Reporter::Source, Reporter::Destination];
+        let unknown = each.map(|reporter| {
+            metrics.edge(EdgeLabels {
+                reporter,
+                src_identity: String::new(),
+                dst_service: String::new(),
+                route: String::new(),
+                subsets: Vec::new(),
+            })
+        });
+        Self {
+            tables: ArcSwapOption::empty(),
+            denying: AtomicBool::new(false),
+            in_flight: each.map(|reporter| metrics.in_flight(reporter)),
+            metrics,
+            access_log,
+            directory: Directory::new(shared),
+            budgets: Budgets::default(),
+            running: AtomicUsize::new(0),
+            unknown,
+            control: Mutex::default(),
+            names_changed: Notify::new(),
+        }
+    }
+
+    /// The tables that a request begins with.
+    pub(crate) fn tables(&self) -> Option<Arc<Tables>> {
+        self.tables.load_full()
+    }
+
+    /// Whether everything is refused.
+    pub(crate) fn is_denying(&self) -> bool {
+        self.denying.load(Ordering::Acquire)
+    }
+
+    /// What peers are judged by.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.directory.shared().credentials
+    }
+
+    /// Changes whenever peers must be judged again.
+    pub(crate) fn recheck(&self) -> watch::Receiver<()> {
+        self.directory.shared().recheck.subscribe()
+    }
+
+    /// Requests that run.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a request began.
+    pub(crate) fn begin(&self, reporter: Reporter) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.of(&self.in_flight, reporter).inc();
+    }
+
+    /// Notes that a request ended.
+    pub(crate) fn end(&self, reporter: Reporter) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.of(&self.in_flight, reporter).dec();
+    }
+
+    /// The counters of requests that name nothing known.
+    pub(crate) fn unknown_edge(&self, reporter: Reporter) -> Arc<EdgeMetrics> {
+        Arc::clone(self.of(&self.unknown, reporter))
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as what it is, one of two fields")]
+    fn of<'p, T>(&self, [source, destination]: &'p [T; 2], reporter: Reporter) -> &'p T {
+        match reporter {
+            Reporter::Source => source,
+            Reporter::Destination => destination,
+        }
+    }
+
+    /// Records bytes that never became a request.
+    pub(crate) fn refused_bytes(&self, reporter: Reporter, rule: Rule, peer: IpAddr) {
+        self.metrics.rejected(rule);
+        self.write_refusal(reporter, Reason::BadRequest(rule.as_str()), None, peer);
+    }
+
+    /// Records a peer that was not let in.
+    pub(crate) fn refused_peer(&self, reason: TlsReason, peer: IpAddr) {
+        self.metrics.handshake_failed("server", reason);
+        self.write_refusal(Reporter::Destination, Reason::TlsFailure, Some(reason), peer);
+    }
+
+    fn write_refusal(
+        &self,
+        reporter: Reporter,
+        reason: Reason,
+        tls: Option<TlsReason>,
+        peer: IpAddr,
+    ) {
+        if !self.access_log.is_on() {
+            return;
+        }
+        let mut line = Line::new(SystemTime::now());
+        line.text("reporter", Some(reporter.as_str().as_bytes()));
+        line.text("reason", Some(reason.to_string().as_bytes()));
+        line.text("tls_reason", tls.map(|reason| reason.as_str().as_bytes()));
+        line.text("peer", Some(peer.to_string().as_bytes()));
+        self.access_log.write(line.finish());
+    }
+
+    /// Works the endpoints of the current tables out again.
+    fn refresh_endpoints(&self) {
+        let _control = self.lock();
+        if let Some(tables) = self.tables() {
+            tables.refresh_endpoints(&self.directory);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One thread per core that the process may use, by its quota.
+fn runtime(workers: Option<NonZeroUsize>) -> io::Result<Runtime> {
+    let workers = match workers {
+        Some(workers) => workers,
+        // Reads the cgroup's quota and the affinity mask.
+        None => std::thread::available_parallelism()?,
+    };
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.get())
+        // Only names are resolved there.
+        .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
+        .thread_name("traffic")
+        .enable_all()
+        .build()
+}
+
+async fn sweep(plane: Arc<Plane>) {
+    loop {
+        tokio::time::sleep(limits::POOL_SWEEP_EVERY).await;
+        plane.directory.sweep();
+    }
+}
+
+/// Keeps the names of declared endpoints resolved.
+async fn resolve_names(plane: Arc<Plane>) {
+    loop {
+        let names = plane.tables().map(|tables| tables.dns_names()).unwrap_or_default();
+        let mut news = false;
+        for (name, port) in names {
+            if let Some(addresses) = resolve(&name, port).await {
+                news |= plane.directory.resolved(&name, port, addresses);
+            }
+        }
+        if news {
+            plane.refresh_endpoints();
+        }
+        tokio::select! {
+            () = plane.names_changed.notified() => {}
+            () = tokio::time::sleep(limits::DNS_REFRESH) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

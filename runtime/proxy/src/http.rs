@@ -1,0 +1,12 @@
+//! HTTP: what enters is checked and made one normalised request, decided by the engine, forwarded,
+//! and ends as one record.
+
+pub(crate) mod body;
+pub(crate) mod local_reply;
+pub(crate) mod metrics;
+pub(crate) mod record;
+pub(crate) mod sanitise;
+pub(crate) mod server;
+pub(crate) mod stack;
+pub(crate) mod timeout;
+pub(crate) mod wire;

@@ -1,0 +1,398 @@
+//! Bodies on their way through: counted, their trailers checked, passed on chunk by chunk. The
+//! only thing that is ever kept is what may have to be sent again, and no more than a bound.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use mesh_daemon::telemetry::Reason;
+
+use super::record::Record;
+use super::sanitise::sanitise_trailers;
+use super::timeout::{BodyClock, Expired};
+use crate::limits;
+use crate::upstream::pool::Slot;
+
+/// Why a body broke off. hyper then ends the message as broken, never as complete.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The client's.
+    #[error("read the request's body")]
+    Downstream(#[source] hyper::Error),
+    /// The endpoint's.
+    #[error("read the answer's body")]
+    Upstream(#[source] hyper::Error),
+    /// A clock ran out.
+    #[error("pass the answer's body on in time")]
+    Expired,
+    /// Another try took the body over.
+    #[error("send the body twice at once")]
+    Superseded,
+}
+
+/// How far a request body has come, for whoever else needs to know.
+#[derive(Debug, Default)]
+pub(crate) struct Transfer {
+    bytes: AtomicU64,
+    ended: AtomicBool,
+    broken: AtomicBool,
+}
+
+impl Transfer {
+    /// Bytes read from the client.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether all of it has been read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client broke it off.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+/// The body of a request as the next hop gets it.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// Passed on once.
+    Once(Downstream),
+    /// Kept to be sent again.
+    Replay(Replay),
+}
+
+/// The client's body.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    body: Incoming,
+    transfer: Arc<Transfer>,
+}
+
+impl Downstream {
+    /// Counts what comes into `transfer`.
+    pub(crate) fn new(body: Incoming, transfer: Arc<Transfer>) -> Self {
+        Self { body, transfer }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(mut frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.transfer.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                if let Some(trailers) = frame.trailers_mut() {
+                    sanitise_trailers(trailers);
+                }
+                if self.body.is_end_stream() {
+                    self.transfer.ended.store(true, Ordering::Relaxed);
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                self.transfer.broken.store(true, Ordering::Relaxed);
+                Some(Err(BodyError::Downstream(error)))
+            }
+            None => {
+                self.transfer.ended.store(true, Ordering::Relaxed);
+                None
+            }
+        })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Once(body) => body.poll(cx),
+            Self::Replay(replay) => replay.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body) => body.body.is_end_stream(),
+            Self::Replay(replay) => replay.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Once(body) => body.body.size_hint(),
+            Self::Replay(replay) => replay.hint.clone(),
+        }
+    }
+}
+
+/// One sending of a body that may be sent again.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    kept: Arc<Mutex<Kept>>,
+    /// Which sending; only the newest one gets anything.
+    sending: u32,
+    /// Position in the kept chunks.
+    position: usize,
+    hint: SizeHint,
+}
+
+/// What is shared by all sendings of one body.
+#[derive(Debug)]
+struct Kept {
+    body: Downstream,
+    chunks: Vec<Bytes>,
+    bytes: usize,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+    /// More came than may be kept: what has been sent cannot be sent again.
+    overflowed: bool,
+    sending: u32,
+}
+
+impl Replay {
+    /// The first sending.
+    pub(crate) fn new(body: Downstream) -> Self {
+        let hint = body.body.size_hint();
+        let kept = Kept {
+            body,
+            chunks: Vec::new(),
+            bytes: 0,
+            trailers: None,
+            ended: false,
+            overflowed: false,
+            sending: 0,
+        };
+        Self { kept: Arc::new(Mutex::new(kept)), sending: 0, position: 0, hint }
+    }
+
+    /// A handle from which further sendings can be made.
+    pub(crate) fn handle(&self) -> ReplayHandle {
+        ReplayHandle { kept: Arc::clone(&self.kept), hint: self.hint.clone() }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // Only the newest sending polls, so nobody is waited for here.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.sending != self.sending {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
+        if let Some(chunk) = kept.chunks.get(self.position) {
+            self.position += 1;
+            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+        }
+        if kept.ended {
+            let trailers = kept.trailers.clone().filter(|_| self.position == kept.chunks.len());
+            self.position = kept.chunks.len() + 1;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let frame = ready!(kept.body.poll(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    kept.keep(data);
+                    self.position = kept.chunks.len();
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    kept.trailers = Some(trailers.clone());
+                    kept.ended = true;
+                    self.position = kept.chunks.len() + 1;
+                }
+                kept.ended |= kept.body.transfer.has_ended();
+            }
+            Some(Err(_)) => kept.overflowed = true,
+            None => kept.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = self.position >= kept.chunks.len();
+        let trailers_sent = kept.trailers.is_none() || self.position > kept.chunks.len();
+        kept.ended && sent && trailers_sent
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, data: &Bytes) {
+        self.bytes += data.len();
+        if self.bytes > limits::REPLAY_BYTES_MAX {
+            self.overflowed = true;
+            self.chunks = Vec::new();
+        }
+        if !self.overflowed {
+            self.chunks.push(data.clone());
+        }
+    }
+}
+
+/// Makes further sendings of one body.
+#[derive(Debug)]
+pub(crate) struct ReplayHandle {
+    kept: Arc<Mutex<Kept>>,
+    hint: SizeHint,
+}
+
+impl ReplayHandle {
+    /// Takes the body away from the sending before; none if too much of it has gone.
+    pub(crate) fn again(&self) -> Option<Replay> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.overflowed {
+            return None;
+        }
+        kept.sending += 1;
+        Some(Replay {
+            kept: Arc::clone(&self.kept),
+            sending: kept.sending,
+            position: 0,
+            hint: self.hint.clone(),
+        })
+    }
+}
+
+/// The body of an answer as the client gets it.
+pub(crate) enum ResponseBody {
+    /// Made here.
+    Local(Option<Bytes>),
+    /// Passed on.
+    Upstream(Upstream),
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local(_) => "Local",
+            Self::Upstream(_) => "Upstream",
+        })
+    }
+}
+
+/// An endpoint's body. Its end is the end of the exchange: the record is written then and the
+/// connection given back.
+pub(crate) struct Upstream {
+    body: Incoming,
+    clock: BodyClock,
+    slot: Option<Slot>,
+    record: Option<Box<Record>>,
+}
+
+impl Upstream {
+    /// Passes `body` on under `clock`.
+    pub(crate) fn new(body: Incoming, clock: BodyClock, slot: Slot, record: Box<Record>) -> Self {
+        Self { body, clock, slot: Some(slot), record: Some(record) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.clock.touch();
+                if let Some(record) = &mut self.record {
+                    if let Some(data) = frame.data_ref() {
+                        record.add_bytes_out(data.len());
+                    }
+                    if let Some(trailers) = frame.trailers_mut() {
+                        sanitise_trailers(trailers);
+                        record.read_grpc_status(trailers);
+                    }
+                }
+                if self.body.is_end_stream() {
+                    self.end(None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.end(Some(Reason::UpstreamReset));
+                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+            }
+            Poll::Ready(None) => {
+                self.end(None);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let expired = ready!(self.clock.poll_expired(cx));
+                if let Some(record) = &self.record {
+                    record.count_timeout(match expired {
+                        Expired::Whole => "request",
+                        Expired::Silence => "stream_idle",
+                    });
+                }
+                self.end(Some(Reason::RequestTimeout));
+                Poll::Ready(Some(Err(BodyError::Expired)))
+            }
+        }
+    }
+
+    /// Ends the exchange; a second call does nothing.
+    fn end(&mut self, reason: Option<Reason>) {
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        let request_sent = record.request_has_ended();
+        record.end(reason);
+        drop(record);
+        // Dropped instead, a connection closes: the rest of one of the bodies is still on it.
+        if let Some(slot) = self.slot.take()
+            && reason.is_none()
+            && request_sent
+        {
+            slot.give_back();
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // hyper does not poll a body to its end when it knows how long it is.
+        let reason = (!self.body.is_end_stream()).then_some(Reason::ClientDisconnect);
+        self.end(reason);
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Upstream(upstream) => upstream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Local(bytes) => bytes.is_none(),
+            Self::Upstream(upstream) => upstream.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Local(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Upstream(upstream) => upstream.body.size_hint(),
+        }
+    }
+}

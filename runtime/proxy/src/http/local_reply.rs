@@ -1,0 +1,136 @@
+//! What the proxy answers when it answers itself; nowhere else is an answer made.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode, Version};
+use mesh_daemon::telemetry::Reason;
+
+use super::body::ResponseBody;
+use super::sanitise::{REASON_HEADER, Rule};
+
+/// In which protocol an answer is to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The version of the request.
+    pub(crate) version: Version,
+    /// Whether it is gRPC.
+    pub(crate) grpc: bool,
+}
+
+/// The answer for a reason.
+pub(crate) fn reply(reason: Reason, asked: Asked) -> Response<ResponseBody> {
+    if asked.grpc {
+        return grpc(reason);
+    }
+    http(reason, status(reason), false, asked.version)
+}
+
+/// The answer to a request that broke a rule. Nothing more is read from such a connection.
+pub(crate) fn refuse(rule: Rule, asked: Asked) -> Response<ResponseBody> {
+    let reason = Reason::BadRequest(rule.as_str());
+    if asked.grpc {
+        return grpc(reason);
+    }
+    http(reason, rule.status(), true, asked.version)
+}
+
+/// The status of a reason.
+pub(crate) fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::NoRoute => StatusCode::NOT_FOUND,
+        Reason::RequestTimeout | Reason::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Reason::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
+        Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Reason::AuthzDenied | Reason::ExtAuthzDenied => StatusCode::FORBIDDEN,
+        Reason::JwtInvalid => StatusCode::UNAUTHORIZED,
+        Reason::BadRequest(_) => StatusCode::BAD_REQUEST,
+        Reason::Loop => StatusCode::LOOP_DETECTED,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The gRPC status of a reason: what gRPC's own mapping makes of the HTTP status, except where
+/// there is a closer one.
+pub(crate) fn grpc_status(reason: Reason) -> u8 {
+    const DEADLINE_EXCEEDED: u8 = 4;
+    const PERMISSION_DENIED: u8 = 7;
+    const UNIMPLEMENTED: u8 = 12;
+    const INTERNAL: u8 = 13;
+    const UNAVAILABLE: u8 = 14;
+    const UNAUTHENTICATED: u8 = 16;
+    match reason {
+        Reason::NoRoute => UNIMPLEMENTED,
+        Reason::RequestTimeout | Reason::PerTryTimeout => DEADLINE_EXCEEDED,
+        Reason::AuthzDenied | Reason::ExtAuthzDenied => PERMISSION_DENIED,
+        Reason::JwtInvalid => UNAUTHENTICATED,
+        Reason::BadRequest(_) | Reason::Loop => INTERNAL,
+        _ => UNAVAILABLE,
+    }
+}
+
+fn http(
+    reason: Reason,
+    status: StatusCode,
+    close: bool,
+    version: Version,
+) -> Response<ResponseBody> {
+    let name = reason.to_string();
+    let body = format!("{{\"reason\":\"{name}\"}}\n");
+    let mut reply = Response::new(ResponseBody::Local(Some(Bytes::from(body))));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    insert_reason(headers, name);
+    if close && version != Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+/// A head that is its own trailers: gRPC over HTTP/2, `Trailers-Only`.
+fn grpc(reason: Reason) -> Response<ResponseBody> {
+    let mut reply = Response::new(ResponseBody::Local(None));
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_status(reason))));
+    let name = reason.to_string();
+    if let Ok(message) = HeaderValue::try_from(name.as_str()) {
+        headers.insert("grpc-message", message);
+    }
+    insert_reason(headers, name);
+    reply
+}
+
+fn insert_reason(headers: &mut header::HeaderMap, name: String) {
+    if let Ok(value) = HeaderValue::try_from(name) {
+        headers.insert(REASON_HEADER, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HTTP1: Asked = Asked { version: Version::HTTP_11, grpc: false };
+    const GRPC: Asked = Asked { version: Version::HTTP_2, grpc: true };
+
+    #[test]
+    fn each_protocol_gets_the_reason_in_its_own_words() {
+        let reply = super::reply(Reason::NoRoute, HTTP1);
+        assert_eq!(reply.status(), 404);
+        assert_eq!(reply.headers()["x-mesh-reason"], "no_route");
+        assert!(!reply.headers().contains_key("connection"));
+        let reply = super::reply(Reason::NoRoute, GRPC);
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers()["grpc-status"], "12");
+        assert_eq!(reply.headers()["grpc-message"], "no_route");
+    }
+
+    #[test]
+    fn a_refused_request_ends_its_connection() {
+        let reply = refuse(Rule::HostMissing, HTTP1);
+        assert_eq!(reply.status(), 400);
+        assert_eq!(reply.headers()["connection"], "close");
+        assert_eq!(reply.headers()["x-mesh-reason"], "bad_request:host_missing");
+    }
+}

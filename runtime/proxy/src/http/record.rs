@@ -1,0 +1,270 @@
+//! The record of one exchange. It is made when the request has been parsed and dropped when the
+//! exchange is over, and dropping it writes its one access-log line and counts it: so there is no
+//! ending without a record, and none with two.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, Version, request};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_daemon::telemetry::Reason;
+use tokio::time::Instant;
+
+use super::body::Transfer;
+use super::metrics::{EdgeMetrics, Ending, METHODS, Reporter, method_index};
+use super::wire::WireState;
+use crate::access_log::Line;
+use crate::data_plane::Plane;
+use crate::tables::Tables;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// One exchange, from request to end.
+#[derive(Debug)]
+pub(crate) struct Record {
+    plane: Arc<Plane>,
+    wire: Arc<WireState>,
+    reporter: Reporter,
+    started: Instant,
+    method: Method,
+    version: Version,
+    /// Whether it is gRPC.
+    pub(crate) grpc: bool,
+    /// None: no access log.
+    texts: Option<Box<Texts>>,
+    /// Who the counters are for; none as long as nobody knows.
+    pub(crate) edge: Option<Arc<EdgeMetrics>>,
+    /// Position of the subset in the edge's.
+    pub(crate) subset: Option<usize>,
+    /// Who calls.
+    pub(crate) src: Option<Arc<SpiffeId>>,
+    /// Who answers.
+    pub(crate) dst: Option<Arc<SpiffeId>>,
+    /// Tries made.
+    pub(crate) attempts: u32,
+    /// How long a connection took, if the last try had to make one.
+    pub(crate) connect: Option<Duration>,
+    /// Where the last try went.
+    pub(crate) upstream: Option<SocketAddr>,
+    tables: Option<Arc<Tables>>,
+    transfer: Option<Arc<Transfer>>,
+    bytes_out: u64,
+    first_byte: Option<Duration>,
+    code: u16,
+    grpc_status: Option<u8>,
+    ending: Option<Option<Reason>>,
+}
+
+/// What only the access log wants.
+#[derive(Debug, Default)]
+struct Texts {
+    authority: String,
+    path: String,
+    user_agent: Vec<u8>,
+    trace: Vec<u8>,
+    request: Vec<u8>,
+}
+
+impl Record {
+    /// Begins with a request of which nothing has been checked.
+    pub(crate) fn begin(
+        plane: &Arc<Plane>,
+        wire: &Arc<WireState>,
+        reporter: Reporter,
+        head: &request::Parts,
+    ) -> Box<Self> {
+        plane.begin(reporter);
+        wire.begin();
+        let texts = plane.access_log.is_on().then(|| {
+            let value = |name| head.headers.get(name).map(|value| value.as_bytes().to_vec());
+            Box::new(Texts {
+                authority: String::new(),
+                path: head.uri.path().to_owned(),
+                user_agent: value(header::USER_AGENT).unwrap_or_default(),
+                trace: value(TRACEPARENT).unwrap_or_default(),
+                request: value(REQUEST_ID).unwrap_or_default(),
+            })
+        });
+        Box::new(Self {
+            plane: Arc::clone(plane),
+            wire: Arc::clone(wire),
+            reporter,
+            started: Instant::now(),
+            method: head.method.clone(),
+            version: head.version,
+            grpc: false,
+            texts,
+            edge: None,
+            subset: None,
+            src: None,
+            dst: None,
+            attempts: 0,
+            connect: None,
+            upstream: None,
+            tables: None,
+            transfer: None,
+            bytes_out: 0,
+            first_byte: None,
+            code: 0,
+            grpc_status: None,
+            ending: None,
+        })
+    }
+
+    /// When the request came.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Notes the one reading of host and path.
+    pub(crate) fn normalised(&mut self, authority: &str, path: &str) {
+        if let Some(texts) = &mut self.texts {
+            authority.clone_into(&mut texts.authority);
+            path.clone_into(&mut texts.path);
+        }
+    }
+
+    /// Notes the tables that decide.
+    pub(crate) fn tables(&mut self, tables: Arc<Tables>) {
+        self.tables = Some(tables);
+    }
+
+    /// Notes where the request body is counted.
+    pub(crate) fn transfer(&mut self, transfer: Arc<Transfer>) {
+        self.transfer = Some(transfer);
+    }
+
+    /// Whether all of the request has been read.
+    pub(crate) fn request_has_ended(&self) -> bool {
+        self.transfer.as_ref().is_none_or(|transfer| transfer.has_ended())
+    }
+
+    /// Notes the head of the answer.
+    pub(crate) fn answered(&mut self, code: http::StatusCode, headers: &HeaderMap) {
+        self.code = code.as_u16();
+        self.first_byte = Some(self.started.elapsed());
+        if self.grpc {
+            self.read_grpc_status(headers);
+        }
+    }
+
+    /// Reads the gRPC status from a head or from trailers.
+    pub(crate) fn read_grpc_status(&mut self, headers: &HeaderMap) {
+        if let Some(status) = grpc_status(headers) {
+            self.grpc_status = Some(status);
+        }
+    }
+
+    /// Counts a part of the answer's body.
+    pub(crate) fn add_bytes_out(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// Counts a time that ran out.
+    pub(crate) fn count_timeout(&self, kind: &'static str) {
+        self.plane.metrics.timed_out(kind);
+    }
+
+    /// Notes how it ended; only the first ending counts.
+    pub(crate) fn end(&mut self, reason: Option<Reason>) {
+        self.ending.get_or_insert(reason);
+    }
+
+    fn protocol(&self) -> usize {
+        match (self.version, self.grpc) {
+            (_, true) => 2,
+            (Version::HTTP_2, false) => 1,
+            _ => 0,
+        }
+    }
+
+    fn write_line(&self, texts: &Texts, reason: Option<Reason>, duration: Duration, bytes_in: u64) {
+        let some = |text: &[u8]| (!text.is_empty()).then(|| text.to_vec());
+        let id = |id: &Option<Arc<SpiffeId>>| id.as_ref().map(|id| id.as_str().as_bytes().to_vec());
+        let labels = self.edge.as_ref().map(|edge| edge.labels());
+        let protocols = super::metrics::PROTOCOLS;
+        let upstream = self.upstream.map(|address| address.to_string());
+        let reason = reason.map(|reason| reason.to_string());
+        let mut line = Line::new(SystemTime::now());
+        line.millis("duration_ms", Some(duration));
+        line.millis("ttfb_ms", self.first_byte);
+        line.text("reporter", Some(self.reporter.as_str().as_bytes()));
+        line.text("method", Some(self.method.as_str().as_bytes()));
+        line.text("authority", Some(texts.authority.as_bytes()));
+        line.text("path", Some(texts.path.as_bytes()));
+        let protocol = protocols.get(self.protocol()).copied().unwrap_or_default();
+        line.text("protocol", Some(protocol.as_bytes()));
+        line.number("code", (self.code != 0).then_some(u64::from(self.code)));
+        line.number("grpc_status", self.grpc_status.map(u64::from));
+        line.text("reason", reason.as_deref().map(str::as_bytes));
+        line.number("bytes_in", Some(bytes_in));
+        line.number("bytes_out", Some(self.bytes_out));
+        line.text("upstream", upstream.as_deref().map(str::as_bytes));
+        line.number("attempts", Some(u64::from(self.attempts)));
+        line.millis("connect_ms", self.connect);
+        line.text("service", labels.and_then(|labels| some(labels.dst_service.as_bytes())).as_deref());
+        line.text("route", labels.and_then(|labels| some(labels.route.as_bytes())).as_deref());
+        let subset = labels.and_then(|labels| labels.subsets.get(self.subset?));
+        line.text("subset", subset.map(String::as_bytes));
+        line.text("src_identity", id(&self.src).as_deref());
+        line.text("dst_identity", id(&self.dst).as_deref());
+        line.text("tls", Some(if self.is_mutual() { b"TLSv1.3".as_slice() } else { b"none" }));
+        line.text("trace_id", trace_id(&texts.trace));
+        line.text("request_id", some(&texts.request).as_deref());
+        line.text("user_agent", some(&texts.user_agent).as_deref());
+        let generation = self.tables.as_ref().map(|tables| tables.generation().as_bytes());
+        line.text("generation", generation);
+        self.plane.access_log.write(line.finish());
+    }
+
+    /// Whether the mesh side of the exchange was an mTLS connection.
+    fn is_mutual(&self) -> bool {
+        match self.reporter {
+            Reporter::Source => self.dst.is_some(),
+            Reporter::Destination => self.src.is_some(),
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Nobody noted an ending when the client's disappearance dropped the exchange.
+        let reason = self.ending.unwrap_or(Some(Reason::ClientDisconnect));
+        let duration = self.started.elapsed();
+        let bytes_in = self.transfer.as_ref().map_or(0, |transfer| transfer.bytes());
+        let unknown = || self.plane.unknown_edge(self.reporter);
+        let edge = self.edge.take().unwrap_or_else(unknown);
+        let ending = Ending {
+            method: method_index(self.method.as_str()).min(METHODS.len() - 1),
+            protocol: self.protocol(),
+            code: self.code,
+            grpc_status: self.grpc_status,
+            reason,
+            subset: self.subset,
+            mutual: self.is_mutual(),
+        };
+        edge.count(ending, duration, self.first_byte);
+        edge.count_bytes(bytes_in, self.bytes_out);
+        self.edge = Some(edge);
+        if let Some(texts) = self.texts.take() {
+            self.write_line(&texts, reason, duration, bytes_in);
+        }
+        self.wire.end();
+        self.plane.end(self.reporter);
+    }
+}
+
+/// The status in a head or in trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// The trace id of a W3C `traceparent`, version 00.
+fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
+    let id = traceparent.get(3..35)?;
+    id.iter().all(u8::is_ascii_hexdigit).then_some(id)
+}

@@ -1,0 +1,555 @@
+//! The one pass over a request that makes it safe to route, authorise, log and forward: what is
+//! ambiguous is refused, what belongs to one hop is removed, host and path get their canonical
+//! form, and what only the mesh may say is taken out. Afterwards there is one reading of the
+//! request, and everything works from it.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode, Uri, Version, request, response};
+use mesh_engine::host::{self, Authority, HostError};
+use mesh_engine::path::{self, PathError};
+use std::time::Duration;
+
+use crate::limits;
+
+/// Prefix of every header that only the mesh may set.
+pub(crate) const MESH_PREFIX: &str = "x-mesh-";
+/// What is left of the caller's time, in milliseconds.
+pub(crate) const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-mesh-timeout-ms");
+/// Who calls, for the application.
+pub(crate) const PEER_HEADER: HeaderName = HeaderName::from_static("x-mesh-peer");
+/// Why a proxy answered in place of the application.
+pub(crate) const REASON_HEADER: HeaderName = HeaderName::from_static("x-mesh-reason");
+
+const CLIENT_CERT_HEADER: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What belongs to one hop, RFC 9110 section 7.6.1, and what was used that way before it.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HTTP2_SETTINGS,
+];
+
+/// What `Connection` may not name: removing these would change what the request says.
+const NEVER_NOMINATED: [HeaderName; 5] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::CONTENT_TYPE,
+];
+
+/// What may not be set by trailers, RFC 9110 section 6.5.1.
+const NEVER_TRAILERS: [HeaderName; 8] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::CONTENT_TYPE,
+    header::CONNECTION,
+    header::TE,
+];
+
+/// Which rule a refused request broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// `Content-Length` that is no number, or two that differ.
+    ContentLength,
+    /// `Transfer-Encoding` that is not exactly one `chunked`.
+    TransferEncoding,
+    /// Both of them.
+    LengthAndEncoding,
+    /// A line that ends in a bare line feed.
+    BareLineFeed,
+    /// A field over several lines.
+    FoldedField,
+    /// Too many blank lines before a request.
+    BlankLines,
+    /// A target with a fragment.
+    Fragment,
+    /// A chunk that is not as RFC 9112 has it.
+    Chunk,
+    /// A line or a head over its bound.
+    HeadTooLarge,
+    /// Half a head for too long.
+    HeadTimeout,
+    /// A stalled body.
+    BodyTimeout,
+    /// Too many HTTP/2 control frames.
+    ControlFlood,
+    /// Not HTTP, or a head that the codec refused.
+    Malformed,
+    /// `CONNECT`: nothing is tunnelled.
+    Connect,
+    /// `TRACE`: it would show the application's caller what the mesh adds.
+    Trace,
+    /// A target that is neither a path nor a URL.
+    TargetForm,
+    /// A URL with another scheme than the connection has.
+    Scheme,
+    /// A target over its bound.
+    TargetTooLong,
+    /// More fields than the bound.
+    TooManyFields,
+    /// No host.
+    HostMissing,
+    /// Two hosts.
+    HostRepeated,
+    /// `:authority` and `host` differ.
+    HostsDiffer,
+    /// A host that is none.
+    Host(HostError),
+    /// A path that has no one reading.
+    Path(PathError),
+    /// A byte in the query that no URL has.
+    Query,
+    /// An expectation other than `100-continue`.
+    Expectation,
+    /// `Connection` is malformed, or names what it may not.
+    Connection,
+}
+
+/// Those that the wire finds, which tells them by number.
+const ON_THE_WIRE: [Rule; 13] = [
+    Rule::ContentLength,
+    Rule::TransferEncoding,
+    Rule::LengthAndEncoding,
+    Rule::BareLineFeed,
+    Rule::FoldedField,
+    Rule::BlankLines,
+    Rule::Fragment,
+    Rule::Chunk,
+    Rule::HeadTooLarge,
+    Rule::HeadTimeout,
+    Rule::BodyTimeout,
+    Rule::ControlFlood,
+    Rule::Malformed,
+];
+
+impl Rule {
+    /// As written in logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::ContentLength => "content_length",
+            Self::TransferEncoding => "transfer_encoding",
+            Self::LengthAndEncoding => "length_and_encoding",
+            Self::BareLineFeed => "bare_line_feed",
+            Self::FoldedField => "folded_field",
+            Self::BlankLines => "blank_lines",
+            Self::Fragment => "fragment",
+            Self::Chunk => "chunk",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::ControlFlood => "control_flood",
+            Self::Malformed => "malformed",
+            Self::Connect => "connect",
+            Self::Trace => "trace",
+            Self::TargetForm => "target_form",
+            Self::Scheme => "scheme",
+            Self::TargetTooLong => "target_too_long",
+            Self::TooManyFields => "too_many_fields",
+            Self::HostMissing => "host_missing",
+            Self::HostRepeated => "host_repeated",
+            Self::HostsDiffer => "hosts_differ",
+            Self::Host(error) => error.rule(),
+            Self::Path(error) => error.rule(),
+            Self::Query => "query",
+            Self::Expectation => "expectation",
+            Self::Connection => "connection",
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Connect | Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyFields | Self::HeadTooLarge => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// For [`Rule::from_number`]; 0 for the rules that the wire does not know.
+    pub(crate) fn number(self) -> u8 {
+        let position = ON_THE_WIRE.iter().position(|rule| *rule == self);
+        position.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(0)
+    }
+
+    /// The rule of that number.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        let at = usize::from(number).checked_sub(1)?;
+        ON_THE_WIRE.get(at).copied()
+    }
+}
+
+/// Who sent the request, and so what of the mesh's own headers is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The local application: nothing.
+    Application,
+    /// An authenticated proxy of the mesh: how much time is left.
+    MeshPeer,
+}
+
+/// What the pass took out of a request.
+#[derive(Debug)]
+pub(crate) struct Sanitised {
+    /// The host that the request is for.
+    pub(crate) authority: Authority<'static>,
+    /// The same as the next hop gets it.
+    pub(crate) authority_value: HeaderValue,
+    /// Whether it is gRPC.
+    pub(crate) grpc: bool,
+    /// The time that the caller leaves.
+    pub(crate) time_left: Option<Duration>,
+}
+
+/// Makes the request safe, in place; its URI is then a canonical path and query.
+pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sanitised, Rule> {
+    match head.method {
+        Method::CONNECT => return Err(Rule::Connect),
+        Method::TRACE => return Err(Rule::Trace),
+        _ => {}
+    }
+    if head.headers.len() > limits::FIELDS_MAX {
+        return Err(Rule::TooManyFields);
+    }
+    framing(&head.headers)?;
+    let authority = authority(head)?;
+    let authority_value =
+        HeaderValue::try_from(authority.to_string()).map_err(|_| Rule::HostMissing)?;
+    target(head)?;
+    if let Some(expectation) = head.headers.remove(header::EXPECT)
+        && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Rule::Expectation);
+    }
+    hop_by_hop(&mut head.headers, head.version)?;
+    head.headers.remove(header::HOST);
+    head.headers.remove(CLIENT_CERT_HEADER);
+    let time_left = match sender {
+        Sender::Application => None,
+        Sender::MeshPeer => head.headers.get(TIMEOUT_HEADER).and_then(milliseconds),
+    };
+    remove_mesh_headers(&mut head.headers);
+    let grpc = head.version == Version::HTTP_2 && is_grpc(&head.headers);
+    Ok(Sanitised { authority, authority_value, grpc, time_left })
+}
+
+/// Whether a message is gRPC, by its content type.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.strip_prefix(b"application/grpc").is_some_and(|rest| {
+            matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        })
+    })
+}
+
+/// Why an answer is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadAnswer;
+
+/// Makes an answer safe, in place. `from` the application, nothing of the mesh's own is believed.
+pub(crate) fn sanitise_answer(
+    head: &mut response::Parts,
+    from: Sender,
+) -> Result<(), BadAnswer> {
+    // We never asked to upgrade; hyper takes the other 1xx out.
+    if head.status.is_informational() || framing(&head.headers).is_err() {
+        return Err(BadAnswer);
+    }
+    hop_by_hop(&mut head.headers, head.version).map_err(|_| BadAnswer)?;
+    if from == Sender::Application {
+        remove_mesh_headers(&mut head.headers);
+    }
+    Ok(())
+}
+
+/// Takes out of trailers what trailers may not say.
+pub(crate) fn sanitise_trailers(trailers: &mut HeaderMap) {
+    for name in &NEVER_TRAILERS {
+        trailers.remove(name);
+    }
+    remove_mesh_headers(trailers);
+}
+
+/// What is left to check once hyper has parsed a head; see `wire` for what it hides.
+fn framing(headers: &HeaderMap) -> Result<(), Rule> {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(encoding) = encodings.next() else {
+        return Ok(());
+    };
+    if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Rule::TransferEncoding);
+    }
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(Rule::LengthAndEncoding);
+    }
+    Ok(())
+}
+
+/// RFC 9112 section 3.2 and RFC 9113 section 8.3.1, without their leniencies.
+fn authority(head: &request::Parts) -> Result<Authority<'static>, Rule> {
+    let mut lines = head.headers.get_all(header::HOST).iter();
+    let line = lines.next();
+    if lines.next().is_some() {
+        return Err(Rule::HostRepeated);
+    }
+    let line = match line {
+        Some(value) => {
+            let text = value.to_str().map_err(|_| Rule::Host(HostError::BadByte))?;
+            Some(host::normalise(text).map_err(Rule::Host)?)
+        }
+        None => None,
+    };
+    let in_target = match head.uri.authority() {
+        Some(authority) => Some(host::normalise(authority.as_str()).map_err(Rule::Host)?),
+        None => None,
+    };
+    if head.version == Version::HTTP_2 {
+        return match (in_target, line) {
+            (Some(authority), Some(host)) if authority != host => Err(Rule::HostsDiffer),
+            (Some(authority), _) | (None, Some(authority)) => Ok(authority.into_owned()),
+            (None, None) => Err(Rule::HostMissing),
+        };
+    }
+    match (head.uri.scheme_str(), in_target, line) {
+        (None, Some(_), _) => Err(Rule::TargetForm),
+        (_, _, None) => Err(Rule::HostMissing),
+        (None, None, Some(host)) => Ok(host.into_owned()),
+        // The URL wins over the line, RFC 9112 section 3.2.2.
+        (Some("http"), Some(authority), Some(_)) => Ok(authority.into_owned()),
+        (Some(_), ..) => Err(Rule::Scheme),
+    }
+}
+
+/// Brings the target into its canonical form: path and query, nothing else.
+fn target(head: &mut request::Parts) -> Result<(), Rule> {
+    let uri = std::mem::take(&mut head.uri);
+    let Some(target) = uri.into_parts().path_and_query else {
+        return Err(Rule::TargetForm);
+    };
+    if target.as_str().len() > limits::TARGET_BYTES_MAX {
+        return Err(Rule::TargetTooLong);
+    }
+    let query = target.query();
+    let printable = |byte: u8| (b'!'..=b'~').contains(&byte);
+    if query.is_some_and(|query| !query.bytes().all(printable)) {
+        return Err(Rule::Query);
+    }
+    let path = path::normalise(target.path()).map_err(Rule::Path)?;
+    let canonical = if path.as_str() == target.path() {
+        target
+    } else {
+        let text = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_string(),
+        };
+        PathAndQuery::try_from(text).map_err(|_| Rule::TargetForm)?
+    };
+    head.uri = Uri::from(canonical);
+    Ok(())
+}
+
+/// Removes what belongs to this hop, and what `Connection` says does.
+fn hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<(), Rule> {
+    if headers.contains_key(header::CONNECTION) {
+        let lines: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+        for line in &lines {
+            nominated(headers, line)?;
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    let trailers = version == Version::HTTP_2
+        && headers.get(header::TE).is_some_and(|value| value == "trailers");
+    if !trailers {
+        headers.remove(header::TE);
+    }
+    Ok(())
+}
+
+fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<(), Rule> {
+    for token in line.as_bytes().split(|&byte| byte == b',') {
+        let token = token.trim_ascii();
+        if token.is_empty() {
+            continue;
+        }
+        let name = HeaderName::from_bytes(token).map_err(|_| Rule::Connection)?;
+        if NEVER_NOMINATED.contains(&name) || name.as_str().starts_with(MESH_PREFIX) {
+            return Err(Rule::Connection);
+        }
+        // Removed below, with a check of its own.
+        if name != header::CONNECTION && name != header::TE {
+            headers.remove(name);
+        }
+    }
+    Ok(())
+}
+
+fn remove_mesh_headers(headers: &mut HeaderMap) {
+    while let Some(name) =
+        headers.keys().find(|name| name.as_str().starts_with(MESH_PREFIX)).cloned()
+    {
+        headers.remove(name);
+    }
+}
+
+fn milliseconds(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    if text.is_empty() || text.len() > 12 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let left = Duration::from_millis(text.parse().ok()?);
+    Some(left.min(limits::DEADLINE_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn head(version: Version, method: &str, uri: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let mut builder = Request::builder().version(version).method(method).uri(uri);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    fn http1(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<(Sanitised, request::Parts), Rule> {
+        let mut head = head(Version::HTTP_11, method, uri, headers);
+        let sanitised = sanitise(&mut head, Sender::Application)?;
+        Ok((sanitised, head))
+    }
+
+    fn check_refused(uri: &str, headers: &[(&str, &str)], rule: Rule) {
+        let refused = http1("GET", uri, headers).map(|(sanitised, _)| sanitised.authority);
+        assert_eq!(refused, Err(rule), "{uri} {headers:?}");
+    }
+
+    #[test]
+    fn hosts_have_one_reading() {
+        check_refused("/", &[], Rule::HostMissing);
+        check_refused("/", &[("host", "a"), ("host", "a")], Rule::HostRepeated);
+        check_refused("/", &[("host", "a, b")], Rule::Host(HostError::BadByte));
+        check_refused("/", &[("host", "a@b")], Rule::Host(HostError::BadByte));
+        check_refused("/", &[("host", "a/x")], Rule::Host(HostError::BadByte));
+        check_refused("/", &[("host", "a:99999")], Rule::Host(HostError::BadPort));
+        check_refused("ftp://a/", &[("host", "a")], Rule::Scheme);
+        check_refused("https://a/", &[("host", "a")], Rule::Scheme);
+        check_refused("admin", &[("host", "a")], Rule::TargetForm);
+        let (sanitised, head) =
+            http1("GET", "http://Reviews.Shop.:9080/x", &[("host", "other")]).unwrap();
+        assert_eq!(sanitised.authority_value, "reviews.shop:9080");
+        assert_eq!(head.uri, "/x");
+        assert!(!head.headers.contains_key("host"));
+    }
+
+    #[test]
+    fn http2_authorities_must_agree() {
+        let refused = |uri: &str, headers: &[(&str, &str)]| {
+            let mut head = head(Version::HTTP_2, "GET", uri, headers);
+            sanitise(&mut head, Sender::Application).map(|sanitised| sanitised.authority).unwrap_err()
+        };
+        assert_eq!(refused("http://a/", &[("host", "b")]), Rule::HostsDiffer);
+        assert_eq!(refused("http://u@a/", &[]), Rule::Host(HostError::BadByte));
+        assert_eq!(refused("/", &[]), Rule::HostMissing);
+        let mut same = head(Version::HTTP_2, "GET", "http://A/", &[("host", "a")]);
+        let sanitised = sanitise(&mut same, Sender::Application).unwrap();
+        assert_eq!(sanitised.authority.host(), "a");
+    }
+
+    #[test]
+    fn paths_become_canonical_or_are_refused() {
+        let (_, head) = http1("GET", "/pub/..//admin/./%61?q=%2e", &[("host", "a")]).unwrap();
+        assert_eq!(head.uri, "/admin/a?q=%2e");
+        check_refused("/a%2fb", &[("host", "a")], Rule::Path(PathError::EncodedSlash));
+        check_refused("/a;b", &[("host", "a")], Rule::Path(PathError::Semicolon));
+        check_refused("*", &[("host", "a")], Rule::Path(PathError::NotAbsolute));
+        let long = format!("/{}", "a".repeat(limits::TARGET_BYTES_MAX));
+        check_refused(&long, &[("host", "a")], Rule::TargetTooLong);
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_goes() {
+        let (_, head) = http1(
+            "GET",
+            "/",
+            &[
+                ("host", "a"),
+                ("connection", "close, X-Forwarded-For, upgrade"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("keep-alive", "1"),
+                ("proxy-authorization", "x"),
+                ("te", "trailers"),
+                ("trailer", "x"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "AAA"),
+                ("x-forwarded-client-cert", "x"),
+                ("x-mesh-peer", "spiffe://me"),
+                ("x-mesh-timeout-ms", "1"),
+                ("x-kept", "y"),
+            ],
+        )
+        .unwrap();
+        let left: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-kept"]);
+        for name in ["host", "x-mesh-peer", "content-length", "authorization", "a b"] {
+            check_refused("/", &[("host", "a"), ("connection", name)], Rule::Connection);
+        }
+    }
+
+    #[test]
+    fn only_peers_say_how_much_time_is_left() {
+        let peer = |value: &str| {
+            let mut head = head(Version::HTTP_11, "GET", "/", &[("host", "a"), ("x-mesh-timeout-ms", value)]);
+            sanitise(&mut head, Sender::MeshPeer).unwrap().time_left
+        };
+        assert_eq!(peer("1500"), Some(Duration::from_millis(1500)));
+        assert_eq!(peer("999999999999"), Some(limits::DEADLINE_MAX));
+        assert_eq!(peer("-1"), None);
+        assert_eq!(peer("9999999999999"), None);
+        let (from_application, _) = http1("GET", "/", &[("host", "a"), ("x-mesh-timeout-ms", "1")]).unwrap();
+        assert_eq!(from_application.time_left, None);
+    }
+
+    #[test]
+    fn methods_and_expectations() {
+        let method = |name| http1(name, "/", &[("host", "a")]).map(|_| ()).unwrap_err();
+        assert_eq!(method("TRACE").status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(method("CONNECT"), Rule::Connect);
+        check_refused("/", &[("host", "a"), ("expect", "foo")], Rule::Expectation);
+        check_refused(
+            "/",
+            &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            Rule::TransferEncoding,
+        );
+    }
+
+    #[test]
+    fn wire_rules_survive_their_numbers() {
+        for rule in ON_THE_WIRE {
+            assert_eq!(Rule::from_number(rule.number()), Some(rule));
+        }
+        assert_eq!(Rule::from_number(0), None);
+    }
+}

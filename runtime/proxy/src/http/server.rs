@@ -1,0 +1,268 @@
+//! One downstream connection: hyper's codec over the guarded bytes, until it ends, drains, lies
+//! idle too long or its peer is no longer trusted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+
+use http::header::HeaderValue;
+use http::request;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_daemon::drain::DrainWatcher;
+use mesh_daemon::identity::Usage;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
+
+use super::metrics::{EdgeLabels, EdgeMetrics, Reporter};
+use super::record::Record;
+use super::sanitise::Rule;
+use super::stack;
+use super::wire::{Guarded, WireState};
+use crate::data_plane::Plane;
+use crate::limits;
+use crate::upstream::connect::HttpVersion;
+use crate::upstream::pool::Endpoint;
+
+/// What all requests of one downstream connection share.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The data plane.
+    pub(crate) plane: Arc<Plane>,
+    /// What the bytes say.
+    pub(crate) wire: Arc<WireState>,
+    /// Which way it goes.
+    pub(crate) side: Side,
+    /// Address of the peer.
+    pub(crate) peer_ip: IpAddr,
+}
+
+/// Which way a connection goes.
+#[derive(Debug)]
+pub(crate) enum Side {
+    /// From the local application into the mesh.
+    Outbound,
+    /// From the mesh to the local application.
+    Inbound(Inbound),
+}
+
+/// A connection of a mesh peer to one port of a service.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    /// The port that policy speaks of.
+    pub(crate) port: u16,
+    /// Where its requests go.
+    pub(crate) application: Arc<Endpoint>,
+    /// Who the peer is.
+    pub(crate) peer: Arc<SpiffeId>,
+    /// The same for the application.
+    pub(crate) peer_header: HeaderValue,
+    /// To judge the peer again.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// Counters of this caller; found at the first request.
+    pub(crate) edge: OnceLock<Arc<EdgeMetrics>>,
+}
+
+impl Connection {
+    /// Which side of its calls this proxy is.
+    pub(crate) fn reporter(&self) -> Reporter {
+        match self.side {
+            Side::Outbound => Reporter::Source,
+            Side::Inbound(_) => Reporter::Destination,
+        }
+    }
+
+    /// Begins the record of a request.
+    pub(crate) fn begin(&self, head: &request::Parts) -> Box<Record> {
+        Record::begin(&self.plane, &self.wire, self.reporter(), head)
+    }
+
+    /// The counters of the peer's calls to `service`.
+    pub(crate) fn inbound_edge(&self, inbound: &Inbound, service: &str) -> Arc<EdgeMetrics> {
+        let make = || {
+            self.plane.metrics.edge(EdgeLabels {
+                reporter: Reporter::Destination,
+                src_identity: inbound.peer.to_string(),
+                dst_service: service.to_owned(),
+                route: String::new(),
+                subsets: Vec::new(),
+            })
+        };
+        let edge = inbound.edge.get_or_init(make);
+        if edge.labels().dst_service == service {
+            return Arc::clone(edge);
+        }
+        // A swap gave the port to another service while this connection lives.
+        make()
+    }
+
+    /// Whether the peer is still to be trusted.
+    fn is_trusted(&self) -> bool {
+        match &self.side {
+            Side::Outbound => true,
+            Side::Inbound(inbound) => {
+                let credentials = self.plane.credentials();
+                credentials.judge_again(&inbound.chain, Usage::Client).is_ok()
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end. `recheck` is from before the handshake, so that no change of
+/// trust falls in between.
+pub(crate) async fn serve<IO>(
+    io: IO,
+    prefix: Vec<u8>,
+    version: HttpVersion,
+    connection: Connection,
+    recheck: watch::Receiver<()>,
+    drain: DrainWatcher,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = Arc::new(connection);
+    let wire = Arc::clone(&connection.wire);
+    let open = connection.plane.metrics.connections(connection.reporter());
+    open.inc();
+    let service = {
+        let connection = Arc::clone(&connection);
+        service_fn(move |request| stack::serve(Arc::clone(&connection), request))
+    };
+    let result = match version {
+        HttpVersion::Http1 => {
+            let io = TokioIo::new(Guarded::http1(io, prefix, wire));
+            let serving = http1_builder().serve_connection(io, service);
+            run(pin!(serving), &connection, recheck, drain).await
+        }
+        HttpVersion::Http2 => {
+            let io = TokioIo::new(Guarded::http2(io, prefix, wire));
+            let serving = http2_builder().serve_connection(io, service);
+            run(pin!(serving), &connection, recheck, drain).await
+        }
+    };
+    open.dec();
+    if let Err(error) = result {
+        ended_badly(&connection, &error);
+    }
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // `Guarded` times heads and idleness, with one timer per connection.
+        .header_read_timeout(None)
+        .max_buf_size(limits::HEAD_BYTES_MAX)
+        // A client that has sent everything may close its side and still read.
+        .half_close(false);
+    builder
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let head_bytes = u32::try_from(limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::STREAMS_MAX)
+        .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .max_frame_size(limits::FRAME_BYTES_MAX)
+        .max_header_list_size(head_bytes)
+        .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
+        .max_local_error_reset_streams(limits::LOCAL_RESETS_MAX)
+        .max_pending_accept_reset_streams(limits::PENDING_RESETS_MAX)
+        .keep_alive_interval(limits::PING_EVERY)
+        .keep_alive_timeout(limits::PING_TIMEOUT);
+    builder
+}
+
+/// What hyper's two kinds of connections have in common.
+trait Serving: Future<Output = hyper::Result<()>> {
+    /// Takes no further request: `Connection: close`, or GOAWAY.
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<I, S> Serving for http1::Connection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::ResBody: 'static,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, E> Serving for http2::Connection<I, S, E>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S::ResBody: 'static,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn run<S: Serving>(
+    mut serving: Pin<&mut S>,
+    connection: &Connection,
+    mut recheck: watch::Receiver<()>,
+    mut drain: DrainWatcher,
+) -> hyper::Result<()> {
+    let mut finishing = false;
+    let mut was_idle = false;
+    // `Guarded` ends idle HTTP/1 connections by itself; HTTP/2 wants to be told with GOAWAY.
+    let half = limits::IDLE_TIMEOUT / 2;
+    let mut idle = interval_at(Instant::now() + half, half);
+    loop {
+        tokio::select! {
+            result = serving.as_mut() => return result,
+            () = drain.draining(), if !finishing => {
+                finishing = true;
+                serving.as_mut().finish();
+            }
+            changed = recheck.changed() => {
+                if changed.is_err() || !connection.is_trusted() {
+                    tracing::info!(peer = %connection.peer_ip, "connection cut: peer is not trusted any more");
+                    return Ok(());
+                }
+            }
+            _ = idle.tick() => {
+                let is_idle = connection.wire.in_flight() == 0;
+                if is_idle && was_idle && !finishing {
+                    finishing = true;
+                    serving.as_mut().finish();
+                }
+                was_idle = is_idle;
+            }
+        }
+    }
+}
+
+/// Counts what never became a request. A rule that was broken within a body has been counted with
+/// its request.
+fn ended_badly(connection: &Connection, error: &hyper::Error) {
+    let violation = connection.wire.violation().filter(|_| !connection.wire.is_in_body());
+    let rule = match violation {
+        Some(rule) => rule,
+        None if error.is_parse_too_large() => Rule::HeadTooLarge,
+        None if error.is_parse() && connection.wire.violation().is_none() => Rule::Malformed,
+        None => {
+            tracing::debug!(%error, "downstream connection ended");
+            return;
+        }
+    };
+    let peer = SocketAddr::new(connection.peer_ip, 0);
+    connection.plane.refused_bytes(connection.reporter(), rule, peer.ip());
+}

@@ -1,0 +1,158 @@
+//! The clocks of one exchange. A timer is only made when something has to be waited for.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, Sleep};
+
+use crate::limits;
+
+/// gRPC's own deadline.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Waits for `future`, but no longer than `limit` if there is one.
+pub(crate) async fn within<F: Future>(
+    limit: Option<Duration>,
+    future: F,
+) -> Result<F::Output, Elapsed> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, future).await,
+        None => Ok(future.await),
+    }
+}
+
+/// The deadline that a gRPC client sets: at most eight digits and a unit (gRPC over HTTP/2,
+/// "Timeout"). What is malformed is no deadline.
+pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    let unit = text.chars().last()?;
+    let digits = text.strip_suffix(unit)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        'H' => Duration::from_secs(value * 3600),
+        'M' => Duration::from_secs(value * 60),
+        'S' => Duration::from_secs(value),
+        'm' => Duration::from_millis(value),
+        'u' => Duration::from_micros(value),
+        'n' => Duration::from_nanos(value),
+        _ => return None,
+    };
+    Some(timeout.min(limits::DEADLINE_MAX))
+}
+
+/// A duration as `x-mesh-timeout-ms` has it, at least 1.
+pub(crate) fn milliseconds(left: Duration) -> HeaderValue {
+    HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1))
+}
+
+/// A duration as `grpc-timeout` has it, at least one millisecond.
+pub(crate) fn grpc_milliseconds(left: Duration) -> HeaderValue {
+    let millis = left.min(limits::DEADLINE_MAX).as_millis().max(1);
+    HeaderValue::try_from(format!("{millis}m")).expect("digits and a letter are a header value")
+}
+
+/// The clocks of a body that is being passed on.
+#[derive(Debug)]
+pub(crate) struct BodyClock {
+    /// When it must have ended.
+    until: Option<Instant>,
+    /// How long it may be silent.
+    silence: Option<Duration>,
+    last: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Which clock ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// The exchange or the stream lasted too long.
+    Whole,
+    /// The stream was silent too long.
+    Silence,
+}
+
+impl BodyClock {
+    /// Runs from now.
+    pub(crate) fn new(until: Option<Instant>, silence: Option<Duration>) -> Self {
+        Self { until, silence, last: Instant::now(), timer: None }
+    }
+
+    /// Something came.
+    pub(crate) fn touch(&mut self) {
+        if self.silence.is_some() {
+            self.last = Instant::now();
+        }
+    }
+
+    /// Whether a clock has run out; to be asked when there is nothing else to do.
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        loop {
+            let silent = self.silence.map(|silence| self.last + silence);
+            let (at, expired) = match (self.until, silent) {
+                (None, None) => return Poll::Pending,
+                (Some(until), Some(silent)) if silent < until => (silent, Expired::Silence),
+                (None, Some(silent)) => (silent, Expired::Silence),
+                (Some(until), _) => (until, Expired::Whole),
+            };
+            let timer =
+                self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            // A timer that fires early is moved then; moving it for every chunk would cost more.
+            if timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= at {
+                return Poll::Ready(expired);
+            }
+            timer.as_mut().reset(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn grpc_deadlines() {
+        let parse = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(GRPC_TIMEOUT, HeaderValue::from_static(text));
+            grpc_timeout(&headers)
+        };
+        assert_eq!(parse("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(parse("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse("99999999H"), Some(limits::DEADLINE_MAX));
+        for bad in ["", "S", "1", "-1S", "123456789S", "1x"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        let longest = grpc_milliseconds(Duration::MAX);
+        assert_eq!(longest, "86400000m");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_last_chunk() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut clock = BodyClock::new(Some(start + 30 * second), Some(10 * second));
+        for _ in 0..2 {
+            let waited = tokio::time::timeout(8 * second, poll_fn(|cx| clock.poll_expired(cx))).await;
+            assert!(waited.is_err());
+            clock.touch();
+        }
+        assert_eq!(poll_fn(|cx| clock.poll_expired(cx)).await, Expired::Silence);
+        assert_eq!(start.elapsed(), 26 * second);
+        clock.touch();
+        assert_eq!(poll_fn(|cx| clock.poll_expired(cx)).await, Expired::Whole);
+        assert_eq!(start.elapsed(), 30 * second);
+    }
+}

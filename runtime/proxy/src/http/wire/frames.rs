@@ -1,0 +1,119 @@
+//! Counts the HTTP/2 frames that cost their receiver work and that h2 does not bound itself
+//! (CVE-2019-9512, CVE-2019-9515).
+
+use tokio::time::Instant;
+
+use crate::http::sanitise::Rule;
+use crate::limits;
+
+/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, RFC 9113 section 3.4.
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const HEADER_BYTES: usize = 9;
+const PRIORITY: u8 = 2;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const ACK: u8 = 1;
+
+/// Where in the stream of frames the reader is.
+#[derive(Debug)]
+pub(crate) struct FrameScan {
+    /// Bytes to pass over: the preface, or a payload.
+    skip: usize,
+    header: [u8; HEADER_BYTES],
+    filled: usize,
+    counted: u32,
+    window_start: Option<Instant>,
+}
+
+impl Default for FrameScan {
+    fn default() -> Self {
+        Self {
+            skip: PREFACE.len(),
+            header: [0; HEADER_BYTES],
+            filled: 0,
+            counted: 0,
+            window_start: None,
+        }
+    }
+}
+
+impl FrameScan {
+    /// Passes over `bytes`; an error when the peer floods.
+    pub(crate) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Rule> {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let wanted = (HEADER_BYTES - self.filled).min(bytes.len());
+            let (part, rest) = bytes.split_at(wanted);
+            if let Some(to) = self.header.get_mut(self.filled..self.filled + wanted) {
+                to.copy_from_slice(part);
+            }
+            self.filled += wanted;
+            bytes = rest;
+            if self.filled == HEADER_BYTES {
+                self.filled = 0;
+                self.frame(now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, now: Instant) -> Result<(), Rule> {
+        let [high, middle, low, kind, flags, ..] = self.header;
+        self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let costly = kind == PRIORITY || matches!(kind, SETTINGS | PING) && flags & ACK == 0;
+        if !costly {
+            return Ok(());
+        }
+        let window = *self.window_start.get_or_insert(now);
+        if now.duration_since(window) > limits::CONTROL_FRAME_WINDOW {
+            self.window_start = Some(now);
+            self.counted = 0;
+        }
+        self.counted += 1;
+        if self.counted > limits::CONTROL_FRAMES_MAX {
+            return Err(Rule::ControlFlood);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 0];
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_bounded_however_they_are_split() {
+        for size in [1, 7, 1000] {
+            let mut bytes = PREFACE.to_vec();
+            for _ in 0..=limits::CONTROL_FRAMES_MAX {
+                bytes.extend(frame(PING, 0, &[0; 8]));
+                bytes.extend(frame(PING, ACK, &[0; 8]));
+                bytes.extend(frame(0, 0, b"data"));
+            }
+            let mut scan = FrameScan::default();
+            let now = Instant::now();
+            let verdict = bytes.chunks(size).try_for_each(|part| scan.read(part, now));
+            assert_eq!(verdict, Err(Rule::ControlFlood), "in pieces of {size}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_now_and_then_is_welcome() {
+        let mut scan = FrameScan::default();
+        scan.read(PREFACE, Instant::now()).unwrap();
+        for _ in 0..1000 {
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            scan.read(&frame(PING, 0, &[0; 8]), Instant::now()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Every bound of the data plane, by name.
+
+use std::time::Duration;
+
+/// Connections that one direction accepts at once; the next wait in the kernel's backlog.
+pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+
+/// Connections that the kernel holds before they are accepted.
+pub(crate) const ACCEPT_BACKLOG: i32 = 1_024;
+
+/// TLS handshakes that are done at once as a server; the next wait their turn.
+pub(crate) const HANDSHAKES_MAX: usize = 256;
+
+/// Requests in flight over both directions; the next are shed.
+pub(crate) const REQUESTS_MAX: usize = 20_000;
+
+/// Pause after `accept` failed for want of file descriptors or memory, so that it does not spin.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// From accept until the protocol is known.
+pub(crate) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A TLS handshake as a server.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From the first byte of an HTTP/1 request head to its last.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest silence within a request body.
+pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest silence of a connection between requests. Longer than [`POOL_IDLE_TIMEOUT`], so that
+/// it is the calling proxy that ends an idle connection between proxies.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request head, request line included.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Fields of a head. (For HTTP/1 hyper's own limit, 100, is the tighter one.)
+pub(crate) const FIELDS_MAX: usize = 128;
+
+/// A request target.
+pub(crate) const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Blank lines that are skipped before a request line (RFC 9112 section 2.2).
+pub(crate) const BLANK_LINES_MAX: u8 = 4;
+
+/// The size line of a chunk, extensions included.
+pub(crate) const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// Trailers of a request, all lines together.
+pub(crate) const TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+/// Streams that a peer may have open on one HTTP/2 connection to us.
+pub(crate) const STREAMS_MAX: u32 = 256;
+
+/// Requests that we put on one HTTP/2 connection before another is opened.
+pub(crate) const STREAMS_PER_UPSTREAM_CONNECTION: usize = 100;
+
+/// HTTP/2 connections to one endpoint; when all are full, the least busy takes more.
+pub(crate) const HTTP2_CONNECTIONS_PER_ENDPOINT: usize = 4;
+
+/// Window of an HTTP/2 stream.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// Window of an HTTP/2 connection.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What is buffered for one HTTP/2 stream that its reader does not take.
+pub(crate) const STREAM_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Frame size that we take.
+pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
+
+/// PING, SETTINGS and PRIORITY frames that a peer may send in [`CONTROL_FRAME_WINDOW`];
+/// h2 bounds the other floods itself.
+pub(crate) const CONTROL_FRAMES_MAX: u32 = 200;
+
+/// See [`CONTROL_FRAMES_MAX`].
+pub(crate) const CONTROL_FRAME_WINDOW: Duration = Duration::from_secs(10);
+
+/// Silence after which an HTTP/2 peer is sent a PING.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the answer to a PING may take.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Streams that h2 resets for errors of the peer before it ends the connection (hyper#3782).
+pub(crate) const LOCAL_RESETS_MAX: usize = 256;
+
+/// Streams that a peer may reset before we took them.
+pub(crate) const PENDING_RESETS_MAX: usize = 32;
+
+/// What of a request body is kept to be sent again.
+pub(crate) const REPLAY_BYTES_MAX: usize = 64 * 1024;
+
+/// Idle HTTP/1 connections kept per endpoint and identity.
+pub(crate) const POOL_IDLE_MAX: usize = 64;
+
+/// How long an unused upstream connection is kept.
+pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How often unused upstream connections are looked for.
+pub(crate) const POOL_SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Until a connection to the local application is up.
+pub(crate) const APPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest deadline that is taken over from a peer.
+pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Lines that wait for the access log's writer; further ones are dropped and counted.
+pub(crate) const ACCESS_LOG_QUEUE: usize = 4_096;
+
+/// Bytes of a value that came from outside, in an access-log line.
+pub(crate) const ACCESS_LOG_VALUE_BYTES: usize = 1_024;
+
+/// Sets of labels that one route keeps for its counters; requests beyond go uncounted by label
+/// into the last.
+pub(crate) const SERIES_PER_ROUTE: usize = 128;
+
+/// How often DNS names of declared endpoints are resolved anew.
+pub(crate) const DNS_REFRESH: Duration = Duration::from_secs(10);
+
+/// Addresses taken from one DNS name.
+pub(crate) const DNS_ADDRESSES_MAX: usize = 256;
+
+/// Threads that wait for the system's name resolver.
+pub(crate) const BLOCKING_THREADS_MAX: usize = 4;

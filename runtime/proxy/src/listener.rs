@@ -1,0 +1,214 @@
+//! Where connections come in: the outbound listener for the local application, and one inbound
+//! listener per service port for mesh peers. From accept to the first byte of HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use http::header::HeaderValue;
+use mesh_daemon::drain::DrainWatcher;
+use mesh_daemon::identity::{PeerIdentity, tls};
+use mesh_daemon::telemetry::TlsReason;
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use crate::data_plane::Plane;
+use crate::http::server::{self, Connection, Inbound, Side};
+use crate::http::wire::WireState;
+use crate::http::wire::frames::PREFACE;
+use crate::limits;
+use crate::upstream::connect::{HttpVersion, MESH_HTTP1, MESH_HTTP2};
+use crate::upstream::pool::Endpoint;
+
+/// Opens a listening socket. A proxy that is started again takes its port back at once.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::ACCEPT_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What is behind a listener.
+#[derive(Clone, Debug)]
+pub(crate) enum Behind {
+    /// The mesh.
+    Mesh,
+    /// The local application, for peers with a certificate.
+    Application {
+        /// The port that policy speaks of.
+        port: u16,
+        /// Where it listens.
+        application: Arc<Endpoint>,
+        /// How peers are met.
+        tls: Arc<ServerConfig>,
+        /// Bounds handshakes.
+        handshakes: Arc<Semaphore>,
+    },
+}
+
+/// Accepts until it is time to finish; then the socket is closed.
+pub(crate) async fn accept_all(
+    listener: TcpListener,
+    behind: Behind,
+    plane: Arc<Plane>,
+    mut drain: DrainWatcher,
+) {
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let mut last_failed = false;
+    loop {
+        let place = tokio::select! {
+            () = drain.draining() => return,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
+        let accepted = tokio::select! {
+            () = drain.draining() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                last_failed = false;
+                let (behind, plane, drain) = (behind.clone(), Arc::clone(&plane), drain.clone());
+                // The drain watcher makes whoever drains wait for the connection.
+                tokio::spawn(async move {
+                    connected(tcp, peer, behind, plane, drain).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                if !last_failed {
+                    tracing::warn!(%error, "no connection can be accepted");
+                }
+                last_failed = true;
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connected(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    behind: Behind,
+    plane: Arc<Plane>,
+    drain: DrainWatcher,
+) {
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    match behind {
+        Behind::Mesh => outbound(tcp, peer, plane, drain).await,
+        Behind::Application { port, application, tls, handshakes } => {
+            let Ok(turn) = handshakes.acquire_owned().await else { return };
+            let recheck = plane.recheck();
+            let handshake = TlsAcceptor::from(tls).accept(tcp);
+            let handshake = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake).await;
+            drop(turn);
+            let met = match handshake {
+                Ok(Ok(stream)) => meet(&stream).map(|(version, inbound)| (stream, version, inbound)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "handshake failed");
+                    Err(tls::tls_reason(&error))
+                }
+                Err(_elapsed) => Err(TlsReason::TlsFailure),
+            };
+            let (stream, version, (identity, chain)) = match met {
+                Ok(met) => met,
+                Err(reason) => return plane.refused_peer(reason, peer.ip()),
+            };
+            let Ok(peer_header) = HeaderValue::try_from(identity.spiffe_id.as_str()) else {
+                return plane.refused_peer(TlsReason::BadSpiffeId, peer.ip());
+            };
+            let side = Side::Inbound(Inbound {
+                port,
+                application,
+                peer: Arc::new(identity.spiffe_id),
+                peer_header,
+                chain,
+                edge: OnceLock::new(),
+            });
+            let connection = Connection {
+                plane,
+                wire: Arc::new(WireState::default()),
+                side,
+                peer_ip: peer.ip(),
+            };
+            server::serve(stream, Vec::new(), version, connection, recheck, drain).await;
+        }
+    }
+}
+
+type Chain = Vec<rustls_pki_types::CertificateDer<'static>>;
+
+/// Reads from a finished handshake who the peer is and what it speaks.
+fn meet(
+    stream: &tokio_rustls::server::TlsStream<TcpStream>,
+) -> Result<(HttpVersion, (PeerIdentity, Chain)), TlsReason> {
+    let (_, session) = stream.get_ref();
+    let version = match session.alpn_protocol() {
+        Some(MESH_HTTP1) => HttpVersion::Http1,
+        Some(MESH_HTTP2) => HttpVersion::Http2,
+        _ => return Err(TlsReason::TlsFailure),
+    };
+    let chain = session.peer_certificates();
+    let identity = PeerIdentity::from_handshake(chain).map_err(|error| error.reason())?;
+    let chain = chain.unwrap_or_default().iter().map(|der| der.clone().into_owned());
+    Ok((version, (identity, chain.collect())))
+}
+
+async fn outbound(
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    plane: Arc<Plane>,
+    mut drain: DrainWatcher,
+) {
+    let recheck = plane.recheck();
+    let detected = tokio::select! {
+        // Nothing was asked yet, so nothing is lost.
+        () = drain.draining() => return,
+        detected = tokio::time::timeout(limits::DETECT_TIMEOUT, detect(&mut tcp)) => detected,
+    };
+    let (version, prefix) = match detected {
+        Ok(Ok(Some(detected))) => detected,
+        Ok(Ok(None)) => return,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "nothing came");
+            return;
+        }
+        Err(_elapsed) => {
+            tracing::debug!(%peer, "nothing came in time");
+            return;
+        }
+    };
+    let connection = Connection {
+        plane,
+        wire: Arc::new(WireState::default()),
+        side: Side::Outbound,
+        peer_ip: peer.ip(),
+    };
+    server::serve(tcp, prefix, version, connection, recheck, drain).await;
+}
+
+/// Tells HTTP/2 with prior knowledge by its preface; everything else is for the HTTP/1 codec to
+/// judge. None: the peer closed without a word.
+async fn detect(tcp: &mut TcpStream) -> io::Result<Option<(HttpVersion, Vec<u8>)>> {
+    let mut prefix = Vec::with_capacity(PREFACE.len());
+    loop {
+        let missing = PREFACE.len() - prefix.len();
+        let read = (&mut *tcp).take(missing as u64).read_buf(&mut prefix).await?;
+        if prefix == PREFACE {
+            return Ok(Some((HttpVersion::Http2, prefix)));
+        }
+        if !PREFACE.starts_with(&prefix) {
+            return Ok(Some((HttpVersion::Http1, prefix)));
+        }
+        if read == 0 {
+            return Ok((!prefix.is_empty()).then_some((HttpVersion::Http1, prefix)));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Everything towards the next hop: which endpoints there are, how they are dialled, and the
+//! connections that are kept.
+
+pub(crate) mod connect;
+pub(crate) mod endpoints;
+pub(crate) mod pool;

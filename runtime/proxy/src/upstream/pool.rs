@@ -1,0 +1,461 @@
+//! The connections that are kept to each endpoint, shared by all workers. One endpoint has one
+//! pool, and an endpoint is an address together with the identities it may have, so a connection
+//! is never handed to a request that trusts someone else.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_daemon::identity::{Credentials, Usage};
+use mesh_daemon::telemetry::TlsReason;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connect::{self, ConnectError, HttpVersion, Peer, Security};
+use crate::http::body::RequestBody;
+use crate::limits;
+
+/// What the connections of all endpoints share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Judges peers again.
+    pub(crate) credentials: Credentials,
+    /// Changes whenever peers must be judged again.
+    pub(crate) recheck: watch::Sender<()>,
+}
+
+/// One address that can take requests, and the connections to it.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    address: SocketAddr,
+    security: Security,
+    shared: Arc<Shared>,
+    /// Requests that are running on it.
+    active: AtomicU32,
+    /// The last returned is the first taken, so that the others grow old and go.
+    http1: Mutex<Vec<Http1Connection>>,
+    http2: Mutex<Http2Pool>,
+}
+
+#[derive(Debug)]
+struct Http1Connection {
+    sender: http1::SendRequest<RequestBody>,
+    peer: Option<Arc<SpiffeId>>,
+    idle_since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Http2Pool {
+    connections: Vec<Http2Connection>,
+    /// A connection that is being made, so that many requests wait for one.
+    connecting: Option<watch::Receiver<Option<Result<(), ConnectError>>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Http2Connection {
+    sender: http2::SendRequest<RequestBody>,
+    peer: Option<Arc<SpiffeId>>,
+    active: Arc<AtomicUsize>,
+    idle_since: Instant,
+}
+
+/// An answer has begun.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Head and body.
+    pub(crate) response: Response<Incoming>,
+    /// The connection that it comes on; to be kept until the body has ended.
+    pub(crate) slot: Slot,
+    /// Who answers.
+    pub(crate) peer: Option<Arc<SpiffeId>>,
+    /// How long a connection took, if one had to be made.
+    pub(crate) connect: Option<Duration>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection.
+    Connect(ConnectError),
+    /// The connection broke before the request was on it.
+    Unsent,
+    /// The connection broke after the request was, at least in part, on it.
+    Reset,
+    /// The same on a connection that had lain idle, which its other end most likely closed
+    /// before the request came.
+    Stale,
+    /// The endpoint refused the request before it looked at it.
+    Refused,
+    /// The endpoint refused our certificate.
+    Tls(TlsReason),
+    /// What came is not HTTP.
+    Protocol,
+}
+
+/// Counts one request as running on an endpoint.
+#[derive(Debug)]
+pub(crate) struct Running(Arc<Endpoint>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The part of a connection that one exchange uses.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    running: Running,
+    http1: Option<Http1Connection>,
+    _http2: Option<Stream>,
+}
+
+/// Counts one stream on a connection.
+#[derive(Debug)]
+struct Stream(Arc<AtomicUsize>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    /// Gives the connection back for the next request; only after both bodies have ended.
+    pub(crate) fn give_back(mut self) {
+        if let Some(connection) = self.http1.take() {
+            self.running.0.keep(connection);
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without connections.
+    pub(crate) fn new(address: SocketAddr, security: Security, shared: Arc<Shared>) -> Self {
+        Self {
+            address,
+            security,
+            shared,
+            active: AtomicU32::new(0),
+            http1: Mutex::default(),
+            http2: Mutex::default(),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Requests that are running on it.
+    pub(crate) fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Sends one request and waits for the head of its answer. Dropping the future takes the
+    /// request back as far as that is possible.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        request: Request<RequestBody>,
+        version: HttpVersion,
+        connect_timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        let running = Running(Arc::clone(self));
+        match version {
+            HttpVersion::Http1 => self.send_http1(running, request, connect_timeout).await,
+            HttpVersion::Http2 => self.send_http2(running, request, connect_timeout).await,
+        }
+    }
+
+    async fn send_http1(
+        self: &Arc<Self>,
+        running: Running,
+        mut request: Request<RequestBody>,
+        connect_timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        loop {
+            let (mut connection, connect) = match self.idle_http1().await {
+                Some(connection) => (connection, None),
+                None => {
+                    let started = Instant::now();
+                    let connection = self.connect_http1(connect_timeout).await?;
+                    (connection, Some(started.elapsed()))
+                }
+            };
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => {
+                    let peer = connection.peer.clone();
+                    let slot = Slot { running, http1: Some(connection), _http2: None };
+                    return Ok(Answer { response, slot, peer, connect });
+                }
+                Err(mut error) => match error.take_message() {
+                    // It lay idle and died of it; nothing of the request was sent.
+                    Some(unsent) if connect.is_none() => request = unsent,
+                    Some(_) => return Err(Failure::Unsent),
+                    None => match failure(error) {
+                        Failure::Reset if connect.is_none() => return Err(Failure::Stale),
+                        failure => return Err(failure),
+                    },
+                },
+            }
+        }
+    }
+
+    /// Takes an idle connection that still lives.
+    async fn idle_http1(&self) -> Option<Http1Connection> {
+        loop {
+            let mut connection = lock(&self.http1).pop()?;
+            let fresh = connection.idle_since.elapsed() < limits::POOL_IDLE_TIMEOUT;
+            // It was given back after both bodies had ended, so this does not wait for the peer.
+            if fresh && connection.sender.ready().await.is_ok() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn keep(&self, mut connection: Http1Connection) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        connection.idle_since = Instant::now();
+        let mut idle = lock(&self.http1);
+        if idle.len() < limits::POOL_IDLE_MAX {
+            idle.push(connection);
+        }
+    }
+
+    async fn connect_http1(&self, limit: Duration) -> Result<Http1Connection, Failure> {
+        let recheck = self.shared.recheck.subscribe();
+        let connected = connect::connect(self.address, &self.security, HttpVersion::Http1, limit)
+            .await
+            .map_err(Failure::Connect)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(limits::HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(connected.io))
+            .await
+            .map_err(|_| Failure::Connect(ConnectError::Tcp))?;
+        let identity = connected.peer.as_ref().map(|peer| Arc::clone(&peer.identity));
+        self.drive(connection, connected.peer, recheck);
+        Ok(Http1Connection { sender, peer: identity, idle_since: Instant::now() })
+    }
+
+    async fn send_http2(
+        self: &Arc<Self>,
+        running: Running,
+        mut request: Request<RequestBody>,
+        connect_timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        loop {
+            let (mut connection, stream, connect) = self.http2(connect_timeout).await?;
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => {
+                    let slot = Slot { running, http1: None, _http2: Some(stream) };
+                    return Ok(Answer { response, slot, peer: connection.peer, connect });
+                }
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if connect.is_none() => {
+                        self.forget(&connection);
+                        request = unsent;
+                    }
+                    Some(_) => return Err(Failure::Unsent),
+                    None => return Err(failure(error)),
+                },
+            }
+        }
+    }
+
+    /// A connection with room for a stream; waits for one that is being made, or has it made.
+    async fn http2(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<(Http2Connection, Stream, Option<Duration>), Failure> {
+        let started = Instant::now();
+        let mut waited = None;
+        loop {
+            let mut made = {
+                let mut pool = lock(&self.http2);
+                pool.connections.retain(|connection| !connection.sender.is_closed());
+                if let Some((connection, stream)) = pool.pick() {
+                    return Ok((connection, stream, waited));
+                }
+                if let Some(made) = &pool.connecting {
+                    made.clone()
+                } else {
+                    let (sender, made) = watch::channel(None);
+                    pool.connecting = Some(made.clone());
+                    tokio::spawn(Arc::clone(self).connect_http2(limit, sender));
+                    made
+                }
+            };
+            let left = limit.saturating_sub(started.elapsed());
+            // Every loop has waited for a connection, and all of them together for at most `limit`.
+            let outcome = tokio::time::timeout(left, made.wait_for(Option::is_some)).await;
+            match outcome {
+                Err(_) => return Err(Failure::Connect(ConnectError::Timeout)),
+                Ok(Err(_)) => return Err(Failure::Connect(ConnectError::Tcp)),
+                Ok(Ok(result)) => result.unwrap_or(Ok(())).map_err(Failure::Connect)?,
+            }
+            waited = Some(started.elapsed());
+        }
+    }
+
+    /// Makes one connection for all who wait for it. A task of its own: whoever asked first may
+    /// give up while others still wait.
+    async fn connect_http2(
+        self: Arc<Self>,
+        limit: Duration,
+        made: watch::Sender<Option<Result<(), ConnectError>>>,
+    ) {
+        let result = self.handshake_http2(limit).await;
+        let mut pool = lock(&self.http2);
+        pool.connecting = None;
+        let result = result.map(|connection| pool.connections.push(connection));
+        drop(pool);
+        made.send_replace(Some(result));
+    }
+
+    async fn handshake_http2(&self, limit: Duration) -> Result<Http2Connection, ConnectError> {
+        let recheck = self.shared.recheck.subscribe();
+        let connected =
+            connect::connect(self.address, &self.security, HttpVersion::Http2, limit).await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+            .max_frame_size(limits::FRAME_BYTES_MAX)
+            .max_header_list_size(bytes_max(limits::HEAD_BYTES_MAX))
+            .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
+            .keep_alive_interval(limits::PING_EVERY)
+            .keep_alive_timeout(limits::PING_TIMEOUT)
+            .handshake(TokioIo::new(connected.io))
+            .await
+            .map_err(|_| ConnectError::Http2)?;
+        let peer = connected.peer.as_ref().map(|peer| Arc::clone(&peer.identity));
+        self.drive(connection, connected.peer, recheck);
+        Ok(Http2Connection {
+            sender,
+            peer,
+            active: Arc::default(),
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// Runs a connection until it ends or its peer is no longer trusted; `recheck` is from before
+    /// the handshake, so that no change of trust falls in between. The task ends with its
+    /// senders, which the pools and the exchanges own.
+    fn drive<C>(&self, connection: C, peer: Option<Peer>, mut recheck: watch::Receiver<()>)
+    where
+        C: Future<Output = hyper::Result<()>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            loop {
+                tokio::select! {
+                    ended = &mut connection => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "upstream connection ended");
+                        }
+                        return;
+                    }
+                    changed = recheck.changed() => {
+                        let cut = peer.as_ref().is_some_and(|peer| {
+                            shared.credentials.judge_again(&peer.chain, Usage::Server).is_err()
+                        });
+                        if cut || changed.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    fn forget(&self, dead: &Http2Connection) {
+        lock(&self.http2)
+            .connections
+            .retain(|connection| !Arc::ptr_eq(&connection.active, &dead.active));
+    }
+
+    /// Lets go of what was not used for long.
+    pub(crate) fn sweep(&self) {
+        let old = |since: Instant| since.elapsed() >= limits::POOL_IDLE_TIMEOUT;
+        lock(&self.http1).retain(|connection| {
+            !old(connection.idle_since) && !connection.sender.is_closed()
+        });
+        lock(&self.http2).connections.retain_mut(|connection| {
+            if connection.active.load(Ordering::Relaxed) > 0 {
+                connection.idle_since = Instant::now();
+            }
+            !old(connection.idle_since) && !connection.sender.is_closed()
+        });
+    }
+}
+
+impl Http2Pool {
+    /// The least busy connection, unless another one should be opened.
+    fn pick(&mut self) -> Option<(Http2Connection, Stream)> {
+        let full = self.connections.len() >= limits::HTTP2_CONNECTIONS_PER_ENDPOINT;
+        let active = |connection: &Http2Connection| connection.active.load(Ordering::Relaxed);
+        let best = self.connections.iter_mut().min_by_key(|connection| active(connection))?;
+        if active(best) >= limits::STREAMS_PER_UPSTREAM_CONNECTION && !full {
+            return None;
+        }
+        best.active.fetch_add(1, Ordering::Relaxed);
+        best.idle_since = Instant::now();
+        let stream = Stream(Arc::clone(&best.active));
+        Some((best.clone(), stream))
+    }
+}
+
+/// Reads from hyper's error what happened, for the retry causes.
+fn failure(error: TrySendError<Request<RequestBody>>) -> Failure {
+    let error = error.into_error();
+    let mut source: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(found) = source {
+        if let Some(error) = found.downcast_ref::<h2::Error>() {
+            return http2_failure(error);
+        }
+        if let Some(io) = found.downcast_ref::<std::io::Error>()
+            && io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+        {
+            // With TLS 1.3 the verdict on our certificate comes after our first bytes.
+            return Failure::Tls(mesh_daemon::identity::tls_reason(io));
+        }
+        source = found.source();
+    }
+    tracing::debug!(%error, "upstream failed");
+    if error.is_parse() {
+        return Failure::Protocol;
+    }
+    Failure::Reset
+}
+
+fn http2_failure(error: &h2::Error) -> Failure {
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => Failure::Refused,
+        // Streams that a GOAWAY leaves out were never looked at (RFC 9113 section 6.8).
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Failure::Refused,
+        Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR) if !error.is_remote() => {
+            Failure::Protocol
+        }
+        _ => Failure::Reset,
+    }
+}
+
+fn bytes_max(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// A panic elsewhere leaves a list of connections that is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
