@@ -753,17 +753,17 @@ fn what_a_fresh_proxy_still_needs() {
     offer_head(&mut state, &named, HEAD, now());
     offer_head(&mut state, &unknown_domain, HEAD_2, now());
     let own = Missing::TrustBundle(domain("bookshop.example"));
-    let issuers = Missing::Revocations(key(ISSUER).id());
-    assert_eq!(state.missing(now()), [own.clone(), issuers.clone()]);
+    let issuers = || Missing::Revocations(key(ISSUER).id());
+    assert_eq!(state.missing(now()), [own.clone(), issuers()]);
     let older = trust_bundle("bookshop.example", 2);
     state
         .offer_trust_bundle(&older.seal(&scope(), &[&key(TRUST)]))
         .unwrap();
-    assert_eq!(state.missing(now()), [own, issuers.clone()]);
+    assert_eq!(state.missing(now()), [own, issuers()]);
     state
         .offer_trust_bundle(&bundle.seal(&scope(), &[&key(TRUST)]))
         .unwrap();
-    assert_eq!(state.missing(now()), [issuers.clone()]);
+    assert_eq!(state.missing(now()), [issuers()]);
     state
         .offer_revocations(&stream.seal(&scope(), &[&key(ISSUER)]))
         .unwrap();
@@ -777,7 +777,7 @@ fn what_a_fresh_proxy_still_needs() {
     };
     offer_head(&mut state, &later, HEAD, at(day));
     assert_eq!(state.missing(at(day)), []);
-    assert_eq!(state.missing(at(day + 1)), [issuers]);
+    assert_eq!(state.missing(at(day + 1)), [issuers()]);
 }
 
 #[test]

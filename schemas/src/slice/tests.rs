@@ -381,7 +381,7 @@ proptest! {
     fn round_trip(slice in slices()) {
         let bytes = slice.encode();
         let decoded = Slice::decode(&bytes).unwrap();
-        prop_assert_eq!(decoded.encode(), bytes.clone());
+        prop_assert_eq!(decoded.encode(), bytes);
         prop_assert_eq!(decoded.identity, slice.identity);
         prop_assert_eq!(decoded.callees.len(), slice.callees.len());
     }
