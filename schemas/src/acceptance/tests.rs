@@ -493,6 +493,14 @@ fn an_abort_steps_down_only_from_what_was_not_confirmed() {
     // Confirmed: it stays.
     state.confirm(two.reference()).unwrap();
     assert_eq!(state.target(now()), Some(two.reference()));
+    // Also after a restart, when it is not served yet.
+    let mut restarted = begin();
+    restarted
+        .restore_generation(&two.envelope, 1, two.part())
+        .unwrap();
+    restarted.restore_confirmed(two.reference());
+    offer_head(&mut restarted, &aborting(&two), HEAD, now());
+    assert_eq!(restarted.target(now()), Some(two.reference()));
     // The way on is a new commit.
     let three = Sent::new(44);
     let next = Head {
