@@ -1,11 +1,126 @@
-//! Skeleton.
+//! `meshp`, the proxy. Two halves that meet in `data_plane.rs`: traffic runs on threads of its own;
+//! the control side, which is slow and may wait, has the main thread to itself.
 
 mod access_log;
+mod admin;
+mod args;
+mod bootstrap;
 mod data_plane;
+mod exit_code;
 mod http;
 mod limits;
 mod listener;
+mod subscribe;
 mod tables;
 mod upstream;
 
-fn main() {}
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use mesh_daemon::clock::Clock;
+use mesh_daemon::drain;
+use mesh_daemon::identity::Credentials;
+use mesh_daemon::signal::Shutdown;
+use mesh_daemon::telemetry::{self, LogFormat, Metrics};
+use nix::sys::resource::{Resource, setrlimit};
+use tokio::sync::Notify;
+
+use crate::admin::{Listeners, Served};
+use crate::args::{Arguments, Command, RunArguments};
+use crate::data_plane::{DataPlane, DataPlaneSettings};
+use crate::exit_code::Exit;
+use crate::subscribe::view::View;
+use crate::subscribe::{Context, chain};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let Command::Run(arguments) = Arguments::parse().command;
+    telemetry::init_logging(LogFormat::Auto, &arguments.log);
+    // Keys are in memory, and a core file would outlive them.
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        tracing::warn!(%error, "core dumps stay possible");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(&arguments)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            tracing::error!(error = chain(&*error), "could not start");
+            Exit::CouldNotStart.into()
+        }
+    }
+}
+
+async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
+    let mut shutdown = Shutdown::listen()?;
+    if arguments.end_with_stdin {
+        shutdown = shutdown.or_end_of_stdin();
+    }
+    let clock = Clock::system();
+    let metrics = Metrics::new("meshp", env!("CARGO_PKG_VERSION"));
+    let booted = bootstrap::boot(arguments, &clock)?;
+    let credentials = Credentials::new(clock.clone());
+    let data_plane = DataPlane::start(settings(arguments), credentials.clone(), &metrics)?;
+    let listeners = Listeners::bind(arguments).await?;
+    let opened = listeners.opened(data_plane.bound())?;
+    if let Some(path) = &arguments.ports_file {
+        admin::write_ports(path, &opened)?;
+    }
+    let view = View::new(arguments.instance.clone(), clock.clone(), &metrics);
+    let (trigger, watcher) = drain::channel();
+    let asked = Arc::new(Notify::new());
+    let served = Served {
+        view: view.clone(),
+        metrics,
+    };
+    let mut servers = listeners.serve(served, opened, Arc::clone(&asked), &watcher);
+    drop(watcher);
+    let control = subscribe::run(
+        booted.start,
+        Context {
+            traffic: Arc::clone(&data_plane),
+            credentials,
+            clock,
+            view: view.clone(),
+            workload: booted.workload,
+            labels: arguments.labels.clone(),
+            join_path: arguments.join.clone(),
+        },
+    );
+    let why = tokio::select! {
+        () = control => "the control side ended",
+        signal = shutdown.requested() => signal,
+        () = asked.notified() => "POST /drain",
+    };
+    tracing::info!(why, "draining");
+    view.update(|state| state.draining = true);
+    let report = tokio::select! {
+        report = data_plane.drain(arguments.drain_timeout) => report,
+        again = shutdown.requested() => {
+            tracing::warn!(why = again, "asked again, ending at once");
+            return Ok(Exit::Cut);
+        }
+    };
+    trigger.start();
+    while servers.join_next().await.is_some() {}
+    tracing::info!(cut = report.cut, "ended");
+    Ok(if report.cut == 0 { Exit::Ended } else { Exit::Cut })
+}
+
+fn settings(arguments: &RunArguments) -> DataPlaneSettings {
+    DataPlaneSettings {
+        outbound: arguments.outbound,
+        ports: arguments.ports.clone(),
+        access_log: arguments.access_log.clone(),
+        workers: arguments.workers,
+    }
+}

@@ -160,8 +160,8 @@ impl VerifiedConnection {
     }
 }
 
-/// A connection on which both sides know each other.
-#[derive(Debug)]
+/// A connection on which both sides know each other. Clones share it.
+#[derive(Clone, Debug)]
 pub struct MutualConnection {
     client: DistributionClient<Channel>,
     server: PeerIdentity,

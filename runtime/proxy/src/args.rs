@@ -1,0 +1,170 @@
+//! The arguments of `meshp`: a handful of settings, everything else arrives signed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use mesh_bundle::slice::Label;
+
+use crate::data_plane::{AccessLogTarget, PortBinding};
+
+/// The proxy of the mesh: it stands beside one instance of a workload.
+#[derive(Debug, Parser)]
+#[command(name = "meshp", version, about, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands of `meshp`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Carry traffic by the policy of a mesh.
+    Run(RunArguments),
+}
+
+/// Arguments of `meshp run`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Folder for what outlives a restart; made when missing, mode 0700.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Join file, needed once; it is removed when the proxy has enrolled.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join: Option<PathBuf>,
+    /// Where the local application sends its calls.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15001")]
+    pub(crate) outbound: SocketAddr,
+    /// A port of the service, where peers reach it and where the application listens; repeatable.
+    #[arg(long = "port", value_name = "PORT=INBOUND,APPLICATION", value_parser = port_binding)]
+    pub(crate) ports: Vec<PortBinding>,
+    /// Where metrics are read, at /metrics.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15090")]
+    pub(crate) metrics: SocketAddr,
+    /// Where readiness is asked, at /ready.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15021")]
+    pub(crate) health: SocketAddr,
+    /// Unix socket for GET /config, GET /endpoints and POST /drain.
+    #[arg(long, value_name = "SOCKET", default_value = "meshp.sock")]
+    pub(crate) admin: PathBuf,
+    /// Name of this instance, unique among those of its identity and the same after a restart.
+    #[arg(long, value_name = "ID", default_value = "1")]
+    pub(crate) instance: String,
+    /// A label of this instance; repeatable.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<Label>,
+    /// Where the access log goes: stdout, none, or a file that is appended to.
+    #[arg(long, value_name = "TARGET", default_value = "stdout", value_parser = access_log)]
+    pub(crate) access_log: AccessLogTarget,
+    /// How long requests may finish after SIGTERM.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) drain_timeout: Duration,
+    /// Writes the bound addresses to this file, as JSON.
+    #[arg(long = "ports", value_name = "FILE")]
+    pub(crate) ports_file: Option<PathBuf>,
+    /// Threads that carry traffic [default: one per core that the CPU quota allows].
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) workers: Option<std::num::NonZeroUsize>,
+    /// What is logged to standard error, such as `info,meshp=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+    /// Ends when standard input does, so that it never outlives the process that started it.
+    #[arg(long, hide = true)]
+    pub(crate) end_with_stdin: bool,
+}
+
+fn port_binding(text: &str) -> Result<PortBinding, String> {
+    let shape = || "is not PORT=INBOUND,APPLICATION".to_owned();
+    let (port, addresses) = text.split_once('=').ok_or_else(shape)?;
+    let (inbound, application) = addresses.split_once(',').ok_or_else(shape)?;
+    let address = |text: &str| {
+        text.parse::<SocketAddr>()
+            .map_err(|_error| format!("{text} is not an address with a port"))
+    };
+    let service_port = match port.parse() {
+        Ok(0) | Err(_) => return Err(format!("{port} is not a port")),
+        Ok(port) => port,
+    };
+    Ok(PortBinding {
+        service_port,
+        inbound: address(inbound)?,
+        application: address(application)?,
+    })
+}
+
+fn label(text: &str) -> Result<Label, String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok(Label {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        }),
+        _ => Err("is not KEY=VALUE".to_owned()),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
+fn access_log(text: &str) -> Result<AccessLogTarget, String> {
+    Ok(match text {
+        "none" => AccessLogTarget::Off,
+        "stdout" => AccessLogTarget::Stdout,
+        file => AccessLogTarget::File(PathBuf::from(file)),
+    })
+}
+
+/// A number and `ms`, `s`, `m` or `h`, as in policies.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let millis_per_unit = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        _ => return Err("is not a number with ms, s, m or h".to_owned()),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(millis_per_unit))
+        .map(Duration::from_millis)
+        .ok_or_else(|| "is not a duration".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn ports_labels_and_durations() {
+        let binding = port_binding("9080=127.0.0.1:0,127.0.0.1:8080").unwrap();
+        assert_eq!(binding.service_port, 9080);
+        assert_eq!(binding.application.port(), 8080);
+        for bad in ["9080", "0=a,b", "9080=127.0.0.1:1", "9080=x,127.0.0.1:1"] {
+            assert!(port_binding(bad).is_err(), "{bad}");
+        }
+        assert_eq!(label("version=v1").unwrap().value, "v1");
+        assert!(label("version").is_err());
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "s", "10", "1.5s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_least_that_a_proxy_needs() {
+        let arguments = Arguments::try_parse_from(["meshp", "run", "--store", "s"]).unwrap();
+        let Command::Run(run) = arguments.command;
+        assert_eq!(run.drain_timeout, Duration::from_secs(10));
+        assert!(Arguments::try_parse_from(["meshp", "run"]).is_err());
+    }
+}

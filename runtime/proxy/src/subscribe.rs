@@ -1,0 +1,495 @@
+//! The control side of the proxy: joins a mesh, follows a distributor, believes what is signed, and
+//! hands the traffic side what to carry. It runs on a thread of its own and does nothing per request.
+//!
+//! Whatever fails here leaves the last good state serving: a refusal is reported, a lost stream is
+//! opened again, and without any distributor the store is enough.
+
+mod apply;
+pub(crate) mod belief;
+mod endpoints;
+mod enrol;
+mod link;
+mod renew;
+mod report;
+mod traffic;
+pub(crate) mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_bundle::acceptance::{Change, Workload};
+use mesh_bundle::digest::Digest;
+use mesh_bundle::envelope::Envelope;
+use mesh_bundle::head::GenerationRef;
+use mesh_bundle::messages::bundle as wire;
+use mesh_bundle::messages::distribution::follow_request::Kind as Request;
+use mesh_bundle::messages::distribution::follow_response::Kind as Response;
+use mesh_bundle::messages::distribution::{Endpoints, FollowResponse, Status};
+use mesh_bundle::reject::Rejection;
+use mesh_bundle::slice::Label;
+use mesh_daemon::clock::Clock;
+use mesh_daemon::identity::Credentials;
+use mesh_daemon::join_file::JoinFile;
+use mesh_daemon::rpc::MutualConnection;
+use mesh_daemon::store::Store;
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+
+use belief::{Belief, Offer};
+use link::{Backoff, Directory, Event, Opening};
+use report::Outbox;
+pub(crate) use traffic::Traffic;
+use view::View;
+
+use apply::{Probation, Ready};
+use renew::Renewal;
+
+/// How often the control side looks at its clocks.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a distributor is told what is being served.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+
+/// How often heads are written, unless they say something new: they come every 30 seconds, and their
+/// counter only has to rise.
+const SAVE_HEADS_EVERY: Duration = Duration::from_secs(300);
+
+/// Messages of a distributor that wait for the control side.
+const EVENTS: usize = 16;
+
+/// With what the proxy starts.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// A store without anything in it.
+    Join {
+        /// The anchor.
+        join: Box<JoinFile>,
+        /// To be filled.
+        store: Store,
+    },
+    /// What was believed before.
+    Stored {
+        /// All of it.
+        belief: Box<Belief>,
+        /// What may be served, the last served first.
+        offers: Vec<Offer>,
+    },
+}
+
+/// What the control side works with.
+#[derive(Debug)]
+pub(crate) struct Context<T> {
+    /// Whom it serves.
+    pub(crate) traffic: Arc<T>,
+    /// Shared with the traffic side.
+    pub(crate) credentials: Credentials,
+    /// Both clocks.
+    pub(crate) clock: Clock,
+    /// What it shows.
+    pub(crate) view: View,
+    /// Who believes.
+    pub(crate) workload: Workload,
+    /// Of this instance.
+    pub(crate) labels: Vec<Label>,
+    /// Where a join file may be; it is removed when it has been used.
+    pub(crate) join_path: Option<PathBuf>,
+}
+
+/// Runs the control side; it ends when it is dropped.
+pub(crate) async fn run<T: Traffic>(start: Start, context: Context<T>) {
+    let mut subscriber = match start {
+        Start::Stored { belief, offers } => {
+            let mut subscriber = Subscriber::new(*belief, context);
+            subscriber.boot(offers);
+            subscriber
+        }
+        Start::Join { join, store } => {
+            let belief = begin(&join, store, &context).await;
+            Subscriber::new(belief, context)
+        }
+    };
+    subscriber.follow().await;
+}
+
+/// Asks the distributors of a join file in turn until one has what the file pins.
+async fn begin<T>(join: &JoinFile, mut store: Store, context: &Context<T>) -> Belief {
+    let mut backoff = Backoff::default();
+    for address in join.addresses.iter().cycle() {
+        let workload = context.workload.clone();
+        match enrol::begin(address, join, store, workload, &context.clock).await {
+            Ok(belief) => return belief,
+            Err((back, error)) => {
+                store = back;
+                if let enrol::EnrolError::Rejected(rejection) = &error {
+                    context.view.rejected(rejection, context.clock.wall_ms());
+                }
+                warn(&error, "could not begin with", address);
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+    unreachable!("a join file has an address, so the turns never end")
+}
+
+struct Subscriber<T: Traffic> {
+    context: Context<T>,
+    belief: Belief,
+    directory: watch::Sender<Directory>,
+    outbox: Option<Outbox>,
+    connection: Option<MutualConnection>,
+    renewal: Renewal,
+    /// Prepared aside, and not authorised by a head yet.
+    ready: Option<Ready<T::Prepared>>,
+    serving: Option<Serving>,
+    probation: Option<Probation>,
+    endpoints_version: u64,
+    heartbeat_at: Duration,
+    heads_saved_at: Duration,
+}
+
+/// What the traffic side carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Serving {
+    reference: GenerationRef,
+    /// None: denied, since there is no slice.
+    slice: Option<Digest>,
+}
+
+impl<T: Traffic> Subscriber<T> {
+    fn new(belief: Belief, context: Context<T>) -> Self {
+        let (directory, _) = watch::channel(directory(&belief));
+        let now = context.clock.boot();
+        let mut subscriber = Self {
+            context,
+            belief,
+            directory,
+            outbox: None,
+            connection: None,
+            renewal: Renewal::default(),
+            ready: None,
+            serving: None,
+            probation: None,
+            endpoints_version: 0,
+            heartbeat_at: now,
+            heads_saved_at: now,
+        };
+        subscriber.trust_changed();
+        subscriber.load_certificate();
+        subscriber.head_seen();
+        subscriber
+    }
+
+    /// Serves what the store holds, without asking anyone.
+    fn boot(&mut self, offers: Vec<Offer>) {
+        if let Some(endpoints) = self.belief.contents().endpoints.clone() {
+            match Endpoints::decode(endpoints.as_slice()) {
+                Ok(endpoints) => self.use_endpoints(&endpoints),
+                Err(error) => tracing::warn!(%error, "stored endpoints do not decode"),
+            }
+        }
+        for offer in offers {
+            match self.prepare(offer) {
+                Ok(ready) => {
+                    self.serve(ready);
+                    return;
+                }
+                Err((_, rejection)) => self.refused(&rejection),
+            }
+        }
+    }
+
+    /// Gets a certificate if there is none, then follows distributors for ever.
+    async fn follow(&mut self) {
+        self.ensure_certificate().await;
+        let (sender, mut events) = mpsc::channel(EVENTS);
+        let credentials = self.context.credentials.clone();
+        let link = tokio::spawn(link::run(credentials, self.directory.subscribe(), sender));
+        let _ends_with_us = AbortOnDrop(link.abort_handle());
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Opening(opening)) => self.opened(opening),
+                    Some(Event::Message(message)) => self.message(*message),
+                    Some(Event::Lost { address, error }) => {
+                        self.lost(&address, &error);
+                        if !self.has_certificate() {
+                            self.ensure_certificate().await;
+                        }
+                    }
+                    None => return,
+                },
+                renewed = self.renewal.finished() => self.renewed(renewed),
+                _ = tick.tick() => self.ticked(),
+            }
+        }
+    }
+
+    fn opened(&mut self, opening: Opening) {
+        let Opening {
+            address,
+            svid,
+            outbox,
+            connection,
+        } = opening;
+        tracing::info!(distributor = address, "following");
+        self.outbox = Some(Outbox::new(outbox, svid));
+        self.connection = Some(connection);
+        // A feed's versions are those of one distributor process.
+        self.endpoints_version = 0;
+        self.context
+            .view
+            .update(|state| state.distributor = Some(address));
+        let instance = &self.context.workload.instance;
+        let hello = report::hello(&self.belief, instance, &self.context.labels);
+        self.send(hello);
+        self.heartbeat();
+    }
+
+    fn lost(&mut self, address: &str, error: &link::LinkError) {
+        if self.outbox.take().is_some() {
+            warn(error, "lost the stream of", address);
+        } else {
+            tracing::info!(
+                error = chain(error),
+                distributor = address,
+                "could not follow"
+            );
+        }
+        self.connection = None;
+        self.context.view.update(|state| state.distributor = None);
+    }
+
+    fn message(&mut self, message: FollowResponse) {
+        let judged = match message.kind {
+            Some(Response::TrustRoot(envelope)) => self.trust_root(envelope),
+            Some(Response::TrustBundle(envelope)) => {
+                let offered = Envelope::try_from(envelope)
+                    .and_then(|envelope| self.belief.offer_trust_bundle(envelope));
+                self.trust_data(offered)
+            }
+            Some(Response::Revocations(envelope)) => {
+                let offered = Envelope::try_from(envelope)
+                    .and_then(|envelope| self.belief.offer_revocations(envelope));
+                self.trust_data(offered)
+            }
+            Some(Response::Head(envelope)) => self.head(envelope),
+            Some(Response::Generation(update)) => {
+                self.generation(update);
+                Ok(())
+            }
+            Some(Response::Endpoints(endpoints)) => {
+                self.endpoints(&endpoints);
+                Ok(())
+            }
+            // A newer distributor may say more than we know.
+            None => Ok(()),
+        };
+        if let Err(rejection) = judged {
+            self.refused(&rejection);
+        }
+    }
+
+    fn trust_root(&mut self, envelope: wire::Envelope) -> Result<(), Rejection> {
+        let change = self
+            .belief
+            .offer_trust_root(Envelope::try_from(envelope)?)?;
+        if change == Change::Applied {
+            let version = self.belief.acceptance().trust_root().version;
+            tracing::info!(version, "new trust root");
+            self.directory.send_replace(directory(&self.belief));
+        }
+        self.trust_data(Ok(change))
+    }
+
+    fn trust_data(&mut self, offered: Result<Change, Rejection>) -> Result<(), Rejection> {
+        if offered? == Change::Applied {
+            self.trust_changed();
+            self.save();
+            self.advance();
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, envelope: wire::Envelope) -> Result<(), Rejection> {
+        let says = |belief: &Belief| {
+            let heads = belief.acceptance().heads();
+            let says: Vec<_> = heads
+                .map(|head| (head.current, head.candidate, head.aborted.clone()))
+                .collect();
+            says
+        };
+        let before = says(&self.belief);
+        let offer = self.belief.offer_head(Envelope::try_from(envelope)?)?;
+        if offer.change == Change::Applied {
+            self.head_seen();
+            let now = self.context.clock.boot();
+            if says(&self.belief) != before || now >= self.heads_saved_at + SAVE_HEADS_EVERY {
+                self.heads_saved_at = now;
+                self.advance();
+                self.save();
+            }
+        }
+        Ok(())
+    }
+
+    fn endpoints(&mut self, endpoints: &Endpoints) {
+        self.endpoints_version = endpoints.version;
+        self.use_endpoints(endpoints);
+        self.belief.set_endpoints(endpoints);
+        self.save();
+    }
+
+    fn use_endpoints(&self, endpoints: &Endpoints) {
+        let development = self.belief.acceptance().trust_root().development;
+        let (sets, left_out) = endpoints::from_wire(endpoints, development);
+        if left_out > 0 {
+            tracing::warn!(left_out, "endpoints that may not be used");
+        }
+        self.context.view.set_endpoints(&sets);
+        self.context.traffic.set_endpoints(sets);
+    }
+
+    /// Everything that changes with the trust root, the trust bundles or the revocations.
+    fn trust_changed(&mut self) {
+        match self.belief.trust_store() {
+            Ok(trust) => {
+                self.context.credentials.set_trust(trust);
+                self.context.traffic.recheck_peers();
+            }
+            // Signed by people, and yet no certificate: what was trusted before stays.
+            Err(error) => tracing::error!(error = chain(&error), "trust bundle cannot be used"),
+        }
+        let acceptance = self.belief.acceptance();
+        let version = acceptance.trust_root().version;
+        let identity = self.context.workload.identity.to_string();
+        let floor = acceptance.floor().map(|floor| floor.to_string());
+        self.context.view.update(|state| {
+            state.trust_root_version = Some(version);
+            state.identity = Some(identity);
+            state.floor = floor;
+        });
+    }
+
+    fn head_seen(&mut self) {
+        let issued_ms = self.belief.acceptance().head_issued_ms();
+        let age_ms = self.context.clock.wall_ms().saturating_sub(issued_ms);
+        let issued = self
+            .context
+            .clock
+            .boot()
+            .checked_sub(Duration::from_millis(age_ms))
+            // Issued before this machine was started.
+            .unwrap_or_default();
+        let stale = self.belief.acceptance().is_stale(self.belief.now());
+        self.context.view.update(|state| {
+            state.head_issued = (issued_ms > 0).then_some(issued);
+            state.stale = stale;
+        });
+    }
+
+    fn ticked(&mut self) {
+        let stale = self.belief.acceptance().is_stale(self.belief.now());
+        if stale && !self.context.view.get().stale {
+            tracing::warn!("no fresh head: serving on, not advancing");
+        }
+        self.context.view.update(|state| state.stale = stale);
+        if self.context.clock.boot() >= self.heartbeat_at {
+            self.heartbeat();
+        }
+        self.judge_probation();
+        self.renew_if_due();
+    }
+
+    fn heartbeat(&mut self) {
+        self.heartbeat_at = self.context.clock.boot() + HEARTBEAT_EVERY;
+        let generation = self.serving.map(|serving| serving.reference);
+        let slice = self.serving.and_then(|serving| serving.slice);
+        self.send(report::heartbeat(generation, slice, self.endpoints_version));
+    }
+
+    fn send(&mut self, request: Request) {
+        if self
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| !outbox.send(request))
+        {
+            self.give_up_stream();
+        }
+    }
+
+    fn send_status(&mut self, status: &Status) {
+        if self
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| !outbox.send_status(status))
+        {
+            self.give_up_stream();
+        }
+    }
+
+    /// Dropping the outbox ends the stream; the link then opens another.
+    fn give_up_stream(&mut self) {
+        tracing::warn!("the distributor takes no messages");
+        self.outbox = None;
+        self.connection = None;
+    }
+
+    /// A refusal that no generation can be named for, or that has been reported.
+    fn refused(&self, rejection: &Rejection) {
+        tracing::warn!(
+            reason = rejection.as_str(),
+            detail = rejection.detail(),
+            "refused"
+        );
+        self.context
+            .view
+            .rejected(rejection, self.context.clock.wall_ms());
+    }
+
+    /// Nothing stops because a disk is full: what is served goes on, and a restart begins earlier.
+    fn save(&mut self) {
+        if let Err(error) = self.belief.save() {
+            tracing::error!(error = chain(&error), "could not write the store");
+        }
+    }
+}
+
+fn directory(belief: &Belief) -> Directory {
+    Directory {
+        addresses: belief.contents().addresses.clone(),
+        distributors: belief.acceptance().trust_root().distributors.clone(),
+    }
+}
+
+/// Ends a task with its owner.
+#[derive(Debug)]
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn warn(error: &dyn std::error::Error, what: &str, address: &str) {
+    tracing::warn!(
+        error = chain(error),
+        distributor = address,
+        "{what} the distributor"
+    );
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

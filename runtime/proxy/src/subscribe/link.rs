@@ -1,0 +1,189 @@
+//! The connection to a distributor: opens the stream, passes messages on, and opens it anew when it
+//! is lost. It judges nothing and remembers nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_bundle::messages::distribution::{FollowRequest, FollowResponse};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_daemon::identity::{Credentials, Svid};
+use mesh_daemon::rpc::{ConnectError, MutualConnection};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+/// Requests that wait for the stream; when more do, the stream is stuck and given up.
+const OUTBOX: usize = 64;
+
+/// First pause before connecting again, doubled each time up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest pause before connecting again.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Where to connect and whom to find there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Directory {
+    /// `host:port`, tried in turn.
+    pub(crate) addresses: Vec<String>,
+    /// Identities of distributors by the trust root.
+    pub(crate) distributors: BTreeSet<SpiffeId>,
+}
+
+/// What the connection tells the control side.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The stream is being opened; the first thing that it waits for is a hello.
+    Opening(Opening),
+    /// A message.
+    Message(Box<FollowResponse>),
+    /// There is no stream, and it will be tried again.
+    Lost {
+        /// Where.
+        address: String,
+        /// Why.
+        error: LinkError,
+    },
+}
+
+/// A stream that is being opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// Where.
+    pub(crate) address: String,
+    /// As whom; what is sent on the stream is signed with its key.
+    pub(crate) svid: Arc<Svid>,
+    /// What is sent on the stream; dropping it ends the stream.
+    pub(crate) outbox: mpsc::Sender<FollowRequest>,
+    /// For renewals beside the stream.
+    pub(crate) connection: MutualConnection,
+}
+
+/// Why there is no stream.
+#[derive(Debug, Error)]
+pub(crate) enum LinkError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The distributor ended the stream with a status.
+    #[error("distributor ended the stream: {}", .0.message())]
+    Status(#[from] tonic::Status),
+    /// The stream ended.
+    #[error("distributor ended the stream")]
+    Ended,
+    /// The trust root names no distributor, or the join file no address.
+    #[error("no distributor is known")]
+    Nobody,
+    /// There is no certificate to show.
+    #[error("no certificate")]
+    NoCertificate,
+}
+
+/// Pauses that grow, spread so that a fleet does not come back at once.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The next pause: at random up to a bound that doubles.
+    pub(crate) fn next(&mut self) -> Duration {
+        let bound = PAUSE_FIRST
+            .saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX))
+            .min(PAUSE_MAX);
+        self.failures = self.failures.saturating_add(1).min(16);
+        PAUSE_FIRST / 2 + bound.mul_f64(fastrand::f64())
+    }
+
+    /// It worked.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Keeps a stream open for as long as anybody listens to `events`.
+pub(crate) async fn run(
+    credentials: Credentials,
+    directory: watch::Receiver<Directory>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut backoff = Backoff::default();
+    let mut turn = 0;
+    while !events.is_closed() {
+        let directory = directory.borrow().clone();
+        let address = directory
+            .addresses
+            .get(turn % directory.addresses.len().max(1))
+            .cloned()
+            .unwrap_or_default();
+        turn = turn.wrapping_add(1);
+        let link = Link {
+            credentials: &credentials,
+            events: &events,
+            address: &address,
+        };
+        let Err(error) = link.follow(directory.distributors, &mut backoff).await else {
+            return;
+        };
+        if events.send(Event::Lost { address, error }).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+struct Link<'a> {
+    credentials: &'a Credentials,
+    events: &'a mpsc::Sender<Event>,
+    address: &'a str,
+}
+
+impl Link<'_> {
+    /// Passes messages on until the stream is lost, or nobody listens.
+    async fn follow(
+        &self,
+        distributors: BTreeSet<SpiffeId>,
+        backoff: &mut Backoff,
+    ) -> Result<(), LinkError> {
+        if self.address.is_empty() || distributors.is_empty() {
+            return Err(LinkError::Nobody);
+        }
+        let svid = self.credentials.svid().ok_or(LinkError::NoCertificate)?;
+        let mut connection =
+            MutualConnection::connect(self.address, self.credentials, distributors).await?;
+        let (outbox, requests) = mpsc::channel(OUTBOX);
+        let opening = Opening {
+            address: self.address.to_owned(),
+            svid,
+            outbox,
+            connection: connection.clone(),
+        };
+        if self.events.send(Event::Opening(opening)).await.is_err() {
+            return Ok(());
+        }
+        let mut messages = connection.follow(requests).await?;
+        while let Some(message) = messages.message().await? {
+            backoff.reset();
+            let event = Event::Message(Box::new(message));
+            if self.events.send(event).await.is_err() {
+                return Ok(());
+            }
+        }
+        Err(LinkError::Ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_begin_again() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.next() <= PAUSE_FIRST * 3 / 2);
+        let longest = (0..200).map(|_| backoff.next()).max().unwrap();
+        assert!(longest > PAUSE_MAX / 2 && longest <= PAUSE_MAX + PAUSE_FIRST / 2);
+        backoff.reset();
+        assert!(backoff.next() <= PAUSE_FIRST * 3 / 2);
+    }
+}
