@@ -83,7 +83,7 @@ pub(crate) struct ServeArguments {
     pub(crate) log: String,
     /// Ends when standard input does, and so with whoever started it.
     #[arg(long, hide = true)]
-    pub(crate) until_stdin_ends: bool,
+    pub(crate) end_with_stdin: bool,
     /// Set by `meshd dev`, which alone may serve a development trust root.
     #[arg(long, hide = true)]
     pub(crate) started_by_dev: bool,

@@ -116,6 +116,19 @@ impl Folder {
             .map_err(failed("sync", &self.path))
     }
 
+    /// A file to lock; it is empty and stays.
+    pub(crate) fn lock_file(&self, name: &str) -> Result<File, FolderError> {
+        let path = self.path.join(name);
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(O_NOFOLLOW | O_CLOEXEC)
+            .open(&path)
+            .map_err(failed("open", &path))
+    }
+
     /// Names of the files, ascending, leftovers excepted.
     pub(crate) fn names(&self) -> Result<Vec<String>, FolderError> {
         let mut names = Vec::new();

@@ -11,11 +11,11 @@ use mesh_bundle::generation::Generation;
 use mesh_bundle::merkle::{Tree, TreeError};
 use mesh_bundle::messages::bundle as signed;
 use mesh_bundle::reject::Rejection;
-use mesh_bundle::slice::{EndpointSource, Slice};
+use mesh_bundle::slice::Slice;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_bundle::trust_root::TrustRoot;
+use mesh_daemon::rpc::compression;
 
-use crate::limits;
 use crate::status::fleet::KnownGeneration;
 
 /// A verified generation with all of its slices.
@@ -149,7 +149,6 @@ impl ServedSlice {
         let callees = slice
             .callees
             .into_iter()
-            .filter(|callee| callee.endpoints == EndpointSource::Discovered)
             .map(|callee| callee.service)
             .collect();
         Ok(Self {
@@ -175,11 +174,11 @@ impl ServedSlice {
         if let Some(compressed) = self.compressed.get() {
             return Ok(compressed);
         }
-        let compressed = Bytes::from(zstd::bulk::compress(&self.bytes, limits::ZSTD_LEVEL)?);
+        let compressed = Bytes::from(compression::compress(&self.bytes)?);
         Ok(self.compressed.get_or_init(|| compressed))
     }
 
-    /// Services whose endpoints are discovered.
+    /// Services that the workload may call. A feed replaces also what policy declares of them.
     pub(crate) fn callees(&self) -> &BTreeSet<String> {
         &self.callees
     }

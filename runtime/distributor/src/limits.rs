@@ -85,9 +85,6 @@ pub(crate) const ENDPOINT_ADDRESSES_MAX: usize = 10_000;
 /// How long shutting down waits for streams to end.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Level of zstd for slices: they are small and sent often.
-pub(crate) const ZSTD_LEVEL: i32 = 3;
-
 /// Connections to the hook at once.
 pub(crate) const HOOK_CONNECTIONS_MAX: usize = 32;
 

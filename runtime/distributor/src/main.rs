@@ -4,6 +4,7 @@ mod api;
 mod args;
 mod build;
 mod commands;
+mod distributor;
 mod duration;
 mod endpoints;
 mod events;
@@ -27,6 +28,8 @@ mod store;
 mod trust;
 
 #[cfg(test)]
+mod end_to_end;
+#[cfg(test)]
 mod fixture;
 
 use clap::Parser as _;
@@ -35,7 +38,7 @@ use crate::args::{Arguments, Command};
 
 fn main() -> std::process::ExitCode {
     let code = match Arguments::parse().command {
-        Command::Serve(arguments) => commands::serve::run(arguments),
+        Command::Serve(arguments) => commands::serve::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Where(arguments) => commands::whereabouts::run(&arguments),
         Command::Token(arguments) => commands::token::run(&arguments),

@@ -3,6 +3,7 @@
 //! for the counters, without which nothing may be signed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use mesh_bundle::digest::Digest;
 use mesh_bundle::envelope::Envelope;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_bundle::trust_root::TrustRoot;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::endpoints::EndpointFeed;
@@ -23,6 +25,7 @@ use crate::output::chain;
 const MANIFEST: &str = "manifest.json";
 const COUNTERS: &str = "counters.json";
 const TOKENS: &str = "tokens.json";
+const LOCK: &str = "lock";
 const ENDPOINTS: &str = "endpoints.json";
 
 /// Number of the layout; another is refused, never guessed at.
@@ -42,6 +45,9 @@ pub(crate) enum StoreError {
     /// A folder or file.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Another process has it.
+    #[error("another distributor uses the state directory")]
+    Locked,
     /// One of our own files is damaged.
     #[error("{name} in the state directory is damaged")]
     Damaged {
@@ -73,6 +79,12 @@ struct StoredGeneration {
     slices: BTreeMap<String, String>,
 }
 
+/// A state directory that is ours alone.
+#[derive(Debug)]
+pub(crate) struct StoreLock(
+    #[expect(dead_code, reason = "what counts is that it lives")] Flock<File>,
+);
+
 /// What must never go back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counters {
@@ -95,6 +107,15 @@ impl Store {
             generations,
             slices,
         })
+    }
+
+    /// Keeps every other distributor out of the folder while it lives, however this process ends.
+    pub(crate) fn lock(&self) -> Result<StoreLock, StoreError> {
+        let file = self.folder.lock_file(LOCK)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(StoreLock(lock)),
+            Err((_file, _held)) => Err(StoreError::Locked),
+        }
     }
 
     /// The stored generations, oldest first; what is not believed under this root is left out.
@@ -318,6 +339,15 @@ mod tests {
         let mut root = fixture.root.clone();
         root.epoch = 1;
         assert!(fixture.store().load(&root).unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_distributor_has_it() {
+        let fixture = Fixture::new(false);
+        let lock = fixture.store().lock().unwrap();
+        assert!(matches!(fixture.store().lock(), Err(StoreError::Locked)));
+        drop(lock);
+        assert!(fixture.store().lock().is_ok());
     }
 
     #[test]

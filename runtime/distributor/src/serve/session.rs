@@ -174,3 +174,201 @@ impl Session {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_bundle::messages::distribution::generation_update::Slice as Form;
+    use mesh_daemon::clock::Clock;
+    use mesh_daemon::rpc::compression;
+
+    use super::*;
+    use crate::endpoints::EndpointFeed;
+    use crate::fixture::{Fixture, NOW_MS, id, slice};
+    use crate::publish::Publisher;
+
+    struct World {
+        fixture: Fixture,
+        publisher: Publisher,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let fixture = Fixture::new(true);
+            let publisher = fixture.publisher(&Clock::manual(NOW_MS));
+            Self { fixture, publisher }
+        }
+
+        fn accept(&self, sequence: u64, callees: &[&str]) -> Digest {
+            let served = self
+                .fixture
+                .served(sequence, &[slice("a", callees), slice("b", &[])]);
+            let digest = served.digest();
+            self.publisher.accept(served).unwrap();
+            digest
+        }
+
+        fn rest(&self, session: &mut Session) -> Vec<Kind> {
+            let published = self.publisher.published();
+            std::iter::from_fn(|| session.next(&published).unwrap()).collect()
+        }
+    }
+
+    fn name(kind: &Kind) -> &'static str {
+        match kind {
+            Kind::TrustRoot(_) => "trust_root",
+            Kind::TrustBundle(_) => "trust_bundle",
+            Kind::Revocations(_) => "revocations",
+            Kind::Head(_) => "head",
+            Kind::Endpoints(_) => "endpoints",
+            Kind::Generation(update) => match update.slice.as_ref().unwrap() {
+                Form::Full(_) => "full",
+                Form::Delta(_) => "delta",
+                Form::Same(_) => "same",
+                Form::Absent(_) => "absent",
+            },
+        }
+    }
+
+    fn names(kinds: &[Kind]) -> Vec<&'static str> {
+        kinds.iter().map(name).collect()
+    }
+
+    fn heartbeat(generation: Digest, session: &Session) -> ProxyHeartbeat {
+        ProxyHeartbeat {
+            generation: generation.as_bytes().to_vec(),
+            slice: session
+                .slice
+                .map(|slice| slice.as_bytes().to_vec())
+                .unwrap_or_default(),
+            endpoints_version: session.endpoints,
+        }
+    }
+
+    #[test]
+    fn everything_comes_once_and_in_order() {
+        let world = World::new();
+        let mut session = Session::new(id("a"), &Hello::default());
+        assert_eq!(
+            names(&world.rest(&mut session)),
+            ["trust_root", "trust_bundle", "revocations"]
+        );
+        world.accept(1, &["b"]);
+        world
+            .publisher
+            .set_endpoints(EndpointFeed::default())
+            .unwrap();
+        assert_eq!(
+            names(&world.rest(&mut session)),
+            ["head", "full", "endpoints"]
+        );
+        world.publisher.renew_head().unwrap();
+        assert_eq!(names(&world.rest(&mut session)), ["head"]);
+        world.publisher.renew_revocations().unwrap();
+        assert_eq!(names(&world.rest(&mut session)), ["revocations", "head"]);
+    }
+
+    #[test]
+    fn a_slow_proxy_skips_what_was_overtaken() {
+        let world = World::new();
+        world.accept(1, &["b"]);
+        let mut session = Session::new(
+            id("a"),
+            &Hello {
+                trust_root_version: 1,
+                ..Hello::default()
+            },
+        );
+        world.rest(&mut session);
+        world.accept(2, &["b", "c"]);
+        world.accept(3, &["c"]);
+        world.accept(4, &["b", "c", "d"]);
+        assert_eq!(names(&world.rest(&mut session)), ["head", "delta"]);
+    }
+
+    #[test]
+    fn a_delta_gives_the_slice_and_a_revert_is_the_same() {
+        let world = World::new();
+        world.accept(1, &["b"]);
+        let old = slice("a", &["b"]).encode();
+        let held = vec![Digest::of(&old).as_bytes().to_vec()];
+        world.accept(2, &["b", "c"]);
+        let mut session = Session::new(
+            id("a"),
+            &Hello {
+                held_slices: held,
+                ..Hello::default()
+            },
+        );
+        let messages = world.rest(&mut session);
+        let Some(Kind::Generation(update)) = messages.last() else {
+            panic!("{messages:?}")
+        };
+        let Some(Form::Delta(delta)) = &update.slice else {
+            panic!("{update:?}")
+        };
+        let size = usize::try_from(update.proof.as_ref().unwrap().size).unwrap();
+        let new = compression::decompress_delta(&old, &delta.compressed, size).unwrap();
+        assert_eq!(new, slice("a", &["b", "c"]).encode());
+        world.accept(3, &["b"]);
+        assert_eq!(names(&world.rest(&mut session)), ["head", "same"]);
+    }
+
+    #[test]
+    fn an_identity_that_is_not_in_the_generation_gets_the_proof_of_it_and_no_endpoints() {
+        let world = World::new();
+        world.accept(1, &["b"]);
+        world
+            .publisher
+            .set_endpoints(EndpointFeed::default())
+            .unwrap();
+        let mut session = Session::new(
+            id("nobody"),
+            &Hello {
+                trust_root_version: 1,
+                ..Hello::default()
+            },
+        );
+        assert_eq!(
+            names(&world.rest(&mut session)),
+            ["trust_bundle", "revocations", "head", "absent"]
+        );
+    }
+
+    #[test]
+    fn a_mismatch_that_stays_is_repaired_unless_it_was_refused() {
+        let world = World::new();
+        let first = world.accept(1, &["b"]);
+        let mut session = Session::new(id("a"), &Hello::default());
+        world.rest(&mut session);
+        let stranger = Digest::of(b"another");
+        let beat = heartbeat(first, &session);
+        assert!(!session.heartbeat(&beat, false));
+        let wrong = heartbeat(stranger, &session);
+        assert!(!session.heartbeat(&wrong, false), "it may just be applying");
+        assert!(!session.heartbeat(&beat, false));
+        assert!(!session.heartbeat(&wrong, false), "the count began anew");
+        assert!(session.heartbeat(&wrong, false));
+        assert_eq!(names(&world.rest(&mut session)), ["same"]);
+        for _ in 0..5 {
+            assert!(!session.heartbeat(&wrong, true));
+        }
+        session.resend();
+        assert_eq!(names(&world.rest(&mut session)), ["full"]);
+    }
+
+    #[test]
+    fn endpoints_that_got_lost_are_sent_again() {
+        let world = World::new();
+        let first = world.accept(1, &["b"]);
+        world
+            .publisher
+            .set_endpoints(EndpointFeed::default())
+            .unwrap();
+        let mut session = Session::new(id("a"), &Hello::default());
+        world.rest(&mut session);
+        let mut beat = heartbeat(first, &session);
+        beat.endpoints_version = 0;
+        session.heartbeat(&beat, false);
+        assert_eq!(names(&world.rest(&mut session)), ["endpoints"]);
+    }
+}

@@ -7,9 +7,9 @@ use mesh_bundle::digest::Digest;
 use mesh_bundle::messages::distribution as wire;
 use mesh_bundle::messages::distribution::generation_update::Slice as Form;
 use mesh_bundle::spiffe::SpiffeId;
+use mesh_daemon::rpc::compression;
 
 use crate::generation::{Served, ServedSlice};
-use crate::limits;
 
 /// Why an update could not be made; a fault of ours.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,8 @@ fn form(
         .filter_map(|served| served.slices().get(identity))
         .find(|base| held.contains(&base.digest()));
     if let Some(base) = base {
-        let delta = delta(base, slice).map_err(UpdateError::Compress)?;
+        let delta = compression::compress_delta(base.bytes(), slice.bytes())
+            .map_err(UpdateError::Compress)?;
         if delta.len() < full.len() {
             let base = base.digest().as_bytes().to_vec();
             return Ok(Form::Delta(wire::SliceDelta {
@@ -83,10 +84,4 @@ fn form(
     Ok(Form::Full(wire::SliceFull {
         compressed: full.to_vec(),
     }))
-}
-
-/// The held slice is the dictionary: what did not change costs next to nothing.
-fn delta(base: &ServedSlice, slice: &ServedSlice) -> std::io::Result<Vec<u8>> {
-    zstd::bulk::Compressor::with_dictionary(limits::ZSTD_LEVEL, base.bytes())?
-        .compress(slice.bytes())
 }
