@@ -128,28 +128,28 @@ pub enum Place {
 }
 
 impl Place {
-    /// How people call it.
+    /// Where it is, as it fits after "stands".
     pub const fn describe(self) -> &'static str {
         match self {
-            Self::Root => "the top of a policy file",
-            Self::TestFile => "the top of a test file",
-            Self::Mesh => "`mesh`",
-            Self::Defaults => "`defaults`",
-            Self::Policy => "`policy`",
-            Self::Service => "`service`",
-            Self::Endpoints => "`endpoints`",
-            Self::Subset => "`subset`",
-            Self::Calls => "`calls`",
-            Self::Route => "`route`",
-            Self::Match => "`match`",
-            Self::To => "`to`",
-            Self::Retry => "`retry`",
-            Self::Allow => "`allow`",
-            Self::Deny => "`deny`",
-            Self::Not => "`not`",
-            Self::Test => "`test`",
-            Self::Request => "`request`",
-            Self::Expect => "`expect`",
+            Self::Root => "at the top of a policy file",
+            Self::TestFile => "at the top of a test file",
+            Self::Mesh => "in `mesh`",
+            Self::Defaults => "in `defaults`",
+            Self::Policy => "in `policy`",
+            Self::Service => "in `service`",
+            Self::Endpoints => "in `endpoints`",
+            Self::Subset => "in `subset`",
+            Self::Calls => "in `calls`",
+            Self::Route => "in `route`",
+            Self::Match => "in `match`",
+            Self::To => "in `to`",
+            Self::Retry => "in `retry`",
+            Self::Allow => "in `allow`",
+            Self::Deny => "in `deny`",
+            Self::Not => "in `not`",
+            Self::Test => "in `test`",
+            Self::Request => "in `request`",
+            Self::Expect => "in `expect`",
         }
     }
 }
@@ -171,6 +171,8 @@ pub struct Keyword {
     pub labels: Option<&'static Kind>,
     /// What its block holds; none: it has no block.
     pub block: Option<Place>,
+    /// Whether it means something without argument, property and block.
+    pub alone: bool,
     /// What it does, in a sentence.
     pub summary: &'static str,
 }
@@ -190,16 +192,9 @@ impl Keyword {
             props: &[],
             labels: None,
             block: None,
+            alone: false,
             summary,
         }
-    }
-
-    /// Whether it may stand without argument, property and block.
-    fn says_something_bare(&self) -> bool {
-        let optional_only = self.args.required == 0
-            && (self.args.takes_any() || !self.props.is_empty())
-            && self.block.is_none();
-        !optional_only
     }
 }
 
@@ -252,10 +247,6 @@ impl Args {
             rest: Some(Argument { name, kind }),
             required,
         }
-    }
-
-    const fn takes_any(&self) -> bool {
-        !self.leading.is_empty() || self.rest.is_some()
     }
 
     fn at(&self, index: usize) -> Option<&Argument> {

@@ -23,7 +23,9 @@ pub mod test_util;
 pub mod trial;
 pub mod value;
 
-use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_syntax::{Diagnostic, FileId, Level, SourceSet, Span};
 
 pub use check::{CheckedMesh, Refused, check};
 pub use emit::Emitted;
@@ -70,7 +72,13 @@ pub fn load(input: Input<'_>) -> Analysed {
         .iter()
         .any(|finding| finding.level == Level::Error);
     let decoded = keyword::decode(input.sources, input.root_path, &trees);
-    diagnostics.extend(decoded.findings);
+    let unreadable = errors_by_file(&diagnostics);
+    diagnostics.extend(
+        decoded
+            .findings
+            .into_iter()
+            .filter(|finding| !is_within(finding, &unreadable)),
+    );
     let incomplete = unread || decoded.incomplete;
     let linked = link::link(
         &decoded.mesh,
@@ -80,7 +88,10 @@ pub fn load(input: Input<'_>) -> Analysed {
             incomplete,
         },
     );
-    diagnostics.extend(linked.findings);
+    let broken = error_lines(input.sources, &diagnostics);
+    diagnostics.extend(linked.findings.into_iter().filter(|finding| {
+        finding.level != Level::Error || !broken.contains(&line_of(input.sources, finding.span))
+    }));
     if decoded.mesh.root.is_none() && !incomplete {
         diagnostics.extend(no_mesh(input.sources));
     }
@@ -99,6 +110,44 @@ pub fn load(input: Input<'_>) -> Analysed {
 /// The slices of a checked mesh.
 pub fn emit(checked: &CheckedMesh) -> Emitted {
     checked.emitted().clone()
+}
+
+fn errors_by_file(findings: &[Diagnostic]) -> BTreeMap<FileId, Vec<Span>> {
+    let mut errors: BTreeMap<FileId, Vec<Span>> = BTreeMap::new();
+    for finding in findings
+        .iter()
+        .filter(|finding| finding.level == Level::Error)
+    {
+        errors
+            .entry(finding.span.file)
+            .or_default()
+            .push(finding.span);
+    }
+    errors
+}
+
+/// What can't be read has no meaning to complain about.
+fn is_within(finding: &Diagnostic, errors: &BTreeMap<FileId, Vec<Span>>) -> bool {
+    let Span { file, start, end } = finding.span;
+    errors.get(&file).is_some_and(|spans| {
+        spans
+            .iter()
+            .any(|error| error.start <= start && end <= error.end)
+    })
+}
+
+/// A setting is a line, and one that was not understood is missed by its consequences.
+fn error_lines(sources: &SourceSet, findings: &[Diagnostic]) -> BTreeSet<(FileId, u32)> {
+    let errors = findings
+        .iter()
+        .filter(|finding| finding.level == Level::Error);
+    errors
+        .map(|finding| line_of(sources, finding.span))
+        .collect()
+}
+
+fn line_of(sources: &SourceSet, span: Span) -> (FileId, u32) {
+    (span.file, sources.line_column(span).0)
 }
 
 fn no_mesh(sources: &SourceSet) -> Option<Diagnostic> {

@@ -19,7 +19,7 @@ pub const AMPLIFICATION_MAX: u32 = 1_000_000;
 /// Highest weight: shares finer than one in a million are noise.
 pub const WEIGHT_MAX: u32 = 1_000_000;
 /// Longest time that policy can say.
-pub const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub const TIME_MAX: Duration = Duration::from_hours(365 * 24);
 /// Longest name, as DNS has it.
 pub const NAME_BYTES_MAX: usize = 253;
 /// Longest label of a name, as DNS has it.

@@ -337,7 +337,7 @@ impl Exchange {
         Self {
             timeout: Effective::built_in(Some(Duration::from_secs(15))),
             connect: Effective::built_in(Duration::from_secs(1)),
-            stream_idle: Effective::built_in(Some(Duration::from_secs(60))),
+            stream_idle: Effective::built_in(Some(Duration::from_mins(1))),
             max_duration: Effective::built_in(None),
             attempts: Effective::built_in(1),
             causes: Effective::built_in(Vec::new()),

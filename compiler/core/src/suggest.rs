@@ -48,7 +48,7 @@ mod tests {
     fn only_slips_are_taken_for_a_word() {
         let words = ["timeout", "retry", "route", "to"];
         assert_eq!(nearest("tiemout", words), Some("timeout"));
-        assert_eq!(nearest("retries", words), Some("retry"));
+        assert_eq!(nearest("retrys", words), Some("retry"));
         assert_eq!(nearest("routes", words), Some("route"));
         assert_eq!(nearest("timeuot", words), Some("timeout"));
         assert_eq!(nearest("gateway", words), None);

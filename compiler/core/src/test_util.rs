@@ -25,6 +25,20 @@ pub fn load(sources: &SourceSet) -> Analysed {
     })
 }
 
+/// Findings about some policies of an otherwise empty mesh.
+pub fn findings(policies: &str) -> String {
+    findings_in(&[("a.kdl", policies), ("mesh.kdl", MESH)])
+}
+
+/// Findings about a mesh, as text.
+pub fn findings_in(files: &[(&str, &str)]) -> String {
+    let sources = sources(files);
+    render(&sources, &load(&sources).diagnostics)
+}
+
+/// The smallest mesh.
+pub const MESH: &str = "mesh m { trust-domain \"m.example\" }\n";
+
 /// Findings as text, each with the source lines that it points at.
 pub fn render(sources: &SourceSet, findings: &[Diagnostic]) -> String {
     let mut text = String::new();

@@ -157,7 +157,7 @@ kinds! {
     PROTOCOL = protocol, "http or grpc", &["http", "grpc"];
 }
 
-fn word_of<'v>(value: &'v Value) -> Result<&'v str, Wrong> {
+fn word_of(value: &Value) -> Result<&str, Wrong> {
     match value {
         Value::Word(word) => Ok(word),
         Value::Text(text) => Err(Wrong::kind()
@@ -362,9 +362,7 @@ pub(crate) fn amplification(value: &Value) -> Result<u32, Wrong> {
 
 pub(crate) fn calls(value: &Value) -> Result<f64, Wrong> {
     let number = match value {
-        Value::Integer(number) => i32::try_from(*number)
-            .map(f64::from)
-            .unwrap_or(f64::INFINITY),
+        Value::Integer(number) => i32::try_from(*number).map_or(f64::INFINITY, f64::from),
         Value::Float(number) => *number,
         _ => return Err(Wrong::kind()),
     };
@@ -495,10 +493,10 @@ pub(crate) fn cidr(value: &Value) -> Result<ipnet::IpNet, Wrong> {
     let text = text_of(value)?;
     let net = match text.parse::<std::net::IpAddr>() {
         Ok(address) => ipnet::IpNet::from(address),
-        Err(_) => text.parse::<ipnet::IpNet>().or_else(|_| {
-            Err(Wrong::because(format!(
+        Err(_) => text.parse::<ipnet::IpNet>().ok().ok_or_else(|| {
+            Wrong::because(format!(
                 "\"{text}\" is not an address or a range of addresses"
-            )))
+            ))
         })?,
     };
     let canonical = net.trunc();

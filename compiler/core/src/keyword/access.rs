@@ -24,6 +24,7 @@ pub(super) static DENY: Keyword = Keyword {
     repeats: Repeats::Many,
     props: &[MODE],
     block: Some(Deny),
+    alone: true,
     ..Keyword::new(
         "deny",
         &[Defaults, Policy, Service],

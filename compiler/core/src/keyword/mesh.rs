@@ -5,6 +5,7 @@ use mesh_syntax::{Diagnostic, Value};
 use super::Place::{Mesh, Root};
 use super::reader::not_in_this_release;
 use super::{Args, Argument, Entry, Keyword, Reader, Repeats, defaults, refuse};
+use crate::code;
 use crate::model;
 use crate::value::{self, Kind, Wrong};
 
@@ -75,6 +76,16 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut environments = Vec::new();
     let mut settings = model::Settings::default();
     let mut limits = model::Refuse::default();
+    if entry.node.children_named("trust-domain").next().is_none() {
+        reader.report(
+            Diagnostic::error(
+                code::MISSING,
+                entry.node.name.span,
+                "a mesh needs its `trust-domain`",
+            )
+            .help("it is the first part of every identity: `trust-domain \"example.org\"`"),
+        );
+    }
     for child in reader.block(entry) {
         match child.word() {
             "trust-domain" => trust_domain = child.arg(0, value::trust_domain),
@@ -97,6 +108,6 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
 
 /// The finding about policies of a folder that belongs to an environment.
 pub(super) fn overlay(span: mesh_syntax::Span, name: &str) -> Diagnostic {
-    not_in_this_release(span, format!("a folder of the environment `{name}`"))
+    not_in_this_release(span, &format!("a folder of the environment `{name}`"))
         .help("for now an environment differs from another in nothing but its name; move the file")
 }

@@ -138,7 +138,7 @@ impl<'s> Reader<'s> {
             .iter()
             .any(|later| later.name == word && later.stands.contains(&place))
         {
-            self.report(not_in_this_release(span, format!("`{word}`")));
+            self.report(not_in_this_release(span, &format!("`{word}`")));
             return;
         }
         let elsewhere: Vec<&str> = places_of(word).map(Place::describe).collect();
@@ -146,20 +146,19 @@ impl<'s> Reader<'s> {
         let finding = if elsewhere.is_empty() {
             Diagnostic::error(code::UNKNOWN_WORD, span, format!("unknown word `{word}`"))
         } else {
-            let message = format!("`{word}` can't stand in {}", place.describe());
+            let message = format!("`{word}` can't stand {}", place.describe());
             Diagnostic::error(code::UNKNOWN_WORD, span, message)
         };
-        let finding = finding.at(format!("not a word of {}", place.describe()));
         self.report(match near {
             Some(near) => finding
                 .help(format!("did you mean `{near}`?"))
                 .fix(format!("write `{near}`"), vec![Edit::new(span, near)]),
             None if elsewhere.is_empty() => finding.help(format!(
-                "{} takes {}",
+                "{} stand {}",
                 place.describe(),
                 list(words_in(place).map(|keyword| keyword.name))
             )),
-            None => finding.help(format!("it stands in {}", elsewhere.join(", "))),
+            None => finding.help(format!("it stands {}", elsewhere.join(", "))),
         });
     }
 
@@ -202,7 +201,8 @@ impl<'s> Reader<'s> {
                 self.too_many(entry, arg);
                 return;
             };
-            self.check_value(declared.kind, &arg.value, arg.span, declared.name);
+            let what = format!("`{}` can't take", entry.word());
+            self.check_value(declared.kind, &arg.value, arg.span, &what);
         }
     }
 
@@ -230,16 +230,16 @@ impl<'s> Reader<'s> {
             .iter()
             .find(|declared| declared.name == name)
         {
-            self.check_value(declared.kind, &prop.value, prop.value_span, name);
+            self.check_value(declared.kind, &prop.value, prop.value_span, &property(name));
         } else if let Some(kind) = entry.keyword.labels {
-            self.check_value(kind, &prop.value, prop.value_span, name);
+            self.check_value(kind, &prop.value, prop.value_span, &property(name));
         } else if LATER_PROPERTIES
             .iter()
             .any(|later| later.keyword == entry.word() && later.name == name)
         {
             self.report(not_in_this_release(
                 prop.name.span,
-                format!("`{name}=` of `{}`", entry.word()),
+                &format!("`{name}=` of `{}`", entry.word()),
             ));
         } else {
             self.unknown_prop(entry, prop);
@@ -274,14 +274,11 @@ impl<'s> Reader<'s> {
         let span = node.name.span;
         if let Some(missing) = (node.args.len()..args.required).find_map(|index| args.at(index)) {
             let Argument { name, kind } = missing;
-            self.report(
-                Diagnostic::error(
-                    code::MISSING,
-                    span,
-                    format!("`{}` needs {name}", entry.word()),
-                )
-                .help(format!("expected {}", expected(kind))),
-            );
+            self.report(Diagnostic::error(
+                code::MISSING,
+                span,
+                format!("`{}` needs its {name}: {}", entry.word(), expected(kind)),
+            ));
         }
         for Property { name, kind, .. } in props.iter().filter(|prop| prop.required) {
             if node.prop(name).is_none() {
@@ -296,7 +293,7 @@ impl<'s> Reader<'s> {
             }
         }
         let bare = node.args.is_empty() && node.props.is_empty() && !node.has_block;
-        if bare && !entry.keyword.says_something_bare() {
+        if bare && args.required == 0 && !entry.keyword.alone {
             self.report(
                 Diagnostic::error(
                     code::MISSING,
@@ -317,6 +314,10 @@ impl<'s> Reader<'s> {
     }
 }
 
+fn property(name: &str) -> String {
+    format!("`{name}=` can't be")
+}
+
 fn wrong_value(
     kind: &'static Kind,
     value: &Value,
@@ -332,7 +333,7 @@ fn wrong_value(
         instead,
     } = wrong;
     let found = describe(value);
-    let message = message.unwrap_or_else(|| format!("{what} can't be {found}"));
+    let message = message.unwrap_or_else(|| format!("{what} {found}"));
     let finding = Diagnostic::error(code, span, message).at(format!("expected {}", expected(kind)));
     let finding = match help {
         Some(help) => finding.help(help),
@@ -392,7 +393,7 @@ fn list<'w>(words: impl Iterator<Item = &'w str>) -> String {
         .join(", ")
 }
 
-pub(super) fn not_in_this_release(span: Span, what: String) -> Diagnostic {
+pub(super) fn not_in_this_release(span: Span, what: &str) -> Diagnostic {
     Diagnostic::error(
         code::NOT_IN_THIS_RELEASE,
         span,

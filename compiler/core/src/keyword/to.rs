@@ -13,6 +13,7 @@ pub(super) static TO: Keyword = Keyword {
         Property::new("weight", &value::WEIGHT, "Share among the branches."),
     ],
     block: Some(To),
+    alone: true,
     ..Keyword::new(
         "to",
         &[Route],
@@ -23,6 +24,7 @@ pub(super) static TO: Keyword = Keyword {
 pub(super) static ELSE: Keyword = Keyword {
     args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
     repeats: Repeats::Many,
+    alone: true,
     ..Keyword::new(
         "else",
         &[To],

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_syntax::Diagnostic;
+use mesh_syntax::{Diagnostic, Span};
 
 use super::Linker;
 use crate::code;
@@ -25,7 +25,9 @@ impl Linker<'_, '_> {
                     }
                 }
                 for identity in &service.identities {
-                    if let Some(other) = inbound.insert((identity, number), service) {
+                    if let Some(other) = inbound.insert((identity, number), service)
+                        && !is_taken(identity, service, other)
+                    {
                         self.port_claimed(identity, number, service, other);
                     }
                 }
@@ -35,15 +37,32 @@ impl Linker<'_, '_> {
 
     fn host_claimed(&mut self, host: &str, service: &Service, other: &Service) {
         let (name, first) = (&service.name.value, &other.name.value);
+        // Whoever wrote the host must change it; a service answers to its own name unasked.
+        let (span, other_span) = match self.host_span(host, service) {
+            Some(span) => (span, self.host_span(host, other).unwrap_or(other.name.span)),
+            None => match self.host_span(host, other) {
+                Some(span) => (span, service.name.span),
+                None => (service.name.span, other.name.span),
+            },
+        };
         self.report(
             Diagnostic::error(
                 code::HOST_CLAIMED_TWICE,
-                service.name.span,
+                span,
                 format!("`{name}` and `{first}` both answer to the host \"{host}\""),
             )
-            .label(other.name.span, format!("`{first}`"))
+            .label(other_span, "the other one")
             .help("a host on a port names one service; give one of them another `host` or `port`"),
         );
+    }
+
+    fn host_span(&self, host: &str, service: &Service) -> Option<Span> {
+        let declared = self.scope.declared(&service.name.value)?;
+        let written = declared
+            .hosts
+            .iter()
+            .find(|written| written.value == host)?;
+        Some(written.span)
     }
 
     fn port_claimed(&mut self, identity: &SpiffeId, port: u16, service: &Service, other: &Service) {
@@ -96,4 +115,12 @@ impl Linker<'_, '_> {
             }
         }
     }
+}
+
+/// Whether one of the services has taken the other's own identity, which is reported by itself.
+fn is_taken(identity: &SpiffeId, service: &Service, other: &Service) -> bool {
+    let owner = identity.path().strip_prefix("/service/");
+    [service, other]
+        .iter()
+        .any(|either| owner == Some(either.name.value.as_str()))
 }

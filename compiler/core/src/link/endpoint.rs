@@ -33,7 +33,7 @@ impl Linker<'_, '_> {
                 );
                 Endpoints::Discovered
             }
-            (Some(_), None) | (None, None) => Endpoints::Discovered,
+            (_, None) => Endpoints::Discovered,
             (None, Some(_)) => Endpoints::Declared(self.addresses(service, ports)),
         }
     }

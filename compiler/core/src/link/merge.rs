@@ -1,5 +1,9 @@
 //! Levels: built-in, defaults, policy, service, route. They merge field by field, and two sources
 //! of one field at one level are an error. The caller's level is in `tighten`.
+#![expect(
+    clippy::ref_option,
+    reason = "a field is a type of its own that happens to be an option"
+)]
 
 use std::collections::BTreeMap;
 

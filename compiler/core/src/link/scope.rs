@@ -84,7 +84,7 @@ pub(super) fn duplicate(kind: &str, name: &str, span: Span, first: Span) -> Diag
     Diagnostic::error(
         code::DUPLICATE_DEFINITION,
         span,
-        format!("there are two of {kind} `{name}`"),
+        format!("the {kind} `{name}` is declared twice"),
     )
     .at("the second one")
     .label(first, "the first one")

@@ -1,4 +1,8 @@
 //! The caller's level: it may tighten what the callee grants, and loosen only what the callee lets it.
+#![expect(
+    clippy::ref_option,
+    reason = "a field is a type of its own that happens to be an option"
+)]
 
 use std::time::Duration;
 
@@ -11,6 +15,9 @@ use crate::code;
 use crate::linked::{Effective, Exchange, Source};
 use crate::model::{self, Extendable, Field, Setting, Spanned};
 use crate::value::duration_text;
+
+/// How a finding calls what is tried again.
+const CAUSES: &str = "the causes of `retry`";
 
 /// Whose limit a caller runs into.
 #[derive(Clone, Copy)]
@@ -156,14 +163,7 @@ impl Linker<'_, '_> {
                 } else {
                     granted.join(" ")
                 };
-                self.loosens(
-                    *span,
-                    "the causes of `retry`",
-                    &asked,
-                    &granted,
-                    source,
-                    callee,
-                );
+                self.loosens(*span, CAUSES, &asked, &granted, source, callee);
             }
             _ => {
                 exchange.causes = Effective {
@@ -196,7 +196,7 @@ impl Linker<'_, '_> {
             (Some(asked), Some(granted)) => asked > granted,
         };
         if looser && !extendable.is_some_and(|field| callee.may_extend.contains(&field)) {
-            let text = |time: Option<Duration>| time.map_or("none".to_owned(), duration_text);
+            let text = |time: Option<Duration>| time.map_or("no limit".to_owned(), duration_text);
             self.loosens(
                 *span,
                 name,
@@ -268,20 +268,31 @@ impl Linker<'_, '_> {
         callee: Callee<'_>,
     ) {
         let name = callee.name;
+        let plain = field;
         let field = if field.contains('`') {
             field.to_owned()
         } else {
             format!("`{field}`")
         };
+        let extendable = match plain {
+            "timeout" => Some("timeout"),
+            "attempts=" => Some("attempts"),
+            "per-try=" => Some("per-try"),
+            CAUSES => Some("causes"),
+            _ => None,
+        };
         let finding = Diagnostic::error(
             code::CALLER_LOOSENS,
             span,
-            format!("{field}: {asked} is more than `{name}` grants its callers, {granted}"),
+            format!("{field}: {asked} is looser than what `{name}` grants its callers, {granted}"),
         )
         .at("a caller may only tighten")
-        .help(format!(
-            "ask for less, or let `{name}` say `callers-may-extend` (timeout, attempts, per-try, causes)"
-        ));
+        .help(match extendable {
+            Some(field) => {
+                format!("ask for less, or let `{name}` say `callers-may-extend {field}`")
+            }
+            None => "ask for less, or let the callee grant more".to_owned(),
+        });
         self.report(match source.span() {
             Some(set) => finding.label(set, format!("`{name}` grants {granted} here")),
             None => finding,

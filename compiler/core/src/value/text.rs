@@ -124,7 +124,7 @@ pub(super) fn parse_rate(text: &str) -> Result<(u64, Duration), Wrong> {
     if count.is_empty() || count.len() > 12 || !count.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
-    let count = count.parse().or_else(|_| Err(wrong()))?;
+    let count = count.parse().ok().ok_or_else(wrong)?;
     let unit = UNITS
         .into_iter()
         .find(|unit| unit.name == per)

@@ -1,0 +1,283 @@
+//! What people are told, kind by kind, as they see it but for the programs' colours. Each snapshot is
+//! a whole area; read it when it changes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
+use std::fmt::Write as _;
+
+use mesh_compiler::test_util::{findings, findings_in, load, sources};
+
+/// Findings of each policy, one under the other.
+fn all(policies: &[&str]) -> String {
+    let mut text = String::new();
+    for policy in policies {
+        let found = findings(policy);
+        let found = if found.is_empty() {
+            "nothing\n"
+        } else {
+            &found
+        };
+        writeln!(text, "## {policy}\n{found}").unwrap();
+    }
+    text
+}
+
+/// A service with these lines in it, beside two others.
+fn service(lines: &str) -> String {
+    format!(
+        "service a {{\n    port 80\n    {lines}\n}}\nservice b {{ port 80 }}\npolicy p {{ timeout \"2s\" }}\n"
+    )
+}
+
+fn in_service(lines: &[&str]) -> String {
+    let policies: Vec<String> = lines.iter().map(|lines| service(lines)).collect();
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    all(&policies)
+}
+
+#[test]
+fn words() {
+    insta::assert_snapshot!(all(&[
+        "servce a { port 80 }",
+        "banana a",
+        "timeout \"2s\"",
+        "service a { port 80; rout x { } }",
+        "service a { port 80; match { method GET } }",
+        "service a { port 80; timeout \"2s\" conect=\"1s\" }",
+        "service a { port 80; calls a timeout=\"1s\" }",
+        "service a { port 80; balance least-request since=3 }",
+        "service a { port 80 { x } }",
+        "test \"x\" { }",
+    ]));
+}
+
+#[test]
+fn words_of_later_releases() {
+    insta::assert_snapshot!(all(&[
+        "gateway public { listen 80 }",
+        "service a { port 80; outlier consecutive-5xx=5 }",
+        "service a { port 80 dial=81 }",
+        "service a { port 80 protocol=tcp }",
+        "service a { port 80; balance ring-hash }",
+        "service a { port 80; allow unauthenticated }",
+        "service a { port 80; route r { to service=b } }\nservice b { port 80 }",
+        "mesh n { trust-domain \"n\"; mtls permissive }",
+    ]));
+}
+
+#[test]
+fn values() {
+    insta::assert_snapshot!(in_service(&[
+        "timeout 10",
+        "timeout \"10 s\"",
+        "timeout \"1.5s\"",
+        "timeout \"0s\"",
+        "timeout \"2s\" \"3s\"",
+        "port 99999",
+        "port \"81\"",
+        "port 81 protocol=udp",
+        "port 81 protocol=htp",
+        "retry 5xy attempts=2",
+        "retry connect-failur attempts=2",
+        "retry \"reset\" attempts=2",
+        "retry 42 attempts=2",
+        "retry grpc-17 attempts=2",
+        "retry reset attempts=0",
+        "retry-budget 20",
+        "retry-budget \"120%\"",
+        "retry-budget \"20%\" min=5",
+        "retry-budget \"20%\" of=active min=\"5/s\"",
+        "balance \"least-request\"",
+        "subset V_1 { labels version=v1 }",
+        "subset any { labels version=v1 }",
+        "allow GET,POST",
+        "allow b { method GET,POST }",
+        "allow b { method get }",
+        "allow b { path \"a\" }",
+        "allow b { path \"/a/**/b\" }",
+        "allow b { path regex=\"(\" }",
+        "allow b { header x 007 }",
+        "allow b { header host \"a\" }",
+        "allow b { peer-ip \"10.0.0.1/8\" }",
+        "host \"http://a.example/\"",
+        "endpoints { static \"10.0.0.1\" }",
+        "endpoints { dns \"10.0.0.1:80\" }",
+        "identity \"a\"",
+        "facts capacity=100",
+    ]));
+}
+
+#[test]
+fn missing_and_twice() {
+    insta::assert_snapshot!(in_service(&[
+        "timeout",
+        "retry",
+        "subset v1",
+        "route r { match { path } }",
+        "route r { match { path case=ignore } }",
+        "allow",
+        "deny b { not { method GET; path \"/a\" } }",
+        "timeout \"1s\"; timeout \"2s\"",
+        "port 80",
+        "route r; route r",
+        "subset v { labels a=b }; subset v { labels a=c }",
+        "subset b { labels a=b }",
+        "use p; use p",
+        "calls b; calls b",
+        "retry none reset",
+        "endpoints { kubernetes namespace=x; static \"10.0.0.1:80\" }",
+        "endpoints { static \"10.0.0.1:80\" \"10.0.0.1:80\" }",
+        "port 81; endpoints { static \"10.0.0.1:9000\" }",
+    ]));
+}
+
+#[test]
+fn definitions() {
+    let mesh = "mesh m { trust-domain \"m.example\" }";
+    insta::assert_snapshot!(
+        [
+            findings_in(&[("a.kdl", "service a { port 80 }")]),
+            findings_in(&[("a.kdl", mesh), ("b.kdl", mesh)]),
+            findings_in(&[("a.kdl", "mesh m { }")]),
+            findings("service a { port 80 }\nservice a { port 81 }"),
+            findings("service a"),
+            findings_in(&[
+                ("environments/prod/a.kdl", "override service a { timeout \"1s\" }"),
+                ("mesh.kdl", mesh),
+            ]),
+            findings_in(&[
+                ("a.test.kdl", "test \"x\" { request GET \"/\" from=a to=b }"),
+                ("mesh.kdl", mesh),
+            ]),
+            findings_in(&[
+                (
+                    "a.test.kdl",
+                    "test \"x\" { request GET \"/\" from=a to=b; expect denid }\ntest \"y\" { request GET \"/\" from=a to=b; expect split }"
+                ),
+                ("mesh.kdl", mesh),
+            ]),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn references() {
+    insta::assert_snapshot!(in_service(&[
+        "calls bb",
+        "calls nobody",
+        "calls p",
+        "use b",
+        "use pp",
+        "allow p",
+        "calls b route=x",
+        "route r { to v1 }",
+        "subset v1 { labels x=y }; route r { to v2 }",
+        "route r { to b }",
+        "route r { match { port 81 } }",
+        "route r { match { from nobody } }",
+    ]));
+}
+
+#[test]
+fn weights() {
+    let subsets = "subset v1 { labels v=a }; subset v2 { labels v=b };";
+    let routes = [
+        "to v1 weight=90; to v2",
+        "to v1 weight=0; to v2 weight=0",
+        "to v1 weight=100",
+        "to v1 weight=0",
+        "to v1 weight=1; to v1 weight=2",
+        "to v1; to v2",
+        "to v1 weight=\"90%\"; to v2 weight=10",
+    ];
+    let lines: Vec<String> = routes
+        .iter()
+        .map(|to| format!("{subsets}\n    route r {{ {to} }}"))
+        .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(in_service(&lines));
+}
+
+#[test]
+fn identities_and_hosts() {
+    insta::assert_snapshot!(in_service(&[
+        "identity \"spiffe://other.example/a\"",
+        "identity \"spiffe://m.example/mesh/distributor/main\"",
+        "identity \"spiffe://m.example/service/b\"",
+        "allow \"spiffe://other.example/**\"",
+        "host \"b\"",
+    ]));
+}
+
+#[test]
+fn levels() {
+    let callee = "service b { port 80; timeout \"2s\"; retry reset \"5xx\" attempts=2 per-try=\"1s\"; CALLEE allow a }";
+    let caller = |callee_says: &str, calls: &str| {
+        format!(
+            "service a {{ port 80; calls b {{ {calls} }} }}\n{}",
+            callee.replace("CALLEE", callee_says)
+        )
+    };
+    let policies = [
+        "policy p { timeout \"1s\" }\npolicy q { timeout \"2s\" }\nservice a { port 80; use p q }"
+            .to_owned(),
+        "service a { port 80; timeout \"1s\"; retry reset attempts=2 per-try=\"3s\" }".to_owned(),
+        "service a { port 80; retry reset attempts=9 }".to_owned(),
+        "service a { port 80; retry attempts=2 }".to_owned(),
+        "service a { port 80; retry reset }".to_owned(),
+        caller("", "timeout \"1s\"; retry reset 503 attempts=2"),
+        caller("", "timeout \"3s\""),
+        caller("", "timeout none"),
+        caller(
+            "",
+            "retry reset refused attempts=3 per-try=\"2s\" methods=any { backoff \"1ms\" }",
+        ),
+        caller(
+            "callers-may-extend timeout attempts causes per-try;",
+            "timeout \"3s\"; retry refused attempts=3 per-try=\"2s\"",
+        ),
+    ];
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(all(&policies));
+}
+
+#[test]
+fn a_name_that_may_be_in_an_unreadable_file_is_not_missed() {
+    let found = findings_in(&[
+        ("a.kdl", "service a { port 80; calls b }"),
+        ("b.kdl", "service b { port 80"),
+        ("mesh.kdl", "mesh m { trust-domain \"m.example\" }"),
+    ]);
+    assert!(found.contains("MSH0001"), "{found}");
+    assert!(!found.contains("MSH0101"), "{found}");
+}
+
+#[test]
+fn an_environment_must_be_declared() {
+    let sources = sources(&[(
+        "mesh.kdl",
+        "mesh m { trust-domain \"m.example\"; environment staging prod }",
+    )]);
+    let load = |environment| {
+        mesh_compiler::load(mesh_compiler::Input {
+            sources: &sources,
+            environment,
+            root_path: "",
+        })
+    };
+    assert!(load("prod").mesh.is_some());
+    let undeclared = load("prd");
+    assert!(undeclared.mesh.is_none());
+    insta::assert_snapshot!(mesh_compiler::test_util::render(
+        &sources,
+        &undeclared.diagnostics
+    ));
+}
+
+#[test]
+fn a_clean_mesh_is_silent() {
+    let sources = sources(&[("mesh.kdl", "mesh m { trust-domain \"m.example\" }")]);
+    let analysed = load(&sources);
+    assert!(analysed.diagnostics.is_empty());
+    assert!(analysed.mesh.is_some());
+}

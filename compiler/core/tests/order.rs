@@ -1,0 +1,167 @@
+//! The order of files, definitions and lines decides nothing, and nothing that loads fails later.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
+use mesh_compiler::test_util::{MESH, load, render, sources};
+use mesh_syntax::{Node, SourceSet};
+use proptest::prelude::*;
+
+/// A mesh with something of everything.
+const POLICIES: &str = r#"
+mesh shop {
+    trust-domain "shop.example"
+    environment staging prod
+    defaults {
+        timeout "10s" connect="1s" stream-idle="30s"
+        retry connect-failure reset attempts=2 per-try="3s"
+        retry-budget "20%" of=requests min="5/s"
+        allow ops
+    }
+    refuse amplification=10 attempts=4
+}
+policy patient { timeout "12s" max-duration="1h" }
+policy spread { balance random }
+service ops { port 9000 }
+service web {
+    port 8080 8081
+    identity "spiffe://shop.example/ns/web" "spiffe://shop.example/ns/web-2"
+    calls api per-request=2 share="50%" mode=parallel { timeout "4s"; retry reset attempts=2 per-try="1s" }
+    calls api route=slow { timeout "5s" }
+    calls store
+}
+service api {
+    port 8080 protocol=http
+    port 8082 protocol=grpc
+    use patient spread
+    host "api.example" "*.api.example"
+    endpoints {
+        static "10.0.0.1:8080" "10.0.0.2:8080" version=v1 zone=a
+        static "10.0.0.3:8082" version=v2
+        dns "api.internal:8080" version=v2
+    }
+    subset v1 { labels version=v1 }
+    subset v2 { labels version=v2; }
+    route slow { match { path "/slow/**" "/slower"; method POST GET }; to v2 { else v1; }; timeout "8s" }
+    route canary { match { header x-canary }; match { cookie canary "1" "yes" }; to v2 }
+    route all { to v1 weight=3; to v2 weight=1 }
+    allow web { path "/**"; not { header x-forbidden } }
+    allow "spiffe://shop.example/ns/**" mode=audit
+    deny ops { method DELETE; query force prefix="y" case=ignore }
+    callers-may-extend timeout
+}
+service store {
+    port 5000
+    retry none
+    retry-budget "10%" of=active min=3
+    endpoints { kubernetes namespace=shop name=store }
+    allow any { peer-ip "10.0.0.0/8"; host "store"; port 5000 }
+}
+"#;
+
+/// Writes nodes with their blocks in another order. What `else` says depends on its place.
+fn shuffled(
+    sources: &SourceSet,
+    nodes: &[Node],
+    keys: &mut dyn Iterator<Item = u64>,
+) -> Vec<String> {
+    let mut texts: Vec<(u64, String)> = nodes
+        .iter()
+        .map(|node| {
+            let key = keys.next().unwrap_or_default();
+            let last_value = node
+                .args
+                .iter()
+                .map(|arg| arg.span)
+                .chain(node.props.iter().map(|prop| prop.span));
+            let head = last_value.fold(node.name.span, mesh_syntax::Span::to);
+            let mut text = sources.slice(head).unwrap().to_owned();
+            if node.has_block {
+                let children = shuffled(sources, &node.children, keys).join("\n");
+                text = format!("{text} {{ // a comment\n{children}\n}}");
+            }
+            (key, text)
+        })
+        .collect();
+    texts.sort_by_key(|(key, _)| *key);
+    texts.into_iter().map(|(_, text)| text).collect()
+}
+
+fn slices(sources: &SourceSet) -> Vec<Vec<u8>> {
+    let analysed = load(sources);
+    assert_eq!(render(sources, &analysed.diagnostics), "");
+    let checked = mesh_compiler::check(analysed, &[]).unwrap();
+    let emitted = mesh_compiler::emit(&checked);
+    emitted
+        .slices
+        .values()
+        .map(mesh_bundle::slice::Slice::encode)
+        .collect()
+}
+
+#[test]
+fn slices_hold_what_their_workload_needs() {
+    let sources = sources(&[("a.kdl", POLICIES)]);
+    let checked = mesh_compiler::check(load(&sources), &[]).unwrap();
+    let emitted = mesh_compiler::emit(&checked);
+    let mut text = String::new();
+    for (identity, slice) in &emitted.slices {
+        let callees: Vec<&str> = slice
+            .callees
+            .iter()
+            .map(|callee| callee.service.as_str())
+            .collect();
+        text = format!(
+            "{text}{identity}: {callees:?}, needs {:?}\n",
+            slice.required_features
+        );
+    }
+    insta::assert_snapshot!(text);
+    let web = emitted
+        .slices
+        .values()
+        .find(|slice| slice.identity.path() == "/ns/web")
+        .unwrap();
+    insta::assert_debug_snapshot!(web);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn order_decides_nothing(keys in prop::collection::vec(any::<u64>(), 200), files in 1_usize..5) {
+        let original = sources(&[("a.kdl", POLICIES)]);
+        let (trees, _) = mesh_syntax::parse(&original);
+        let mut keys = keys.into_iter();
+        let nodes = shuffled(&original, &trees[0].nodes, &mut keys);
+        let mut texts = vec![String::new(); files];
+        for (index, node) in nodes.iter().enumerate() {
+            let text = &mut texts[index % files];
+            text.push_str(node);
+            text.push('\n');
+        }
+        let mut reordered = SourceSet::new();
+        for (index, text) in texts.into_iter().enumerate() {
+            reordered.add(format!("team-{index}.kdl"), text.into_bytes());
+        }
+        prop_assert_eq!(slices(&original), slices(&reordered));
+    }
+
+    #[test]
+    fn damaged_policies_are_refused_or_accepted_but_never_crash(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, any::<prop::sample::Index>()), 1..6)
+    ) {
+        let words: Vec<&str> = POLICIES.split_inclusive([' ', '\n']).collect();
+        let mut damaged = words.clone();
+        for (at, length, from) in cuts {
+            let at = at.index(damaged.len());
+            let end = (at + length).min(damaged.len());
+            damaged.splice(at..end, [words[from.index(words.len())]]);
+        }
+        let sources = sources(&[("a.kdl", &damaged.concat()), ("z.kdl", MESH)]);
+        let analysed = load(&sources);
+        render(&sources, &analysed.diagnostics);
+        if analysed.mesh.is_some() {
+            let findings = mesh_compiler::check(analysed, &[]).err().map(|refused| refused.diagnostics);
+            prop_assert!(findings.is_none(), "{findings:?}");
+        }
+    }
+}
