@@ -1,0 +1,127 @@
+//! Requests through the engine: what tests of a policy see.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
+use mesh_compiler::test_util::{MESH, load, render, sources};
+use mesh_compiler::trial::Decision;
+use mesh_compiler::{LinkedMesh, Trial, sample_request};
+
+const POLICIES: &str = r#"
+service web { port 80; calls api { timeout "1s" }; calls lone }
+service lone { port 80 }
+service api {
+    port 80
+    subset v1 { labels version=v1 }
+    subset v2 { labels version=v2 }
+    route beta { match { path "/items/**"; cookie beta "1" }; match { path "/items/**"; query beta }; to v2 }
+    route items { match { path "/items/**"; not { method DELETE } }; to v1 weight=2; to v2 weight=1 }
+    timeout "2s"
+    retry connect-failure attempts=2
+    allow web { path "/items/**" regex="/b[a-z]+" }
+    deny { header x-blocked }
+}
+"#;
+
+fn mesh(tests: &str) -> LinkedMesh {
+    let sources = sources(&[
+        ("a.kdl", POLICIES),
+        ("a.test.kdl", tests),
+        ("mesh.kdl", MESH),
+    ]);
+    let analysed = load(&sources);
+    assert_eq!(render(&sources, &analysed.diagnostics), "");
+    analysed.mesh.unwrap()
+}
+
+/// What each test says about its request.
+fn results(tests: &str) -> Vec<String> {
+    let mesh = mesh(tests);
+    let mut trial = Trial::new(&mesh);
+    let run = mesh.tests.iter().map(|test| {
+        let report = trial.test(test);
+        let failures: Vec<String> = report
+            .failures
+            .iter()
+            .map(|failure| {
+                format!(
+                    "{}: {} is {}",
+                    failure.field, failure.expected, failure.actual
+                )
+            })
+            .collect();
+        match &report.outcome {
+            Ok(_) if report.passed() => format!("{}: passed", test.name.value),
+            Ok(_) => format!("{}: {}", test.name.value, failures.join("; ")),
+            Err(error) => format!("{}: {error}", test.name.value),
+        }
+    });
+    run.collect()
+}
+
+#[test]
+fn what_is_as_expected_passes() {
+    let results = results(
+        r#"
+        test "a" { request GET "/items/1" from=web to=api; expect allowed route=items service=api attempts=2 }
+        test "b" { request GET "/items/1" from=web to=api; expect split { to v2 share="33.33%"; to v1 share="66.67%" } }
+        test "c" { request GET "/items/1?beta=1" from=web to=api; expect allowed route=beta to=v2 }
+        test "d" { request GET "/items/1" from=web to=api { cookie beta "1" }; expect allowed to=v2 }
+        test "e" { request DELETE "/items/1" from=web to=api; expect no-route status=404 reason=no_route }
+        test "f" { request GET "/items/1" from=web to=api { header X-Blocked "" }; expect denied status=403 reason=authz_denied }
+        test "g" { request GET "/items/1" from=lone to=api; expect denied }
+        test "h" { request GET "/items/../secret" from=web to=api { query beta "" }; expect no-route }
+        test "i" { request GET "/" from=web to=lone; expect denied }
+        "#,
+    );
+    assert_eq!(
+        results,
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|name| format!("{name}: passed"))
+    );
+}
+
+#[test]
+fn what_is_otherwise_says_what_is() {
+    let results = results(
+        r#"
+        test "a" { request GET "/items/1" from=web to=api; expect allowed route=beta to=v2 attempts=3 }
+        test "b" { request GET "/items/1" from=web to=api; expect split { to v1 share="50%"; to v2 share="50%" } }
+        test "c" { request GET "/items/1" from=web to=api; expect denied route=items }
+        test "d" { request GET "/items/%2f" from=web to=api; expect denied }
+        test "e" { request GET "/items/1" from=web to=api port=81; expect allowed }
+        "#,
+    );
+    assert_eq!(
+        results,
+        [
+            "a: route: beta is items; to: v2 is v1 v2; attempts: 3 is 2",
+            "b: split: v1 50%, v2 50% is v1 66.67%, v2 33.33%",
+            "c: decision: denied is allowed",
+            "d: every proxy refuses the path",
+            "e: `api` has no port 81",
+        ]
+    );
+}
+
+#[test]
+fn an_explanation_names_rule_and_losers() {
+    let mesh = mesh("");
+    let caller = mesh.service_named("web").unwrap();
+    let callee = mesh.service_named("api").unwrap();
+    let request = sample_request(&mesh, caller, callee).unwrap();
+    let outcome = Trial::new(&mesh).run(&request).unwrap();
+    assert_eq!(outcome.decision, Decision::Allowed);
+    let rule = outcome.rule.unwrap();
+    assert_eq!(rule.name, "allow web");
+    assert!(rule.source.span().is_some());
+    let taken = outcome.route.unwrap();
+    assert_eq!(
+        taken.exchange.timeout.value.map(|time| time.as_secs()),
+        Some(1)
+    );
+    assert_eq!(outcome.losers.len(), 1);
+    let lone = mesh.service_named("lone").unwrap();
+    assert_eq!(
+        sample_request(&mesh, caller, lone),
+        None,
+        "nothing allows it"
+    );
+}
