@@ -40,12 +40,12 @@ struct EndpointsAnswer {
 
 /// The routes of the socket.
 pub(crate) fn routes(mesh: &Arc<Mesh>) -> Routes {
-    let with = |handler: fn(&Arc<Mesh>, AdminRequest) -> AdminResponse| {
+    let with = |handler: fn(&Arc<Mesh>, &AdminRequest) -> AdminResponse| {
         let mesh = Arc::clone(mesh);
         move |request: AdminRequest| {
             let mesh = Arc::clone(&mesh);
             // Most of these wait for the disk.
-            let answer = tokio::task::spawn_blocking(move || handler(&mesh, request));
+            let answer = tokio::task::spawn_blocking(move || handler(&mesh, &request));
             async move {
                 answer.await.unwrap_or_else(|_ended| {
                     refused(StatusCode::SERVICE_UNAVAILABLE, "the distributor is ending")
@@ -71,12 +71,12 @@ pub(crate) fn routes(mesh: &Arc<Mesh>) -> Routes {
         .ready(move || ready.ready())
 }
 
-fn trigger(mesh: &Arc<Mesh>, _request: AdminRequest) -> AdminResponse {
+fn trigger(mesh: &Arc<Mesh>, _request: &AdminRequest) -> AdminResponse {
     mesh.trigger.pull();
     AdminResponse::text(StatusCode::ACCEPTED, "looking\n")
 }
 
-fn join_token(mesh: &Arc<Mesh>, request: AdminRequest) -> AdminResponse {
+fn join_token(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
     let asked: TokenRequest = match serde_json::from_slice(&request.body) {
         Ok(asked) => asked,
         Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -102,7 +102,7 @@ fn join_token(mesh: &Arc<Mesh>, request: AdminRequest) -> AdminResponse {
     }
 }
 
-fn endpoints(mesh: &Arc<Mesh>, request: AdminRequest) -> AdminResponse {
+fn endpoints(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
     if !mesh.pinned.development {
         return refused(
             StatusCode::FORBIDDEN,

@@ -19,6 +19,10 @@ pub(crate) struct Arguments {
 
 /// The commands of `meshd`.
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it, for a moment"
+)]
 pub(crate) enum Command {
     /// Follow a ref, compile and sign its commits, issue identities, serve the proxies.
     Serve(ServeArguments),

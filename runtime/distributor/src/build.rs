@@ -159,7 +159,11 @@ fn compile(sources: &SourceSet, root: &TrustRoot) -> Result<Emitted, Vec<Finding
         root_path: &root.root_path,
     };
     let analysed = mesh_compiler::load(input);
-    let lints = analysed.mesh.as_ref().map(mesh_lint::lint).unwrap_or_default();
+    let lints = analysed
+        .mesh
+        .as_ref()
+        .map(mesh_lint::lint)
+        .unwrap_or_default();
     let checked = mesh_compiler::check(analysed, &lints)
         .map_err(|refused| errors(&refused.diagnostics, sources))?;
     let emitted = mesh_compiler::emit(&checked);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_bundle::trust_root::TrustRoot;
+use mesh_bundle::trust_root::{IdentitySource, TrustRoot};
 use mesh_daemon::admin::{self, AdminSocket, Routes};
 use mesh_daemon::clock::Clock;
 use mesh_daemon::drain::{self, DrainTrigger};
@@ -46,6 +46,12 @@ enum StartError {
         pinned: String,
         asked: String,
     },
+    #[error("the trust root wants signed commits, which this release cannot verify")]
+    CommitSigners,
+    #[error(
+        "the trust root says that identities come from SPIRE, which this release cannot serve beside"
+    )]
+    IdentitySource,
     #[error("the trust root lists no distributor {0}")]
     Distributor(SpiffeId),
     #[error(
@@ -328,6 +334,13 @@ fn accepted(publisher: &Publisher) -> Option<Accepted> {
 fn check_pinned(arguments: &ServeArguments, root: &TrustRoot) -> Result<(), StartError> {
     if root.development && !arguments.started_by_dev {
         return Err(StartError::Development);
+    }
+    // What the root asks for and this release lacks must not be passed over.
+    if !root.commit_signers.is_empty() {
+        return Err(StartError::CommitSigners);
+    }
+    if root.identity_source != IdentitySource::Issuer {
+        return Err(StartError::IdentitySource);
     }
     let pinned = [
         ("the ref", &arguments.reference, &root.reference),

@@ -1,12 +1,8 @@
 //! A whole distributor in this process, over real sockets, TLS, files and a real repository; the
 //! proxy is a fake that believes only what `mesh_bundle::acceptance` believes.
-#![expect(
-    clippy::unwrap_used,
-    reason = "only tests use it, and a failure is theirs"
-)]
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +26,8 @@ use mesh_daemon::identity::{Credentials, Svid, TrustStore, WorkloadKey};
 use mesh_daemon::join_file::JoinFile;
 use mesh_daemon::rpc::{MutualConnection, PublicConnection, VerifiedConnection, compression};
 use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tonic::{Code, Streaming};
 
@@ -65,7 +63,7 @@ impl World {
         let repository = TestRepository::new();
         let tip = repository.commit(&[MESH, ("services.kdl", &policy("2s"))], None);
         repository.push(tip);
-        let arguments = arguments(&fixture, repository.path());
+        let arguments = arguments(&fixture, &repository.path());
         let distributor = Distributor::start(&arguments, Clock::system())
             .await
             .unwrap();
@@ -108,10 +106,10 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        match tokio::time::timeout(Duration::from_secs(20), waiting).await {
-            Ok(status) => status,
-            Err(_elapsed) => panic!("never reached: {:#?}", self.status().await),
-        }
+        let Ok(status) = tokio::time::timeout(Duration::from_secs(20), waiting).await else {
+            panic!("never reached: {:#?}", self.status().await)
+        };
+        status
     }
 
     async fn trigger(&self) {
@@ -119,6 +117,21 @@ impl World {
             self.ask(Method::POST, "/trigger", "").await.0,
             StatusCode::ACCEPTED
         );
+    }
+
+    /// Calls the hook as a `post-receive` script does.
+    async fn hook(&self) {
+        let ports = std::fs::read(self.fixture.folder.path().join("ports.json")).unwrap();
+        let ports: serde_json::Value = serde_json::from_slice(&ports).unwrap();
+        let mut stream = TcpStream::connect(ports["hook"].as_str().unwrap())
+            .await
+            .unwrap();
+        // The announced body never comes: nobody waits for it.
+        let request = "POST /hook HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 202");
     }
 
     async fn join(&self, name: &str) -> JoinFile {
@@ -129,7 +142,7 @@ impl World {
     }
 }
 
-fn arguments(fixture: &Fixture, repository: PathBuf) -> ServeArguments {
+fn arguments(fixture: &Fixture, repository: &Path) -> ServeArguments {
     let folder = fixture.folder.path().display().to_string();
     let repository = repository.display().to_string();
     let arguments = Arguments::parse_from([
@@ -478,9 +491,10 @@ async fn a_proxy_joins_follows_and_reports() {
     assert_ne!(proxy.held, held);
 
     let commit = world.tip.to_string();
+    let short: String = commit.chars().take(8).collect();
     let answer: WhereReport = serde_json::from_slice(
         &world
-            .ask(Method::GET, &format!("/where/{}", &commit[..8]), "")
+            .ask(Method::GET, &format!("/where/{short}"), "")
             .await
             .1,
     )
@@ -536,6 +550,29 @@ async fn a_bad_commit_changes_nothing_and_the_next_good_one_recovers() {
         .await;
     assert_eq!(status.head.unwrap().sequence, 4);
     assert_eq!(status.findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hook_makes_it_look_and_a_rewrite_is_refused() {
+    let mut world = World::start().await;
+    let first = world.tip;
+    world.commit(&policy("3s"));
+    world.hook().await;
+    let status = world
+        .until(|status| status.head.as_ref().unwrap().sequence == 2)
+        .await;
+    let served = status.head.unwrap().commit;
+
+    world.tip = first;
+    world.commit(&policy("4s"));
+    world.commit(&policy("5s"));
+    world.hook().await;
+    let status = world
+        .until(|status| status.reference.state == RefState::RefRewritten)
+        .await;
+    assert_eq!(status.head.unwrap().commit, served);
+    assert_eq!(status.findings[0].code, "ref_rewritten");
+    assert_eq!(status.reference.tip, Some(world.tip.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -668,7 +705,7 @@ async fn a_restart_without_the_repository_serves_at_once() {
         distributor,
         ..
     } = World::start().await;
-    let arguments = arguments(&fixture, repository.path());
+    let arguments = arguments(&fixture, &repository.path());
     distributor.stop().await;
     drop(repository);
     let distributor = Distributor::start(&arguments, Clock::system())
@@ -691,7 +728,7 @@ async fn a_restart_without_the_repository_serves_at_once() {
 #[tokio::test]
 async fn what_must_not_start_does_not() {
     let fixture = Fixture::new(true);
-    let mut wrong = arguments(&fixture, fixture.folder.path().to_owned());
+    let mut wrong = arguments(&fixture, fixture.folder.path());
     wrong.started_by_dev = false;
     let refusal = |arguments: ServeArguments| async move {
         Distributor::start(&arguments, Clock::system())

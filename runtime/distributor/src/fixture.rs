@@ -1,9 +1,5 @@
 //! What the tests of this crate share: keys and trust as `meshc keygen` writes them, generations
 //! without a compiler, and real repositories.
-#![expect(
-    clippy::unwrap_used,
-    reason = "only tests use it, and a failure is theirs"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use mesh_bundle::order::Order;
-use mesh_repo::{CommitId, Repository};
+use mesh_repo::{CommitId, HistoryError, Repository};
 
 use crate::finding::Finding;
 use crate::limits;
@@ -199,13 +199,16 @@ impl Follower {
                 "{tip} does not descend from {}, the last accepted commit",
                 accepted.commit
             ),
-            Err(error) => {
-                format!(
-                    "{tip} cannot be shown to descend from {}: {}",
-                    accepted.commit,
-                    chain(&error)
-                )
+            Err(error @ (HistoryError::Shallow | HistoryError::Grafts)) => {
+                let state = RefState::RepositoryUnreadable;
+                return Some(Progress::trouble(state, Some(tip), chain(&error)));
             }
+            // Most likely what was accepted is gone; then nothing can descend from it.
+            Err(error) => format!(
+                "{tip} cannot be shown to descend from {}, the last accepted commit: {}",
+                accepted.commit,
+                chain(&error)
+            ),
         };
         let detail = "the last generation stays until the ref leads on from it, or the trust root has a new epoch";
         let mut progress = Progress::trouble(RefState::RefRewritten, Some(tip), detail);
@@ -355,10 +358,11 @@ mod tests {
     fn a_restart_remembers_and_a_new_epoch_forgets() {
         let repository = TestRepository::new();
         let first = repository.commit(&[("a", "1")], None);
-        let accepted = Some(Accepted {
+        let mut last = Accepted {
             commit: id(first),
             order: order(0, 1),
-        });
+        };
+        let accepted = Some(last);
         repository.push(repository.commit(&[("a", "2")], None));
 
         let mut restarted = Follower::new(followed(&repository), accepted);
@@ -371,9 +375,8 @@ mod tests {
             RefState::Following
         );
 
-        let mut unknown = accepted.unwrap();
-        unknown.commit = CommitId::from_hex(&"ab".repeat(20)).unwrap();
-        let progress = idle(&mut Follower::new(followed(&repository), Some(unknown)));
+        last.commit = CommitId::from_hex(&"ab".repeat(20)).unwrap();
+        let progress = idle(&mut Follower::new(followed(&repository), Some(last)));
         assert_eq!(
             progress.state,
             RefState::RefRewritten,
@@ -402,6 +405,22 @@ mod tests {
             Attempt::Failed(String::new())
         });
         assert!(judged);
+    }
+
+    #[test]
+    fn a_shallow_clone_is_not_taken_for_a_rewrite() {
+        let repository = TestRepository::new();
+        let first = repository.commit(&[("a", "1")], None);
+        let accepted = Some(Accepted {
+            commit: id(first),
+            order: order(0, 1),
+        });
+        let second = repository.commit(&[("a", "2")], Some(first));
+        repository.push(second);
+        std::fs::write(repository.path().join("shallow"), format!("{second}\n")).unwrap();
+        let progress = idle(&mut Follower::new(followed(&repository), accepted));
+        assert_eq!(progress.state, RefState::RepositoryUnreadable);
+        assert!(progress.detail.unwrap().contains("shallow"));
     }
 
     #[test]

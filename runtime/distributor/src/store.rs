@@ -144,9 +144,9 @@ impl Store {
         let mut stored = Vec::new();
         for served in generations {
             for slice in served.slices().values() {
-                self.write_once(&self.slices, &slice.digest().to_hex(), slice.bytes())?;
+                write_once(&self.slices, &slice.digest().to_hex(), slice.bytes())?;
             }
-            self.write_once(
+            write_once(
                 &self.generations,
                 &served.digest().to_hex(),
                 &served.signed().encode(),
@@ -213,33 +213,15 @@ impl Store {
 
     fn load_one(&self, root: &TrustRoot, stored: &StoredGeneration) -> Result<Served, String> {
         let digest = Digest::from_hex(&stored.digest).map_err(|error| chain(&error))?;
-        let envelope = self.read(&self.generations, digest)?;
+        let envelope = read(&self.generations, digest)?;
         let envelope = Envelope::decode(&envelope).map_err(|error| chain(&error))?;
         let mut slices = BTreeMap::new();
         for (identity, digest) in &stored.slices {
             let identity = SpiffeId::parse(identity).map_err(|error| chain(&error))?;
             let digest = Digest::from_hex(digest).map_err(|error| chain(&error))?;
-            slices.insert(identity, Bytes::from(self.read(&self.slices, digest)?));
+            slices.insert(identity, Bytes::from(read(&self.slices, digest)?));
         }
         Served::verify(root, envelope, slices).map_err(|error| chain(&error))
-    }
-
-    fn read(&self, folder: &Folder, digest: Digest) -> Result<Vec<u8>, String> {
-        let read = folder
-            .read(&digest.to_hex(), limits::STATE_FILE_BYTES_MAX)
-            .map_err(|error| chain(&error))?;
-        read.ok_or_else(|| format!("{digest} is missing"))
-    }
-
-    /// Names are digests, so a file of that name has these bytes; a damaged one is found when read.
-    fn write_once(&self, folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        if folder
-            .read(name, limits::STATE_FILE_BYTES_MAX)?
-            .is_some_and(|found| found == bytes)
-        {
-            return Ok(());
-        }
-        Ok(folder.write(name, bytes)?)
     }
 
     fn prune(&self, kept: &[StoredGeneration]) -> Result<(), StoreError> {
@@ -273,6 +255,24 @@ impl Store {
             serde_json::to_vec(value).map_err(|source| StoreError::Damaged { name, source })?;
         Ok(self.folder.write(name, &bytes)?)
     }
+}
+
+fn read(folder: &Folder, digest: Digest) -> Result<Vec<u8>, String> {
+    let read = folder
+        .read(&digest.to_hex(), limits::STATE_FILE_BYTES_MAX)
+        .map_err(|error| chain(&error))?;
+    read.ok_or_else(|| format!("{digest} is missing"))
+}
+
+/// Names are digests, so a file of that name has these bytes; a damaged one is found when read.
+fn write_once(folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    if folder
+        .read(name, limits::STATE_FILE_BYTES_MAX)?
+        .is_some_and(|found| found == bytes)
+    {
+        return Ok(());
+    }
+    Ok(folder.write(name, bytes)?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use mesh_daemon::clock::Clock;
 use mesh_daemon::signal::Shutdown;
 use mesh_daemon::telemetry::{LogFormat, init_logging};
+use nix::sys::resource::{Resource, setrlimit};
 
 use crate::args::ServeArguments;
 use crate::commands::ask::fail;
@@ -13,6 +14,10 @@ use crate::output;
 /// Runs a distributor until a signal.
 pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     init_logging(LogFormat::Auto, &arguments.log);
+    // A core dump would write every key to the disk.
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        tracing::warn!(%error, "could not switch core dumps off");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -26,6 +26,8 @@ pub(crate) struct EnrolmentId(pub(crate) [u8; 8]);
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    /// Unix seconds at which the authority itself ends.
+    ends: u64,
     life: Duration,
 }
 
@@ -97,13 +99,12 @@ impl Authority {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(AuthorityError::Pem)?
             .into_owned();
-        if !is_of_key(&certificate, &key) {
-            return Err(AuthorityError::Mismatch);
-        }
+        let ends = ends(&certificate, &key).ok_or(AuthorityError::Mismatch)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(AuthorityError::Parse)?;
         Ok(Self {
             issuer,
             certificate,
+            ends,
             life,
         })
     }
@@ -135,11 +136,13 @@ impl Authority {
         subject: &Subject<'_>,
         now_ms: u64,
     ) -> Result<CertificateParams, rcgen::Error> {
-        let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(now_ms);
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let now = epoch + Duration::from_millis(now_ms);
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = DistinguishedName::new();
         parameters.not_before = now - limits::SVID_BACKDATED;
-        parameters.not_after = now + self.life;
+        // A leaf that outlives its authority would end without the proxy seeing it come.
+        parameters.not_after = (now + self.life).min(epoch + Duration::from_secs(self.ends));
         parameters.serial_number = Some(SerialNumber::from_slice(&serial_number(
             subject.enrolment.0,
             subject.random,
@@ -156,9 +159,11 @@ impl Authority {
     }
 }
 
-fn is_of_key(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
-    x509_parser::parse_x509_certificate(certificate)
-        .is_ok_and(|(_rest, parsed)| parsed.public_key().raw == key.subject_public_key_info())
+/// When the certificate ends, if it is of this key.
+fn ends(certificate: &CertificateDer<'_>, key: &KeyPair) -> Option<u64> {
+    let (_rest, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let same_key = parsed.public_key().raw == key.subject_public_key_info();
+    same_key.then(|| u64::try_from(parsed.validity().not_after.timestamp()).ok())?
 }
 
 #[cfg(test)]
@@ -228,6 +233,22 @@ pub(crate) mod tests {
         assert_eq!(peer.enrolment_id(), Some(hex::encode([1; 8])));
         let (_rest, above) = x509_parser::parse_x509_certificate(&chain[1]).unwrap();
         leaf.verify_signature(Some(above.public_key())).unwrap();
+    }
+
+    #[test]
+    fn a_leaf_does_not_outlive_its_authority() {
+        let mut authority = authority(Duration::from_hours(24)).unwrap();
+        authority.ends = NOW / 1000 + 60;
+        let key = WorkloadKey::generate().unwrap();
+        let (csr, _key) = verify_request(&key.csr().unwrap()).unwrap();
+        let subject = Subject {
+            identity: &identity(),
+            enrolment: EnrolmentId([1; 8]),
+            random: [2; 8],
+        };
+        let chain = authority.sign(&csr, &subject, NOW).unwrap();
+        let peer = PeerIdentity::from_leaf(&chain[0]).unwrap();
+        assert_eq!(peer.not_after, NOW / 1000 + 60);
     }
 
     #[test]

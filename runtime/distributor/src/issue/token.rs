@@ -128,7 +128,7 @@ impl Tokens {
             .ok()
             .and_then(|key| PublicKey::from_bytes(&key).ok());
         // The file of tokens is ours; a key in it that is none admits nobody.
-        if !key.is_some_and(|key| key.verify(&signed, enrolment.signature).is_ok()) {
+        if key.is_none_or(|key| key.verify(&signed, enrolment.signature).is_err()) {
             return Err(EnrolError::Signature);
         }
         let identity = SpiffeId::parse(&token.identity).map_err(|_not_ours| EnrolError::Unknown)?;
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_000_000;
-    const LIFE: Duration = Duration::from_secs(60);
+    const LIFE: Duration = Duration::from_mins(1);
 
     struct Proxy {
         token: SigningKey,

@@ -8,7 +8,7 @@ use mesh_bundle::messages::distribution::follow_response::Kind;
 use mesh_bundle::messages::distribution::{Hello, ProxyHeartbeat};
 use mesh_bundle::spiffe::SpiffeId;
 
-use crate::generation::Served;
+use crate::generation::{Served, ServedSlice};
 use crate::limits;
 use crate::published::{Object, Published};
 use crate::serve::update::{self, UpdateError};
@@ -152,7 +152,7 @@ impl Session {
         self.slice = current
             .slices()
             .get(&self.identity)
-            .map(|slice| slice.digest());
+            .map(ServedSlice::digest);
         if let Some(slice) = self.slice {
             self.held.retain(|held| *held != slice);
             self.held.push(slice);

@@ -221,7 +221,7 @@ impl Fleet {
         proxy.seen_ms = now_ms;
         match digest(&heartbeat.generation) {
             Some(generation) => {
-                proxy.serve(generation, None, digest(&heartbeat.slice), None, now_ms)
+                proxy.serve(generation, None, digest(&heartbeat.slice), None, now_ms);
             }
             None => proxy.serving = None,
         }
@@ -304,7 +304,7 @@ impl Proxy {
                     slice,
                     swap_ns,
                     since_ms: now_ms,
-                })
+                });
             }
         }
     }
