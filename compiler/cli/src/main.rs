@@ -1,3 +1,29 @@
-//! Skeleton.
+//! `meshc`: checks, builds, tests and explains mesh policies, on laptops and in CI.
+//!
+//! Files, git, the terminal and exit codes are here; what policies mean is in the crates below.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod args;
+mod commands;
+mod compile;
+mod evaluate;
+mod exit_code;
+mod limits;
+mod load;
+mod output;
+mod render;
+
+use crate::exit_code::Exit;
+
+fn main() -> ExitCode {
+    let command = match args::parse() {
+        Ok(command) => command,
+        Err(exit) => return exit.into(),
+    };
+    let exit = commands::run(command).unwrap_or_else(|error| {
+        output::error(error.as_ref());
+        Exit::CouldNotRun
+    });
+    exit.into()
+}

@@ -1,0 +1,238 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_compiler::DEFAULT_ENVIRONMENT;
+
+use crate::exit_code::Exit;
+
+/// Checks, builds, tests and explains mesh policies.
+#[derive(Debug, Parser)]
+#[command(name = "meshc", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What a command is about; every command takes these.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// The policy root, or a folder in or above it.
+    #[arg(short = 'C', id = "directory", value_name = "DIR", global = true)]
+    pub(crate) folder: Option<PathBuf>,
+    /// The environment to compile for.
+    #[arg(long = "env", value_name = "NAME", global = true, default_value = DEFAULT_ENVIRONMENT)]
+    pub(crate) environment: String,
+}
+
+/// A command with what it needs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Say what is wrong with the policies of the work tree.
+    Check(Check),
+    /// Compile a commit into a generation and its slices.
+    Build(Build),
+    /// Run the tests of the policies.
+    Test(Test),
+    /// Say what becomes of a request, or what a code such as MSH0401 means.
+    Explain(Explain),
+    /// Make the keys and first statements of a mesh.
+    Keygen(Keygen),
+    /// Write a first policy repository.
+    Init(Init),
+}
+
+/// How output is written by most commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// How findings are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+    /// For code scanning.
+    Sarif,
+    /// As annotations of a GitHub workflow.
+    Github,
+}
+
+/// The lowest level of findings that make `check` fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Deny {
+    /// Errors.
+    Error,
+    /// Errors and warnings.
+    Warning,
+    /// Every finding.
+    Note,
+}
+
+/// `meshc check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The policy root, or a folder in or above it.
+    pub(crate) folder: Option<PathBuf>,
+    /// How to write the findings.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: CheckFormat,
+    /// The lowest level that makes the exit code 1.
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "error")]
+    pub(crate) deny: Deny,
+}
+
+/// `meshc build`
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The policy root, or a folder in or above it.
+    pub(crate) folder: Option<PathBuf>,
+    /// The commit to compile; without it HEAD, and the work tree must not differ.
+    #[arg(long, value_name = "REV")]
+    pub(crate) commit: Option<String>,
+    /// A compile key to sign with, as `meshc keygen` writes it.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sign: Vec<PathBuf>,
+    /// The mesh's trust root: gives ref, policy root and epoch, and is checked against the policies.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["reference", "epoch"])]
+    pub(crate) trust_root: Option<PathBuf>,
+    /// The followed ref.
+    #[arg(long = "ref", value_name = "REF", default_value = "refs/heads/main")]
+    pub(crate) reference: String,
+    /// The epoch of the trust root.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) epoch: u64,
+    /// Where to write the generation and its slices.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// How to write the result.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
+/// `meshc test`
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// The policy root, or a folder in or above it.
+    pub(crate) folder: Option<PathBuf>,
+    /// How to write the results.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
+/// `meshc explain`
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A code such as MSH0401.
+    #[arg(required_unless_present = "request", conflicts_with_all = ["request", "from", "to", "header", "host", "port"])]
+    pub(crate) code: Option<String>,
+    /// A request, as in 'GET /reviews/7'.
+    #[arg(long, value_name = "METHOD PATH", requires_all = ["from", "to"])]
+    pub(crate) request: Option<String>,
+    /// The calling service.
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) from: Option<String>,
+    /// The called service.
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) to: Option<String>,
+    /// A header.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) header: Vec<(String, String)>,
+    /// The host asked for; without it one that names the called service.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// The port of the called service; without it its first.
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+    /// How to write the explanation.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
+/// `meshc keygen`
+#[derive(Debug, Args)]
+pub(crate) struct Keygen {
+    /// Name of the mesh, as in its `mesh` node.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mesh: String,
+    /// Name of the environment.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ENVIRONMENT)]
+    pub(crate) environment: String,
+    /// The mesh's trust domain, as in its `mesh` node.
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) trust_domain: String,
+    /// The ref that is followed.
+    #[arg(long = "ref", value_name = "REF", default_value = "refs/heads/main")]
+    pub(crate) reference: String,
+    /// Folder of the policy root in the repository; the top if not given.
+    #[arg(long, value_name = "PATH", default_value = "")]
+    pub(crate) root_path: String,
+    /// Name of a distributor; its identity is `/mesh/distributor/NAME`.
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) distributor: Vec<String>,
+    /// Marks the mesh as one for development, which only `meshd dev` serves.
+    #[arg(long)]
+    pub(crate) development: bool,
+    /// Where to write; nothing there is overwritten.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// How to write the summary.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
+/// `meshc init`
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder to write to.
+    pub(crate) folder: Option<PathBuf>,
+    /// Name of the mesh; without it the folder's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How to write the list of files.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
+/// Reads the command line. Help and version go to stdout, mistakes to stderr.
+pub(crate) fn parse() -> Result<(Command, Place), Exit> {
+    let cli = Cli::try_parse().map_err(|error| {
+        let exit = if error.use_stderr() {
+            Exit::CouldNotRun
+        } else {
+            Exit::Clean
+        };
+        // Nothing is left to report to if this fails.
+        drop(error.print());
+        exit
+    })?;
+    Ok((cli.command, cli.place))
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_lowercase(), value.to_owned())),
+        _ => Err("a header is NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

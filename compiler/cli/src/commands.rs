@@ -1,0 +1,34 @@
+//! One file per command. Each returns how it ended; an error is why it could not run.
+
+use std::path::{Path, PathBuf};
+
+use crate::args::{Command, Place};
+use crate::exit_code::Exit;
+
+pub(crate) mod build;
+mod check;
+mod explain;
+mod init;
+mod keygen;
+pub(crate) mod test;
+
+/// Why a command could not run. Only ever shown, so its type is of no use to anyone.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// Runs a command.
+pub(crate) fn run((command, place): (Command, Place)) -> Result<Exit, Failure> {
+    match command {
+        Command::Check(args) => check::run(&args, &place),
+        Command::Build(args) => build::run(&args, &place),
+        Command::Test(args) => test::run(&args, &place),
+        Command::Explain(args) => explain::run(&args, &place),
+        Command::Keygen(args) => keygen::run(&args, &place),
+        Command::Init(args) => init::run(&args, &place),
+    }
+}
+
+/// The folder that a command is about: the positional one below that of `-C`.
+fn folder(place: &Place, positional: Option<&Path>) -> PathBuf {
+    let base = place.folder.clone().unwrap_or_else(|| PathBuf::from("."));
+    positional.map_or(base.clone(), |folder| base.join(folder))
+}

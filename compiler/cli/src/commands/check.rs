@@ -1,0 +1,37 @@
+//! `meshc check`
+
+use mesh_syntax::Level;
+
+use super::{Failure, folder};
+use crate::args::{Check, CheckFormat, Deny, Place};
+use crate::compile::compile;
+use crate::exit_code::Exit;
+use crate::load::load;
+use crate::output;
+use crate::render::{github, human, json, sarif};
+
+pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
+    let loaded = load(&folder(place, args.folder.as_deref()))?;
+    let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
+    let text = match args.format {
+        CheckFormat::Human => human::check(&loaded.sources, &compiled),
+        CheckFormat::Json => json::check(&loaded.sources, &compiled)?,
+        CheckFormat::Sarif => sarif::check(&loaded.sources, &compiled)?,
+        CheckFormat::Github => github::check(&loaded.sources, &compiled),
+    };
+    output::data(&text)?;
+    let denied = compiled
+        .findings
+        .iter()
+        .any(|finding| finding.level <= level(args.deny));
+    Ok(Exit::from_clean(!denied))
+}
+
+/// Levels compare from the gravest on.
+fn level(deny: Deny) -> Level {
+    match deny {
+        Deny::Error => Level::Error,
+        Deny::Warning => Level::Warning,
+        Deny::Note => Level::Note,
+    }
+}

@@ -1,0 +1,75 @@
+//! `meshc explain`: what becomes of a request and why, or what a code means.
+
+use super::{Failure, folder};
+use crate::args::{Explain, Format, Place};
+use crate::compile::compile;
+use crate::evaluate::{Evaluator, RequestSpec};
+use crate::exit_code::Exit;
+use crate::load::load;
+use crate::output;
+use crate::render::{human, json};
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+enum ExplainError {
+    #[error("no code {0}; codes look like MSH0401")]
+    UnknownCode(String),
+    #[error("a request is a method and a path, as in 'GET /reviews/7'")]
+    Request,
+    #[error("there is no service \"{0}\"")]
+    UnknownService(String),
+    #[error("the policies have errors; `meshc check` shows them")]
+    Findings,
+}
+
+pub(super) fn run(args: &Explain, place: &Place) -> Result<Exit, Failure> {
+    if let Some(code) = &args.code {
+        return page(code, args.format);
+    }
+    let request = spec(args).ok_or(ExplainError::Request)?;
+    let loaded = load(&folder(place, None))?;
+    let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
+    let checked = compiled.checked().ok_or(ExplainError::Findings)?;
+    for name in [&request.from, &request.to] {
+        if checked.mesh().service_named(name).is_none() {
+            return Err(ExplainError::UnknownService(name.clone()).into());
+        }
+    }
+    let emitted = mesh_compiler::emit(&checked);
+    let outcome = Evaluator::new(checked.mesh(), &emitted, &loaded.sources).evaluate(&request);
+    let text = match args.format {
+        Format::Human => human::explanation(&request, &outcome),
+        Format::Json => json::explanation(&outcome)?,
+    };
+    output::data(&text)?;
+    Ok(Exit::Clean)
+}
+
+fn page(code: &str, format: Format) -> Result<Exit, Failure> {
+    let page = mesh_lint::page(code).ok_or_else(|| ExplainError::UnknownCode(code.to_owned()))?;
+    let text = match format {
+        Format::Human => human::page(&page),
+        Format::Json => json::page(&page)?,
+    };
+    output::data(&text)?;
+    Ok(Exit::Clean)
+}
+
+/// The request of the command line.
+fn spec(args: &Explain) -> Option<RequestSpec> {
+    let (method, target) = args.request.as_ref()?.trim().split_once(' ')?;
+    let (path, query) = match target.trim().split_once('?') {
+        Some((path, query)) => (path, query),
+        None => (target.trim(), ""),
+    };
+    Some(RequestSpec {
+        method: method.to_uppercase(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        from: args.from.clone()?,
+        to: args.to.clone()?,
+        host: args.host.clone(),
+        port: args.port,
+        headers: args.header.clone(),
+    })
+}

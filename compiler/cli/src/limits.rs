@@ -1,0 +1,10 @@
+//! Bounds on what is read from the work tree; those on policy files are `mesh_syntax::limits`.
+
+/// Highest folder above the given one in which the policy root is looked for.
+pub(crate) const FOLDERS_UP_MAX: usize = 64;
+/// Most entries visited below a folder.
+pub(crate) const ENTRIES_MAX: usize = 500_000;
+/// Deepest folder below the given one.
+pub(crate) const FOLDER_DEPTH_MAX: usize = 64;
+/// Largest key or trust file.
+pub(crate) const KEY_FILE_BYTES_MAX: u64 = 64 << 10;

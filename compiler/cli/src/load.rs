@@ -1,0 +1,199 @@
+//! The policies of the work tree: where their root is, and what is in it.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use mesh_repo::{Repository, holds_mesh, is_policy_file};
+use mesh_syntax::{SourceSet, limits as source_limits};
+
+use crate::limits;
+
+/// Why the policies could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// Something failed.
+    #[error("could not read {}", path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither here, above nor below.
+    #[error("{} is not part of a policy root: no folder above or below it has a file with a `mesh` node; `meshc init` writes one", .0.display())]
+    NoRoot(PathBuf),
+    /// A command takes one.
+    #[error("there are several policy roots: {}; name one", .0.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", "))]
+    SeveralRoots(Vec<PathBuf>),
+    /// Not a folder of policies, but perhaps a whole disk.
+    #[error("{} has more than {max} entries, or folders nested too deep", .0.display(), max = limits::ENTRIES_MAX)]
+    TooMany(PathBuf),
+    /// A path that can't be written in outputs.
+    #[error("{} is not UTF-8", .0.display())]
+    NotUtf8(PathBuf),
+}
+
+/// The policies of one root, as they are in the work tree.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The files; paths are relative to the repository, or to the root outside of one.
+    pub(crate) sources: SourceSet,
+    /// The root relative to the repository; empty for its top.
+    pub(crate) root_path: String,
+}
+
+/// Reads the policy root that a folder is in, or that is in the folder.
+pub(crate) fn load(folder: &Path) -> Result<Loaded, LoadError> {
+    let root = find_root(folder)?;
+    let top = top(&root);
+    let root_path = relative(&root, &top)?;
+    let named = policy_files(&root)?
+        .into_iter()
+        .map(|path| Ok((relative(&path, &top)?, path)));
+    let mut paths = named.collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    let mut sources = SourceSet::new();
+    for (name, path) in paths {
+        add(&mut sources, name, &path)?;
+    }
+    Ok(Loaded { sources, root_path })
+}
+
+/// The policy root of a folder, relative to the repository.
+pub(crate) fn root_path(folder: &Path) -> Result<String, LoadError> {
+    let root = find_root(folder)?;
+    relative(&root, &top(&root))
+}
+
+/// What paths are relative to: the work tree that a root is in, or the root itself.
+fn top(root: &Path) -> PathBuf {
+    let repository = Repository::discover(root).ok();
+    let top = repository
+        .as_ref()
+        .and_then(Repository::work_tree)
+        .and_then(|top| fs::canonicalize(top).ok());
+    top.filter(|top| root.starts_with(top))
+        .unwrap_or_else(|| root.to_path_buf())
+}
+
+/// The policy root of a folder: itself or the nearest above, else the only one below.
+fn find_root(folder: &Path) -> Result<PathBuf, LoadError> {
+    let folder = fs::canonicalize(folder).map_err(failed(folder))?;
+    for above in folder.ancestors().take(limits::FOLDERS_UP_MAX) {
+        if is_root(above)? {
+            return Ok(above.to_path_buf());
+        }
+        // What lies above the repository is another matter.
+        if above.join(".git").exists() {
+            break;
+        }
+    }
+    let mut roots: Vec<PathBuf> = Vec::new();
+    for file in policy_files(&folder)? {
+        let parent = file.parent().unwrap_or(&folder);
+        if roots.last().is_none_or(|root| root != parent)
+            && read(&file).is_ok_and(|text| holds_mesh(&text))
+        {
+            roots.push(parent.to_path_buf());
+        }
+    }
+    roots.sort();
+    roots.dedup();
+    match roots.len() {
+        0 => Err(LoadError::NoRoot(folder)),
+        1 => Ok(roots.remove(0)),
+        _ => Err(LoadError::SeveralRoots(roots)),
+    }
+}
+
+fn is_root(folder: &Path) -> Result<bool, LoadError> {
+    for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        let path = entry.map_err(failed(folder))?.path();
+        if is_policy(&path) && read(&path).is_ok_and(|text| holds_mesh(&text)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Every policy file below a folder, links included, in no particular order but folder by folder.
+fn policy_files(root: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let mut found = Vec::new();
+    let mut visited = 0;
+    let mut folders = vec![(root.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
+            let entry = entry.map_err(failed(&folder))?;
+            visited += 1;
+            if visited > limits::ENTRIES_MAX || depth > limits::FOLDER_DEPTH_MAX {
+                return Err(LoadError::TooMany(root.to_path_buf()));
+            }
+            let kind = entry.file_type().map_err(failed(&entry.path()))?;
+            if kind.is_dir() && !is_hidden(&entry.file_name()) {
+                folders.push((entry.path(), depth + 1));
+            } else if !kind.is_dir() && is_policy(&entry.path()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_hidden(name: &OsString) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn is_policy(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| is_policy_file(&name.to_string_lossy()))
+}
+
+fn add(sources: &mut SourceSet, name: String, path: &Path) -> Result<(), LoadError> {
+    let metadata = fs::symlink_metadata(path).map_err(failed(path))?;
+    if metadata.is_symlink() {
+        sources.add_refused(
+            name,
+            "this is a symbolic link; a policy file is a file of its own",
+        );
+    } else if !metadata.is_file() {
+        sources.add_refused(name, "this is no ordinary file");
+    } else if metadata.len() > source_limits::FILE_BYTES_MAX as u64 {
+        sources.add_too_large(name, metadata.len());
+    } else {
+        sources.add(name, read_bytes(path).map_err(failed(path))?);
+    }
+    Ok(())
+}
+
+/// At most one byte more than a policy file may have, whatever the file has become since it was looked at.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(source_limits::FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text of a file that may be where the `mesh` node is.
+fn read(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(String::from_utf8_lossy(&read_bytes(path)?).into_owned())
+}
+
+fn relative(path: &Path, top: &Path) -> Result<String, LoadError> {
+    let relative = path.strip_prefix(top).unwrap_or(path);
+    relative
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| LoadError::NotUtf8(path.to_path_buf()))
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> LoadError {
+    let path = path.to_path_buf();
+    |source| LoadError::Io { path, source }
+}

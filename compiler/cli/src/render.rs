@@ -1,0 +1,69 @@
+//! What commands found, as text for people and programs. The types that reach a program are of their own, so that no
+//! inner change alters an output.
+
+use mesh_syntax::Witness;
+
+pub(crate) mod github;
+pub(crate) mod human;
+pub(crate) mod json;
+pub(crate) mod sarif;
+
+/// A witness as the test that would show it.
+fn witness_as_test(witness: &Witness) -> String {
+    let mut request = format!("request {} {:?}", witness.method, witness.path);
+    if let Some(from) = &witness.from {
+        request = format!("{request} from={from}");
+    }
+    request = format!("{request} to={}", witness.to);
+    if witness.host != witness.to && !witness.host.is_empty() {
+        request = format!("{request} host={:?}", witness.host);
+    }
+    if let Some(port) = witness.port {
+        request = format!("{request} port={port}");
+    }
+    let headers = witness
+        .headers
+        .iter()
+        .map(|(name, value)| format!("header {name} {value:?}"));
+    let query = witness
+        .query
+        .iter()
+        .map(|(name, value)| format!("query {name} {value:?}"));
+    let fields: Vec<String> = headers.chain(query).collect();
+    if fields.is_empty() {
+        request
+    } else {
+        format!("{request} {{ {} }}", fields.join("; "))
+    }
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_reads_as_the_line_of_a_test() {
+        let witness = Witness {
+            method: "GET".to_owned(),
+            host: "reviews".to_owned(),
+            path: "/reviews/7".to_owned(),
+            headers: vec![("user".to_owned(), "tester".to_owned())],
+            from: Some("productpage".to_owned()),
+            to: "reviews".to_owned(),
+            ..Witness::default()
+        };
+        assert_eq!(
+            witness_as_test(&witness),
+            r#"request GET "/reviews/7" from=productpage to=reviews { header user "tester" }"#
+        );
+    }
+}

@@ -1,0 +1,67 @@
+//! Findings as annotations of a GitHub workflow.
+
+use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
+
+use crate::compile::Compiled;
+
+/// One line per finding.
+pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
+    compiled
+        .findings
+        .iter()
+        .map(|found| annotation(sources, found))
+        .collect()
+}
+
+fn annotation(sources: &SourceSet, found: &Diagnostic) -> String {
+    let (line, column) = sources.line_column(found.span);
+    let end = Span {
+        start: found.span.end,
+        ..found.span
+    };
+    let (end_line, end_column) = sources.line_column(end);
+    let kind = match found.level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+        Level::Note => "notice",
+    };
+    let message = match &found.help {
+        Some(help) => format!("{}\n{help}", found.message),
+        None => found.message.clone(),
+    };
+    format!(
+        "::{kind} file={},line={line},col={column},endLine={end_line},endColumn={end_column},title={}::{}\n",
+        property(sources.path(found.span.file)),
+        property(&format!("{} {}", found.code, found.name)),
+        data(&message),
+    )
+}
+
+fn data(text: &str) -> String {
+    text.replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_syntax::code::SYNTAX_ERROR;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_finding_can_end_its_line_or_begin_another_command() {
+        let mut sources = SourceSet::new();
+        let file = sources.add("a,b:c.kdl", b"x\ny\n".to_vec());
+        let found =
+            Diagnostic::error(SYNTAX_ERROR, Span::new(file, 2, 3), "50%\n::error::").help("b");
+        assert_eq!(
+            annotation(&sources, &found),
+            "::error file=a%2Cb%3Ac.kdl,line=2,col=1,endLine=2,endColumn=2,title=MSH0001 source/syntax-error::50%25%0A::error::%0Ab\n"
+        );
+    }
+}

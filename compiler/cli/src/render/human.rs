@@ -1,0 +1,371 @@
+//! Output for people. The only place that knows miette.
+
+use std::fmt;
+
+use mesh_lint::Page;
+use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
+};
+
+use super::{counted, witness_as_test};
+use crate::commands::build::Built;
+use crate::commands::test::{Coverage, Tested};
+use crate::compile::Compiled;
+use crate::evaluate::{EffectiveValue, Outcome, RequestSpec, decision, percent, ten_thousandths};
+use crate::output;
+
+/// One finding, as miette wants it: labels in one file, and a further report for each other file.
+#[derive(Debug)]
+struct Report {
+    message: String,
+    code: Option<String>,
+    severity: Severity,
+    help: Option<String>,
+    source: Option<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+    elsewhere: Vec<Self>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Report {}
+
+impl miette::Diagnostic for Report {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.code
+            .as_ref()
+            .map(|code| Box::new(code) as Box<dyn fmt::Display>)
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        if self.elsewhere.is_empty() {
+            return None;
+        }
+        Some(Box::new(
+            self.elsewhere
+                .iter()
+                .map(|report| report as &dyn miette::Diagnostic),
+        ))
+    }
+}
+
+/// The findings with their code frames, and a line that counts.
+pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
+    let handler = handler();
+    let mut text = String::new();
+    for found in &compiled.findings {
+        if handler
+            .render_report(&mut text, &report(sources, found))
+            .is_err()
+        {
+            // Without its frame it still says what and which.
+            text.extend([found.code, " ", &found.message, "\n"]);
+        }
+        text.push('\n');
+    }
+    text.push_str(&summary(compiled));
+    text
+}
+
+fn handler() -> GraphicalReportHandler {
+    let theme = if output::wants_colour() {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
+    // Elsewhere lines stay whole, so that they can be searched.
+    if output::is_terminal() {
+        handler
+    } else {
+        handler
+            .with_width(usize::from(u16::MAX))
+            .with_wrap_lines(false)
+    }
+}
+
+fn report(sources: &SourceSet, found: &Diagnostic) -> Report {
+    let mut here = vec![labelled(found.span, found.span_label.clone(), true)];
+    let mut elsewhere: Vec<Report> = Vec::new();
+    for label in &found.labels {
+        if label.span.file == found.span.file {
+            here.push(labelled(label.span, Some(label.message.clone()), false));
+            continue;
+        }
+        let path = sources.path(label.span.file);
+        let spanned = labelled(label.span, Some(label.message.clone()), false);
+        match elsewhere.iter_mut().find(|report| report.message == path) {
+            Some(report) => report.labels.push(spanned),
+            None => elsewhere.push(Report {
+                message: path.to_owned(),
+                code: None,
+                severity: Severity::Advice,
+                help: None,
+                source: source(sources, label.span),
+                labels: vec![spanned],
+                elsewhere: Vec::new(),
+            }),
+        }
+    }
+    let source = source(sources, found.span);
+    let path = sources.path(found.span.file);
+    Report {
+        // Without text there is no frame to say which file it is.
+        message: if source.is_some() {
+            found.message.clone()
+        } else {
+            format!("{path}: {}", found.message)
+        },
+        code: Some(format!("{} {}", found.code, found.name)),
+        severity: match found.level {
+            Level::Error => Severity::Error,
+            Level::Warning => Severity::Warning,
+            Level::Note => Severity::Advice,
+        },
+        help: help(found),
+        labels: if source.is_some() { here } else { Vec::new() },
+        source,
+        elsewhere,
+    }
+}
+
+fn help(found: &Diagnostic) -> Option<String> {
+    let witness = found
+        .witness
+        .as_ref()
+        .map(|witness| format!("for example: {}", witness_as_test(witness)));
+    let parts: Vec<String> = found.help.clone().into_iter().chain(witness).collect();
+    (!parts.is_empty()).then(|| parts.join("\n"))
+}
+
+fn labelled(span: Span, text: Option<String>, primary: bool) -> LabeledSpan {
+    let range = span.range();
+    if primary {
+        LabeledSpan::new_primary_with_span(text, range)
+    } else {
+        LabeledSpan::new_with_span(text, range)
+    }
+}
+
+fn source(sources: &SourceSet, span: Span) -> Option<NamedSource<String>> {
+    let text = sources.text(span.file)?;
+    Some(NamedSource::new(sources.path(span.file), text.to_owned()))
+}
+
+fn summary(compiled: &Compiled) -> String {
+    let [errors, warnings, notes] =
+        [Level::Error, Level::Warning, Level::Note].map(|level| compiled.count(level));
+    let read = counted(compiled.analysed.files, "file");
+    let found = if errors + warnings + notes == 0 {
+        format!("No findings in {read}")
+    } else {
+        format!(
+            "{}, {}, {} in {read}",
+            counted(errors, "error"),
+            counted(warnings, "warning"),
+            counted(notes, "note")
+        )
+    };
+    let skipped = match compiled.skipped.len() {
+        0 => String::new(),
+        count => {
+            let codes: Vec<_> = compiled
+                .skipped
+                .iter()
+                .map(|skipped| format!("{} {}", skipped.code, skipped.reason))
+                .collect();
+            format!(
+                "\n{} skipped: {}",
+                counted(count, "check"),
+                codes.join(", ")
+            )
+        }
+    };
+    let mesh = compiled
+        .analysed
+        .mesh
+        .as_ref()
+        .map_or_else(String::new, |mesh| {
+            format!(
+                " ({}, {})",
+                counted(mesh.services.len(), "service"),
+                counted(mesh.edges.len(), "edge")
+            )
+        });
+    format!("{found}{mesh}.{skipped}\n")
+}
+
+/// What becomes of a request, from the decision down to what each value comes from.
+pub(crate) fn explanation(request: &RequestSpec, outcome: &Outcome) -> String {
+    let query = if request.query.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", request.query)
+    };
+    let mut lines = vec![
+        format!(
+            "{} {}{query} from {} to {}",
+            request.method, request.path, request.from, request.to
+        ),
+        format!("  {}", verdict(outcome)),
+    ];
+    if let Some(path) = outcome
+        .normalised_path
+        .as_ref()
+        .filter(|path| **path != request.path)
+    {
+        lines.push(format!("  read as {path}"));
+    }
+    if let Some(route) = &outcome.route {
+        lines.push(format!("  route {route}"));
+        lines.extend(outcome.destinations.iter().map(|share| {
+            let target = share.subset.as_ref().map_or_else(
+                || share.service.clone(),
+                |subset| format!("{}/{subset}", share.service),
+            );
+            format!("    to {target} {}", percent(ten_thousandths(share)))
+        }));
+    }
+    lines.extend(in_force(outcome));
+    if !outcome.losers.is_empty() {
+        lines.push("  other routes".to_owned());
+        lines.extend(
+            outcome
+                .losers
+                .iter()
+                .map(|(route, because)| format!("    {route}: {because}")),
+        );
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Each field with its value and who set it, in columns.
+fn in_force(outcome: &Outcome) -> Vec<String> {
+    let written = |value: &EffectiveValue| match value {
+        EffectiveValue::Text(text) => text.clone(),
+        EffectiveValue::Number(number) => number.to_string(),
+        EffectiveValue::List(words) if words.is_empty() => "none".to_owned(),
+        EffectiveValue::List(words) => words.join(" "),
+        EffectiveValue::None => "none".to_owned(),
+    };
+    let values: Vec<String> = outcome
+        .effective
+        .iter()
+        .map(|field| written(&field.value))
+        .collect();
+    let width = values.iter().map(String::len).max().unwrap_or(0);
+    let title = (!values.is_empty()).then(|| "  in force".to_owned());
+    let fields = outcome.effective.iter().zip(&values);
+    let fields = fields.map(|(field, value)| {
+        format!(
+            "    {:<12} {value:<width$}  {}",
+            field.name.replace('_', "-"),
+            field.source
+        )
+    });
+    title.into_iter().chain(fields).collect()
+}
+
+fn verdict(outcome: &Outcome) -> String {
+    let word = decision(outcome.decision).replace('_', " ");
+    let status = match (&outcome.status, &outcome.reason) {
+        (Some(status), Some(reason)) => format!(" with {status} {reason}"),
+        _ => String::new(),
+    };
+    match &outcome.rule {
+        Some(rule) => format!("{word}{status} by `{}` ({})", rule.name, rule.source),
+        None => format!("{word}{status}"),
+    }
+}
+
+/// Failed tests with what went otherwise, and a line that counts.
+pub(crate) fn tests(
+    sources: &SourceSet,
+    tested: &[Tested<'_>],
+    routes: &Coverage,
+    rules: &Coverage,
+) -> String {
+    let mut lines = Vec::new();
+    for each in tested {
+        let mark = if each.mismatch.is_none() {
+            "ok  "
+        } else {
+            "FAIL"
+        };
+        let name = &each.test.name.value;
+        lines.push(format!("{mark} {name}"));
+        if let Some(why) = &each.mismatch {
+            let (line, _) = sources.line_column(each.test.span);
+            lines.push(format!(
+                "     {}:{line}: {why}",
+                sources.path(each.test.span.file)
+            ));
+            lines.push(format!("     {}", verdict(&each.actual)));
+        }
+    }
+    let failed = tested.iter().filter(|each| each.mismatch.is_some()).count();
+    lines.push(format!(
+        "{}, {failed} failed",
+        counted(tested.len(), "test")
+    ));
+    for (what, coverage) in [("routes", routes), ("rules", rules)] {
+        let uncovered: Vec<&str> = coverage
+            .all
+            .difference(&coverage.covered)
+            .map(String::as_str)
+            .collect();
+        let rest = if uncovered.is_empty() {
+            String::new()
+        } else {
+            format!("; not {}", uncovered.join(", "))
+        };
+        lines.push(format!(
+            "{what} covered: {} of {}{rest}",
+            coverage.all.len() - uncovered.len(),
+            coverage.all.len()
+        ));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What was built.
+pub(crate) fn built(built: &Built) -> String {
+    format!(
+        "generation {} ({})\n  commit     {}\n  root       {}\n  slices     {} ({} bytes)\n  signatures {}\n",
+        built.generation,
+        built.order,
+        built.commit,
+        built.root,
+        built.slices,
+        built.bytes,
+        built.signatures
+    )
+}
+
+/// The page of a code.
+pub(crate) fn page(page: &Page) -> String {
+    page.text().trim_end().to_owned() + "\n"
+}

@@ -1,0 +1,462 @@
+//! The JSON of every command. Field names are a contract: fields are added, never renamed or dropped.
+
+use std::collections::BTreeMap;
+
+use mesh_lint::Page;
+use mesh_syntax::{Diagnostic, Fix, Level, SourceSet, Span, Witness};
+use serde::Serialize;
+use serde_json::{Number, Value};
+
+use crate::commands::build::Built;
+use crate::commands::test::{Coverage, Tested};
+use crate::compile::Compiled;
+use crate::evaluate::{EffectiveValue, Expected, Outcome, actual, decision, percent};
+
+#[derive(Serialize)]
+struct Check<'a> {
+    findings: Vec<Finding<'a>>,
+    suppressed: Vec<Suppressed>,
+    skipped: Vec<Skipped<'a>>,
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    code: &'a str,
+    name: &'a str,
+    level: &'a str,
+    confidence: &'a str,
+    message: &'a str,
+    file: &'a str,
+    line: u32,
+    column: u32,
+    span: Range,
+    labels: Vec<Label<'a>>,
+    help: Option<&'a str>,
+    witness: Option<WitnessOut<'a>>,
+    numbers: BTreeMap<&'a str, Value>,
+    fixes: Vec<FixOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct Range {
+    start: u32,
+    end: u32,
+}
+
+#[derive(Serialize)]
+struct Label<'a> {
+    file: &'a str,
+    line: u32,
+    column: u32,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct WitnessOut<'a> {
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    headers: &'a [(String, String)],
+    query: &'a [(String, String)],
+    from: Option<&'a str>,
+    to: &'a str,
+    port: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct FixOut<'a> {
+    safe: bool,
+    title: &'a str,
+    edits: Vec<EditOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct EditOut<'a> {
+    file: &'a str,
+    start: u32,
+    end: u32,
+    text: &'a str,
+}
+
+/// Suppression comes with its keyword.
+#[derive(Serialize)]
+struct Suppressed {}
+
+#[derive(Serialize)]
+struct Skipped<'a> {
+    code: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    errors: usize,
+    warnings: usize,
+    notes: usize,
+    files: usize,
+    /// Null where the policies could not be understood.
+    services: Option<usize>,
+    routes: Option<usize>,
+    edges: Option<usize>,
+}
+
+/// `meshc check --format json`
+pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> serde_json::Result<String> {
+    let mesh = compiled.analysed.mesh.as_ref();
+    line(&Check {
+        findings: compiled
+            .findings
+            .iter()
+            .map(|found| finding(sources, found))
+            .collect(),
+        suppressed: Vec::new(),
+        skipped: compiled
+            .skipped
+            .iter()
+            .map(|skipped| Skipped {
+                code: skipped.code,
+                reason: &skipped.reason,
+            })
+            .collect(),
+        summary: Summary {
+            errors: compiled.count(Level::Error),
+            warnings: compiled.count(Level::Warning),
+            notes: compiled.count(Level::Note),
+            files: compiled.analysed.files,
+            services: mesh.map(|mesh| mesh.services.len()),
+            routes: mesh.map(|mesh| {
+                mesh.services
+                    .iter()
+                    .map(|service| service.routes.len())
+                    .sum()
+            }),
+            edges: mesh.map(|mesh| mesh.edges.len()),
+        },
+    })
+}
+
+fn finding<'a>(sources: &'a SourceSet, found: &'a Diagnostic) -> Finding<'a> {
+    let (line, column) = sources.line_column(found.span);
+    Finding {
+        code: found.code,
+        name: found.name,
+        level: found.level.as_str(),
+        confidence: found.confidence.as_str(),
+        message: &found.message,
+        file: sources.path(found.span.file),
+        line,
+        column,
+        span: Range {
+            start: found.span.start,
+            end: found.span.end,
+        },
+        labels: found
+            .labels
+            .iter()
+            .map(|each| label(sources, each.span, &each.message))
+            .collect(),
+        help: found.help.as_deref(),
+        witness: found.witness.as_ref().map(witness),
+        numbers: found
+            .numbers
+            .iter()
+            .map(|(name, value)| (name.as_str(), number(*value)))
+            .collect(),
+        fixes: found.fixes.iter().map(|each| fix(sources, each)).collect(),
+    }
+}
+
+fn label<'a>(sources: &'a SourceSet, span: Span, message: &'a str) -> Label<'a> {
+    let (line, column) = sources.line_column(span);
+    Label {
+        file: sources.path(span.file),
+        line,
+        column,
+        message,
+    }
+}
+
+fn witness(witness: &Witness) -> WitnessOut<'_> {
+    WitnessOut {
+        method: &witness.method,
+        host: &witness.host,
+        path: &witness.path,
+        headers: &witness.headers,
+        query: &witness.query,
+        from: witness.from.as_deref(),
+        to: &witness.to,
+        port: witness.port,
+    }
+}
+
+fn fix<'a>(sources: &'a SourceSet, fix: &'a Fix) -> FixOut<'a> {
+    let edit = |edit: &'a mesh_syntax::Edit| EditOut {
+        file: sources.path(edit.span.file),
+        start: edit.span.start,
+        end: edit.span.end,
+        text: &edit.text,
+    };
+    FixOut {
+        safe: fix.safe,
+        title: &fix.title,
+        edits: fix.edits.iter().map(edit).collect(),
+    }
+}
+
+/// Whole numbers without a fraction; what is no number is null, never 0.
+fn number(value: f64) -> Value {
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= WHOLE_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+        return Value::from(value as i64);
+    }
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+#[derive(Serialize)]
+struct Explanation<'a> {
+    decision: &'static str,
+    reason: Option<&'a str>,
+    status: Option<u16>,
+    rule: Option<Rule<'a>>,
+    route: Option<&'a str>,
+    to: Vec<To<'a>>,
+    effective: BTreeMap<&'static str, Effective<'a>>,
+    losers: Vec<Loser<'a>>,
+    normalised_path: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Rule<'a> {
+    name: &'a str,
+    source: &'a str,
+}
+
+#[derive(Serialize)]
+struct To<'a> {
+    service: &'a str,
+    subset: Option<&'a str>,
+    weight: u64,
+}
+
+#[derive(Serialize)]
+struct Effective<'a> {
+    value: Value,
+    source: &'a str,
+}
+
+#[derive(Serialize)]
+struct Loser<'a> {
+    route: &'a str,
+    because: &'a str,
+}
+
+/// `meshc explain --request … --format json`
+pub(crate) fn explanation(outcome: &Outcome) -> serde_json::Result<String> {
+    let single = outcome.destinations.len() == 1;
+    let effective = outcome.effective.iter().map(|field| {
+        let value = match &field.value {
+            EffectiveValue::Text(text) => Value::from(text.as_str()),
+            EffectiveValue::Number(number) => Value::from(*number),
+            EffectiveValue::List(words) => Value::from(words.clone()),
+            EffectiveValue::None => Value::Null,
+        };
+        (
+            field.name,
+            Effective {
+                value,
+                source: &field.source,
+            },
+        )
+    });
+    line(&Explanation {
+        decision: decision(outcome.decision),
+        reason: outcome.reason.as_deref(),
+        status: outcome.status,
+        rule: outcome.rule.as_ref().map(|rule| Rule {
+            name: &rule.name,
+            source: &rule.source,
+        }),
+        route: outcome.route.as_deref(),
+        to: outcome
+            .destinations
+            .iter()
+            .map(|share| To {
+                service: &share.service,
+                subset: share.subset.as_deref(),
+                // One branch takes everything, whatever weight the format gives it.
+                weight: if single { 100 } else { share.weight },
+            })
+            .collect(),
+        effective: effective.collect(),
+        losers: outcome
+            .losers
+            .iter()
+            .map(|(route, because)| Loser { route, because })
+            .collect(),
+        normalised_path: outcome.normalised_path.as_deref(),
+    })
+}
+
+#[derive(Serialize)]
+struct Tests<'a> {
+    tests: Vec<TestOut<'a>>,
+    coverage: CoverageBoth<'a>,
+}
+
+#[derive(Serialize)]
+struct TestOut<'a> {
+    name: &'a str,
+    file: &'a str,
+    line: u32,
+    passed: bool,
+    because: Option<&'a str>,
+    expected: Value,
+    actual: Value,
+}
+
+#[derive(Serialize)]
+struct CoverageBoth<'a> {
+    routes: CoverageOut<'a>,
+    rules: CoverageOut<'a>,
+}
+
+#[derive(Serialize)]
+struct CoverageOut<'a> {
+    covered: usize,
+    total: usize,
+    uncovered: Vec<&'a str>,
+}
+
+/// `meshc test --format json`
+pub(crate) fn tests(
+    sources: &SourceSet,
+    tested: &[Tested<'_>],
+    routes: &Coverage,
+    rules: &Coverage,
+) -> serde_json::Result<String> {
+    let tests = tested.iter().map(|each| TestOut {
+        name: &each.test.name.value,
+        file: sources.path(each.test.span.file),
+        line: sources.line_column(each.test.span).0,
+        passed: each.mismatch.is_none(),
+        because: each.mismatch.as_deref(),
+        expected: match each.expected.as_slice() {
+            [one] => expectation(one),
+            several => several.iter().map(expectation).collect(),
+        },
+        actual: expectation(&actual(&each.actual)),
+    });
+    line(&Tests {
+        tests: tests.collect(),
+        coverage: CoverageBoth {
+            routes: coverage(routes),
+            rules: coverage(rules),
+        },
+    })
+}
+
+/// Only what was said: an absent field is not compared.
+fn expectation(expected: &Expected) -> Value {
+    let mut fields = serde_json::Map::new();
+    fields.insert("decision".to_owned(), expected.decision.into());
+    let optional = [
+        ("route", expected.route.clone().map(Value::from)),
+        ("to", expected.to.clone().map(Value::from)),
+        ("service", expected.service.clone().map(Value::from)),
+        ("attempts", expected.attempts.map(Value::from)),
+        ("status", expected.status.map(Value::from)),
+        ("reason", expected.reason.clone().map(Value::from)),
+    ];
+    fields.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+    );
+    if !expected.shares.is_empty() {
+        let share = |(subset, share): &(Option<String>, u32)| serde_json::json!({ "to": subset, "share": percent(*share) });
+        fields.insert(
+            "split".to_owned(),
+            expected.shares.iter().map(share).collect(),
+        );
+    }
+    Value::Object(fields)
+}
+
+fn coverage(coverage: &Coverage) -> CoverageOut<'_> {
+    CoverageOut {
+        covered: coverage.all.intersection(&coverage.covered).count(),
+        total: coverage.all.len(),
+        uncovered: coverage
+            .all
+            .difference(&coverage.covered)
+            .map(String::as_str)
+            .collect(),
+    }
+}
+
+#[derive(Serialize)]
+struct BuildOut<'a> {
+    generation: String,
+    epoch: u64,
+    sequence: u64,
+    emit: u32,
+    root: String,
+    slices: usize,
+    bytes: usize,
+    commit: &'a str,
+    signatures: usize,
+}
+
+/// `meshc build --format json`
+pub(crate) fn built(built: &Built) -> serde_json::Result<String> {
+    line(&BuildOut {
+        generation: built.generation.to_string(),
+        epoch: built.order.epoch,
+        sequence: built.order.sequence,
+        emit: built.order.emit,
+        root: built.root.to_string(),
+        slices: built.slices,
+        bytes: built.bytes,
+        commit: &built.commit,
+        signatures: built.signatures,
+    })
+}
+
+#[derive(Serialize)]
+struct PageOut<'a> {
+    code: &'a str,
+    name: &'a str,
+    summary: &'a str,
+    page: &'a str,
+}
+
+/// `meshc explain CODE --format json`
+pub(crate) fn page(page: &Page) -> serde_json::Result<String> {
+    line(&PageOut {
+        code: page.code,
+        name: page.name,
+        summary: page.summary,
+        page: &page.text(),
+    })
+}
+
+/// Any other value, on one line.
+pub(crate) fn line<T: Serialize>(value: &T) -> serde_json::Result<String> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_have_no_fraction_and_what_is_none_is_null() {
+        assert_eq!(number(27.0).to_string(), "27");
+        assert_eq!(number(0.5).to_string(), "0.5");
+        assert_eq!(number(f64::INFINITY), Value::Null);
+    }
+}

@@ -1,0 +1,124 @@
+//! `meshc check`
+
+use insta::assert_snapshot;
+
+use crate::support::Fixture;
+
+/// Two files that disagree, and two mistakes of syntax in one.
+fn broken() -> Fixture {
+    let fixture = Fixture::with_policy();
+    fixture.write("policy/teams/a.kdl", "service web { port 9; endpoints { dns \"x:1\" } }\nservice shop2 {\n    port 9080\n    endpoints { dns \"shop2.internal:9080\" }\n    allow web { method GET,POST }\n    timeout 10s\n}\n");
+    fixture
+}
+
+#[test]
+fn findings_are_framed_for_people() {
+    assert_snapshot!(broken().meshc(&["check", "policy"]).shown());
+}
+
+#[test]
+fn findings_are_complete_for_programs() {
+    let run = broken().meshc(&["check", "--format", "json"]);
+    assert_eq!(run.code, Some(1));
+    let json = serde_json::to_string_pretty(&run.json()).unwrap();
+    assert_snapshot!(json);
+}
+
+#[test]
+fn the_schema_of_findings_names_every_field() {
+    let schema = include_str!("../../../../schemas/json/diagnostics.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+    let json = broken()
+        .meshc(&["check", "policy", "--format", "json"])
+        .json();
+    let names = |value: &serde_json::Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&schema["properties"]), names(&json));
+    assert_eq!(
+        names(&schema["properties"]["summary"]["properties"]),
+        names(&json["summary"])
+    );
+    assert_eq!(
+        names(&schema["$defs"]["finding"]["properties"]),
+        names(&json["findings"][0])
+    );
+}
+
+#[test]
+fn annotations_and_sarif_hold_every_finding() {
+    let fixture = broken();
+    assert_snapshot!(
+        fixture
+            .meshc(&["check", "policy", "--format", "github"])
+            .shown()
+    );
+    let sarif = fixture
+        .meshc(&["check", "policy", "--format", "sarif"])
+        .json();
+    assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn the_root_is_found_from_inside_above_and_by_name() {
+    let fixture = Fixture::with_policy();
+    for args in [
+        &["check", "policy/tests"][..],
+        &["check"],
+        &["check", "policy"],
+        &["-C", "policy", "check"],
+    ] {
+        let run = fixture.meshc(args);
+        assert_eq!(
+            (run.code, run.stdout.as_str()),
+            (Some(0), "No findings in 3 files (2 services, 1 edge).\n"),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn what_can_not_run_says_why_and_exits_2() {
+    let fixture = Fixture::empty();
+    assert_snapshot!("no_root", fixture.meshc(&["check"]).shown());
+    assert_eq!(fixture.meshc(&["check", "nowhere"]).code, Some(2));
+    assert_eq!(fixture.meshc(&["check", "--format", "xml"]).code, Some(2));
+    assert_eq!(fixture.meshc(&[]).code, Some(2));
+    fixture.write("a/mesh.kdl", "mesh a { trust-domain \"a.example\" }\n");
+    fixture.write("b/mesh.kdl", "mesh b { trust-domain \"b.example\" }\n");
+    assert_snapshot!("several_roots", fixture.meshc(&["check"]).shown());
+}
+
+#[test]
+fn hostile_files_are_findings() {
+    let fixture = Fixture::with_policy();
+    let file = std::fs::File::create(fixture.path("policy/large.kdl")).unwrap();
+    file.set_len(100 << 20).unwrap();
+    fixture.write("policy/nest.kdl", "a /-{".repeat(27));
+    fixture.write("policy/braces.kdl", "{".repeat(100_000));
+    fixture.write("policy/bytes.kdl", b"service \xff\xfe\n");
+    std::os::unix::fs::symlink("/etc/hostname", fixture.path("policy/link.kdl")).unwrap();
+    let json = fixture
+        .meshc(&["check", "policy", "--format", "json"])
+        .json();
+    let found = json["findings"].as_array().unwrap();
+    for (file, code) in [
+        ("braces.kdl", "MSH0001"),
+        ("bytes.kdl", "MSH0001"),
+        ("large.kdl", "MSH0010"),
+        ("link.kdl", "MSH0012"),
+        ("nest.kdl", "MSH0001"),
+    ] {
+        assert!(
+            found
+                .iter()
+                .any(|each| each["file"] == file && each["code"] == code),
+            "{file}: {json:#}"
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! `meshc` as its users run it: few tests, for wiring. What policies mean is tested below.
+
+mod build;
+mod check;
+mod explain;
+mod init;
+mod keygen;
+mod support;
+mod test;
