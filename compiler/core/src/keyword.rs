@@ -16,6 +16,7 @@ mod later;
 mod mesh;
 mod policy;
 mod reader;
+mod reference;
 mod refuse;
 mod request;
 mod retry;
@@ -30,6 +31,7 @@ mod to;
 pub(crate) use decode::decode;
 pub use later::LATER;
 pub(crate) use reader::{Entry, Reader};
+pub use reference::reference;
 
 /// Every word that this release enforces; a word may have several declarations for several places.
 pub static KEYWORDS: &[&Keyword] = &[

@@ -28,8 +28,6 @@ pub const NAME_LABEL_BYTES_MAX: usize = 63;
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// Most arguments of one node: values of a condition, hosts, addresses.
 pub const ARGUMENTS_MAX: usize = 1024;
-/// Largest compiled regular expression.
-pub const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Deepest `not` inside `not`.
 pub const NOT_DEPTH_MAX: usize = 4;
 /// Most findings of one run; whoever has more fixes these first.
