@@ -45,7 +45,7 @@ impl Clock {
         // its future, and refused.
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| to_ms(since))
+            .map_or(0, to_ms)
     }
 
     /// Unix time in seconds, as certificates count it.

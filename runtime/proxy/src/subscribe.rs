@@ -55,7 +55,7 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// How often heads are written, unless they say something new: they come every 30 seconds, and their
 /// counter only has to rise.
-const SAVE_HEADS_EVERY: Duration = Duration::from_secs(300);
+const SAVE_HEADS_EVERY: Duration = Duration::from_mins(5);
 
 /// Messages of a distributor that wait for the control side.
 const EVENTS: usize = 16;
@@ -213,7 +213,7 @@ impl<T: Traffic> Subscriber<T> {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(Event::Opening(opening)) => self.opened(opening),
+                    Some(Event::Opening(opening)) => self.opened(*opening),
                     Some(Event::Message(message)) => self.message(*message),
                     Some(Event::Lost { address, error }) => {
                         self.lost(&address, &error);

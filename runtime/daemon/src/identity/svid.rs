@@ -296,13 +296,13 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), SvidError> {
     let constraints = leaf
         .basic_constraints()
-        .map_err(|_| SvidError::Malformed("basic constraints"))?;
+        .map_err(|_error| SvidError::Malformed("basic constraints"))?;
     if constraints.is_some_and(|found| found.value.ca) {
         return Err(SvidError::LeafIsAuthority);
     }
     let usage = leaf
         .key_usage()
-        .map_err(|_| SvidError::Malformed("key usage"))?
+        .map_err(|_error| SvidError::Malformed("key usage"))?
         .ok_or(SvidError::KeyUsage)?;
     let usage_fits = usage.critical
         && usage.value.digital_signature()
@@ -313,7 +313,7 @@ fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), SvidError> {
     }
     let extended = leaf
         .extended_key_usage()
-        .map_err(|_| SvidError::Malformed("extended key usage"))?;
+        .map_err(|_error| SvidError::Malformed("extended key usage"))?;
     let extended_fits =
         extended.is_none_or(|found| found.value.server_auth && found.value.client_auth);
     if !extended_fits {
@@ -327,11 +327,11 @@ pub(crate) fn check_intermediate(der: &CertificateDer<'_>) -> Result<(), SvidErr
     let certificate = parse(der)?;
     let is_authority = certificate
         .basic_constraints()
-        .map_err(|_| SvidError::Malformed("basic constraints"))?
+        .map_err(|_error| SvidError::Malformed("basic constraints"))?
         .is_some_and(|found| found.value.ca);
     let may_sign = certificate
         .key_usage()
-        .map_err(|_| SvidError::Malformed("key usage"))?
+        .map_err(|_error| SvidError::Malformed("key usage"))?
         .is_some_and(|found| found.value.key_cert_sign());
     if is_authority && may_sign {
         return Ok(());
@@ -344,7 +344,7 @@ pub(crate) fn check_intermediate(der: &CertificateDer<'_>) -> Result<(), SvidErr
 fn spiffe_id(leaf: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
     let names = leaf
         .subject_alternative_name()
-        .map_err(|_| SvidError::Malformed("subject alternative name"))?;
+        .map_err(|_error| SvidError::Malformed("subject alternative name"))?;
     let mut uris = names
         .iter()
         .flat_map(|found| &found.value.general_names)
@@ -363,8 +363,9 @@ fn spiffe_id(leaf: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
 }
 
 fn validity(leaf: &X509Certificate<'_>) -> Result<(u64, u64), SvidError> {
-    let seconds =
-        |time: i64| u64::try_from(time).map_err(|_| SvidError::Malformed("validity before 1970"));
+    let seconds = |time: i64| {
+        u64::try_from(time).map_err(|_error| SvidError::Malformed("validity before 1970"))
+    };
     let validity = leaf.validity();
     Ok((
         seconds(validity.not_before.timestamp())?,

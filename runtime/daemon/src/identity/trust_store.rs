@@ -143,7 +143,7 @@ fn chain_to(
     usage: Usage,
 ) -> Result<Vec<Digest>, SvidError> {
     let end_entity =
-        EndEntityCert::try_from(leaf).map_err(|_| SvidError::Malformed("not X.509"))?;
+        EndEntityCert::try_from(leaf).map_err(|_error| SvidError::Malformed("not X.509"))?;
     let anchors: Vec<_> = roots.iter().map(|root| root.anchor.clone()).collect();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let path = end_entity

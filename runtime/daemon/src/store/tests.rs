@@ -53,7 +53,7 @@ fn contents(version: u64) -> Contents {
             .collect(),
         keys: StoredKeys {
             svid: Some((b"key".to_vec(), vec![b"leaf".to_vec(), b"ca".to_vec()])),
-            pending: (version % 2 == 0).then(|| b"pending".to_vec()),
+            pending: version.is_multiple_of(2).then(|| b"pending".to_vec()),
         },
         endpoints: Some(format!("endpoints {version}").into()),
     }

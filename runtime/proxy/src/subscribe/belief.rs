@@ -57,7 +57,7 @@ impl Belief {
     pub(crate) fn begin(
         store: Store,
         join: &JoinFile,
-        objects: FetchTrustResponse,
+        objects: &FetchTrustResponse,
         workload: Workload,
         clock: Clock,
     ) -> Result<Self, (Store, Rejection)> {
@@ -65,7 +65,7 @@ impl Belief {
             scope: join.scope.clone(),
             trust_root: join.trust_root,
         };
-        let pinned = match find_pinned(&objects, &join.trust_root) {
+        let pinned = match find_pinned(objects, &join.trust_root) {
             Ok(pinned) => pinned,
             Err(rejection) => return Err((store, rejection)),
         };

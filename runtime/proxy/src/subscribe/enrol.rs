@@ -68,7 +68,7 @@ pub(crate) async fn begin(
         Ok(objects) => objects,
         Err(error) => return Err((store, error)),
     };
-    let mut belief = Belief::begin(store, join, objects.clone(), workload, clock.clone())
+    let mut belief = Belief::begin(store, join, &objects, workload, clock.clone())
         .map_err(|(store, rejection)| (store, rejection.into()))?;
     for rejection in belief.offer_public(objects) {
         tracing::warn!(

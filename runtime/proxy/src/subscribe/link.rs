@@ -34,7 +34,7 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The stream is being opened; the first thing that it waits for is a hello.
-    Opening(Opening),
+    Opening(Box<Opening>),
     /// A message.
     Message(Box<FollowResponse>),
     /// There is no stream, and it will be tried again.
@@ -158,7 +158,12 @@ impl Link<'_> {
             outbox,
             connection: connection.clone(),
         };
-        if self.events.send(Event::Opening(opening)).await.is_err() {
+        if self
+            .events
+            .send(Event::Opening(Box::new(opening)))
+            .await
+            .is_err()
+        {
             return Ok(());
         }
         let mut messages = connection.follow(requests).await?;

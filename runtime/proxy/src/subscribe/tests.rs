@@ -14,7 +14,7 @@ use mesh_bundle::messages::distribution::follow_response::Kind as Response;
 use mesh_bundle::messages::distribution::generation_update::Slice as Sent;
 use mesh_bundle::messages::distribution::{
     EndpointSet, Endpoints, GenerationUpdate, Phase, ServiceAddress, SliceDelta, SliceFull,
-    SliceSame,
+    SliceSame, Status,
 };
 use mesh_bundle::reject::RejectReason;
 use mesh_bundle::revocations::{Revocation, RevokedSubject};
@@ -86,7 +86,7 @@ async fn from_a_join_file_to_a_confirmed_generation() {
         .heard("a hello", |heard| !heard.hellos.is_empty())
         .await;
     assert_eq!(heard.enrolments, 1);
-    let phases: Vec<_> = heard.statuses.iter().map(|status| status.phase()).collect();
+    let phases: Vec<_> = heard.statuses.iter().map(Status::phase).collect();
     assert_eq!(
         phases,
         [
@@ -150,7 +150,7 @@ async fn a_restart_without_a_distributor_serves_what_was_served() {
     assert_eq!(proxy.view.ready(), Ok("serving 0.2.1".to_owned()));
 
     // Long after the head has expired: stale, and still serving.
-    story.home.clock.advance(Duration::from_secs(3600));
+    story.home.clock.advance(Duration::from_hours(1));
     proxy.until("stale", |proxy| proxy.view.get().stale).await;
     assert_eq!(proxy.view.ready(), Ok("serving 0.2.1, stale".to_owned()));
     assert!(
@@ -606,11 +606,14 @@ async fn a_new_trust_root_drops_keys_without_stopping_anything() {
 async fn the_certificate_is_renewed_in_time_and_the_stream_goes_on() {
     let story = Story::begin().await;
     let before = story.proxy.credentials.svid().unwrap();
-    story.home.clock.advance(Duration::from_secs(9 * 3600));
+    story.home.clock.advance(Duration::from_hours(9));
     // The clocks are looked at together: once it is stale, renewal has been judged too.
-    story.proxy.until("stale", |proxy| proxy.view.get().stale).await;
+    story
+        .proxy
+        .until("stale", |proxy| proxy.view.get().stale)
+        .await;
     assert_eq!(story.distributor.heard("", |_| true).await.renewals, 0);
-    story.home.clock.advance(Duration::from_secs(4 * 3600));
+    story.home.clock.advance(Duration::from_hours(4));
     let renewed = |proxy: &Proxy| {
         let now = proxy.credentials.svid().unwrap();
         now.identity().leaf_spki != before.identity().leaf_spki

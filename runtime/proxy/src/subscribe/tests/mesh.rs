@@ -214,7 +214,7 @@ impl Mesh {
     /// A head that names a generation.
     pub(super) fn head(&self, issued_ms: u64, current: &Built) -> Head {
         Head {
-            trust_root_version: 1,
+            trust_root_version: self.root.version,
             issued_ms,
             expires_ms: issued_ms + 600_000,
             current: current.reference(),
@@ -330,10 +330,11 @@ impl Distributor {
     /// Waits until what was heard is as a test wants it.
     pub(super) async fn heard(&self, what: &str, wanted: impl Fn(&Heard) -> bool) -> Heard {
         let mut heard = self.shared.heard.subscribe();
-        match tokio::time::timeout(SOON, heard.wait_for(wanted)).await {
-            Ok(heard) => heard.unwrap().clone(),
-            Err(_) => panic!("never heard: {what}; {:?}", self.shared.heard.borrow()),
-        }
+        let heard = tokio::time::timeout(SOON, heard.wait_for(wanted)).await;
+        let Ok(heard) = heard else {
+            panic!("never heard: {what}; {:?}", self.shared.heard.borrow());
+        };
+        heard.unwrap().clone()
     }
 
     /// Waits for a status, counted from all that were ever heard.
@@ -580,9 +581,8 @@ impl Proxy {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        if tokio::time::timeout(SOON, waiting).await.is_err() {
-            panic!("never came: {what}; {:?}", self.view.get());
-        }
+        let came = tokio::time::timeout(SOON, waiting).await;
+        assert!(came.is_ok(), "never came: {what}; {:?}", self.view.get());
     }
 
     /// Ends at once, as by SIGKILL; the store is free afterwards.
