@@ -430,5 +430,6 @@ async fn resolve_names(plane: Arc<Plane>) {
     }
 }
 
+
 #[cfg(test)]
 mod tests;

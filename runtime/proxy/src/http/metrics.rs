@@ -250,7 +250,7 @@ impl Buckets {
 
     #[expect(clippy::cast_precision_loss, reason = "a sum of seconds for showing")]
     fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = LATENCY_BUCKETS.iter().copied().chain([f64::MAX]);
+        let bounds = LATENCY_BUCKETS.iter().copied().chain([f64::INFINITY]);
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
         let total = buckets.iter().map(|(_, count)| count).sum();
@@ -522,7 +522,8 @@ mod tests {
         for line in [
             "mesh_requests_total{reporter=\"source\",src_identity=\"spiffe://shop.example/service/productpage\",src_workload=\"productpage\",dst_service=\"reviews\",route=\"everyone\",dst_subset=\"v2\",method=\"GET\",protocol=\"http/1.1\",code=\"200\",grpc_status=\"\",tls=\"mutual\",reason=\"\"} 2",
             "grpc_status=\"13\",tls=\"mutual\",reason=\"bad_request\"} 1",
-            "route=\"everyone\",le=\"0.005\"",
+            "mesh_request_duration_seconds_bucket{le=\"0.005\",reporter=\"source\"",
+            "le=\"+Inf\"",
         ] {
             assert!(text.contains(line), "{line} is missing in {text}");
         }

@@ -4,8 +4,8 @@
 //! `Content-Length` beside a `Transfer-Encoding` is dropped, bare line feeds end lines, a fragment
 //! is cut off. Those are how requests are smuggled past a proxy, so the bytes are judged here by a
 //! scanner that knows only lines, lengths and chunks. A refused head is spoilt with a NUL before
-//! hyper has seen its end, which hyper answers with 400 and a close; a refused body ends in an
-//! error. For HTTP/2 only the frames that h2 does not bound itself are counted.
+//! hyper has seen its end and then given an end, which hyper answers with 400 and a close; a
+//! refused body ends in an error. For HTTP/2 only the frames that h2 does not bound itself are counted.
 //!
 //! The clocks of a connection that hyper does not have (half a head, stalled body, idle) are kept
 //! here too, on one lazily moved timer.
@@ -88,7 +88,12 @@ pub(crate) struct Guarded<IO> {
     phase: Phase,
     phase_since: Instant,
     refused: bool,
+    /// The end that a spoilt head still has to get.
+    spoilt_end: &'static [u8],
 }
+
+/// hyper parses a head that came in pieces only once it sees an end.
+const SPOILT_END: &[u8] = b"\n\n";
 
 impl<IO> Guarded<IO> {
     /// Guards an HTTP/1 connection of which `prefix` has been read.
@@ -111,6 +116,7 @@ impl<IO> Guarded<IO> {
             phase: Phase::Between,
             phase_since: Instant::now(),
             refused: false,
+            spoilt_end: &[],
         }
     }
 
@@ -142,6 +148,7 @@ impl<IO> Guarded<IO> {
                     *byte = 0;
                 }
                 buf.set_filled(before + refusal.at + 1);
+                self.spoilt_end = SPOILT_END;
                 Ok(())
             }
             Scan::Http2(scan) => scan.read(bytes, now).map_err(|rule| {
@@ -200,6 +207,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         let this = self.get_mut();
         if this.refused {
             // Whatever follows a refused message is never looked at.
+            let (now, later) = this.spoilt_end.split_at(this.spoilt_end.len().min(buf.remaining()));
+            buf.put_slice(now);
+            this.spoilt_end = later;
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -315,7 +325,7 @@ mod tests {
         peer.write_all(b"GET /smuggled HTTP/1.1\r\n").await.unwrap();
         let mut all = Vec::new();
         guarded.read_to_end(&mut all).await.unwrap();
-        assert!(all.ends_with(&[0]), "{all:?}");
+        assert!(all.ends_with(b"\0\n\n"), "{all:?}");
         assert!(!all.windows(8).any(|at| at == b"smuggled"));
         assert_eq!(state.violation(), Some(Rule::Fragment));
     }

@@ -1,0 +1,9 @@
+//! Two whole data planes on loopback, with real certificates and real sockets: a caller's and a
+//! callee's, and an application behind the latter that the test plays.
+
+mod ending;
+mod exchange;
+mod harness;
+mod identity;
+mod raw;
+mod retries;

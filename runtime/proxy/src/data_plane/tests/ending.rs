@@ -1,0 +1,192 @@
+//! The ends of connections: drains, disappearances, broken bodies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use super::harness::*;
+
+/// Answers when it is told to.
+async fn waiting(go: &Arc<Notify>) -> Application {
+    let go = Arc::clone(go);
+    Application::http1(move |_request: Request<Incoming>| {
+        let go = Arc::clone(&go);
+        async move {
+            go.notified().await;
+            Response::new(full("late"))
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_what_runs_and_takes_nothing_new() {
+    let mesh = Mesh::new();
+    let go = Arc::new(Notify::new());
+    let application = waiting(&go).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let (outbound, inbound) = (productpage.outbound(), reviews.inbound());
+    let running = tokio::spawn(async move { send(outbound, get("/")).await });
+    eventually(|| (application.requests() == 1).then_some(())).await;
+
+    let plane = Arc::clone(&reviews.plane);
+    let callee = tokio::spawn(async move { plane.drain(Duration::from_secs(20)).await });
+    let plane = Arc::clone(&productpage.plane);
+    let caller = tokio::spawn(async move { plane.drain(Duration::from_secs(20)).await });
+    while TcpStream::connect(inbound).await.is_ok() || TcpStream::connect(outbound).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!running.is_finished());
+    go.notify_one();
+    let got = running.await.unwrap();
+    assert_eq!((&*got.body, got.header("connection")), (b"late".as_slice(), "close"));
+    assert_eq!(caller.await.unwrap().cut, 0);
+    assert_eq!(callee.await.unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn a_drain_ends_at_its_limit() {
+    let mesh = Mesh::new();
+    let go = Arc::new(Notify::new());
+    let application = waiting(&go).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let outbound = productpage.outbound();
+    let running = tokio::spawn(async move { try_send(outbound, get("/")).await });
+    eventually(|| (application.requests() == 1).then_some(())).await;
+    let report = productpage.plane.drain(Duration::from_millis(50)).await;
+    assert_eq!(report.cut, 1);
+    assert!(running.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_request_with_it() {
+    let mesh = Mesh::new();
+    let gone = Arc::new(Notify::new());
+    let told = Arc::clone(&gone);
+    let application = Application::http1(move |_request: Request<Incoming>| {
+        struct Tell(Arc<Notify>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                self.0.notify_one();
+            }
+        }
+        let tell = Tell(Arc::clone(&told));
+        async move {
+            std::future::pending::<()>().await;
+            drop(tell);
+            Response::new(empty())
+        }
+    })
+    .await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let mut client = TcpStream::connect(productpage.outbound()).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: reviews\r\n\r\n").await.unwrap();
+    eventually(|| (application.requests() == 1).then_some(())).await;
+    drop(client);
+    gone.notified().await;
+    for proxy in [&productpage, &reviews] {
+        let record = proxy.record(|_| true).await;
+        assert_eq!(record["reason"], "client_disconnect");
+    }
+}
+
+/// An application of a fixed answer, which then closes.
+async fn answering(answer: &'static [u8]) -> std::net::SocketAddr {
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut head = [0; 1024];
+            if tcp.read(&mut head).await.is_ok_and(|read| read > 0) {
+                drop(tcp.write_all(answer).await);
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_never_ended_cleanly() {
+    let mesh = Mesh::new();
+    for answer in [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".as_slice(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    ] {
+        let reviews = mesh.reviews(answering(answer).await);
+        let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+        let got = try_send(productpage.outbound(), get("/")).await;
+        assert!(got.is_err(), "{got:?}");
+        let record = reviews.record(|_| true).await;
+        assert_eq!(record["reason"], "upstream_reset");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_no_http_become_502_or_503() {
+    let mesh = Mesh::new();
+    let cases = [
+        (b"SSH-2.0-nothing\r\n".as_slice(), 502),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 502),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 502),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", 502),
+        (b"", 503),
+    ];
+    for (answer, status) in cases {
+        let reviews = mesh.reviews(answering(answer).await);
+        let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+        let got = send(productpage.outbound(), get("/")).await;
+        assert_eq!(got.status.as_u16(), status, "{}: {got:?}", answer.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_died_is_not_held_against_a_request() {
+    let mesh = Mesh::new();
+    // Closes after each answer without saying so.
+    let application = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let reviews = mesh.reviews(application);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    for _ in 0..20 {
+        let got = send(productpage.outbound(), get("/")).await;
+        assert_eq!((got.status.as_u16(), &*got.body), (200, b"ok".as_slice()), "{got:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_upload_that_is_answered_early_does_not_poison_the_pool() {
+    let mesh = Mesh::new();
+    let application = Application::http1(|request: Request<Incoming>| async move {
+        if request.method() == http::Method::PUT {
+            let mut refused = Response::new(full("no"));
+            *refused.status_mut() = http::StatusCode::FORBIDDEN;
+            return refused;
+        }
+        Response::new(full(request.into_body().collect().await.unwrap().to_bytes()))
+    })
+    .await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let upload = || {
+        let body = full(Bytes::from(vec![0; 4 * 1024 * 1024]));
+        Request::put("/").header("host", "reviews").body(body).unwrap()
+    };
+    for _ in 0..5 {
+        // The client may or may not get to see the early answer before its upload breaks.
+        if let Ok(got) = try_send(productpage.outbound(), upload()).await {
+            assert!([403, 503].contains(&got.status.as_u16()), "{got:?}");
+        }
+        let got = send(productpage.outbound(), get("/after")).await;
+        assert_eq!(got.status, 200, "{got:?}");
+    }
+}

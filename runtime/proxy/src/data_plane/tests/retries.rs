@@ -1,0 +1,183 @@
+//! Tries after the first, and times that run out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use mesh_bundle::slice::{RetryCause, Route};
+
+use super::harness::*;
+use crate::limits;
+
+fn retrying(attempts: u32, causes: &[RetryCause]) -> Vec<Route> {
+    let mut route = route();
+    route.exchange.retry = retry(attempts, causes);
+    vec![route]
+}
+
+/// Answers 503 a number of times, then echoes.
+async fn failing(times: usize) -> Application {
+    let left = Arc::new(AtomicUsize::new(times));
+    Application::http1(move |request: Request<Incoming>| {
+        let left = Arc::clone(&left);
+        async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let fail = left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok();
+            let mut response = Response::new(full(body));
+            if fail {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            response
+        }
+    })
+    .await
+}
+
+/// Never answers.
+async fn silent() -> Application {
+    Application::http1(|_request| std::future::pending()).await
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_avoided() {
+    let mesh = Mesh::new();
+    let application = Application::named("v1").await;
+    let reviews = mesh.reviews(application.address);
+    let endpoints = [("v1", nobody().await), ("v1", reviews.inbound())];
+    let once = mesh.productpage(vec![route()], &endpoints);
+    let mut reasons = Vec::new();
+    for _ in 0..4 {
+        reasons.push(send(once.outbound(), get("/")).await.reason().to_owned());
+    }
+    reasons.sort();
+    assert_eq!(reasons, ["", "", "connect_failure", "connect_failure"]);
+
+    let twice = mesh.productpage(retrying(2, &[RetryCause::ConnectFailure]), &endpoints);
+    for _ in 0..4 {
+        let got = send(twice.outbound(), get("/")).await;
+        assert_eq!(got.status, 200, "{got:?}");
+    }
+    let record = twice.record(|record| record["attempts"] == 2).await;
+    assert_eq!(record["upstream"], reviews.inbound().to_string());
+    assert!(twice.metrics.encode().contains("mesh_retries_total{outcome=\"success\"}"));
+}
+
+#[tokio::test]
+async fn a_status_is_retried_with_the_body_sent_again() {
+    let mesh = Mesh::new();
+    let application = failing(1).await;
+    let reviews = mesh.reviews(application.address);
+    let routes = || retrying(2, &[RetryCause::Status(503)]);
+    let productpage = mesh.productpage(routes(), &[("v1", reviews.inbound())]);
+    let put = |size: usize| {
+        let body = Bytes::from(vec![b'x'; size]);
+        Request::put("/").header("host", "reviews").body(full(body)).unwrap()
+    };
+    let got = send(productpage.outbound(), put(10_000)).await;
+    assert_eq!((got.status, got.body.len()), (StatusCode::OK, 10_000));
+    assert_eq!(application.requests(), 2);
+
+    // More than is kept: the first answer stands.
+    let application = failing(1).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(routes(), &[("v1", reviews.inbound())]);
+    let got = send(productpage.outbound(), put(limits::REPLAY_BYTES_MAX + 1)).await;
+    assert_eq!((got.status, application.requests()), (StatusCode::SERVICE_UNAVAILABLE, 1));
+
+    // Not idempotent.
+    let post = Request::post("/").header("host", "reviews").body(full("x")).unwrap();
+    let application = failing(1).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(routes(), &[("v1", reviews.inbound())]);
+    let got = send(productpage.outbound(), post).await;
+    assert_eq!((got.status, application.requests()), (StatusCode::SERVICE_UNAVAILABLE, 1));
+}
+
+#[tokio::test]
+async fn the_last_answer_is_passed_on() {
+    let mesh = Mesh::new();
+    let application = failing(9).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage =
+        mesh.productpage(retrying(3, &[RetryCause::ServerError]), &[("v1", reviews.inbound())]);
+    let got = send(productpage.outbound(), get("/")).await;
+    assert_eq!((got.status, got.reason()), (StatusCode::SERVICE_UNAVAILABLE, ""));
+    assert_eq!(application.requests(), 3);
+    let record = productpage.record(|record| record["code"] == 503).await;
+    assert_eq!((&record["reason"], &record["attempts"]), (&"retry_limit".into(), &3.into()));
+}
+
+#[tokio::test]
+async fn a_budget_bounds_what_retries_add() {
+    use mesh_bundle::slice::{RetryBudget, RetryBudgetKind};
+    let mesh = Mesh::new();
+    let application = failing(1000).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(Vec::from([route()]), &[("v1", reviews.inbound())]);
+    let mut slice = mesh.calling(retrying(2, &[RetryCause::ServerError]));
+    slice.callees[0].retry_budget = Some(RetryBudget {
+        share: 2_000,
+        kind: RetryBudgetKind::Requests {
+            min_count: 0,
+            min_per: Duration::from_secs(1),
+            window: Duration::from_secs(10),
+        },
+    });
+    productpage.apply(&slice);
+    for _ in 0..50 {
+        assert_eq!(send(productpage.outbound(), get("/")).await.status, 503);
+    }
+    let retries = application.requests() - 50;
+    assert!((1..=10).contains(&retries), "{retries}");
+    let record = productpage.record(|record| record["reason"] == "budget_exhausted").await;
+    assert_eq!(record["code"], 503);
+}
+
+#[tokio::test]
+async fn times_run_out() {
+    let mesh = Mesh::new();
+    let application = silent().await;
+    let reviews = mesh.reviews(application.address);
+    let mut whole = route();
+    whole.exchange.timeout = Some(Duration::from_millis(100));
+    let productpage = mesh.productpage(vec![whole], &[("v1", reviews.inbound())]);
+    let got = send(productpage.outbound(), get("/")).await;
+    assert_eq!((got.status, got.reason()), (StatusCode::GATEWAY_TIMEOUT, "request_timeout"));
+    // The callee's proxy learnt how long it has, so the application is not asked for longer.
+    let record = reviews.record(|_| true).await;
+    let reason = record["reason"].as_str().unwrap();
+    assert!(["request_timeout", "client_disconnect"].contains(&reason), "{record}");
+
+    let mut tried = retrying(2, &[RetryCause::PerTryTimeout]);
+    tried[0].exchange.retry.per_try = Some(Duration::from_millis(50));
+    let productpage = mesh.productpage(tried, &[("v1", reviews.inbound())]);
+    let got = send(productpage.outbound(), get("/")).await;
+    assert_eq!((got.status, got.reason()), (StatusCode::GATEWAY_TIMEOUT, "per_try_timeout"));
+    let record = productpage.record(|record| record["reason"] == "per_try_timeout").await;
+    assert_eq!(record["attempts"], 2);
+}
+
+#[tokio::test]
+async fn a_body_that_takes_too_long_is_broken_off() {
+    let mesh = Mesh::new();
+    let application = Application::http1(|_request| async {
+        let first = futures_util::stream::iter([Ok(hyper::body::Frame::data(Bytes::from("x")))]);
+        let stalled = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+        Response::new(BodyExt::boxed(http_body_util::StreamBody::new(stalled)))
+    })
+    .await;
+    let reviews = mesh.reviews(application.address);
+    let mut short = route();
+    short.exchange.timeout = Some(Duration::from_millis(100));
+    let productpage = mesh.productpage(vec![short], &[("v1", reviews.inbound())]);
+    let got = try_send(productpage.outbound(), get("/")).await;
+    assert!(got.is_err(), "a clean end would be a lie: {got:?}");
+    let record = productpage.record(|record| record["reason"] == "request_timeout").await;
+    assert_eq!(record["code"], 200);
+}
