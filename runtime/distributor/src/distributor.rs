@@ -197,7 +197,7 @@ impl Parts {
             clock.clone(),
             events.clone(),
         )?);
-        show_own(&issuer, &credentials, &identity)?;
+        show_own(&issuer, &credentials, &events, &identity)?;
 
         let accepted = accepted(&publisher);
         let followed = Followed {
@@ -369,12 +369,14 @@ fn check_pinned(arguments: &ServeArguments, root: &TrustRoot) -> Result<(), Star
 fn show_own(
     issuer: &Issuer,
     credentials: &Credentials,
+    events: &Events,
     identity: &SpiffeId,
 ) -> Result<(), Failure> {
     let svid = issuer.own(identity)?;
     credentials
         .judge_again(svid.chain(), Usage::Server)
         .map_err(StartError::Svid)?;
+    events.own_certificate(identity, svid.identity().not_after);
     credentials.set_svid(Arc::new(svid));
     Ok(())
 }
@@ -383,7 +385,7 @@ fn show_own(
 async fn renew(mesh: Arc<Mesh>, identity: SpiffeId) {
     let mut heads = tokio::time::interval(limits::HEAD_RENEWAL);
     let mut revocations = tokio::time::interval(limits::REVOCATIONS_RENEWAL);
-    let mut own = tokio::time::interval(mesh.issuer.life() / 2);
+    let mut own = tokio::time::interval(limits::OWN_SVID_RENEWAL.min(mesh.issuer.life() / 3));
     for interval in [&mut heads, &mut revocations, &mut own] {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // The first tick is at once, and all of this was just signed.
@@ -393,7 +395,9 @@ async fn renew(mesh: Arc<Mesh>, identity: SpiffeId) {
         let due: fn(&Mesh, &SpiffeId) -> Result<(), Failure> = tokio::select! {
             _ = heads.tick() => |mesh, _identity| Ok(mesh.publisher.renew_head()?),
             _ = revocations.tick() => |mesh, _identity| Ok(mesh.publisher.renew_revocations()?),
-            _ = own.tick() => |mesh, identity| show_own(&mesh.issuer, &mesh.credentials, identity),
+            _ = own.tick() => |mesh, identity| {
+                show_own(&mesh.issuer, &mesh.credentials, &mesh.events, identity)
+            },
         };
         let (mesh, identity) = (Arc::clone(&mesh), identity.clone());
         let renewed = tokio::task::spawn_blocking(move || due(&mesh, &identity)).await;

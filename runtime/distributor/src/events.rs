@@ -19,6 +19,7 @@ type Labelled = Family<Vec<(&'static str, String)>, Counter>;
 pub(crate) struct Events {
     sequence: Gauge<u64, AtomicU64>,
     head_issued: Gauge<f64, AtomicU64>,
+    certificate_expiry: Gauge<u64, AtomicU64>,
     commits: Labelled,
     identities: Labelled,
     statuses: Labelled,
@@ -59,6 +60,11 @@ impl Events {
                 "When the newest head was signed",
                 Gauge::default(),
             ),
+            certificate_expiry: metrics.register(
+                "mesh_cert_expiry_timestamp_seconds",
+                "When the own certificate ends",
+                Gauge::default(),
+            ),
             commits: metrics.register("mesh_commits", "Judged commits", Family::default()),
             identities: metrics.register(
                 "mesh_identities",
@@ -97,6 +103,12 @@ impl Events {
         )]
         self.head_issued.set(issued_ms as f64 / 1000.0);
         tracing::debug!(issued_ms, %order, "signed a head");
+    }
+
+    /// The distributor has a new certificate of its own.
+    pub(crate) fn own_certificate(&self, identity: &SpiffeId, not_after: u64) {
+        self.certificate_expiry.set(not_after);
+        tracing::debug!(%identity, not_after, "issued the own certificate");
     }
 
     /// A commit became the current generation.

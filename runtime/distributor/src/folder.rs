@@ -93,6 +93,20 @@ impl Folder {
 
     /// Replaces a file: a reader, also one after a crash, sees the old bytes or the new.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
+        self.put(name, bytes)?;
+        self.sync()
+    }
+
+    /// Makes sure that a crash does not take back what was put before.
+    pub(crate) fn sync(&self) -> Result<(), FolderError> {
+        File::open(&self.path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed("sync", &self.path))
+    }
+
+    /// Replaces a file like [`Folder::write`], one of several that are followed by one
+    /// [`Folder::sync`].
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
         let path = self.path.join(name);
         let temporary = self.path.join(format!(".{name}.new"));
         // A leftover of a crash is ours: the folder admits nobody else.
@@ -110,10 +124,7 @@ impl Folder {
             .map_err(failed("create", &temporary))?;
         file.write_all(bytes).map_err(failed("write", &temporary))?;
         file.sync_all().map_err(failed("sync", &temporary))?;
-        fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
-        File::open(&self.path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed("sync", &self.path))
+        fs::rename(&temporary, &path).map_err(failed("replace", &path))
     }
 
     /// A file to lock; it is empty and stays.

@@ -46,6 +46,10 @@ pub(crate) const SVID_LIFE_MIN: Duration = Duration::from_mins(10);
 /// See [`SVID_LIFE_MIN`].
 pub(crate) const SVID_LIFE_MAX: Duration = Duration::from_hours(7 * 24);
 
+/// How often the distributor issues itself a new certificate, at most a third of its life: a failure
+/// leaves time to try again.
+pub(crate) const OWN_SVID_RENEWAL: Duration = Duration::from_hours(1);
+
 /// SVIDs are valid from this long ago, for peers whose clocks are behind.
 pub(crate) const SVID_BACKDATED: Duration = Duration::from_mins(5);
 
@@ -71,7 +75,7 @@ pub(crate) const HELLO_LIST_MAX: usize = 256;
 /// Longest text that a proxy may have recorded about itself.
 pub(crate) const PROXY_TEXT_BYTES_MAX: usize = 256;
 
-/// Heartbeats in a row with another digest than the one sent before the generation is sent again.
+/// Heartbeats in a row that name something else than was sent, before it is sent again.
 pub(crate) const MISMATCHES_BEFORE_REPAIR: u32 = 2;
 
 /// Proxies that the status remembers; beyond, those longest disconnected are forgotten.

@@ -161,6 +161,8 @@ impl Store {
                 slices,
             });
         }
+        self.slices.sync()?;
+        self.generations.sync()?;
         self.write_json(
             MANIFEST,
             &Manifest {
@@ -272,7 +274,7 @@ fn write_once(folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), StoreErro
     {
         return Ok(());
     }
-    Ok(folder.write(name, bytes)?)
+    Ok(folder.put(name, bytes)?)
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ pub(crate) struct Session {
     generation: Option<Digest>,
     slice: Option<Digest>,
     endpoints: u64,
-    mismatches: u32,
+    generation_mismatches: u32,
+    endpoints_mismatches: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +53,8 @@ impl Session {
             generation: None,
             slice: None,
             endpoints: 0,
-            mismatches: 0,
+            generation_mismatches: 0,
+            endpoints_mismatches: 0,
         }
     }
 
@@ -78,25 +80,21 @@ impl Session {
     }
 
     /// Compares what the proxy serves with what it was sent. A difference that stays is repaired by
-    /// sending the generation again, unless the proxy refused it: then it would refuse it again.
+    /// sending it again, except for a generation that the proxy refused: it would refuse it again.
+    /// Says whether a generation is sent again.
     pub(crate) fn heartbeat(&mut self, heartbeat: &ProxyHeartbeat, refused: bool) -> bool {
-        let same = self.generation.is_none()
-            || (digest(&heartbeat.generation) == self.generation
-                && (self.slice.is_none() || digest(&heartbeat.slice) == self.slice));
-        if self.endpoints > 0 && heartbeat.endpoints_version != self.endpoints {
+        let endpoints = self.endpoints == 0 || heartbeat.endpoints_version == self.endpoints;
+        if stays_different(&mut self.endpoints_mismatches, endpoints) {
             self.endpoints = 0;
         }
-        if same || refused {
-            self.mismatches = 0;
-            return false;
+        let generation = self.generation.is_none()
+            || (digest(&heartbeat.generation) == self.generation
+                && (self.slice.is_none() || digest(&heartbeat.slice) == self.slice));
+        let repair = stays_different(&mut self.generation_mismatches, generation || refused);
+        if repair {
+            self.send_again();
         }
-        self.mismatches += 1;
-        if self.mismatches < limits::MISMATCHES_BEFORE_REPAIR {
-            return false;
-        }
-        self.mismatches = 0;
-        self.send_again();
-        true
+        repair
     }
 
     /// Sends the newest slice again and whole: the proxy could not use what it was sent.
@@ -173,6 +171,16 @@ impl Session {
             endpoints.feed.of(slice.callees(), endpoints.version),
         ))
     }
+}
+
+/// One difference may be a message that is still on its way; several in a row are not.
+fn stays_different(mismatches: &mut u32, same: bool) -> bool {
+    *mismatches = if same { 0 } else { *mismatches + 1 };
+    if *mismatches < limits::MISMATCHES_BEFORE_REPAIR {
+        return false;
+    }
+    *mismatches = 0;
+    true
 }
 
 #[cfg(test)]
@@ -368,6 +376,11 @@ mod tests {
         world.rest(&mut session);
         let mut beat = heartbeat(first, &session);
         beat.endpoints_version = 0;
+        session.heartbeat(&beat, false);
+        assert!(
+            world.rest(&mut session).is_empty(),
+            "they may be on their way"
+        );
         session.heartbeat(&beat, false);
         assert_eq!(names(&world.rest(&mut session)), ["endpoints"]);
     }
