@@ -2,6 +2,9 @@
 //!
 //! Nothing in here reports a finding or changes what is emitted.
 
+pub mod access;
 pub mod call_graph;
+pub mod probe;
 pub mod request_space;
 pub mod retry;
+pub mod routes;

@@ -1,1 +1,37 @@
-//! Skeleton.
+//! The checks on a linked mesh, and a page for every code that any stage of the compiler reports.
+//!
+//! A rule sees facts and says what is wrong; it cannot change what is emitted. Pure: no files, no
+//! clock, no randomness.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod facts;
+mod page;
+mod pages;
+mod rule;
+mod rules;
+#[cfg(test)]
+mod soundness;
+#[cfg(test)]
+mod tester;
+
+use mesh_compiler::LinkedMesh;
+use mesh_syntax::Diagnostic;
+
+use facts::Facts;
+pub use page::Page;
+pub use pages::{page, pages};
+pub use rule::Rule;
+use rule::RuleContext;
+pub use rules::RULES;
+
+/// Checks a mesh. Findings are in the order of outputs: by file and position.
+pub fn lint(mesh: &LinkedMesh) -> Vec<Diagnostic> {
+    let facts = Facts::new(mesh);
+    let mut cx = RuleContext::new(&facts);
+    for rule in RULES {
+        rule.check(&mut cx);
+    }
+    let mut findings = cx.into_findings();
+    findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    findings
+}

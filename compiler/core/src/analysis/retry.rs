@@ -21,3 +21,6 @@ pub use failure::Failure;
 pub use response::ResponseBounds;
 pub use rounds::{Round, rounds};
 pub use windows::{overlap, slow_calls, slow_calls_abandoned};
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use mesh_bundle::slice::RetryCause;
 
 use super::{Budget, BudgetOf, CallGraph, Edge, Node, NodeId, Origin, Policy};
-use crate::linked::{self, Exchange, LinkedMesh};
+use crate::linked::{self, Exchange, LinkedMesh, Source};
 use crate::model::{BudgetMinimum, CallMode, RetryBudget};
 
 impl CallGraph {
@@ -109,6 +109,15 @@ fn policy(route: &str, exchange: &Exchange, budget: Option<Budget>) -> Policy {
         backoff_max: exchange.backoff_max.value,
         budget,
         attempts_span: exchange.attempts.source.span(),
+        limit_span: limit_source(exchange).span(),
+    }
+}
+
+fn limit_source(exchange: &Exchange) -> Source {
+    match (exchange.per_try.value, exchange.timeout.value) {
+        (Some(per_try), Some(timeout)) if timeout < per_try => exchange.timeout.source,
+        (Some(_), _) => exchange.per_try.source,
+        (None, _) => exchange.timeout.source,
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Amplification<'g> {
     order: Vec<NodeId>,
     /// For each service and class, the calls; zero where it is not reached.
     calls: Vec<Vec<f64>>,
+    /// For each service the calls when nothing fails.
+    healthy: Vec<f64>,
     /// Attempts that edges are limited to, for trying out changes.
     limits: Vec<Option<u32>>,
 }
@@ -66,8 +68,10 @@ impl<'g> Amplification<'g> {
             classes: Failure::classes(graph),
             order: order(graph, entry),
             calls: vec![Vec::new(); graph.nodes().len()],
+            healthy: Vec::new(),
             limits,
         };
+        this.healthy = this.chained(|_, _, _| 1.0);
         this.calls[entry.0] = vec![1.0; this.classes.len()];
         for node in this.order.clone().into_iter().skip(1) {
             let calls = this
@@ -85,14 +89,26 @@ impl<'g> Amplification<'g> {
         &self.order
     }
 
+    /// Calls per call when nothing fails, at one service; the short answer of [`Self::worst`].
+    pub fn of(&self, node: NodeId) -> Option<f64> {
+        let healthy = self
+            .healthy
+            .get(node.0)
+            .copied()
+            .filter(|calls| *calls > 0.0)?;
+        let calls = self.calls.get(node.0)?.iter().copied().fold(0.0, f64::max);
+        Some(calls / healthy)
+    }
+
     /// The worst at one service; none where the request never gets, or in or behind a round.
     pub fn worst(&self, node: NodeId) -> Option<Worst> {
-        if !self.order.contains(&node) {
-            return None;
-        }
-        let healthy = self.chained(node, |_, _, _| 1.0);
+        let healthy = self
+            .healthy
+            .get(node.0)
+            .copied()
+            .filter(|calls| *calls > 0.0)?;
         let calls = &self.calls[node.0];
-        // The first of equals, so that the answer is always the same.
+        // The first of equals.
         let (class, calls) = (self.classes.iter().zip(calls)).fold(
             (Failure::ConnectFailure, 0.0),
             |worst, (class, calls)| {
@@ -125,7 +141,12 @@ impl<'g> Amplification<'g> {
         let limit = self.limits.get(id.0).copied().flatten().unwrap_or(u32::MAX);
         let mut worst = (1, 0);
         for (index, policy) in edge.policies.iter().enumerate() {
-            let attempts = policy.attempts.min(limit);
+            // A hang takes its time even in the worst case.
+            let possible = match class {
+                Failure::PerTryTimeout => policy.usable_attempts(),
+                _ => policy.attempts,
+            };
+            let attempts = possible.min(limit);
             if class.is_retried_by(policy) && attempts > worst.0 {
                 worst = (attempts, index);
             }
@@ -152,8 +173,8 @@ impl<'g> Amplification<'g> {
             .unwrap_or(0.0)
     }
 
-    /// Calls at a service with a factor of one's own for each edge, whatever the class.
-    fn chained(&self, node: NodeId, factor: impl Fn(&Self, EdgeId, &Edge) -> f64) -> f64 {
+    /// Calls at each service with a factor of one's own for each edge, whatever the class.
+    fn chained(&self, factor: impl Fn(&Self, EdgeId, &Edge) -> f64) -> Vec<f64> {
         let mut calls = vec![0.0; self.calls.len()];
         calls[self.entry.0] = 1.0;
         for at in self.order.iter().skip(1) {
@@ -163,7 +184,7 @@ impl<'g> Amplification<'g> {
                 .map(|(id, edge)| calls[edge.from.0] * edge.per_request * factor(self, id, edge))
                 .sum();
         }
-        calls[node.0]
+        calls
     }
 
     /// Calls at a service that fails in one way, with a factor of one's own.
@@ -179,7 +200,7 @@ impl<'g> Amplification<'g> {
             let class = if edge.to == node { class } else { above };
             factor(this, id, class)
         };
-        self.chained(node, callers)
+        self.chained(callers)[node.0]
     }
 
     fn path(&self, node: NodeId, class: Failure) -> Vec<Hop> {
@@ -360,6 +381,13 @@ mod tests {
             assert!((worst(&graph, name).budgeted - expected).abs() < 1e-9);
         }
         check(&with(requests, 3), &[("c", 27.0)]);
+    }
+
+    #[test]
+    fn a_hang_is_tried_again_only_while_there_is_time() {
+        let mut slow = policy(6, 16.0, 15.0);
+        slow.causes = vec![RetryCause::PerTryTimeout];
+        check(&chain(vec![slow]), &[("a", 1.0)]);
     }
 
     #[test]

@@ -17,12 +17,14 @@ pub struct Change {
 /// Fewer attempts on as few edges as can be, so that one request at `entry` amplifies no more than
 /// `limit` at `target`. First a single edge that keeps as many attempts as possible, then greedily the
 /// edge that helps most. Among equals, the hop furthest from both ends: retries are worth most next to
-/// the entry and next to the callee. None if nothing helps.
+/// the entry and next to the callee. `made` are changes that are to be made anyway; where they suffice
+/// the answer is empty. None if nothing helps.
 pub fn smallest_change(
     graph: &CallGraph,
     entry: NodeId,
     target: NodeId,
     limit: f64,
+    made: &[Change],
 ) -> Option<Vec<Change>> {
     let mut search = Search {
         graph,
@@ -31,16 +33,19 @@ pub fn smallest_change(
         limit,
         limits: vec![None; graph.edges().len()],
     };
+    for change in made {
+        search.limits[change.edge.0] = Some(change.to);
+    }
     if search.amplification()? <= limit {
         return Some(Vec::new());
     }
-    if let Some(change) = search.single()? {
+    if let Some(change) = search.single() {
         return Some(vec![change]);
     }
     let mut changes = Vec::new();
     while search.amplification()? > limit {
         let (edge, from, _) = search
-            .candidates()?
+            .candidates()
             .into_iter()
             .map(|(edge, from)| (edge, from, search.with(edge, 1)))
             .reduce(|best, next| if next.2 < best.2 { next } else { best })?;
@@ -61,7 +66,7 @@ struct Search<'g> {
 impl Search<'_> {
     fn amplification(&self) -> Option<f64> {
         let now = Amplification::with_limits(self.graph, self.entry, self.limits.clone());
-        now.worst(self.target).map(|worst| worst.amplification)
+        now.of(self.target)
     }
 
     fn with(&mut self, edge: EdgeId, attempts: u32) -> f64 {
@@ -72,9 +77,11 @@ impl Search<'_> {
     }
 
     /// The edges of the worst path that try again, from its middle outwards.
-    fn candidates(&self) -> Option<Vec<(EdgeId, u32)>> {
+    fn candidates(&self) -> Vec<(EdgeId, u32)> {
         let now = Amplification::with_limits(self.graph, self.entry, self.limits.clone());
-        let path = now.worst(self.target)?.path;
+        let path = now
+            .worst(self.target)
+            .map_or_else(Vec::new, |worst| worst.path);
         let last = path.len().saturating_sub(1);
         let mut candidates: Vec<(usize, EdgeId, u32)> = path
             .iter()
@@ -83,17 +90,15 @@ impl Search<'_> {
             .map(|(index, hop)| ((2 * index).abs_diff(last), hop.edge, hop.factor))
             .collect();
         candidates.sort_unstable_by_key(|(from_middle, edge, _)| (*from_middle, *edge));
-        Some(
-            candidates
-                .into_iter()
-                .map(|(_, edge, factor)| (edge, factor))
-                .collect(),
-        )
+        candidates
+            .into_iter()
+            .map(|(_, edge, factor)| (edge, factor))
+            .collect()
     }
 
-    fn single(&mut self) -> Option<Option<Change>> {
+    fn single(&mut self) -> Option<Change> {
         let mut best: Option<Change> = None;
-        for (edge, from) in self.candidates()? {
+        for (edge, from) in self.candidates() {
             if self.with(edge, 1) > self.limit {
                 continue;
             }
@@ -116,7 +121,7 @@ impl Search<'_> {
                 best = Some(change);
             }
         }
-        Some(best)
+        best
     }
 }
 
@@ -133,7 +138,8 @@ mod tests {
                 .map(|attempts| policy(*attempts, 1.0, 3.0))
                 .collect(),
         );
-        let changes = smallest_change(&graph, NodeId(0), NodeId(attempts.len()), limit).unwrap();
+        let changes =
+            smallest_change(&graph, NodeId(0), NodeId(attempts.len()), limit, &[]).unwrap();
         let changes: Vec<(usize, u32)> = changes
             .iter()
             .map(|change| (change.edge.0, change.to))

@@ -18,12 +18,12 @@ pub enum Failure {
     Reset,
     /// The connection broke before the request was on it.
     ResetBeforeRequest,
-    /// A try took too long.
-    PerTryTimeout,
     /// A received status.
     Status(u16),
     /// A received gRPC status.
     GrpcStatus(u8),
+    /// A try took too long. The last of the classes: of equals, a failure at once is named.
+    PerTryTimeout,
 }
 
 impl Failure {

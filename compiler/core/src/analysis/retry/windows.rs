@@ -140,7 +140,7 @@ impl<'g> Slow<'g> {
             if end.is_some_and(|end| start >= end) {
                 break;
             }
-            let left = end.map(|end| end - start);
+            let left = end.map(|end| end.saturating_sub(start));
             let own = match (each, left) {
                 (Some(each), Some(left)) => Some(each.min(left)),
                 (own, None) | (None, own) => own,

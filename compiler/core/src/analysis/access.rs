@@ -1,0 +1,207 @@
+//! What the access rules of one service let in: which rules never matter, and which calls stay out.
+
+use mesh_bundle::slice::{Effect, Enforcement, Principal};
+use rayon::prelude::*;
+
+use super::probe::{self, Probe};
+use super::request_space::{CapExceeded, Point, Space};
+use crate::linked::{Access, Edge, LinkedMesh, Service, ServiceId};
+
+/// What is known about the access rules of one service. Numbers are positions in its list of rules.
+#[derive(Clone, Debug, Default)]
+pub struct AccessFacts {
+    /// Rules that no request can meet.
+    pub never: Vec<usize>,
+    /// Rules that could be left out, with those that say the same.
+    pub redundant: Vec<Redundant>,
+}
+
+/// A rule that could be left out.
+#[derive(Clone, Debug)]
+pub struct Redundant {
+    /// The rule.
+    pub rule: usize,
+    /// The rules that cover it, none of which could be left out too.
+    pub covered_by: Vec<usize>,
+    /// A request that it takes and one of the others takes too.
+    pub witness: Option<Point>,
+}
+
+/// A declared call of which no request gets in.
+#[derive(Clone, Debug)]
+pub struct Lockout {
+    /// A request that is refused.
+    pub witness: Point,
+}
+
+/// The requests that a service lets in.
+pub fn allowed(service: &Service) -> Result<Space, CapExceeded> {
+    let mut allowed = Space::nothing();
+    for rule in enforced(service, Effect::Allow) {
+        allowed = allowed.union(&space(rule)?)?;
+    }
+    for rule in enforced(service, Effect::Deny) {
+        allowed = allowed.difference(&space(rule)?)?;
+    }
+    Ok(allowed)
+}
+
+fn enforced(service: &Service, effect: Effect) -> impl Iterator<Item = &Access> {
+    service
+        .access
+        .iter()
+        .filter(move |rule| rule.effect == effect && rule.enforcement == Enforcement::Enforce)
+}
+
+fn space(rule: &Access) -> Result<Space, CapExceeded> {
+    Space::of_rule(&probe::access_rule(rule))
+}
+
+fn ports(service: &Service) -> Result<Space, CapExceeded> {
+    Space::to_ports(service.ports.iter().map(|port| port.number.value))
+}
+
+/// Whether a declared call is refused whatever the request. Unanswered questions are no lockout.
+pub fn lockout(mesh: &LinkedMesh, edge: &Edge) -> Option<Lockout> {
+    let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
+    let identities = caller
+        .identities
+        .iter()
+        .cloned()
+        .map(Principal::SpiffeId)
+        .collect::<Vec<_>>();
+    let from = Space::from(&identities)
+        .ok()?
+        .intersection(&ports(callee).ok()?)
+        .ok()?;
+    if !edge.permitted.is_empty() {
+        // Rules that admit the caller may still ask what no request has, or be overruled.
+        let gets_in = allowed(callee).ok()?.intersection(&from).ok()?;
+        if !gets_in.is_empty() {
+            return None;
+        }
+    }
+    let probe = Probe::of(mesh, edge.callee)?;
+    let witness = from.pick(probe.likely()).ok()??;
+    let refused = probe.is_allowed(&witness) == Some(false);
+    debug_assert!(
+        refused,
+        "the engine lets in what no rule admits: {witness:?}"
+    );
+    refused.then_some(Lockout { witness })
+}
+
+impl AccessFacts {
+    /// Computes the facts of every service, in the order of [`LinkedMesh::services`].
+    pub fn all(mesh: &LinkedMesh) -> Vec<Self> {
+        let ids: Vec<ServiceId> = mesh.service_ids().collect();
+        ids.into_par_iter().map(|id| Self::of(mesh, id)).collect()
+    }
+
+    /// Computes the facts of one service. A question that is too large to answer has no fact.
+    pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
+        let mut facts = Self::default();
+        let service = mesh.service(id);
+        let (Some(probe), Ok(ports)) = (Probe::of(mesh, id), ports(service)) else {
+            return facts;
+        };
+        let spaces: Vec<Option<Space>> = service
+            .access
+            .iter()
+            .map(|rule| {
+                space(rule)
+                    .and_then(|space| space.intersection(&ports))
+                    .ok()
+            })
+            .collect();
+        for (rule, space) in spaces.iter().enumerate() {
+            if space.as_ref().is_some_and(Space::is_empty) {
+                facts.never.push(rule);
+            }
+        }
+        // Of two that say the same the later one goes, and no longer counts for those before it.
+        let mut left_out = facts.never.clone();
+        for rule in (0..service.access.len()).rev() {
+            if left_out.contains(&rule) {
+                continue;
+            }
+            if let Some(covered_by) = cover(service, &spaces, rule, &left_out) {
+                left_out.push(rule);
+                let witness = witness(&probe, &spaces, rule, &covered_by);
+                facts.redundant.push(Redundant {
+                    rule,
+                    covered_by,
+                    witness,
+                });
+            }
+        }
+        facts.redundant.reverse();
+        facts
+    }
+}
+
+fn cover(
+    service: &Service,
+    spaces: &[Option<Space>],
+    rule: usize,
+    left_out: &[usize],
+) -> Option<Vec<usize>> {
+    let of = |index: usize| service.access.get(index);
+    let mine = of(rule)?;
+    let space = spaces.get(rule)?.as_ref()?;
+    let mut others: Vec<usize> = (0..spaces.len())
+        .filter(|other| *other != rule && !left_out.contains(other))
+        .filter(|other| {
+            of(*other).is_some_and(|other| {
+                other.effect == mine.effect && other.enforcement == mine.enforcement
+            })
+        })
+        .filter(|other| {
+            let meets =
+                |other: &Space| space.intersection(other).is_ok_and(|both| !both.is_empty());
+            spaces
+                .get(*other)
+                .and_then(Option::as_ref)
+                .is_some_and(meets)
+        })
+        .collect();
+    let covers = |others: &[usize]| {
+        let mut left = space.clone();
+        for other in others
+            .iter()
+            .filter_map(|other| spaces.get(*other)?.as_ref())
+        {
+            match left.difference(other) {
+                Ok(rest) => left = rest,
+                Err(_unknown) => return false,
+            }
+        }
+        left.is_empty()
+    };
+    if !covers(&others) {
+        return None;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        let mut without = others.clone();
+        without.remove(index);
+        if covers(&without) {
+            others = without;
+        } else {
+            index += 1;
+        }
+    }
+    Some(others)
+}
+
+fn witness(
+    probe: &Probe,
+    spaces: &[Option<Space>],
+    rule: usize,
+    covered_by: &[usize],
+) -> Option<Point> {
+    let point = spaces.get(rule)?.as_ref()?.pick(probe.likely()).ok()??;
+    let shown =
+        probe.takes(rule, &point) && covered_by.iter().any(|other| probe.takes(*other, &point));
+    shown.then_some(point)
+}

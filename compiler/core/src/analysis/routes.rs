@@ -1,0 +1,364 @@
+//! What the routes of one service do to each other: which never take a request, which fight over one,
+//! and which requests none of them takes.
+
+use mesh_bundle::slice::RouteMatch;
+use mesh_engine::route::{Alternative, Precedence, alternatives};
+use rayon::prelude::*;
+
+use super::probe::{self, Probe};
+use super::request_space::{CapExceeded, Point, Space};
+use crate::linked::{LinkedMesh, ServiceId};
+
+/// Requests that are tried as a witness before none is shown.
+const SAMPLES_MAX: usize = 16;
+
+/// What is known about the routes of one service. Numbers are positions in its list of routes.
+#[derive(Clone, Debug, Default)]
+pub struct RouteFacts {
+    /// Matches that no request can meet.
+    pub impossible: Vec<Impossible>,
+    /// Routes that never take a request, though their matches could.
+    pub unreachable: Vec<Unreachable>,
+    /// Pairs of routes of which neither wins some request.
+    pub ties: Vec<Tie>,
+    /// A request that the service lets in and that no route takes.
+    pub uncovered: Option<Point>,
+    /// Why some of this is not known.
+    pub unknown: Vec<Unknown>,
+}
+
+/// A match that no request can meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impossible {
+    /// The route.
+    pub route: usize,
+    /// The match, as a position in the route.
+    pub position: usize,
+    /// The conditions that exclude each other, ascending; one alone if it takes nothing by itself.
+    pub conditions: Vec<usize>,
+}
+
+/// A route that never takes a request.
+#[derive(Clone, Debug)]
+pub struct Unreachable {
+    /// The route.
+    pub route: usize,
+    /// The routes that take its requests, none of which could be left out.
+    pub covered_by: Vec<usize>,
+    /// A request that it would take, and that another route does take.
+    pub witness: Option<Point>,
+}
+
+/// Two routes of which neither wins some request.
+#[derive(Clone, Debug)]
+pub struct Tie {
+    /// The earlier one.
+    pub first: usize,
+    /// The later one.
+    pub second: usize,
+    /// Whether they ask the same.
+    pub same: bool,
+    /// A request that both would take.
+    pub witness: Option<Point>,
+}
+
+/// A question that was too large to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The route.
+    pub route: usize,
+    /// The bound.
+    pub why: CapExceeded,
+}
+
+/// One alternative of one match.
+struct Piece {
+    route: usize,
+    alternative: Alternative,
+    space: Space,
+}
+
+impl RouteFacts {
+    /// Computes the facts of every service, in the order of [`LinkedMesh::services`].
+    pub fn all(mesh: &LinkedMesh) -> Vec<Self> {
+        let ids: Vec<ServiceId> = mesh.service_ids().collect();
+        ids.into_par_iter().map(|id| Self::of(mesh, id)).collect()
+    }
+
+    /// Computes the facts of one service.
+    pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
+        let mut facts = Self::default();
+        let Some(probe) = Probe::of(mesh, id) else {
+            return facts;
+        };
+        let service = mesh.service(id);
+        let Ok(universe) = Space::to_ports(service.ports.iter().map(|port| port.number.value))
+        else {
+            return facts;
+        };
+        let matches: Vec<Vec<RouteMatch>> = service.routes.iter().map(probe::matches).collect();
+        let pieces = facts.pieces(&matches, &universe);
+        let mut routes = Routes {
+            probe: &probe,
+            pieces,
+            facts,
+        };
+        for route in 0..matches.len() {
+            routes.look_whether_reached(route);
+        }
+        for second in 0..matches.len() {
+            for first in 0..second {
+                routes.look_whether_tied(first, second);
+            }
+        }
+        routes.look_for_uncovered(mesh, id, &universe);
+        routes.facts
+    }
+
+    fn pieces(&mut self, matches: &[Vec<RouteMatch>], universe: &Space) -> Vec<Piece> {
+        let everything = [RouteMatch::default()];
+        let mut pieces = Vec::new();
+        for (route, matches) in matches.iter().enumerate() {
+            let matches = if matches.is_empty() {
+                &everything[..]
+            } else {
+                matches
+            };
+            for (position, each) in matches.iter().enumerate() {
+                match pieces_of(route, each, universe) {
+                    Ok(found) if found.is_empty() => match conflict(each, universe) {
+                        Ok(conditions) => {
+                            self.impossible.push(Impossible {
+                                route,
+                                position,
+                                conditions,
+                            });
+                        }
+                        Err(why) => self.unknown.push(Unknown { route, why }),
+                    },
+                    Ok(found) => pieces.extend(found),
+                    Err(why) => self.unknown.push(Unknown { route, why }),
+                }
+            }
+        }
+        pieces
+    }
+}
+
+fn pieces_of(route: usize, each: &RouteMatch, universe: &Space) -> Result<Vec<Piece>, CapExceeded> {
+    // The engine has compiled the match, so it has alternatives.
+    let alternatives = alternatives(each).map_err(|_too_many| CapExceeded::Cells)?;
+    let mut pieces = Vec::with_capacity(alternatives.len());
+    for alternative in alternatives {
+        let space = Space::of_match(&alternative.narrowed)?.intersection(universe)?;
+        if !space.is_empty() {
+            pieces.push(Piece {
+                route,
+                alternative,
+                space,
+            });
+        }
+    }
+    Ok(pieces)
+}
+
+/// The fewest conditions, found from the front, that no request meets together.
+fn conflict(each: &RouteMatch, universe: &Space) -> Result<Vec<usize>, CapExceeded> {
+    let is_empty = |chosen: &[usize]| {
+        let conditions = chosen
+            .iter()
+            .filter_map(|index| each.conditions.get(*index).cloned());
+        let together = RouteMatch {
+            conditions: conditions.collect(),
+        };
+        Ok(Space::of_match(&together)?
+            .intersection(universe)?
+            .is_empty())
+    };
+    let mut chosen: Vec<usize> = (0..each.conditions.len()).collect();
+    let mut index = 0;
+    while index < chosen.len() {
+        let mut without = chosen.clone();
+        without.remove(index);
+        if is_empty(&without)? {
+            chosen = without;
+        } else {
+            index += 1;
+        }
+    }
+    Ok(chosen)
+}
+
+struct Routes<'p> {
+    probe: &'p Probe,
+    pieces: Vec<Piece>,
+    facts: RouteFacts,
+}
+
+impl Routes<'_> {
+    fn of(&self, route: usize) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter().filter(move |piece| piece.route == route)
+    }
+
+    fn is_known(&self, route: usize) -> bool {
+        self.facts
+            .unknown
+            .iter()
+            .all(|unknown| unknown.route != route)
+    }
+
+    fn look_whether_reached(&mut self, route: usize) {
+        // Impossible matches were reported as such, and an unknown match may take anything.
+        if self.of(route).next().is_none() || !self.is_known(route) {
+            return;
+        }
+        match self.cover(route) {
+            Ok(Some(covered_by)) => {
+                let witness = self.witness_of_unreachable(route);
+                self.facts.unreachable.push(Unreachable {
+                    route,
+                    covered_by,
+                    witness,
+                });
+            }
+            Ok(None) => {}
+            Err(why) => self.facts.unknown.push(Unknown { route, why }),
+        }
+    }
+
+    /// The routes that take every request of this one; none if they leave some.
+    fn cover(&self, route: usize) -> Result<Option<Vec<usize>>, CapExceeded> {
+        let mut others: Vec<usize> = Vec::new();
+        for mine in self.of(route) {
+            for other in self.above(mine).filter(|other| other.route != route) {
+                if !others.contains(&other.route)
+                    && !mine.space.intersection(&other.space)?.is_empty()
+                {
+                    others.push(other.route);
+                }
+            }
+        }
+        others.sort_unstable();
+        if !self.is_covered(route, &others)? {
+            return Ok(None);
+        }
+        let mut index = 0;
+        while index < others.len() {
+            let mut without = others.clone();
+            without.remove(index);
+            if self.is_covered(route, &without)? {
+                others = without;
+            } else {
+                index += 1;
+            }
+        }
+        Ok(Some(others))
+    }
+
+    fn is_covered(&self, route: usize, others: &[usize]) -> Result<bool, CapExceeded> {
+        for mine in self.of(route) {
+            let mut left = mine.space.clone();
+            for other in self
+                .above(mine)
+                .filter(|other| others.contains(&other.route))
+            {
+                left = left.difference(&other.space)?;
+            }
+            if !left.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pieces that win over this one wherever both take a request.
+    fn above<'a>(&'a self, piece: &'a Piece) -> impl Iterator<Item = &'a Piece> {
+        self.pieces
+            .iter()
+            .filter(|other| other.alternative.compare(&piece.alternative) == Precedence::Higher)
+    }
+
+    fn witness_of_unreachable(&self, route: usize) -> Option<Point> {
+        let shows = |point: &Point| {
+            self.probe.admits(route, point)
+                && self
+                    .probe
+                    .route(point)
+                    .is_some_and(|winner| winner != route)
+        };
+        self.of(route)
+            .find_map(|piece| self.sample(&piece.space, shows))
+    }
+
+    fn sample(&self, space: &Space, shows: impl Fn(&Point) -> bool) -> Option<Point> {
+        space
+            .samples(self.probe.likely(), SAMPLES_MAX)
+            .filter_map(Result::ok)
+            .find(|point| shows(point))
+    }
+
+    fn look_whether_tied(&mut self, first: usize, second: usize) {
+        if !self.is_known(first) || !self.is_known(second) {
+            return;
+        }
+        match self.tie(first, second) {
+            Ok(Some(tie)) => self.facts.ties.push(tie),
+            Ok(None) => {}
+            Err(why) => self.facts.unknown.push(Unknown { route: second, why }),
+        }
+    }
+
+    /// Requests that both would take and that no more specific match takes from either.
+    fn tie(&self, first: usize, second: usize) -> Result<Option<Tie>, CapExceeded> {
+        for one in self.of(first) {
+            for two in self.of(second) {
+                let same = match one.alternative.compare(&two.alternative) {
+                    Precedence::Same => true,
+                    Precedence::Incomparable => false,
+                    Precedence::Higher | Precedence::Lower => continue,
+                };
+                let mut left = one.space.intersection(&two.space)?;
+                for other in self.above(one).chain(self.above(two)) {
+                    if left.is_empty() {
+                        break;
+                    }
+                    left = left.difference(&other.space)?;
+                }
+                if left.is_empty() {
+                    continue;
+                }
+                let both = |point: &Point| {
+                    self.probe.admits(first, point) && self.probe.admits(second, point)
+                };
+                let witness = self.sample(&left, both);
+                return Ok(Some(Tie {
+                    first,
+                    second,
+                    same,
+                    witness,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn look_for_uncovered(&mut self, mesh: &LinkedMesh, id: ServiceId, universe: &Space) {
+        if !self.facts.unknown.is_empty() {
+            return;
+        }
+        let uncovered = || {
+            let mut left = super::access::allowed(mesh.service(id))?.intersection(universe)?;
+            for piece in &self.pieces {
+                left = left.difference(&piece.space)?;
+            }
+            Ok::<Space, CapExceeded>(left)
+        };
+        // A note is not worth an "unknown".
+        if let Ok(left) = uncovered() {
+            let shows = |point: &Point| {
+                self.probe.route(point).is_none() && self.probe.is_allowed(point) == Some(true)
+            };
+            self.facts.uncovered = self.sample(&left, shows);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What rules may ask about a mesh. Costly answers are computed once, when first asked for.
+
+use std::cell::OnceCell;
+
+use mesh_compiler::LinkedMesh;
+use mesh_compiler::analysis::access::AccessFacts;
+use mesh_compiler::analysis::call_graph::CallGraph;
+use mesh_compiler::analysis::request_space::Point;
+use mesh_compiler::analysis::routes::RouteFacts;
+use mesh_compiler::linked::{Service, ServiceId};
+use mesh_syntax::Witness;
+
+/// A mesh and what is known about it.
+#[derive(Debug)]
+pub(crate) struct Facts<'m> {
+    mesh: &'m LinkedMesh,
+    graph: OnceCell<CallGraph>,
+    routes: OnceCell<Vec<RouteFacts>>,
+    access: OnceCell<Vec<AccessFacts>>,
+}
+
+impl<'m> Facts<'m> {
+    pub(crate) fn new(mesh: &'m LinkedMesh) -> Self {
+        Self {
+            mesh,
+            graph: OnceCell::new(),
+            routes: OnceCell::new(),
+            access: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn mesh(&self) -> &'m LinkedMesh {
+        self.mesh
+    }
+
+    /// Declared and permitted calls.
+    pub(crate) fn graph(&self) -> &CallGraph {
+        self.graph.get_or_init(|| CallGraph::of(self.mesh))
+    }
+
+    /// Each service with what its routes do to each other.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&'m Service, &RouteFacts)> {
+        let facts = self.routes.get_or_init(|| RouteFacts::all(self.mesh));
+        self.mesh.services.iter().zip(facts)
+    }
+
+    /// Each service with what its access rules do to each other.
+    pub(crate) fn access(&self) -> impl Iterator<Item = (&'m Service, &AccessFacts)> {
+        let facts = self.access.get_or_init(|| AccessFacts::all(self.mesh));
+        self.mesh.services.iter().zip(facts)
+    }
+
+    /// A request to a service as findings show it. A caller without a service keeps its identity.
+    pub(crate) fn witness(&self, point: &Point, to: ServiceId) -> Witness {
+        let to = self.mesh.service(to);
+        let name = |identity: &String| {
+            let named = |service: &&Service| {
+                service
+                    .identities
+                    .iter()
+                    .any(|own| own.as_str() == identity)
+            };
+            let caller = self.mesh.services.iter().find(named);
+            caller.map_or_else(|| identity.clone(), |caller| caller.name.value.clone())
+        };
+        let from = point.from.as_ref().map(name);
+        point.to_witness(from, to.name.value.clone(), to.ports.len() > 1)
+    }
+}

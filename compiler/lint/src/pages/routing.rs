@@ -1,0 +1,163 @@
+//! Pages of what linking reports about ports, destinations and times.
+
+use mesh_compiler::code;
+
+super::declare_pages! {
+    /// ## What it flags
+    /// An address of a service with several ports that does not say which of them it serves.
+    /// ## Why it matters
+    /// Requests for one port would reach an application that speaks another protocol.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews { port 80 81; endpoints { static "10.0.0.7:8080" } }
+    /// ```
+    /// ```kdl good
+    /// service reviews { port 80 81; endpoints { static "10.0.0.7:80" "10.0.0.7:81" } }
+    /// ```
+    code::PORT_REQUIRED => "address without a port of the service";
+
+    /// ## What it flags
+    /// A route that gives some of its destinations a weight and others none.
+    /// ## Why it matters
+    /// There is no weight that the others could be meant to have.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1; static "10.0.0.8:80" version=v2 }
+    ///     subset v1 { labels version=v1 }
+    ///     subset v2 { labels version=v2 }
+    ///     route all { to v1 weight=90; to v2 }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1; static "10.0.0.8:80" version=v2 }
+    ///     subset v1 { labels version=v1 }
+    ///     subset v2 { labels version=v2 }
+    ///     route all { to v1 weight=90; to v2 weight=10 }
+    /// }
+    /// ```
+    code::WEIGHTS_ON_SOME => "weights on some destinations only";
+
+    /// ## What it flags
+    /// A route all of whose destinations have weight 0.
+    /// ## Why it matters
+    /// A single destination may have 0, to take it out of the split; all of them leave nowhere to go.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1; static "10.0.0.8:80" version=v2 }
+    ///     subset v1 { labels version=v1 }
+    ///     subset v2 { labels version=v2 }
+    ///     route all { to v1 weight=0; to v2 weight=0 }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1; static "10.0.0.8:80" version=v2 }
+    ///     subset v1 { labels version=v1 }
+    ///     subset v2 { labels version=v2 }
+    ///     route all { to v1 weight=100; to v2 weight=0 }
+    /// }
+    /// ```
+    code::NO_WEIGHT => "weights that add up to nothing";
+
+    /// ## What it flags
+    /// A weight on the only destination of a route.
+    /// ## Why it matters
+    /// It has no effect, and often a second destination was forgotten.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1 }
+    ///     subset v1 { labels version=v1 }
+    ///     route all { to v1 weight=90 }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1 }
+    ///     subset v1 { labels version=v1 }
+    ///     route all { to v1 }
+    /// }
+    /// ```
+    code::NEEDLESS_WEIGHT => "weight on the only destination";
+
+    /// ## What it flags
+    /// A route that names one destination twice.
+    /// ## Why it matters
+    /// The shares add up to something that nobody reads off the file.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1 }
+    ///     subset v1 { labels version=v1 }
+    ///     route all { to v1 weight=90; to v1 weight=10 }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1 }
+    ///     subset v1 { labels version=v1 }
+    ///     route all { to v1 }
+    /// }
+    /// ```
+    code::DESTINATION_TWICE => "one destination named twice";
+
+    /// ## What it flags
+    /// A destination that is no subset of the service.
+    /// ## Why it matters
+    /// Its share of the requests would have nowhere to go.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1 }
+    ///     subset v1 { labels version=v1 }
+    ///     route all { to v2 }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" version=v1 }
+    ///     subset v1 { labels version=v1 }
+    ///     route all { to v1 }
+    /// }
+    /// ```
+    code::UNKNOWN_SUBSET => "destination that is no subset";
+
+    /// ## What it flags
+    /// A `per-try` longer than the `timeout` of the whole exchange. `per-try` is one try; `timeout` is
+    /// all tries together.
+    /// ## Why it matters
+    /// The first try already uses up the whole time, so a hanging service is never tried again.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" }
+    ///     timeout "15s"
+    ///     retry "5xx" per-try-timeout attempts=6 per-try="16s"
+    ///     retry-budget "20%"
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" }
+    ///     timeout "15s"
+    ///     retry "5xx" per-try-timeout attempts=3 per-try="5s"
+    ///     retry-budget "20%"
+    /// }
+    /// ```
+    code::PER_TRY_OVER_TIMEOUT => "one try may take longer than all tries together";
+}

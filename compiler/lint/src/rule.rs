@@ -1,0 +1,87 @@
+//! What a rule is, and what it may do.
+
+use mesh_syntax::{Code, Diagnostic, Level, Span};
+
+use crate::facts::Facts;
+use crate::page::Page;
+
+/// A check on a linked mesh.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Code, name, summary and page.
+    pub page: Page,
+    /// How grave its findings are at most.
+    pub level: Level,
+    /// The release that had it first.
+    pub since: &'static str,
+    pub(crate) check: fn(&mut RuleContext<'_>),
+}
+
+impl Rule {
+    /// Runs the rule.
+    pub(crate) fn check(&self, cx: &mut RuleContext<'_>) {
+        (self.check)(cx);
+    }
+
+    /// A finding of this rule at what must change.
+    pub(crate) fn at(&self, span: Span, message: impl Into<String>) -> Diagnostic {
+        let code = Code {
+            code: self.page.code,
+            name: self.page.name,
+        };
+        Diagnostic::new(code, self.level, span, message)
+    }
+}
+
+/// Declares a rule. Its doc comment is the page that `meshc explain` prints.
+macro_rules! declare_rule {
+    (
+        $(#[doc = $doc:literal])+
+        pub(crate) static $ident:ident = {
+            code: $code:literal, name: $name:literal, summary: $summary:literal,
+            level: $level:ident, since: $since:literal, check: $check:ident,
+        }
+    ) => {
+        $(#[doc = $doc])+
+        pub(crate) static $ident: crate::rule::Rule = crate::rule::Rule {
+            page: crate::page::Page {
+                code: $code,
+                name: $name,
+                summary: $summary,
+                body: concat!($($doc, "\n"),+),
+            },
+            level: mesh_syntax::Level::$level,
+            since: $since,
+            check: $check,
+        };
+    };
+}
+pub(crate) use declare_rule;
+
+/// What a rule sees, and where it reports.
+#[derive(Debug)]
+pub(crate) struct RuleContext<'f> {
+    facts: &'f Facts<'f>,
+    findings: Vec<Diagnostic>,
+}
+
+impl<'f> RuleContext<'f> {
+    pub(crate) fn new(facts: &'f Facts<'f>) -> Self {
+        Self {
+            facts,
+            findings: Vec::new(),
+        }
+    }
+
+    pub(crate) fn facts(&self) -> &'f Facts<'f> {
+        self.facts
+    }
+
+    pub(crate) fn report(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
+    }
+
+    pub(crate) fn into_findings(self) -> Vec<Diagnostic> {
+        self.findings
+    }
+}

@@ -1,0 +1,110 @@
+//! `routing/impossible-match`
+
+use crate::rule::{RuleContext, declare_rule};
+
+declare_rule! {
+    /// ## What it flags
+    /// A `match` whose conditions no request can meet together: two methods, two paths without a
+    /// common one, a port that the service does not have, a header both present and absent. Conditions
+    /// inside one `match` are *and*; values of one condition are *or*.
+    ///
+    /// ## Why it matters
+    /// The route looks like a policy and is none. Often an *or* was meant: two `match` blocks, or two
+    /// values of one condition.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route old { match { path "/v1/**"; path "/v2/**" }; timeout "2s" }
+    ///     route rest
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route old { match { path "/v1/**" "/v2/**" }; timeout "2s" }
+    ///     route rest
+    /// }
+    /// ```
+    pub(crate) static IMPOSSIBLE_MATCH = {
+        code: "MSH0217", name: "routing/impossible-match",
+        summary: "no request can meet the conditions of a match",
+        level: Error, since: "0.1.0", check: check,
+    }
+}
+
+fn check(cx: &mut RuleContext<'_>) {
+    let facts = cx.facts();
+    for (service, routes) in facts.routes() {
+        for impossible in &routes.impossible {
+            let route = &service.routes[impossible.route];
+            let Some(each) = route.matches.get(impossible.position) else {
+                continue;
+            };
+            let spans: Vec<_> = impossible
+                .conditions
+                .iter()
+                .filter_map(|condition| Some(each.conditions.get(*condition)?.span))
+                .collect();
+            let (last, before) = spans
+                .split_last()
+                .map_or((each.span, &[][..]), |(last, before)| (*last, before));
+            let message = format!(
+                "no request can meet this `match` of route `{}` of `{}`",
+                route.name.value, service.name.value
+            );
+            let mut finding = IMPOSSIBLE_MATCH.at(last, message);
+            finding = if before.is_empty() {
+                finding
+                    .at("takes no request that reaches the service")
+                    .help("remove it, or let it ask for something that a request can have")
+            } else {
+                finding
+                    .at("excludes the other condition")
+                    .help("conditions of one `match` are all needed; for *or*, give one condition several values or write a second `match`")
+            };
+            for span in before {
+                finding = finding.label(*span, "excluded by it");
+            }
+            cx.report(finding);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::{findings, none};
+
+    const START: &str = "service a {\n port 80\n endpoints { static \"10.0.0.1:80\" }\n";
+
+    #[test]
+    fn only_the_conditions_that_exclude_each_other_are_shown() {
+        insta::assert_snapshot!(findings(
+            "MSH0217",
+            &format!(
+                "{START}
+            route one {{ match {{ method GET; header x \"1\"; method POST }} }}
+            route two {{ match {{ path \"/a/*\"; path regex=\"/b/.*\" }} }}
+            route three {{ match {{ header x; not {{ header x }} }} }}
+            route rest
+        }}"
+            )
+        ));
+    }
+
+    #[test]
+    fn a_header_sent_twice_meets_both() {
+        none(
+            "MSH0217",
+            &format!(
+                "{START}
+            route one {{ match {{ header x \"1\"; header x \"2\" }} }}
+            route rest
+        }}"
+            ),
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! Runs snippets of policy through the compiler and the rules, and draws findings as plain text.
+
+use std::fmt::Write as _;
+
+use mesh_compiler::{Analysed, DEFAULT_ENVIRONMENT, Input};
+use mesh_syntax::{Diagnostic, SourceSet, Span};
+
+/// Sources of one file. A snippet without a mesh gets one, below it so that no position changes.
+pub(crate) fn sources(policy: &str) -> SourceSet {
+    let mut sources = SourceSet::new();
+    let has_mesh = policy
+        .lines()
+        .any(|line| line.trim_start().starts_with("mesh "));
+    let mesh = "\nmesh example { trust-domain \"example.test\" }\n";
+    let text = if has_mesh {
+        policy.to_owned()
+    } else {
+        format!("{policy}{mesh}")
+    };
+    sources.add("mesh.kdl", text.into_bytes());
+    sources
+}
+
+pub(crate) fn load(sources: &SourceSet) -> Analysed {
+    mesh_compiler::load(Input {
+        sources,
+        environment: DEFAULT_ENVIRONMENT,
+        root_path: "",
+    })
+}
+
+/// Every finding of every stage.
+pub(crate) fn all_findings(sources: &SourceSet) -> Vec<Diagnostic> {
+    let analysed = load(sources);
+    let mut findings = analysed.diagnostics;
+    findings.extend(analysed.mesh.iter().flat_map(crate::lint));
+    findings
+}
+
+/// The findings of one code, drawn.
+#[track_caller]
+pub(crate) fn findings(code: &str, policy: &str) -> String {
+    let sources = sources(policy);
+    let analysed = load(&sources);
+    let mesh = analysed.mesh.unwrap_or_else(|| {
+        panic!(
+            "the snippet has mistakes of its own:\n{}",
+            draw(&sources, &analysed.diagnostics)
+        )
+    });
+    let mut findings = crate::lint(&mesh);
+    findings.retain(|finding| finding.code == code);
+    assert!(!findings.is_empty(), "no {code}");
+    draw(&sources, &findings)
+}
+
+/// Asserts that a snippet has no finding of one code.
+#[track_caller]
+pub(crate) fn none(code: &str, policy: &str) {
+    let sources = sources(policy);
+    let analysed = load(&sources);
+    let mesh = analysed.mesh.unwrap_or_else(|| {
+        panic!(
+            "the snippet has mistakes of its own:\n{}",
+            draw(&sources, &analysed.diagnostics)
+        )
+    });
+    let mut findings = crate::lint(&mesh);
+    findings.retain(|finding| finding.code == code);
+    assert!(findings.is_empty(), "{}", draw(&sources, &findings));
+}
+
+/// Findings as text, with everything in them.
+pub(crate) fn draw(sources: &SourceSet, findings: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        draw_one(&mut text, sources, finding).expect("writing to a String cannot fail");
+    }
+    text
+}
+
+fn draw_one(text: &mut String, sources: &SourceSet, finding: &Diagnostic) -> std::fmt::Result {
+    let place = |span: Span| {
+        let (line, column) = sources.line_column(span);
+        let source = sources.slice(span).unwrap_or_default();
+        let mut source: String = source.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((end, _)) = source.char_indices().nth(60) {
+            source.replace_range(end.., "…");
+        }
+        format!("{line}:{column} `{source}`")
+    };
+    let (level, confidence) = (finding.level.as_str(), finding.confidence.as_str());
+    writeln!(
+        text,
+        "{level} {} {} ({confidence})",
+        finding.code, finding.name
+    )?;
+    writeln!(text, "  {}", finding.message)?;
+    let label = finding.span_label.as_deref().unwrap_or_default();
+    writeln!(text, "  at {} {label}", place(finding.span))?;
+    for label in &finding.labels {
+        writeln!(text, "  and {} {}", place(label.span), label.message)?;
+    }
+    if let Some(help) = &finding.help {
+        writeln!(text, "  help: {help}")?;
+    }
+    if let Some(witness) = &finding.witness {
+        let from = witness.from.as_deref().unwrap_or("unauthenticated");
+        write!(
+            text,
+            "  witness: {from} → {}: {} {}{}",
+            witness.to, witness.method, witness.host, witness.path
+        )?;
+        for (name, value) in witness.headers.iter().chain(&witness.query) {
+            write!(text, " {name}={value:?}")?;
+        }
+        writeln!(text)?;
+    }
+    if !finding.numbers.is_empty() {
+        let numbers = finding.numbers.iter();
+        let numbers: Vec<String> = numbers
+            .map(|(name, value)| format!("{name}={value:.4}"))
+            .collect();
+        writeln!(text, "  numbers: {}", numbers.join(" "))?;
+    }
+    Ok(())
+}
