@@ -32,6 +32,13 @@ pub(crate) enum Command {
     Where(WhereArguments),
     /// Create a join file, with which one proxy enrols once.
     Token(TokenArguments),
+    /// Look at the followed ref now.
+    Trigger(SocketArgument),
+    /// Run a whole mesh on this machine, from one policy repository.
+    Dev(crate::dev::DevArguments),
+    /// Stand in for an application.
+    #[command(hide = true)]
+    Echo(crate::echo::EchoArguments),
 }
 
 /// Arguments of `meshd serve`.
@@ -85,12 +92,12 @@ pub(crate) struct ServeArguments {
     /// What to log, such as `info` or `warn,meshd=debug`.
     #[arg(long, value_name = "FILTER", env = "MESHD_LOG", default_value = "info")]
     pub(crate) log: String,
-    /// Ends when standard input does, and so with whoever started it.
-    #[arg(long, hide = true)]
-    pub(crate) end_with_stdin: bool,
     /// Set by `meshd dev`, which alone may serve a development trust root.
     #[arg(long, hide = true)]
     pub(crate) started_by_dev: bool,
+    /// Ends when standard input does, and so with whoever started it.
+    #[arg(long, hide = true)]
+    pub(crate) end_with_stdin: bool,
 }
 
 /// Where a running distributor is asked.

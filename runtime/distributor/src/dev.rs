@@ -180,8 +180,8 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
     say("making keys and starting the distributor");
     let distributor = Distributor::start(&repository, &clone.reference, &policy, state).await?;
     if clone.path != repository {
-        let meshd = process::sibling("meshd")
-            .map_err(|error| DevError::Io("cannot find meshd", error))?;
+        let meshd =
+            process::sibling("meshd").map_err(|error| DevError::Io("cannot find meshd", error))?;
         clone
             .install_hook(&meshd, distributor.socket())
             .map_err(|error| DevError::Io("cannot install the clone's hook", error))?;
@@ -200,15 +200,15 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
         distributor,
     });
     let control = state.join("dev.sock");
-    control::serve(&control, Arc::clone(&shared))
+    control::serve(&control, &shared)
         .map_err(|error| DevError::Io("cannot open the control socket", error))?;
     write_ports(arguments, &shared, &clone, &control).await?;
     say(&introduction(&clone.path, &policy.plan));
 
-    let followed = follow(&shared, &repository, &clone.reference, arguments.rate);
-    let shown = show(&shared, arguments.quiet);
-    tokio::join!(followed, shown);
-    Ok(())
+    tokio::select! {
+        ended = follow(&shared, &repository, &clone.reference, arguments.rate) => ended,
+        ended = show(&shared, arguments.quiet) => ended,
+    }
 }
 
 /// What the control socket, the table and the follower look at.
@@ -233,7 +233,7 @@ impl Shared {
 }
 
 /// Starts what new commits add and sends the traffic that they declare.
-async fn follow(shared: &Shared, repository: &Path, reference: &str, rate: u32) {
+async fn follow(shared: &Shared, repository: &Path, reference: &str, rate: u32) -> ! {
     let mut known = shared.distributor.commit().await;
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
@@ -251,14 +251,17 @@ async fn follow(shared: &Shared, repository: &Path, reference: &str, rate: u32) 
             Ok::<(), DevError>(())
         };
         if let Err(error) = followed.await {
-            tracing::warn!(error = crate::output::chain(&error), "a commit could not be followed");
+            tracing::warn!(
+                error = crate::output::chain(&error),
+                "a commit could not be followed"
+            );
         }
     }
 }
 
-async fn show(shared: &Shared, quiet: bool) {
+async fn show(shared: &Shared, quiet: bool) -> ! {
     if quiet {
-        return std::future::pending().await;
+        std::future::pending::<()>().await;
     }
     let mut screen = Screen::new();
     loop {
@@ -301,7 +304,11 @@ fn apps(apps: &[App], plan: &plan::Plan) -> Result<Vec<App>, DevError> {
                 .iter()
                 .any(|instance| instance.subset.as_ref() == Some(subset))
         };
-        if app.subset.as_ref().is_some_and(|subset| !has_subset(subset)) {
+        if app
+            .subset
+            .as_ref()
+            .is_some_and(|subset| !has_subset(subset))
+        {
             return Err(DevError::Arguments(format!(
                 "--app names {}/{}, which is no subset of that service",
                 app.service,
@@ -315,8 +322,9 @@ fn apps(apps: &[App], plan: &plan::Plan) -> Result<Vec<App>, DevError> {
 /// No keyword of this release names key material, so nothing would use it.
 fn check_secrets(secrets: &[(String, PathBuf)]) -> Result<(), DevError> {
     for (name, file) in secrets {
-        std::fs::metadata(file)
-            .map_err(|error| DevError::Arguments(format!("--secret {name}: {}: {error}", file.display())))?;
+        std::fs::metadata(file).map_err(|error| {
+            DevError::Arguments(format!("--secret {name}: {}: {error}", file.display()))
+        })?;
         crate::output::message(&format!(
             "warning: no policy refers to the secret {name}; it is not used"
         ));

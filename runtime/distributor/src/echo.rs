@@ -19,19 +19,20 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use mesh_daemon::signal::Shutdown;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 /// Longest body that is read and given back.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// Longest wait that a request can ask for.
-const DELAY_MAX: Duration = Duration::from_secs(60);
+const DELAY_MAX: Duration = Duration::from_mins(1);
 /// An idle connection to the application is the proxy's to close; this bounds a silent one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// An application that answers with what it received.
 #[derive(Debug, clap::Args)]
-pub(crate) struct EchoArgs {
+pub(crate) struct EchoArguments {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -47,20 +48,34 @@ pub(crate) struct EchoArgs {
     /// Write the bound address to this file.
     #[arg(long)]
     address_file: Option<PathBuf>,
+    /// End when standard input does.
+    #[arg(long)]
+    end_with_stdin: bool,
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves until the process is told to end.
-pub(crate) async fn run(args: EchoArgs) -> std::io::Result<()> {
+pub(crate) async fn run(args: EchoArguments) -> std::io::Result<()> {
     let listener = TcpListener::bind(args.listen).await?;
     if let Some(file) = &args.address_file {
         super::dev::write_whole(file, &format!("\"{}\"", listener.local_addr()?))?;
     }
-    let args = Arc::new(args);
+    let mut shutdown = Shutdown::listen()?;
+    if args.end_with_stdin {
+        shutdown = shutdown.or_end_of_stdin();
+    }
+    tokio::select! {
+        never = accept(listener, Arc::new(args)) => never,
+        _ = shutdown.requested() => {}
+    }
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, args: Arc<EchoArguments>) -> ! {
     loop {
-        // A failed accept concerns one client; the next may succeed.
         let Ok((stream, _)) = listener.accept().await else {
+            // A failed accept concerns one client; the next may succeed.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -82,10 +97,13 @@ pub(crate) async fn run(args: EchoArgs) -> std::io::Result<()> {
     }
 }
 
-async fn answer(args: &EchoArgs, request: Request<Incoming>) -> Response<Body> {
+async fn answer(args: &EchoArguments, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-        return plain(StatusCode::BAD_REQUEST, Bytes::from_static(b"unreadable body\n"));
+        return plain(
+            StatusCode::BAD_REQUEST,
+            Bytes::from_static(b"unreadable body\n"),
+        );
     };
     let trailers = body.trailers().cloned();
     let body = body.to_bytes();
@@ -117,7 +135,7 @@ async fn answer(args: &EchoArgs, request: Request<Incoming>) -> Response<Body> {
     response
 }
 
-fn received(args: &EchoArgs, head: &http::request::Parts, body: &Bytes) -> Bytes {
+fn received(args: &EchoArguments, head: &http::request::Parts, body: &Bytes) -> Bytes {
     let headers: Vec<[String; 2]> = head
         .headers
         .iter()

@@ -4,8 +4,10 @@ mod api;
 mod args;
 mod build;
 mod commands;
+mod dev;
 mod distributor;
 mod duration;
+mod echo;
 mod endpoints;
 mod events;
 mod exit_code;
@@ -42,6 +44,9 @@ fn main() -> std::process::ExitCode {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Where(arguments) => commands::whereabouts::run(&arguments),
         Command::Token(arguments) => commands::token::run(&arguments),
+        Command::Trigger(arguments) => commands::trigger::run(&arguments),
+        Command::Dev(arguments) => commands::dev::run(arguments),
+        Command::Echo(arguments) => commands::echo::run(arguments),
     };
     code.into()
 }

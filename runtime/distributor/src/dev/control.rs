@@ -22,36 +22,60 @@ struct Edge {
 }
 
 /// Opens the socket and serves it for as long as the process lives.
-pub(super) fn serve(path: &Path, shared: Arc<Shared>) -> io::Result<()> {
+pub(super) fn serve(path: &Path, shared: &Arc<Shared>) -> io::Result<()> {
     let socket = AdminSocket::bind(path)?;
     let routes = Routes::new()
-        .at(Method::GET, "/traffic", with(&shared, |shared| async move {
-            let counts = shared.traffic.lock().await.counts();
-            let edges: Vec<Edge> = counts
-                .into_iter()
-                .map(|((from, to), count)| Edge { from, to, count })
-                .collect();
-            AdminResponse::json(&edges)
-        }))
-        .at(Method::GET, "/proxies", with(&shared, |shared| async move {
-            AdminResponse::json(&shared.fleet.lock().await.states().await)
-        }))
-        .at(Method::POST, "/traffic/pause", with(&shared, |shared| async move {
-            shared.traffic.lock().await.set_running(false);
-            done()
-        }))
-        .at(Method::POST, "/traffic/resume", with(&shared, |shared| async move {
-            shared.traffic.lock().await.set_running(true);
-            done()
-        }))
-        .at(Method::POST, "/distributor/kill", with(&shared, |shared| async move {
-            shared.distributor.kill();
-            done()
-        }))
-        .at(Method::POST, "/distributor/start", with(&shared, |shared| async move {
-            shared.distributor.resume();
-            done()
-        }));
+        .at(
+            Method::GET,
+            "/traffic",
+            with(shared, |shared| async move {
+                let counts = shared.traffic.lock().await.counts();
+                let edges: Vec<Edge> = counts
+                    .into_iter()
+                    .map(|((from, to), count)| Edge { from, to, count })
+                    .collect();
+                AdminResponse::json(&edges)
+            }),
+        )
+        .at(
+            Method::GET,
+            "/proxies",
+            with(shared, |shared| async move {
+                AdminResponse::json(&shared.fleet.lock().await.states().await)
+            }),
+        )
+        .at(
+            Method::POST,
+            "/traffic/pause",
+            with(shared, |shared| async move {
+                shared.traffic.lock().await.set_running(false);
+                done()
+            }),
+        )
+        .at(
+            Method::POST,
+            "/traffic/resume",
+            with(shared, |shared| async move {
+                shared.traffic.lock().await.set_running(true);
+                done()
+            }),
+        )
+        .at(
+            Method::POST,
+            "/distributor/kill",
+            with(shared, |shared| async move {
+                shared.distributor.kill();
+                done()
+            }),
+        )
+        .at(
+            Method::POST,
+            "/distributor/start",
+            with(shared, |shared| async move {
+                shared.distributor.resume();
+                done()
+            }),
+        );
     let (trigger, watcher) = drain::channel();
     tokio::spawn(async move {
         serve_unix(socket, routes, watcher).await;

@@ -9,14 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use mesh_daemon::admin::client;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::policy::Policy;
 use super::ports::DistributorPorts;
 use super::process::{Process, Program, sibling};
 use super::{DevError, make_folder};
+use crate::api::TokenRequest;
+use crate::endpoints::EndpointFeed;
+use crate::status::{RefState, StatusReport};
 
 /// The clone's hook triggers at once; this finds commits made elsewhere.
 const POLL: &str = "500ms";
@@ -57,8 +59,15 @@ impl Distributor {
         let log = state.join("logs/meshd.log");
         let words = |listen: &str, hook: &str| -> Vec<OsString> {
             let mut words: Vec<OsString> = [
-                "serve", "--started-by-dev", "--end-with-stdin", "--poll", POLL, "--listen", listen,
-                "--hook", hook,
+                "serve",
+                "--started-by-dev",
+                "--end-with-stdin",
+                "--poll",
+                POLL,
+                "--listen",
+                listen,
+                "--hook",
+                hook,
             ]
             .map(OsString::from)
             .into();
@@ -83,9 +92,9 @@ impl Distributor {
         drop(std::fs::remove_file(&ports));
         let process = Process::start("meshd", program)
             .map_err(|error| DevError::Io("cannot start the distributor", error))?;
-        let bound: Bound = wait_json(&ports, READY_LIMIT)
-            .await
-            .ok_or_else(|| DevError::NotReady("the distributor did not start".to_owned(), log.clone()))?;
+        let bound: Bound = wait_json(&ports, READY_LIMIT).await.ok_or_else(|| {
+            DevError::NotReady("the distributor did not start".to_owned(), log.clone())
+        })?;
         // A restart must be found where the proxies look.
         process.replace_arguments(words(&bound.listen.to_string(), &bound.hook.to_string()));
         let distributor = Self {
@@ -100,7 +109,7 @@ impl Distributor {
     async fn wait_ready(&self, log: PathBuf) -> Result<(), DevError> {
         let ready = async {
             loop {
-                if self.ask(Method::GET, "/ready", &Value::Null).await.is_ok() {
+                if self.ask(Method::GET, "/ready", &()).await.is_ok() {
                     return;
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -108,7 +117,9 @@ impl Distributor {
         };
         tokio::time::timeout(READY_LIMIT, ready)
             .await
-            .map_err(|_elapsed| DevError::NotReady("the distributor names no generation".to_owned(), log))
+            .map_err(|_elapsed| {
+                DevError::NotReady("the distributor names no generation".to_owned(), log)
+            })
     }
 
     /// Its Unix socket.
@@ -138,74 +149,87 @@ impl Distributor {
     }
 
     /// A join file for one proxy of this identity.
-    pub(super) async fn join_file(&self, identity: &str) -> Result<String, DevError> {
-        let answer = self
-            .ask(Method::POST, "/join-tokens", &json!({ "identity": identity }))
+    pub(super) async fn join_file(&self, identity: &str) -> Result<Bytes, DevError> {
+        let request = TokenRequest {
+            identity: identity.to_owned(),
+            ttl_s: None,
+        };
+        self.ask(Method::POST, "/join-tokens", &request)
             .await
-            .map_err(|why| DevError::Refused("no join token", why))?;
-        Ok(answer.to_string())
+            .map_err(|why| DevError::Refused("no join token", why))
     }
 
     /// Replaces all discovered endpoints.
-    pub(super) async fn put_endpoints(&self, sets: &Value) -> Result<(), DevError> {
-        self.ask(Method::PUT, "/endpoints", sets)
+    pub(super) async fn put_endpoints(&self, feed: &EndpointFeed) -> Result<(), DevError> {
+        self.ask(Method::PUT, "/endpoints", feed)
             .await
             .map(drop)
             .map_err(|why| DevError::Refused("endpoints not taken", why))
     }
 
+    async fn status(&self) -> Option<StatusReport> {
+        let answer = self.ask(Method::GET, "/status", &()).await.ok()?;
+        serde_json::from_slice(&answer).ok()
+    }
+
     /// The commit of its head.
     pub(super) async fn commit(&self) -> Option<String> {
-        let status = self.ask(Method::GET, "/status", &Value::Null).await.ok()?;
-        Some(status.get("head")?.get("commit")?.as_str()?.to_owned())
+        Some(self.status().await?.head?.commit)
     }
 
     /// A line about its head, and one about a commit that it refused.
     pub(super) async fn summary(&self) -> (String, Option<String>) {
-        let Ok(status) = self.ask(Method::GET, "/status", &Value::Null).await else {
-            return ("the distributor does not answer; the proxies go on".to_owned(), None);
+        let Some(status) = self.status().await else {
+            let silent = "the distributor does not answer; the proxies go on";
+            return (silent.to_owned(), None);
         };
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-        let head = status.get("head");
-        let sequence = head.and_then(|head| head.get("sequence")).and_then(Value::as_u64);
-        let commit = text(head.and_then(|head| head.get("commit"))).unwrap_or_default();
-        let short: String = commit.chars().take(10).collect();
-        let head = match sequence {
-            Some(sequence) => format!("head: generation {sequence}, commit {short}"),
+        let head = match &status.head {
+            Some(head) => format!(
+                "head: generation {}, commit {}",
+                head.sequence,
+                short(&head.commit)
+            ),
             None => "head: none yet".to_owned(),
         };
-        let refused = status.get("refused").filter(|refused| !refused.is_null());
-        let refused = refused.map(|refused| {
-            let commit: String = text(refused.get("commit"))
-                .unwrap_or_default()
-                .chars()
-                .take(10)
-                .collect();
-            let finding = refused
-                .get("findings")
-                .and_then(|findings| findings.get(0))
-                .and_then(|finding| text(finding.get("message")))
-                .or_else(|| text(refused.get("reason")))
-                .unwrap_or_default();
-            format!("commit {commit} is refused, the last good one stays: {finding}")
-        });
+        let refused = match status.reference.state {
+            RefState::Starting | RefState::Following => None,
+            state => Some(format!(
+                "commit {} changes nothing ({}): {}",
+                short(status.reference.tip.as_deref().unwrap_or_default()),
+                state.as_str(),
+                match status.findings.first() {
+                    Some(finding) => finding.message.as_str(),
+                    None => status.reference.detail.as_deref().unwrap_or_default(),
+                }
+            )),
+        };
         (head, refused)
     }
 
-    async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
-        let body = if body.is_null() {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Bytes, String> {
+        let body = if method == Method::GET {
             Bytes::new()
         } else {
-            Bytes::from(body.to_string())
+            Bytes::from(serde_json::to_vec(body).map_err(|error| error.to_string())?)
         };
         let (status, answer) = client::request(&self.socket, method, path, body)
             .await
             .map_err(|error| crate::output::chain(&error))?;
-        if !status.is_success() {
-            return Err(String::from_utf8_lossy(&answer).trim().to_owned());
+        if status.is_success() {
+            return Ok(answer);
         }
-        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
+        Err(String::from_utf8_lossy(&answer).trim().to_owned())
     }
+}
+
+/// As people read commits.
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
 }
 
 /// The ceremony of a real mesh, by the program that a real mesh uses.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::distributor::Distributor;
 use super::instance::{Instance, Served};
@@ -15,6 +14,7 @@ use super::plan::{Plan, PlannedInstance};
 use super::ports::ServicePorts;
 use super::table::Serving;
 use super::{App, DevError, make_folder};
+use crate::endpoints::{EndpointFeed, EndpointSet, Label, ServiceAddress};
 
 /// From enrolment to the first generation.
 const SERVING_LIMIT: Duration = Duration::from_secs(30);
@@ -102,7 +102,7 @@ impl Fleet {
             .iter()
             .filter_map(|id| self.instances.remove(id))
             .collect();
-        distributor.put_endpoints(&self.endpoint_sets()).await?;
+        distributor.put_endpoints(&self.endpoints()).await?;
         join_all(ended.into_iter().map(Instance::end)).await;
         Ok(())
     }
@@ -115,31 +115,40 @@ impl Fleet {
             .map(|app| app.address)
     }
 
-    fn endpoint_sets(&self) -> Value {
-        let sets: Vec<Value> = self
-            .instances
-            .values()
-            .map(|instance| {
-                let labels: BTreeMap<&str, &str> = instance
-                    .planned
-                    .labels
-                    .iter()
-                    .map(|label| (label.key.as_str(), label.value.as_str()))
-                    .collect();
-                let addresses: Vec<Value> = instance
-                    .inbound()
-                    .iter()
-                    .map(|(port, address)| json!({ "port": port, "address": address }))
-                    .collect();
-                json!({ "service": instance.service, "labels": labels, "addresses": addresses })
-            })
-            .collect();
-        Value::Array(sets)
+    fn endpoints(&self) -> EndpointFeed {
+        let set = |instance: &Instance| EndpointSet {
+            service: instance.service.clone(),
+            labels: instance
+                .planned
+                .labels
+                .iter()
+                .map(|label| Label {
+                    key: label.key.clone(),
+                    value: label.value.clone(),
+                })
+                .collect(),
+            zone: String::new(),
+            spiffe_id: None,
+            addresses: instance
+                .inbound()
+                .iter()
+                .map(|(port, address)| ServiceAddress {
+                    port: *port,
+                    address: *address,
+                })
+                .collect(),
+        };
+        EndpointFeed {
+            sets: self.instances.values().map(set).collect(),
+        }
     }
 
     /// Waits until every proxy serves a generation.
     pub(super) async fn wait_serving(&self, say: &impl Fn(&str)) -> Result<(), DevError> {
-        say(&format!("waiting for {} proxies to serve", self.instances.len()));
+        say(&format!(
+            "waiting for {} proxies to serve",
+            self.instances.len()
+        ));
         let waits = self
             .instances
             .values()

@@ -76,8 +76,8 @@ impl Instance {
         let join = folder.join("join.json");
         let store = folder.join("store");
         if !store.exists() {
-            let text = distributor.join_file(&planned_service.identity).await?;
-            write_private(&join, &text)
+            let bytes = distributor.join_file(&planned_service.identity).await?;
+            write_private(&join, &bytes)
                 .map_err(|error| DevError::Io("cannot write a join file", error))?;
         }
         let launch = Launch {
@@ -95,7 +95,11 @@ impl Instance {
         };
         let unbound = Bound {
             outbound: ANY,
-            inbound: planned_service.ports.iter().map(|port| (*port, ANY)).collect(),
+            inbound: planned_service
+                .ports
+                .iter()
+                .map(|port| (*port, ANY))
+                .collect(),
             metrics: ANY,
             health: ANY,
         };
@@ -110,7 +114,10 @@ impl Instance {
         let proxy = Process::start(planned.id.clone(), program)
             .map_err(|error| DevError::Io("cannot start a proxy", error))?;
         let bound: Bound = wait_json(&launch.ports, BOUND_LIMIT).await.ok_or_else(|| {
-            DevError::NotReady(format!("the proxy {} did not start", planned.id), log.clone())
+            DevError::NotReady(
+                format!("the proxy {} did not start", planned.id),
+                log.clone(),
+            )
         })?;
         // A restart must be found where its peers and its application look.
         proxy.replace_arguments(launch.arguments(&bound, application));
@@ -157,12 +164,14 @@ impl Instance {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(limit, serving).await.map_err(|_elapsed| {
-            DevError::NotReady(
-                format!("the proxy {} serves nothing", self.planned.id),
-                self.log.clone(),
-            )
-        })
+        tokio::time::timeout(limit, serving)
+            .await
+            .map_err(|_elapsed| {
+                DevError::NotReady(
+                    format!("the proxy {} serves nothing", self.planned.id),
+                    self.log.clone(),
+                )
+            })
     }
 
     pub(super) fn ports(&self) -> Option<InstancePorts> {
@@ -236,9 +245,16 @@ async fn start_echo(
     let log = folder.join("application.log");
     drop(std::fs::remove_file(&address_file));
     let arguments = |listen: &str| {
-        let mut words: Vec<OsString> = ["echo", "--end-with-stdin", "--listen", listen, "--service", service]
-            .map(OsString::from)
-            .into();
+        let mut words: Vec<OsString> = [
+            "echo",
+            "--end-with-stdin",
+            "--listen",
+            listen,
+            "--service",
+            service,
+        ]
+        .map(OsString::from)
+        .into();
         words.extend(["--instance".into(), planned.id.clone().into()]);
         words.extend(["--address-file".into(), address_file.clone().into()]);
         if let Some(subset) = &planned.subset {
@@ -254,14 +270,17 @@ async fn start_echo(
     let echo = Process::start(format!("application of {}", planned.id), program)
         .map_err(|error| DevError::Io("cannot start an application", error))?;
     let address: SocketAddr = wait_json(&address_file, BOUND_LIMIT).await.ok_or_else(|| {
-        DevError::NotReady(format!("the application of {} did not start", planned.id), log)
+        DevError::NotReady(
+            format!("the application of {} did not start", planned.id),
+            log,
+        )
     })?;
     echo.replace_arguments(arguments(&address.to_string()));
     Ok((echo, address))
 }
 
 /// A join file is as good as the identity it grants.
-fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     drop(std::fs::remove_file(file));
     let mut file = std::fs::OpenOptions::new()
@@ -269,5 +288,5 @@ fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(file)?;
-    file.write_all(text.as_bytes())
+    file.write_all(bytes)
 }

@@ -44,7 +44,7 @@ pub(super) fn plan(mesh: &LinkedMesh) -> Plan {
         .filter_map(|service| {
             let planned = PlannedService {
                 identity: service.identities.first()?.to_string(),
-                ports: service.ports.iter().map(|port| port.number).collect(),
+                ports: service.ports.iter().map(|port| port.number.value).collect(),
                 instances: instances(service),
             };
             Some((service.name.value.clone(), planned))
@@ -78,10 +78,7 @@ fn instances(service: &Service) -> Vec<PlannedInstance> {
         let labels: Vec<Label> = subset
             .labels
             .iter()
-            .map(|label| Label {
-                key: label.key.clone(),
-                value: label.value.clone(),
-            })
+            .map(|label| label.value.clone())
             .collect();
         let subset = subset.name.value.clone();
         (1..=count(service, &labels))

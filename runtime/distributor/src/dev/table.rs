@@ -95,24 +95,37 @@ fn over(lines: usize, text: &str) -> String {
 
 fn table(before: &Look, now: &Look, elapsed: Duration) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY);
+    table.load_style(UTF8_BORDERS_ONLY);
     table.set_header(
-        ["service", "version", "requests/s", "share", "failures", "generation"]
-            .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
+        [
+            "service",
+            "version",
+            "requests/s",
+            "share",
+            "failures",
+            "generation",
+        ]
+        .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
     );
     for (service, subset, serving) in rows(now) {
         let version = subset.as_deref().unwrap_or_default();
-        let recent = answered(now, &service, Some(version))
-            .saturating_sub(answered(before, &service, Some(version)));
-        let all =
-            answered(now, &service, None).saturating_sub(answered(before, &service, None));
+        let recent = answered(now, &service, Some(version)).saturating_sub(answered(
+            before,
+            &service,
+            Some(version),
+        ));
+        let all = answered(now, &service, None).saturating_sub(answered(before, &service, None));
         let failed = failures(now, &service);
         table.add_row([
             Cell::new(&service),
             Cell::new(subset.as_deref().unwrap_or("-")),
             right(rate(recent, elapsed)),
             right(share(recent, all)),
-            right(failed.to_string()).fg(if failed == 0 { Color::Reset } else { Color::Red }),
+            right(failed.to_string()).fg(if failed == 0 {
+                Color::Reset
+            } else {
+                Color::Red
+            }),
             right(serving),
         ]);
     }
@@ -209,7 +222,11 @@ mod tests {
         let count = EdgeCount {
             requests,
             failed: 1,
-            versions: [("v1".to_owned(), requests * 9 / 10), ("v2".to_owned(), requests / 10)].into(),
+            versions: [
+                ("v1".to_owned(), requests * 9 / 10),
+                ("v2".to_owned(), requests / 10),
+            ]
+            .into(),
             ..EdgeCount::default()
         };
         let proxy = |subset: &str, instance: &str, sequence| Serving {
