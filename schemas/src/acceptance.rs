@@ -10,8 +10,10 @@
 //! - Generations: of the root's scope, ref, epoch and minimum, at or above the floor; the same order
 //!   with another root or commit is equivocation. What is served is the highest that fresh heads
 //!   authorise, minus what they aborted; naming a lower one changes nothing, only an abort steps
-//!   down, and only from a generation that was not confirmed.
-//! - Trust bundles by domain and revocations by signing key, each with its own rising version.
+//!   down, and only from a generation that was not confirmed. What is at hand is not kept waiting
+//!   for what is not. Of those at hand only what the root in force vouches for is flipped to.
+//! - Trust bundles by domain and revocations by signing key, each with its own rising version. A
+//!   bundle whose key was dropped holds on until a head names another: its version no longer counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +36,7 @@ use crate::slice::Slice;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::statement::Verified;
 use crate::trust_bundle::TrustBundle;
-use crate::trust_root::{Release, RoleKind, TrustRoot};
+use crate::trust_root::{IdentitySource, Release, RoleKind, TrustRoot};
 
 /// What the clocks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +168,8 @@ pub struct Acceptance {
 struct Held {
     envelope: Envelope,
     generation: Generation,
+    /// Whether the root in force takes it.
+    vouched: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,6 +311,9 @@ impl Acceptance {
                     .roles
                     .contains_key(&RoleKind::Federation(domain.clone()))
         });
+        for held in self.held.values_mut() {
+            held.vouched = root.verify_generation(&held.envelope).is_ok();
+        }
         Ok(Change::Applied)
     }
 
@@ -409,7 +416,7 @@ impl Acceptance {
     ) -> Result<Accepted, Rejection> {
         let generation = self.judge_generation(envelope)?;
         let reference = name(&generation);
-        if matches!(part, Part::Absent(_)) && !self.is_named(&reference, now) {
+        if matches!(part, Part::Absent(_)) && !self.is_chosen(&reference, now) {
             return Err(Rejection::new(
                 RejectReason::BadProof,
                 "absence counts only under a fresh head that names the generation",
@@ -455,7 +462,8 @@ impl Acceptance {
     }
 
     /// Confirms the generation being served: the floor rises to it. Refused if the root in force no
-    /// longer vouches for it, or if it is not the one being served.
+    /// longer vouches for it, if it is not the one being served, or if the newest head of any key
+    /// aborted it, fresh or not: what is confirmed can't be stepped down from.
     pub fn confirm(&mut self, reference: GenerationRef) -> Result<Order, Rejection> {
         if self.serving != Some(reference) {
             return Err(Rejection::new(
@@ -464,6 +472,15 @@ impl Acceptance {
             ));
         }
         self.vouched(&reference)?;
+        let aborted = self
+            .heads()
+            .any(|head| head.aborted.contains(&reference.digest));
+        if aborted && self.confirmed != Some(reference) {
+            return Err(Rejection::new(
+                RejectReason::OrderTooLow,
+                format!("generation {} was aborted", reference.order),
+            ));
+        }
         self.restore_confirmed(reference);
         Ok(reference.order)
     }
@@ -483,22 +500,26 @@ impl Acceptance {
     }
 
     /// What should be served now: what is being served, unless fresh heads authorise a higher
-    /// generation or aborted this one before it was confirmed. It may not be held yet.
+    /// generation or aborted this one before it was confirmed.
+    ///
+    /// It is one that is held, if there is one: a head can name what nobody has, and only what is
+    /// held is known to be signed. One that is not held is named only to be fetched.
     pub fn target(&self, now: Now) -> Option<GenerationRef> {
-        let highest = self
-            .named(now)
-            .filter(|reference| self.is_allowed(reference, now))
-            .max();
-        let Some(serving) = self.serving else {
-            return highest;
+        let aborted = |serving: &GenerationRef| self.is_aborted(serving, now);
+        let above = self.serving.filter(|serving| !aborted(serving));
+        let allowed = || {
+            self.named(now)
+                .filter(|reference| self.is_allowed(reference, now))
+                .filter(|reference| above.is_none_or(|above| reference.order > above.order))
         };
-        if self.is_aborted(&serving, now) {
-            return highest.or(self.confirmed).or(Some(serving));
-        }
-        match highest {
-            Some(highest) if highest.order > serving.order => Some(highest),
-            _ => Some(serving),
-        }
+        let held = |reference: &GenerationRef| self.held.contains_key(reference);
+        let step_down = match self.serving {
+            Some(serving) if aborted(&serving) => self.confirmed.filter(held),
+            _ => None,
+        };
+        let at_hand = allowed().filter(held).max();
+        let to_fetch = || allowed().filter(|reference| !held(reference)).max();
+        at_hand.or(step_down).or_else(to_fetch).or(self.serving)
     }
 
     /// What should be made ready and not served yet.
@@ -512,10 +533,19 @@ impl Acceptance {
     }
 
     /// Offers a trust bundle.
+    ///
+    /// The version of one whose key a later root dropped does not count: who stole the key may have
+    /// stated the highest there is. A lower one still needs a head that names it, so that a bundle
+    /// somebody kept does not bring an old authority back.
     pub fn offer_trust_bundle(&mut self, envelope: &Envelope) -> Result<Change, Rejection> {
         let bundle = self.root.verify_trust_bundle(envelope)?;
         let held = self.trust_bundles.get(&bundle.trust_domain);
-        let held = held.map(|held| (held.version, held.digest()));
+        let replaceable = held.is_some_and(|held| !self.root.vouches_for(held))
+            && (held.is_some_and(|held| held.digest() == bundle.digest())
+                || self.is_named_bundle(&bundle));
+        let held = held
+            .filter(|_| !replaceable)
+            .map(|held| (held.version, held.digest()));
         let what = format!("trust bundle of {}", bundle.trust_domain);
         let change = rise(&what, held, (bundle.version, bundle.digest()))?;
         if change == Change::Applied {
@@ -547,7 +577,9 @@ impl Acceptance {
         }
         let mut missing = BTreeSet::new();
         let own = &self.root.scope.trust_domain;
-        if !self.trust_bundles.contains_key(own) {
+        // With the Workload API the own bundle comes from there.
+        let issued_here = self.root.identity_source == IdentitySource::Issuer;
+        if issued_here && !self.trust_bundles.contains_key(own) {
             missing.insert(Missing::TrustBundle(own.clone()));
         }
         for head in self.fresh_heads(now) {
@@ -558,7 +590,11 @@ impl Acceptance {
                         .roles
                         .contains_key(&RoleKind::Federation(named.trust_domain.clone()));
                 let held = self.trust_bundles.get(&named.trust_domain);
-                if federated && held.is_none_or(|held| held.version < named.version) {
+                let current = held.is_some_and(|held| {
+                    held.digest() == named.digest
+                        || (held.version >= named.version && self.root.vouches_for(held))
+                });
+                if federated && !current {
                     missing.insert(Missing::TrustBundle(named.trust_domain.clone()));
                 }
             }
@@ -602,14 +638,27 @@ impl Acceptance {
         })
     }
 
-    fn is_named(&self, reference: &GenerationRef, now: Now) -> bool {
-        self.named(now).any(|named| named == *reference)
+    /// Whether a fresh head speaks of it, for whatever cohort and also to prepare it only.
+    fn is_chosen(&self, reference: &GenerationRef, now: Now) -> bool {
+        self.fresh_heads(now).any(|head| {
+            let candidate = head.candidate.map(|candidate| candidate.generation);
+            head.current == *reference || candidate == Some(*reference)
+        })
+    }
+
+    fn is_named_bundle(&self, bundle: &Verified<TrustBundle>) -> bool {
+        self.heads()
+            .flat_map(|head| &head.trust_bundles)
+            .any(|named| {
+                named.trust_domain == bundle.trust_domain && named.digest == bundle.digest()
+            })
     }
 
     fn is_allowed(&self, reference: &GenerationRef, now: Now) -> bool {
         reference.order.epoch == self.root.epoch
             && reference.order.emit >= self.root.min_emit
             && self.floor.is_none_or(|floor| reference.order >= floor)
+            && self.held.get(reference).is_none_or(|held| held.vouched)
             && !self.is_aborted(reference, now)
     }
 
@@ -673,7 +722,12 @@ impl Acceptance {
             .and_then(|serving| self.generation(&serving))
             .is_some_and(|serving| serving.root == generation.root);
         let generation = generation.into_value();
-        self.hold(reference, envelope, &generation);
+        let held = Held {
+            envelope: envelope.clone(),
+            generation: generation.clone(),
+            vouched: self.root.verify_generation(envelope).is_ok(),
+        };
+        self.hold(reference, held);
         Ok(Accepted {
             reference,
             generation,
@@ -715,14 +769,12 @@ impl Acceptance {
         })
     }
 
-    fn hold(&mut self, reference: GenerationRef, envelope: &Envelope, generation: &Generation) {
-        self.held.insert(
-            reference,
-            Held {
-                envelope: envelope.clone(),
-                generation: generation.clone(),
-            },
-        );
+    fn hold(&mut self, reference: GenerationRef, held: Held) {
+        // An envelope that was signed again is not given up for the one in the store.
+        let known = self.held.get(&reference);
+        if held.vouched || known.is_none_or(|known| !known.vouched) {
+            self.held.insert(reference, held);
+        }
         while self.held.len() > HELD_GENERATIONS_MAX {
             let kept = [Some(reference), self.serving, self.confirmed];
             let lowest = self.held.keys().find(|held| !kept.contains(&Some(**held)));

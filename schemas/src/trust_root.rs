@@ -282,6 +282,21 @@ impl TrustRoot {
         Err(most_telling(refusals))
     }
 
+    /// Whether enough of the keys that signed this bundle may still do so. It was verified under this
+    /// root or one before it.
+    pub(crate) fn vouches_for(&self, bundle: &Verified<TrustBundle>) -> bool {
+        let kind = if bundle.trust_domain == self.scope.trust_domain {
+            RoleKind::Trust
+        } else {
+            RoleKind::Federation(bundle.trust_domain.clone())
+        };
+        self.roles.get(&kind).is_some_and(|role| {
+            let signers = role.keys.iter().map(PublicKey::id);
+            let count = signers.filter(|key| bundle.signers().contains(key)).count();
+            u32::try_from(count).is_ok_and(|count| count >= role.threshold)
+        })
+    }
+
     /// Takes a revocation stream: an issuer's own, or the trust role's.
     pub fn verify_revocations(
         &self,

@@ -490,8 +490,11 @@ fn an_abort_steps_down_only_from_what_was_not_confirmed() {
     served(&mut state, &two);
     offer_head(&mut state, &aborting(&two), HEAD, now());
     assert_eq!(state.target(now()), Some(one.reference()));
-    // Confirmed: it stays.
-    state.confirm(two.reference()).unwrap();
+    // Confirmed before: it stays.
+    let mut state = begin();
+    confirmed(&mut state, &one);
+    confirmed(&mut state, &two);
+    offer_head(&mut state, &aborting(&one), HEAD, now());
     assert_eq!(state.target(now()), Some(two.reference()));
     // Also after a restart, when it is not served yet.
     let mut restarted = begin();
@@ -832,4 +835,201 @@ fn a_newer_trust_root_is_asked_for() {
         .offer_head(&ahead.seal(&scope(), &[&key(HEAD)]), now())
         .unwrap();
     assert_eq!(offer.newer_trust_root, Some(2));
+}
+
+/// A head key alone can name what does not exist; that must not hold back what the others name.
+#[test]
+fn what_is_named_and_not_there_holds_nothing_back() {
+    let (one, two, nowhere) = (Sent::new(42), Sent::new(43), Sent::new(99));
+    let mut state = begin();
+    offer_head(&mut state, &head(NOW_MS, nowhere.reference()), HEAD, now());
+    offer_head(&mut state, &head(NOW_MS, one.reference()), HEAD_2, now());
+    assert_eq!(state.target(now()), Some(nowhere.reference()));
+    state
+        .offer_generation(&one.envelope, one.part(), now())
+        .unwrap();
+    assert_eq!(state.target(now()), Some(one.reference()));
+    state.set_serving(one.reference()).unwrap();
+    assert_eq!(state.target(now()), Some(nowhere.reference()));
+    offer_head(
+        &mut state,
+        &head(NOW_MS + 1, two.reference()),
+        HEAD_2,
+        now(),
+    );
+    state
+        .offer_generation(&two.envelope, two.part(), now())
+        .unwrap();
+    assert_eq!(state.target(now()), Some(two.reference()));
+}
+
+/// What was aborted is left for what was confirmed, and not for what is still to come.
+#[test]
+fn an_abort_does_not_wait_for_the_next() {
+    let (one, two, three) = (Sent::new(42), Sent::new(43), Sent::new(44));
+    let mut state = begin();
+    confirmed(&mut state, &one);
+    served(&mut state, &two);
+    let abort = Head {
+        aborted: vec![two.reference().digest],
+        ..head(NOW_MS, three.reference())
+    };
+    offer_head(&mut state, &abort, HEAD, now());
+    assert_eq!(state.target(now()), Some(one.reference()));
+    state
+        .offer_generation(&three.envelope, three.part(), now())
+        .unwrap();
+    assert_eq!(state.target(now()), Some(three.reference()));
+}
+
+#[test]
+fn what_was_aborted_is_never_confirmed() {
+    let one = Sent::new(42);
+    let mut state = begin();
+    served(&mut state, &one);
+    let abort = Head {
+        aborted: vec![one.reference().digest],
+        ..head(NOW_MS, one.reference())
+    };
+    offer_head(&mut state, &abort, HEAD, now());
+    // There is nothing to step down to, and serving does not stop.
+    assert_eq!(state.target(now()), Some(one.reference()));
+    refuses(&mut state, RejectReason::OrderTooLow, |state| {
+        state.confirm(one.reference())
+    });
+}
+
+/// A generation whose key was dropped stays served; one that is only held is not served any more.
+#[test]
+fn a_dropped_key_serves_nothing_new() {
+    let (one, two) = (Sent::new(42), Sent::new(43));
+    let mut state = begin();
+    served(&mut state, &one);
+    state
+        .offer_generation(&two.envelope, two.part(), now())
+        .unwrap();
+    offer_head(&mut state, &head(NOW_MS, two.reference()), HEAD, now());
+    assert_eq!(state.target(now()), Some(two.reference()));
+    let mut next = next_root(&trust_root());
+    next.roles.get_mut(&RoleKind::Compile).unwrap().keys = set([key(COMPILE_2).public()]);
+    state.offer_trust_root(&next.seal(&[&key(ROOT)])).unwrap();
+    assert_eq!(state.target(now()), Some(one.reference()));
+    // After a restart likewise.
+    state
+        .restore_generation(&two.envelope, 1, two.part())
+        .unwrap();
+    assert_eq!(state.target(now()), Some(one.reference()));
+    // Signed again, it is the same generation.
+    let resigned = two.generation.seal(&scope(), &[&key(COMPILE_2)]);
+    state
+        .offer_generation(&resigned, two.part(), now())
+        .unwrap();
+    assert_eq!(state.target(now()), Some(two.reference()));
+    state
+        .restore_generation(&two.envelope, 1, two.part())
+        .unwrap();
+    assert_eq!(state.target(now()), Some(two.reference()));
+    assert_eq!(state.vouched(&two.reference()), Ok(()));
+}
+
+/// Two-phase: what is made ready may be that the workload has gone.
+#[test]
+fn absence_may_be_prepared() {
+    let mut state = begin();
+    let one = Sent::new(42);
+    let tree = Tree::build(vec![(identity("ratings"), Digest::of(b"x"), 1)]).unwrap();
+    let gone = generation(43, tree.root(), 1);
+    let candidate = Candidate {
+        generation: reference(&gone),
+        share: cohort::WHOLE,
+        prepare_only: true,
+    };
+    let named = Head {
+        candidate: Some(candidate),
+        ..head(NOW_MS, one.reference())
+    };
+    offer_head(&mut state, &named, HEAD, now());
+    let proof = tree.prove_absent(&identity("reviews")).unwrap();
+    let envelope = gone.seal(&scope(), &[&key(COMPILE)]);
+    let accepted = state
+        .offer_generation(&envelope, Part::Absent(&proof), now())
+        .unwrap();
+    assert_eq!(accepted.part, AcceptedPart::Absent);
+    assert_eq!(state.target(now()), Some(one.reference()));
+}
+
+/// A stolen trust key can state the highest version there is; the root that drops it is the way on.
+#[test]
+fn a_dropped_key_keeps_no_version() {
+    const TRUST_2: u8 = 42;
+    let bundle = |version, seed| {
+        let bundle = trust_bundle("bookshop.example", version);
+        bundle.seal(&scope(), &[&key(seed)])
+    };
+    let mut state = begin();
+    state.offer_trust_bundle(&bundle(u64::MAX, TRUST)).unwrap();
+    let mut next = next_root(&trust_root());
+    next.roles.get_mut(&RoleKind::Trust).unwrap().keys = set([key(TRUST_2).public()]);
+    state.offer_trust_root(&next.seal(&[&key(ROOT)])).unwrap();
+    // Enforced on until there is another.
+    assert_eq!(state.trust_bundles().count(), 1);
+    // An older one that somebody kept does not come back by itself: a head must name it.
+    refuses(&mut state, RejectReason::OrderTooLow, |state| {
+        state.offer_trust_bundle(&bundle(2, TRUST_2))
+    });
+    let named = Head {
+        trust_bundles: vec![trust_bundle("bookshop.example", 2).reference(&scope())],
+        ..head(NOW_MS, Sent::new(42).reference())
+    };
+    offer_head(&mut state, &named, HEAD, now());
+    let own = Missing::TrustBundle(domain("bookshop.example"));
+    assert_eq!(state.missing(now()), [own]);
+    assert_eq!(
+        state.offer_trust_bundle(&bundle(2, TRUST_2)),
+        Ok(Change::Applied)
+    );
+    assert_eq!(state.missing(now()), []);
+    refuses(&mut state, RejectReason::UnknownSigner, |state| {
+        state.offer_trust_bundle(&bundle(u64::MAX, TRUST))
+    });
+    refuses(&mut state, RejectReason::OrderTooLow, |state| {
+        state.offer_trust_bundle(&bundle(1, TRUST_2))
+    });
+}
+
+/// The same bundle signed again by the new key counts on.
+#[test]
+fn a_bundle_that_is_signed_again() {
+    const TRUST_2: u8 = 42;
+    let two = trust_bundle("bookshop.example", 2);
+    let mut state = begin();
+    state
+        .offer_trust_bundle(&two.seal(&scope(), &[&key(TRUST)]))
+        .unwrap();
+    let mut next = next_root(&trust_root());
+    next.roles.get_mut(&RoleKind::Trust).unwrap().keys = set([key(TRUST_2).public()]);
+    state.offer_trust_root(&next.seal(&[&key(ROOT)])).unwrap();
+    let again = two.seal(&scope(), &[&key(TRUST_2)]);
+    assert_eq!(state.offer_trust_bundle(&again), Ok(Change::Applied));
+    assert_eq!(state.offer_trust_bundle(&again), Ok(Change::Unchanged));
+}
+
+/// trust.md, *How a proxy starts*: with SPIRE the own bundle comes from the Workload API.
+#[test]
+fn the_workload_api_brings_the_own_bundle() {
+    let mut root = trust_root();
+    root.identity_source = IdentitySource::WorkloadApi;
+    let pin = Pin {
+        trust_root: root.digest(),
+        ..pin()
+    };
+    let sealed = root.seal(&[&key(ROOT)]);
+    let mut state = Acceptance::pinned(&pin, workload(), None, &sealed).unwrap();
+    offer_head(
+        &mut state,
+        &head(NOW_MS, Sent::new(42).reference()),
+        HEAD,
+        now(),
+    );
+    assert_eq!(state.missing(now()), []);
 }
