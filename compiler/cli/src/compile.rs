@@ -10,6 +10,8 @@ pub(crate) struct Compiled {
     pub(crate) analysed: Analysed,
     /// Everything found, in the order of outputs.
     pub(crate) findings: Vec<Diagnostic>,
+    /// The mesh as something that may be emitted; nothing if there is an error among the findings.
+    pub(crate) checked: Option<CheckedMesh>,
     /// Checks that could not be made for want of data.
     pub(crate) skipped: Vec<Skipped>,
 }
@@ -23,49 +25,36 @@ pub(crate) struct Skipped {
     pub(crate) reason: String,
 }
 
-/// Reads, links and lints.
+/// Reads, links, lints and, without an error among the findings, compiles.
 pub(crate) fn compile(sources: &SourceSet, environment: &str, root_path: &str) -> Compiled {
     let analysed = mesh_compiler::load(Input {
         sources,
         environment,
         root_path,
     });
-    let mut findings = analysed.diagnostics.clone();
-    findings.extend(
-        analysed
-            .mesh
-            .as_ref()
-            .map(mesh_lint::lint)
-            .unwrap_or_default(),
-    );
-    if findings.iter().all(|finding| finding.level != Level::Error)
-        && let Err(refused) = mesh_compiler::check(analysed.clone(), &findings)
-    {
-        findings = refused.diagnostics;
-    }
+    let lints = analysed
+        .mesh
+        .as_ref()
+        .map(mesh_lint::lint)
+        .unwrap_or_default();
+    let (checked, mut findings) = match mesh_compiler::check(analysed.clone(), &lints) {
+        Ok(checked) => (
+            Some(checked),
+            [analysed.diagnostics.as_slice(), &lints].concat(),
+        ),
+        Err(refused) => (None, refused.diagnostics),
+    };
     findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    findings.dedup();
     // Every check of this release works on what policy itself declares.
     Compiled {
         analysed,
         findings,
+        checked,
         skipped: Vec::new(),
     }
 }
 
 impl Compiled {
-    /// The mesh as something that may be emitted, or nothing if there is an error among the findings.
-    pub(crate) fn checked(&self) -> Option<CheckedMesh> {
-        let clean = self
-            .findings
-            .iter()
-            .all(|finding| finding.level != Level::Error);
-        if !clean {
-            return None;
-        }
-        mesh_compiler::check(self.analysed.clone(), &[]).ok()
-    }
-
     /// How many findings there are of a level.
     pub(crate) fn count(&self, level: Level) -> usize {
         self.findings

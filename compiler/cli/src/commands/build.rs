@@ -103,11 +103,11 @@ pub(super) fn run(args: &Build, place: &Place) -> Result<Exit, Failure> {
     }
     let sources = repository.policy_files(commit, &root_path)?;
     let compiled = compile(&sources, &place.environment, &root_path);
-    let Some(checked) = compiled.checked() else {
+    let Some(checked) = &compiled.checked else {
         output::note(human::check(&sources, &compiled).trim_end());
         return Ok(Exit::Findings);
     };
-    let emitted = mesh_compiler::emit(&checked);
+    let emitted = mesh_compiler::emit(checked);
     if let Some(root) = pin.trust_root.filter(|root| root.scope != emitted.scope) {
         let text = |scope: &mesh_bundle::scope::Scope| {
             format!(

@@ -29,13 +29,13 @@ pub(super) fn run(args: &Explain, place: &Place) -> Result<Exit, Failure> {
     let request = spec(args).ok_or(ExplainError::Request)?;
     let loaded = load(&folder(place, None))?;
     let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
-    let checked = compiled.checked().ok_or(ExplainError::Findings)?;
+    let checked = compiled.checked.as_ref().ok_or(ExplainError::Findings)?;
     for name in [&request.from, &request.to] {
         if checked.mesh().service_named(name).is_none() {
             return Err(ExplainError::UnknownService(name.clone()).into());
         }
     }
-    let emitted = mesh_compiler::emit(&checked);
+    let emitted = mesh_compiler::emit(checked);
     let outcome = Evaluator::new(checked.mesh(), &emitted, &loaded.sources).evaluate(&request);
     let text = match args.format {
         Format::Human => human::explanation(&request, &outcome),

@@ -38,7 +38,7 @@ pub(crate) struct Coverage {
 pub(super) fn run(args: &Test, place: &Place) -> Result<Exit, Failure> {
     let loaded = load(&folder(place, args.folder.as_deref()))?;
     let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
-    let Some(checked) = compiled.checked() else {
+    let Some(checked) = &compiled.checked else {
         // Nothing can be tested; what is wrong is the answer, as `check` would give it.
         match args.format {
             Format::Human => output::note(human::check(&loaded.sources, &compiled).trim_end()),
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Test, place: &Place) -> Result<Exit, Failure> {
         return Ok(Exit::Findings);
     };
     let mesh = checked.mesh();
-    let emitted = mesh_compiler::emit(&checked);
+    let emitted = mesh_compiler::emit(checked);
     let evaluator = Evaluator::new(mesh, &emitted, &loaded.sources);
     let (mut routes, mut rules) = (Coverage::default(), Coverage::default());
     for service in &mesh.services {

@@ -11,7 +11,12 @@ use crate::{Arg, Diagnostic, FileId, Name, Node, Prop, Span, Value};
 
 /// Parses a chunk. What the walk replaced comes back as what it stood for.
 pub(super) fn lower(file: FileId, scan: &Scan, chunk: &Chunk) -> (Vec<Node>, Vec<Diagnostic>) {
-    let text = scan.clean.get(chunk.range.clone()).unwrap_or_default();
+    // Blanked comments at the end are nothing to the parser but time.
+    let text = scan
+        .clean
+        .get(chunk.range.clone())
+        .unwrap_or_default()
+        .trim_end();
     let mut lowering = Lowering {
         file,
         base: chunk.range.start,
