@@ -87,7 +87,11 @@ impl Snapshot {
         let mut names = HashMap::new();
         for (position, callee) in callees.iter().enumerate() {
             for pattern in callee.hosts() {
-                hosts.entry(pattern).push(position);
+                let sharing = hosts.entry(pattern);
+                // Two spellings of one host are one.
+                if sharing.last() != Some(&position) {
+                    sharing.push(position);
+                }
             }
             if names.insert(callee.service().into(), position).is_some() {
                 return Err(SnapshotError::TwoCallees {
@@ -113,14 +117,18 @@ impl Snapshot {
 
     /// The callee that `Host[:port]` names, in explicit mode. Of several that share a host, the one
     /// under the most specific pattern that has the port. `None`: the workload may not call it, or it
-    /// is not known, or it has no such port.
+    /// is not known, or it has no such port, or several are meant alike: then it needs the port.
     pub fn outbound(&self, authority_host: &str, port: Option<u16>) -> Option<&CalleeTable> {
-        self.hosts.find(authority_host, |positions| {
-            positions
+        let most_specific = self.hosts.find(authority_host, |positions| {
+            let mut meant = positions
                 .iter()
                 .filter_map(|position| self.callees.get(*position))
-                .find(|callee| port.is_none() || callee.port(port).is_some())
-        })
+                .filter(|callee| port.is_none() || callee.port(port).is_some());
+            let first = meant.next()?;
+            // None of several wins by its place in the slice.
+            Some(meant.next().is_none().then_some(first))
+        });
+        most_specific.flatten()
     }
 
     /// The callee of that name.
@@ -266,7 +274,6 @@ mod tests {
     /// design.md: "Explicit mode: `Host[:port]` names it"; "the same for unknown names".
     #[test]
     fn host_and_port_name_the_callee() {
-        check("shop", Some("shop"));
         check("SHOP.:80", Some("shop"));
         check("shop:9000", Some("admin"));
         check("api.example", Some("shop"));
@@ -274,6 +281,29 @@ mod tests {
         check("x.example", Some("admin"));
         check("shop:81", None);
         check("unknown", None);
+    }
+
+    /// design.md: "No silent winner", "the port needed if it has several": which of two services that
+    /// share a host is meant does not depend on their order in the slice.
+    #[test]
+    fn a_shared_host_needs_the_port() {
+        check("shop", None);
+        let mut slice = slice();
+        for callee in &mut slice.callees {
+            callee.hosts = vec!["shop".into(), "SHOP.".into()];
+        }
+        slice.callees.reverse();
+        let snapshot = Snapshot::build(&slice).unwrap();
+        let found = |port| snapshot.outbound("shop", port).map(CalleeTable::service);
+        assert_eq!(
+            [found(None), found(Some(80)), found(Some(9000))],
+            [None, Some("shop"), Some("admin")]
+        );
+        for callee in &mut slice.callees {
+            callee.ports = vec![port(80)];
+        }
+        let snapshot = Snapshot::build(&slice).unwrap();
+        assert!(snapshot.outbound("shop", Some(80)).is_none());
     }
 
     #[test]
