@@ -140,8 +140,8 @@ impl ConditionMatcher {
             Condition::Query(field) => Self::Query(FieldMatcher::compile(field)?),
             Condition::Cookie(field) => Self::Cookie(FieldMatcher::compile(field)?),
             Condition::Claim(field) => Self::Claim(FieldMatcher::compile(field)?),
-            Condition::ClientIp(nets) => Self::ClientIp(nets.as_slice().into()),
-            Condition::PeerIp(nets) => Self::PeerIp(nets.as_slice().into()),
+            Condition::ClientIp(nets) => Self::ClientIp(nets.iter().map(canonical).collect()),
+            Condition::PeerIp(nets) => Self::PeerIp(nets.iter().map(canonical).collect()),
             Condition::From(principals) => {
                 principals.iter().try_for_each(check_principal)?;
                 Self::From(principals.as_slice().into())
@@ -209,6 +209,20 @@ pub(crate) fn admits(principal: &Principal, peer: Peer<'_>) -> bool {
         (Principal::Unauthenticated, Peer::Identity(_)) => false,
         (_, Peer::Unauthenticated) => false,
     }
+}
+
+/// A net of IPv4 in IPv6 is the net of IPv4, since addresses are asked in that form.
+fn canonical(net: &IpNet) -> IpNet {
+    let mapped = match net {
+        IpNet::V6(net) => net
+            .addr()
+            .to_ipv4_mapped()
+            .zip(net.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    mapped
+        .and_then(|(address, length)| IpNet::new(address.into(), length).ok())
+        .unwrap_or(*net)
 }
 
 /// An address that is not known is in no net. IPv4 in IPv6 (`::ffff:10.0.0.1`) is IPv4.
@@ -453,6 +467,8 @@ mod tests {
             |request| {
                 check(&net("10.0.0.0/8"), request, YES);
                 check(&net("11.0.0.0/8"), request, NO);
+                check(&net("::ffff:10.0.0.0/104"), request, YES);
+                check(&net("::ffff:0.0.0.0/96"), request, YES);
                 check(
                     &Condition::PeerIp(vec!["::/0".parse().unwrap()]),
                     request,
