@@ -84,6 +84,13 @@ fn lookup(bencher: Bencher<'_, '_>, routes: usize) {
     bencher.bench_local(|| table.route(black_box(&request)).is_some());
 }
 
+/// Must grow no faster than the routes.
+#[divan::bench(args = [1_000, 10_000, 100_000])]
+fn build(bencher: Bencher<'_, '_>, routes: usize) {
+    let callee = callee(routes);
+    bencher.bench_local(|| CalleeTable::build(black_box(&callee)).is_ok());
+}
+
 #[divan::bench(args = [10, 1_000, 10_000])]
 fn miss(bencher: Bencher<'_, '_>, routes: usize) {
     let table = CalleeTable::build(&callee(routes)).expect("the routes are good");

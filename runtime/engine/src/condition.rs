@@ -103,6 +103,12 @@ pub enum ConditionError {
         limits::ALTERNATIVES_MAX
     )]
     TooManyAlternatives,
+    /// Its combinations, each written out, hold more than [`limits::ALTERNATIVES_BYTES_MAX`].
+    #[error(
+        "the combinations of one match hold more than {} bytes",
+        limits::ALTERNATIVES_BYTES_MAX
+    )]
+    AlternativesTooLarge,
 }
 
 impl ConditionMatcher {

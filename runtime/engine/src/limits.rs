@@ -23,5 +23,7 @@ pub const NOT_NESTING_MAX: usize = 8;
 
 /// Most combinations of host, path and caller that one `match` stands for.
 pub const ALTERNATIVES_MAX: usize = 4096;
+/// Most bytes of those combinations where each is written out, which only the compiler does.
+pub const ALTERNATIVES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most such combinations in all routes of one callee, once per port that they name.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;

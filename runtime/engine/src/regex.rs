@@ -4,6 +4,7 @@
 //! rule; `.` is one byte, classes and case are those of ASCII.
 
 use std::fmt;
+use std::sync::Arc;
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson::{self, NFA};
@@ -12,7 +13,7 @@ use regex_automata::{Anchored, Input, meta};
 
 use crate::limits;
 
-/// A regular expression, anchored at both ends.
+/// A regular expression, anchored at both ends. Clones share its automaton.
 #[derive(Clone)]
 pub struct Regex {
     pattern: Box<str>,
@@ -23,8 +24,8 @@ pub struct Regex {
 /// an engine whose scratch memory comes from a pool.
 #[derive(Clone)]
 enum Engine {
-    Table(Box<dense::DFA<Vec<u32>>>),
-    Pooled(Box<meta::Regex>),
+    Table(Arc<dense::DFA<Vec<u32>>>),
+    Pooled(meta::Regex),
 }
 
 /// Why a regular expression is refused.
@@ -122,7 +123,7 @@ impl Engine {
             )
             .build_from_nfa(&nfa);
         if let Ok(table) = table {
-            return Ok(Self::Table(Box::new(table)));
+            return Ok(Self::Table(Arc::new(table)));
         }
         meta::Regex::builder()
             .configure(
@@ -133,7 +134,7 @@ impl Engine {
             )
             .syntax(syntax)
             .build(anchored)
-            .map(|regex| Self::Pooled(Box::new(regex)))
+            .map(Self::Pooled)
             .map_err(|_too_large| RegexError::TooLarge)
     }
 }

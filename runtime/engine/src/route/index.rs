@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mesh_bundle::slice::{Condition, Route, RouteMatch};
 
 use super::RouteError;
-use super::precedence::{Alternative, Tail, alternatives};
+use super::precedence::{Choice, Combinations, Tail, joined};
 use crate::condition::{ConditionError, ConditionMatcher, Reading};
 use crate::host::{HostIndex, HostPattern};
 use crate::limits;
@@ -44,8 +44,9 @@ struct Entry {
     tail: Tail,
     /// The conditions that all alternatives of the match have.
     shared: Arc<[ConditionMatcher]>,
-    /// The conditions of this alternative that its place does not imply.
-    own: Box<[ConditionMatcher]>,
+    /// The conditions of this alternative that its place does not imply, compiled once for all
+    /// alternatives of the match.
+    own: Box<[Arc<ConditionMatcher>]>,
 }
 
 /// Where an alternative belongs.
@@ -64,6 +65,8 @@ impl RouteIndex {
             .iter()
             .flat_map(|route| &route.matches)
             .any(ignores_case);
+        // What the tries will list: an entry once per port that it names.
+        let mut listed = 0_usize;
         for (number, route) in routes.iter().enumerate() {
             let matches = if route.matches.is_empty() {
                 &every_request
@@ -75,22 +78,20 @@ impl RouteIndex {
                     route: route.name.clone(),
                     source,
                 };
+                let ports = ports(each);
                 let shared = shared_conditions(each).map_err(failed)?;
-                for alternative in alternatives(each).map_err(failed)? {
-                    let (place, own) = place(&alternative, folded).map_err(failed)?;
-                    let tail = alternative.specificity.tail();
+                let combinations = Combinations::of(each).map_err(failed)?;
+                for chosen in combinations.iter() {
+                    let (place, own) = place(&chosen, &ports, folded);
                     entries.push(Entry {
                         route: number,
-                        tail,
+                        tail: joined(&chosen).tail(),
                         shared: Arc::clone(&shared),
                         own,
                     });
                     places.push(place);
+                    listed += ports.len().max(1);
                 }
-                let listed = places
-                    .iter()
-                    .map(|place| place.ports.len().max(1))
-                    .sum::<usize>();
                 if listed > limits::INDEX_ENTRIES_MAX {
                     return Err(RouteError::TooMany);
                 }
@@ -166,7 +167,7 @@ impl Hosts {
 impl Entry {
     fn holds(&self, request: &Request<'_>) -> bool {
         let holds = |condition: &ConditionMatcher| condition.matches(request, Reading::Some);
-        self.shared.iter().all(holds) && self.own.iter().all(holds)
+        self.shared.iter().all(holds) && self.own.iter().all(|condition| holds(condition))
     }
 }
 
@@ -194,64 +195,54 @@ fn shared_conditions(each: &RouteMatch) -> Result<Arc<[ConditionMatcher]>, Condi
     shared.map(ConditionMatcher::compile).collect()
 }
 
+/// The ports under which a match is listed: those of its first condition on ports; others are asked.
+fn ports(each: &RouteMatch) -> Vec<u16> {
+    let mut ports = each
+        .conditions
+        .iter()
+        .find_map(|condition| match condition {
+            Condition::Port(ports) if !ports.is_empty() => Some(ports.clone()),
+            _ => None,
+        })
+        .unwrap_or_default();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// The place of an alternative, and the conditions that the place does not imply.
 ///
 /// Of several path or host conditions, the most specific gives the place, since it also gave the
 /// specificity.
-fn place(
-    alternative: &Alternative,
-    folded: bool,
-) -> Result<(Place, Box<[ConditionMatcher]>), ConditionError> {
-    let conditions = &alternative.narrowed.conditions;
+fn place(chosen: &[&Choice], ports: &[u16], folded: bool) -> (Place, Box<[Arc<ConditionMatcher>]>) {
     let mut place = Place {
-        ports: Vec::new(),
+        ports: ports.to_vec(),
         host: None,
         path: None,
     };
-    let mut host_rank = None;
-    let mut path_rank = None;
-    for (position, condition) in conditions.iter().enumerate() {
-        match condition {
-            Condition::Port(ports) if place.ports.is_empty() => {
-                place.ports.clone_from(ports);
-                place.ports.sort_unstable();
-                place.ports.dedup();
-            }
-            Condition::Host(_) | Condition::Path(_) => {
-                let one = RouteMatch {
-                    conditions: vec![condition.clone()],
-                };
-                let Some(single) = alternatives(&one)?.pop() else {
-                    continue;
-                };
-                let best = match condition {
-                    Condition::Host(_) => &mut host_rank,
-                    _ => &mut path_rank,
-                };
-                if best
-                    .as_ref()
-                    .is_none_or(|(rank, _)| *rank < single.specificity)
-                {
-                    *best = Some((single.specificity, position));
-                }
-            }
-            _ => {}
+    let (mut host, mut path): (Option<&Choice>, Option<&Choice>) = (None, None);
+    for choice in chosen {
+        let best = match choice.varying.as_deref() {
+            Some(ConditionMatcher::Host(_)) => &mut host,
+            Some(ConditionMatcher::Path(_)) => &mut path,
+            _ => continue,
+        };
+        if best.is_none_or(|best| best.specificity() < choice.specificity()) {
+            *best = Some(choice);
         }
     }
-    let host_position = host_rank.map(|(_, position)| position);
-    let path_position = path_rank.map(|(_, position)| position);
+    let is = |best: Option<&Choice>, choice| best.is_some_and(|best| std::ptr::eq(best, choice));
     let mut own = Vec::new();
-    for (position, condition) in conditions.iter().enumerate() {
-        if !varies(condition) {
+    for choice in chosen {
+        let Some(matcher) = &choice.varying else {
             continue;
-        }
-        let matcher = ConditionMatcher::compile(condition)?;
-        match &matcher {
-            ConditionMatcher::Host(hosts) if host_position == Some(position) => {
+        };
+        match &**matcher {
+            ConditionMatcher::Host(hosts) if is(host, *choice) => {
                 place.host = hosts.first().cloned();
                 continue;
             }
-            ConditionMatcher::Path(paths) if path_position == Some(position) => {
+            ConditionMatcher::Path(paths) if is(path, *choice) => {
                 place.path = paths.first().cloned();
                 if !folded && paths.iter().all(PathMatcher::is_template) {
                     continue;
@@ -259,7 +250,46 @@ fn place(
             }
             _ => {}
         }
-        own.push(matcher);
+        own.push(Arc::clone(matcher));
     }
-    Ok((place, own.into()))
+    (place, own.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{all, exact, host, regex, route};
+
+    /// Otherwise one match with many hosts and a regular expression is as many automata.
+    #[test]
+    fn alternatives_share_what_they_have_in_common() {
+        let several = all([
+            Condition::Host(vec!["a".into(), "b".into(), "c".into()]),
+            regex("/(a|b)+"),
+            Condition::Header(exact("x", "1")),
+        ]);
+        let index = RouteIndex::build(&[route("r", vec![several])]).unwrap();
+        let [first, rest @ ..] = &*index.entries else {
+            panic!("an entry per host");
+        };
+        assert_eq!((first.own.len(), rest.len()), (1, 2));
+        for other in rest {
+            assert!(Arc::ptr_eq(&first.shared, &other.shared));
+            assert!(Arc::ptr_eq(&first.own[0], &other.own[0]));
+        }
+    }
+
+    #[test]
+    fn entries_are_bounded_once_per_port() {
+        let ports = |count: u16| {
+            let ports = Condition::Port((1..=count).collect());
+            let hosts = (0..4096).map(|number| format!("h{number}"));
+            RouteIndex::build(&[
+                route("many", vec![all([ports, Condition::Host(hosts.collect())])]),
+                route("one", vec![all([host("x")])]),
+            ])
+        };
+        assert!(ports(255).is_ok());
+        assert_eq!(ports(256).unwrap_err(), RouteError::TooMany);
+    }
 }

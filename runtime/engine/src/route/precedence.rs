@@ -11,10 +11,15 @@
 //! the most specific of them.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use mesh_bundle::slice::{Condition, PathPattern, Principal, RouteMatch};
+use mesh_bundle::slice::{
+    Condition, FieldMatch, PathPattern, PathPatternKind, Principal, RouteMatch, StringMatch,
+    StringMatchKind,
+};
 
-use crate::condition::{ConditionError, check_principal};
+use crate::condition::{ConditionError, ConditionMatcher, check_principal};
 use crate::host::{HostPattern, rank};
 use crate::limits;
 use crate::path::{PathMatcher, Placement, Segment};
@@ -33,7 +38,7 @@ pub enum Precedence {
 }
 
 /// How specific a match is. Greater wins; the fields are in the order in which they decide.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Specificity {
     port: bool,
     host: Box<[u8]>,
@@ -96,98 +101,233 @@ pub fn compare(a: &RouteMatch, b: &RouteMatch) -> Result<Precedence, ConditionEr
 
 /// The alternatives that a match stands for. At least one, unless a condition has no values.
 pub fn alternatives(each: &RouteMatch) -> Result<Vec<Alternative>, ConditionError> {
-    let mut narrowed = vec![RouteMatch::default()];
-    for condition in &each.conditions {
-        let choices = choices(condition)?;
-        if narrowed.len().saturating_mul(choices.len()) > limits::ALTERNATIVES_MAX {
-            return Err(ConditionError::TooManyAlternatives);
-        }
-        narrowed = narrowed
-            .iter()
-            .flat_map(|sofar| choices.iter().map(move |choice| with(sofar, choice)))
-            .collect();
+    let combinations = Combinations::of(each)?;
+    // What does not vary is repeated in each, and the text of a policy is a stranger's.
+    let repeated = combinations
+        .count
+        .saturating_mul(each.conditions.iter().map(text_bytes).sum());
+    if repeated > limits::ALTERNATIVES_BYTES_MAX {
+        return Err(ConditionError::AlternativesTooLarge);
     }
-    narrowed
-        .into_iter()
-        .map(|narrowed| {
-            let specificity = specificity(&narrowed)?;
-            Ok(Alternative {
-                narrowed,
-                specificity,
-            })
+    Ok(combinations
+        .iter()
+        .map(|chosen| Alternative {
+            narrowed: RouteMatch {
+                conditions: chosen
+                    .iter()
+                    .map(|choice| choice.condition.clone())
+                    .collect(),
+            },
+            specificity: joined(&chosen),
         })
-        .collect()
+        .collect())
 }
 
-fn with(sofar: &RouteMatch, choice: &Condition) -> RouteMatch {
-    let mut conditions = sofar.conditions.clone();
-    conditions.push(choice.clone());
-    RouteMatch { conditions }
+/// The combinations of host, path and caller that a match stands for, without writing each out.
+#[derive(Debug)]
+pub(crate) struct Combinations {
+    /// For each condition of the match what it can be narrowed to.
+    choices: Vec<Vec<Choice>>,
+    count: usize,
 }
 
-/// The condition cut into parts that are equally specific throughout.
-fn choices(condition: &Condition) -> Result<Vec<Condition>, ConditionError> {
-    Ok(match condition {
-        Condition::Host(hosts) => hosts
-            .iter()
-            .map(|host| Condition::Host(vec![host.clone()]))
-            .collect(),
-        Condition::Path(paths) => paths
-            .iter()
-            .map(|path| Condition::Path(vec![path.clone()]))
-            .collect(),
-        Condition::From(principals) => {
-            principals.iter().try_for_each(check_principal)?;
-            let mut ranks: Vec<_> = principals.iter().map(from_rank).collect();
-            ranks.sort_unstable();
-            ranks.dedup();
-            let of_rank = |rank| principals.iter().filter(move |who| from_rank(who) == rank);
-            ranks
-                .into_iter()
-                .map(|rank| Condition::From(of_rank(rank).cloned().collect()))
-                .collect()
-        }
-        other => vec![other.clone()],
-    })
+/// A part of a condition that is equally specific throughout.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    condition: Condition,
+    specificity: Specificity,
+    /// The part compiled, if the condition is one in which alternatives differ.
+    pub(crate) varying: Option<Arc<ConditionMatcher>>,
 }
 
-fn specificity(narrowed: &RouteMatch) -> Result<Specificity, ConditionError> {
-    let mut specificity = Specificity {
-        port: false,
-        host: [].into(),
-        path: [].into(),
-        tail: Tail::default(),
-    };
-    for condition in &narrowed.conditions {
-        match condition {
-            Condition::Port(_) => specificity.port = true,
-            Condition::Host(hosts) => {
-                for host in hosts {
-                    let pattern =
-                        HostPattern::parse(host).map_err(|source| ConditionError::Host {
-                            pattern: host.clone(),
-                            source,
-                        })?;
-                    let ranks = pattern.specificity();
-                    specificity.host = specificity.host.max(ranks);
-                }
+impl Combinations {
+    pub(crate) fn of(each: &RouteMatch) -> Result<Self, ConditionError> {
+        let mut count = 1_usize;
+        let mut choices = Vec::with_capacity(each.conditions.len());
+        for condition in &each.conditions {
+            let parts = Choice::all(condition)?;
+            count = count.saturating_mul(parts.len());
+            if count > limits::ALTERNATIVES_MAX {
+                return Err(ConditionError::TooManyAlternatives);
             }
-            Condition::Path(paths) => {
-                for path in paths {
-                    let ranks = path_ranks(path)?;
-                    specificity.path = specificity.path.max(ranks);
-                }
-            }
-            _ => {}
+            choices.push(parts);
         }
-        specificity.tail.count(condition);
+        Ok(Self { choices, count })
     }
-    Ok(specificity)
+
+    /// Each combination, as one choice per condition of the match.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Vec<&Choice>> {
+        (0..self.count).map(|number| {
+            let mut number = number;
+            let mut chosen: Vec<_> = self
+                .choices
+                .iter()
+                .rev()
+                .filter_map(|parts| {
+                    let part = parts.get(number % parts.len().max(1));
+                    number /= parts.len().max(1);
+                    part
+                })
+                .collect();
+            chosen.reverse();
+            chosen
+        })
+    }
+}
+
+impl Choice {
+    fn all(condition: &Condition) -> Result<Vec<Self>, ConditionError> {
+        Ok(match condition {
+            Condition::Host(hosts) => hosts
+                .iter()
+                .map(|host| Self::of_host(host))
+                .collect::<Result<_, _>>()?,
+            Condition::Path(paths) => paths.iter().map(Self::of_path).collect::<Result<_, _>>()?,
+            Condition::From(principals) => {
+                principals.iter().try_for_each(check_principal)?;
+                let mut by_rank: BTreeMap<usize, Vec<Principal>> = BTreeMap::new();
+                for who in principals {
+                    by_rank.entry(from_rank(who)).or_default().push(who.clone());
+                }
+                by_rank.into_values().map(Self::of_callers).collect()
+            }
+            other => {
+                let mut specificity = Specificity {
+                    port: matches!(other, Condition::Port(_)),
+                    ..Specificity::default()
+                };
+                specificity.tail.count(other);
+                vec![Self {
+                    condition: other.clone(),
+                    specificity,
+                    varying: None,
+                }]
+            }
+        })
+    }
+
+    fn of_host(host: &str) -> Result<Self, ConditionError> {
+        let pattern = HostPattern::parse(host).map_err(|source| ConditionError::Host {
+            pattern: host.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            condition: Condition::Host(vec![host.to_owned()]),
+            specificity: Specificity {
+                host: pattern.specificity(),
+                ..Specificity::default()
+            },
+            varying: Some(Arc::new(ConditionMatcher::Host([pattern].into()))),
+        })
+    }
+
+    fn of_path(path: &PathPattern) -> Result<Self, ConditionError> {
+        let matcher =
+            PathMatcher::compile(path).map_err(|source| ConditionError::path(path, source))?;
+        Ok(Self {
+            condition: Condition::Path(vec![path.clone()]),
+            specificity: Specificity {
+                path: path_ranks(&matcher),
+                ..Specificity::default()
+            },
+            varying: Some(Arc::new(ConditionMatcher::Path([matcher].into()))),
+        })
+    }
+
+    /// Of callers of one rank.
+    fn of_callers(principals: Vec<Principal>) -> Self {
+        let matcher = ConditionMatcher::From(principals.as_slice().into());
+        let condition = Condition::From(principals);
+        let mut specificity = Specificity::default();
+        specificity.tail.count(&condition);
+        Self {
+            condition,
+            specificity,
+            varying: Some(Arc::new(matcher)),
+        }
+    }
+
+    /// How specific this part is on its own.
+    pub(crate) fn specificity(&self) -> &Specificity {
+        &self.specificity
+    }
+}
+
+/// How specific choices are together: several conditions of one dimension count as the most specific
+/// of them.
+pub(crate) fn joined(chosen: &[&Choice]) -> Specificity {
+    let mut specificity = Specificity::default();
+    for choice in chosen {
+        specificity.join(&choice.specificity);
+    }
+    specificity
+}
+
+/// How much text a condition carries.
+fn text_bytes(condition: &Condition) -> usize {
+    let of_field = |field: &FieldMatch| {
+        let values = field.values.iter().map(|value| match &value.kind {
+            StringMatchKind::Exact(text)
+            | StringMatchKind::Prefix(text)
+            | StringMatchKind::Suffix(text)
+            | StringMatchKind::Contains(text)
+            | StringMatchKind::Regex(text) => size_of::<StringMatch>() + text.len(),
+        });
+        field.name.len() + values.sum::<usize>()
+    };
+    let of_texts = |texts: &[String]| {
+        let bytes = texts.iter().map(|text| size_of::<String>() + text.len());
+        bytes.sum::<usize>()
+    };
+    let inner = match condition {
+        // One of these is in each alternative; which one hardly matters.
+        Condition::Host(_) | Condition::Path(_) => 0,
+        Condition::Method(methods) => of_texts(methods),
+        Condition::Port(ports) => size_of_val(ports.as_slice()),
+        Condition::ClientIp(nets) | Condition::PeerIp(nets) => size_of_val(nets.as_slice()),
+        Condition::Header(field)
+        | Condition::Query(field)
+        | Condition::Cookie(field)
+        | Condition::Claim(field) => of_field(field),
+        Condition::From(principals) => {
+            let bytes = principals.iter().map(|who| match who {
+                Principal::SpiffeId(id) => id.as_str().len(),
+                Principal::SpiffePrefix(prefix) => prefix.len(),
+                Principal::Any | Principal::Unauthenticated => 0,
+            });
+            size_of_val(principals.as_slice()) + bytes.sum::<usize>()
+        }
+        Condition::Not(inner) => match &**inner {
+            Condition::Host(hosts) => of_texts(hosts),
+            Condition::Path(paths) => {
+                let bytes = paths.iter().map(|path| match &path.kind {
+                    PathPatternKind::Template(text) | PathPatternKind::Regex(text) => text.len(),
+                });
+                size_of_val(paths.as_slice()) + bytes.sum::<usize>()
+            }
+            other => text_bytes(other),
+        },
+    };
+    size_of::<Condition>() + inner
 }
 
 impl Specificity {
     pub(crate) fn tail(&self) -> Tail {
         self.tail
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.port |= other.port;
+        if self.host < other.host {
+            self.host.clone_from(&other.host);
+        }
+        if self.path < other.path {
+            self.path.clone_from(&other.path);
+        }
+        self.tail.method |= other.tail.method;
+        self.tail.from = self.tail.from.max(other.tail.from);
+        self.tail.fields += other.tail.fields;
+        self.tail.queries += other.tail.queries;
     }
 }
 
@@ -231,9 +371,7 @@ fn from_rank(principal: &Principal) -> usize {
     }
 }
 
-fn path_ranks(pattern: &PathPattern) -> Result<Box<[u8]>, ConditionError> {
-    let matcher =
-        PathMatcher::compile(pattern).map_err(|source| ConditionError::path(pattern, source))?;
+fn path_ranks(matcher: &PathMatcher) -> Box<[u8]> {
     let (segments, end) = matcher.place();
     let segments = segments.iter().map(|segment| match segment {
         Segment::Literal(_) => rank::LITERAL,
@@ -244,7 +382,7 @@ fn path_ranks(pattern: &PathPattern) -> Result<Box<[u8]>, ConditionError> {
         Placement::Rest => rank::MANY,
         Placement::Regex => rank::REGEX,
     };
-    Ok(segments.chain([end]).collect())
+    segments.chain([end]).collect()
 }
 
 /// Whether both have the same conditions, in whatever order.
@@ -424,6 +562,24 @@ mod tests {
             &all([not(method("GET"))]),
             &all([not(host("a"))]),
             Incomparable,
+        );
+    }
+
+    /// 1,024 short paths, each with half a megabyte of header values: a stranger's pull request.
+    #[test]
+    fn what_each_alternative_repeats_is_bounded() {
+        let paths = (0..1024).map(|number| template(&format!("/{number}"), false));
+        let paths = Condition::Path(paths.collect());
+        let value = |number| exact("x", &format!("{number}{}", "x".repeat(1000))).values;
+        let values = (0..500).flat_map(value).collect();
+        let large = Condition::Header(FieldMatch {
+            name: "x".into(),
+            values,
+        });
+        assert_eq!(alternatives(&all([large.clone()])).unwrap().len(), 1);
+        assert_eq!(
+            alternatives(&all([paths, large])),
+            Err(ConditionError::AlternativesTooLarge)
         );
     }
 
