@@ -18,7 +18,7 @@ use mesh_bundle::scope::Scope;
 use mesh_bundle::spiffe::SpiffeId;
 use thiserror::Error;
 
-use crate::limits::{STORE_GENERATIONS_MAX, STORE_MANIFEST_BYTES_MAX, STORE_OBJECT_BYTES_MAX};
+use crate::limits::{STORE_MANIFEST_BYTES_MAX, STORE_OBJECT_BYTES_MAX};
 use folder::Folder;
 
 /// Name of the manifest; every other file is named by its digest.
@@ -175,9 +175,7 @@ impl Store {
     /// Writes everything, so that a loss of power at any moment leaves what was there before or what
     /// is written now.
     pub fn save(&mut self, contents: &Contents) -> Result<(), StoreError> {
-        let mut contents = contents.clone();
-        contents.generations.truncate(STORE_GENERATIONS_MAX);
-        let (manifest, objects) = manifest::encode(&contents);
+        let (manifest, objects) = manifest::encode(contents);
         for (name, bytes) in &objects {
             if !self.intact.contains(name) {
                 self.folder.replace(name, bytes)?;

@@ -114,6 +114,13 @@ impl TestAuthority {
     }
 }
 
+/// A temporary folder in memory, where there is one: tests that make much last would wait for a disk.
+pub fn quick_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
 /// Parameters of a good leaf with any URI.
 pub fn leaf(uri: &str) -> CertificateParams {
     let mut params = CertificateParams::default();

@@ -31,12 +31,12 @@ use mesh_bundle::messages::distribution::{Endpoints, FollowResponse, Status};
 use mesh_bundle::reject::Rejection;
 use mesh_bundle::slice::Label;
 use mesh_daemon::clock::Clock;
-use mesh_daemon::identity::Credentials;
+use mesh_daemon::identity::{Credentials, Usage};
 use mesh_daemon::join_file::JoinFile;
 use mesh_daemon::rpc::MutualConnection;
 use mesh_daemon::store::Store;
 use prost::Message;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use belief::{Belief, Offer};
 use link::{Backoff, Directory, Event, Opening};
@@ -140,6 +140,7 @@ struct Subscriber<T: Traffic> {
     directory: watch::Sender<Directory>,
     outbox: Option<Outbox>,
     connection: Option<MutualConnection>,
+    cut: Arc<Notify>,
     renewal: Renewal,
     /// Prepared aside, and not authorised by a head yet.
     ready: Option<Ready<T::Prepared>>,
@@ -168,6 +169,7 @@ impl<T: Traffic> Subscriber<T> {
             directory,
             outbox: None,
             connection: None,
+            cut: Arc::new(Notify::new()),
             renewal: Renewal::default(),
             ready: None,
             serving: None,
@@ -206,7 +208,8 @@ impl<T: Traffic> Subscriber<T> {
         self.ensure_certificate().await;
         let (sender, mut events) = mpsc::channel(EVENTS);
         let credentials = self.context.credentials.clone();
-        let link = tokio::spawn(link::run(credentials, self.directory.subscribe(), sender));
+        let (directory, cut) = (self.directory.subscribe(), Arc::clone(&self.cut));
+        let link = tokio::spawn(link::run(credentials, directory, cut, sender));
         let _ends_with_us = AbortOnDrop(link.abort_handle());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -265,6 +268,10 @@ impl<T: Traffic> Subscriber<T> {
     }
 
     fn message(&mut self, message: FollowResponse) {
+        if self.outbox.is_none() {
+            // Of a stream that was given up: it may have been for want of trust.
+            return;
+        }
         let judged = match message.kind {
             Some(Response::TrustRoot(envelope)) => self.trust_root(envelope),
             Some(Response::TrustBundle(envelope)) => {
@@ -309,6 +316,7 @@ impl<T: Traffic> Subscriber<T> {
     fn trust_data(&mut self, offered: Result<Change, Rejection>) -> Result<(), Rejection> {
         if offered? == Change::Applied {
             self.trust_changed();
+            self.judge_distributor();
             self.save();
             self.advance();
         }
@@ -327,10 +335,10 @@ impl<T: Traffic> Subscriber<T> {
         let offer = self.belief.offer_head(Envelope::try_from(envelope)?)?;
         if offer.change == Change::Applied {
             self.head_seen();
+            self.advance();
             let now = self.context.clock.boot();
             if says(&self.belief) != before || now >= self.heads_saved_at + SAVE_HEADS_EVERY {
                 self.heads_saved_at = now;
-                self.advance();
                 self.save();
             }
         }
@@ -375,6 +383,24 @@ impl<T: Traffic> Subscriber<T> {
         });
     }
 
+    /// Ends the stream of a distributor that today's trust does not vouch for: what it says of
+    /// endpoints is not signed.
+    fn judge_distributor(&mut self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let listed = &self.belief.acceptance().trust_root().distributors;
+        let trusted = self
+            .context
+            .credentials
+            .judge_again(connection.server_chain(), Usage::Server)
+            .is_ok_and(|server| listed.contains(&server.spiffe_id));
+        if !trusted {
+            tracing::warn!("the distributor is not trusted any more");
+            self.give_up_stream();
+        }
+    }
+
     fn head_seen(&mut self) {
         let issued_ms = self.belief.acceptance().head_issued_ms();
         let age_ms = self.context.clock.wall_ms().saturating_sub(issued_ms);
@@ -397,7 +423,16 @@ impl<T: Traffic> Subscriber<T> {
         if stale && !self.context.view.get().stale {
             tracing::warn!("no fresh head: serving on, not advancing");
         }
-        self.context.view.update(|state| state.stale = stale);
+        let expired = self.context.credentials.svid().is_some_and(|svid| {
+            svid.identity().not_after < self.context.clock.unix_time().as_secs()
+        });
+        if expired && !self.context.view.get().certificate_expired {
+            tracing::error!("the certificate has expired: no peer takes it, and nobody renewed it");
+        }
+        self.context.view.update(|state| {
+            state.stale = stale;
+            state.certificate_expired = expired;
+        });
         if self.context.clock.boot() >= self.heartbeat_at {
             self.heartbeat();
         }
@@ -413,30 +448,30 @@ impl<T: Traffic> Subscriber<T> {
     }
 
     fn send(&mut self, request: Request) {
-        if self
-            .outbox
-            .as_ref()
-            .is_some_and(|outbox| !outbox.send(request))
-        {
-            self.give_up_stream();
-        }
+        let sent = self.outbox.as_ref().map(|outbox| outbox.send(request));
+        self.was_sent(sent);
     }
 
     fn send_status(&mut self, status: &Status) {
-        if self
+        let sent = self
             .outbox
             .as_ref()
-            .is_some_and(|outbox| !outbox.send_status(status))
-        {
+            .map(|outbox| outbox.send_status(status));
+        self.was_sent(sent);
+    }
+
+    fn was_sent(&mut self, sent: Option<bool>) {
+        if sent == Some(false) {
+            tracing::warn!("the distributor takes no messages");
             self.give_up_stream();
         }
     }
 
-    /// Dropping the outbox ends the stream; the link then opens another.
+    /// The link then opens another.
     fn give_up_stream(&mut self) {
-        tracing::warn!("the distributor takes no messages");
         self.outbox = None;
         self.connection = None;
+        self.cut.notify_one();
     }
 
     /// A refusal that no generation can be named for, or that has been reported.

@@ -165,6 +165,7 @@ impl VerifiedConnection {
 pub struct MutualConnection {
     client: DistributionClient<Channel>,
     server: PeerIdentity,
+    chain: Arc<[CertificateDer<'static>]>,
 }
 
 impl MutualConnection {
@@ -185,12 +186,18 @@ impl MutualConnection {
                 .client
                 .max_decoding_message_size(DISTRIBUTOR_MESSAGE_BYTES_MAX),
             server,
+            chain: opened.chain.into(),
         })
     }
 
     /// Who the server is.
     pub fn server(&self) -> &PeerIdentity {
         &self.server
+    }
+
+    /// Certificates of the server, leaf first, for judging them again when trust changes.
+    pub fn server_chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// Asks for the next certificate. The answer, leaf first, is not verified here.

@@ -3,6 +3,7 @@
 //! A release that meets a field that it does not know refuses the store rather than boot without
 //! what it means; a new field therefore comes with a new format number, and an old reader says so.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use mesh_bundle::digest::Digest;
@@ -12,6 +13,7 @@ use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use super::{Confirmed, Contents, StoreError, StoredGeneration, StoredKeys};
+use crate::limits::STORE_GENERATIONS_MAX;
 
 const FORMAT: u32 = 1;
 
@@ -66,7 +68,7 @@ struct ManifestSvid {
 }
 
 /// The manifest's bytes, and the files that it names.
-pub(super) fn encode(contents: &Contents) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+pub(super) fn encode(contents: &Contents) -> (Vec<u8>, BTreeMap<String, Cow<'_, [u8]>>) {
     let mut objects = Objects::default();
     let manifest = Manifest {
         format: FORMAT,
@@ -88,6 +90,7 @@ pub(super) fn encode(contents: &Contents) -> (Vec<u8>, BTreeMap<String, Vec<u8>>
         generations: contents
             .generations
             .iter()
+            .take(STORE_GENERATIONS_MAX)
             .map(|generation| objects.generation(generation))
             .collect(),
         svid: contents
@@ -95,14 +98,11 @@ pub(super) fn encode(contents: &Contents) -> (Vec<u8>, BTreeMap<String, Vec<u8>>
             .svid
             .as_ref()
             .map(|(key, chain)| ManifestSvid {
-                key: objects.add(key.clone()),
-                chain: chain.iter().cloned().map(|der| objects.add(der)).collect(),
+                key: objects.add(key),
+                chain: chain.iter().map(|der| objects.add(der)).collect(),
             }),
-        pending_key: contents.keys.pending.clone().map(|key| objects.add(key)),
-        endpoints: contents
-            .endpoints
-            .clone()
-            .map(|endpoints| objects.add(endpoints)),
+        pending_key: contents.keys.pending.as_ref().map(|key| objects.add(key)),
+        endpoints: contents.endpoints.as_ref().map(|it| objects.add(it)),
     };
     let bytes = serde_json::to_vec_pretty(&manifest).expect("strings and numbers are always JSON");
     (bytes, objects.0)
@@ -169,10 +169,11 @@ pub(super) fn decode(
 
 /// Files to write, by name.
 #[derive(Default)]
-struct Objects(BTreeMap<String, Vec<u8>>);
+struct Objects<'a>(BTreeMap<String, Cow<'a, [u8]>>);
 
-impl Objects {
-    fn add(&mut self, bytes: Vec<u8>) -> String {
+impl<'a> Objects<'a> {
+    fn add(&mut self, bytes: impl Into<Cow<'a, [u8]>>) -> String {
+        let bytes = bytes.into();
         let name = Digest::of(&bytes).to_hex();
         self.0.insert(name.clone(), bytes);
         name
@@ -185,12 +186,12 @@ impl Objects {
             .collect()
     }
 
-    fn generation(&mut self, generation: &StoredGeneration) -> ManifestGeneration {
+    fn generation(&mut self, generation: &'a StoredGeneration) -> ManifestGeneration {
         ManifestGeneration {
             envelope: self.add(generation.envelope.encode()),
             trust_root_version: generation.trust_root_version,
-            slice: generation.slice.clone().map(|slice| self.add(slice)),
-            proof: self.add(generation.proof.clone()),
+            slice: generation.slice.as_ref().map(|slice| self.add(slice)),
+            proof: self.add(&generation.proof),
         }
     }
 }

@@ -66,7 +66,7 @@ fn kept(version: u64) -> Contents {
 }
 
 fn store() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::test_util::quick_folder();
     let path = folder.path().join("store");
     (folder, path)
 }

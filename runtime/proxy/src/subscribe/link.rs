@@ -10,7 +10,7 @@ use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::{Credentials, Svid};
 use mesh_daemon::rpc::{ConnectError, MutualConnection};
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Requests that wait for the stream; when more do, the stream is stuck and given up.
 const OUTBOX: usize = 64;
@@ -74,6 +74,9 @@ pub(crate) enum LinkError {
     /// The trust root names no distributor, or the join file no address.
     #[error("no distributor is known")]
     Nobody,
+    /// The distributor is not trusted any more.
+    #[error("distributor is not trusted any more")]
+    Cut,
     /// There is no certificate to show.
     #[error("no certificate")]
     NoCertificate,
@@ -101,10 +104,12 @@ impl Backoff {
     }
 }
 
-/// Keeps a stream open for as long as anybody listens to `events`.
+/// Keeps a stream open for as long as anybody listens to `events`. Waking `cut` ends the stream that
+/// is open, and begins the next.
 pub(crate) async fn run(
     credentials: Credentials,
     directory: watch::Receiver<Directory>,
+    cut: Arc<Notify>,
     events: mpsc::Sender<Event>,
 ) {
     let mut backoff = Backoff::default();
@@ -120,6 +125,7 @@ pub(crate) async fn run(
         let link = Link {
             credentials: &credentials,
             events: &events,
+            cut: &cut,
             address: &address,
         };
         let Err(error) = link.follow(directory.distributors, &mut backoff).await else {
@@ -135,6 +141,8 @@ pub(crate) async fn run(
 struct Link<'a> {
     credentials: &'a Credentials,
     events: &'a mpsc::Sender<Event>,
+    /// Woken when the stream must end, whatever the distributor thinks of it.
+    cut: &'a Notify,
     address: &'a str,
 }
 
@@ -167,14 +175,17 @@ impl Link<'_> {
             return Ok(());
         }
         let mut messages = connection.follow(requests).await?;
-        while let Some(message) = messages.message().await? {
+        loop {
+            let message = tokio::select! {
+                message = messages.message() => message?.ok_or(LinkError::Ended)?,
+                () = self.cut.notified() => return Err(LinkError::Cut),
+            };
             backoff.reset();
             let event = Event::Message(Box::new(message));
             if self.events.send(event).await.is_err() {
                 return Ok(());
             }
         }
-        Err(LinkError::Ended)
     }
 }
 

@@ -203,9 +203,11 @@ impl<T: Traffic> Subscriber<T> {
     fn certificate_changed(&mut self, svid: &Svid) {
         self.renewal.plan(svid);
         let expires = svid.identity().not_after;
-        self.context
-            .view
-            .update(|state| state.certificate_expires = Some(expires));
+        let expired = expires < self.context.clock.unix_time().as_secs();
+        self.context.view.update(|state| {
+            state.certificate_expires = Some(expires);
+            state.certificate_expired = expired;
+        });
     }
 }
 

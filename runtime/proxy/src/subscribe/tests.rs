@@ -738,3 +738,51 @@ async fn a_store_is_believed_no_more_than_a_distributor() {
     let error = story.home.start().map(drop).unwrap_err();
     assert!(matches!(error, StartError::Rejected(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_distributor_that_is_revoked_is_left_at_once() {
+    let story = Story::begin().await;
+    let entry = Revocation {
+        subject: RevokedSubject::SpiffeId(story.mesh.authority.id("/mesh/distributor/main")),
+        issued_before: None,
+    };
+    let revocations = story.mesh.revocations(2, vec![entry]);
+    story
+        .distributor
+        .say(Response::Revocations((&revocations).into()));
+    // Unsigned, and from someone who is not trusted any more.
+    let endpoints = Endpoints {
+        version: 1,
+        sets: vec![EndpointSet {
+            service: "ratings".to_owned(),
+            ..EndpointSet::default()
+        }],
+    };
+    story.distributor.say(Response::Endpoints(endpoints));
+    let left = |proxy: &Proxy| proxy.view.get().distributor.is_none();
+    story.proxy.until("the stream is left", left).await;
+    assert!(story.proxy.traffic.endpoints.lock().unwrap().is_empty());
+    assert!(story.proxy.view.ready().is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_renews_is_told() {
+    let story = Story::begin().await;
+    story.distributor.kill().await;
+    story.home.clock.advance(Duration::from_hours(25));
+    let expired = |proxy: &Proxy| proxy.view.get().certificate_expired;
+    story
+        .proxy
+        .until("the end of the certificate", expired)
+        .await;
+    let unready = Err("certificate has expired".to_owned());
+    assert_eq!(story.proxy.view.ready(), unready);
+    story.proxy.kill().await;
+
+    // Also after a restart: what was served is served on, to nobody until an operator helps.
+    let proxy = story.home.start().unwrap();
+    proxy
+        .until("serving", |proxy| proxy.served() == ["one"])
+        .await;
+    assert_eq!(proxy.view.ready(), unready);
+}

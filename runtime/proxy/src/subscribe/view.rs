@@ -53,6 +53,7 @@ pub(crate) struct State {
     pub(crate) distributor: Option<String>,
     /// Unix seconds.
     pub(crate) certificate_expires: Option<u64>,
+    pub(crate) certificate_expired: bool,
     pub(crate) last_rejection: Option<LastRejection>,
     pub(crate) draining: bool,
     /// When the newest head was issued, on the clock since boot.
@@ -176,6 +177,9 @@ impl View {
         }
         if state.denied {
             return Err(format!("generation {order} has no slice for this workload"));
+        }
+        if state.certificate_expired {
+            return Err("certificate has expired".to_owned());
         }
         let stale = if state.stale { ", stale" } else { "" };
         Ok(format!("serving {order}{stale}"))

@@ -39,7 +39,7 @@ use mesh_daemon::rpc::{
     Distribution, RpcListener, compression, connection_info, enrolment_is_signed,
 };
 use mesh_daemon::telemetry::Metrics;
-use mesh_daemon::test_util::{NOW_MS, TestAuthority};
+use mesh_daemon::test_util::{NOW_MS, TestAuthority, quick_folder};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -504,7 +504,7 @@ pub(super) struct Home {
 impl Home {
     pub(super) fn new() -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder: quick_folder(),
             clock: Clock::manual(NOW_MS),
         }
     }
