@@ -119,6 +119,7 @@ pub(crate) struct DataPlane {
 pub(crate) struct Plane {
     tables: ArcSwapOption<Tables>,
     denying: AtomicBool,
+    draining: AtomicBool,
     /// What it counts.
     pub(crate) metrics: RequestMetrics,
     /// Where it writes what happened.
@@ -142,21 +143,30 @@ impl DataPlane {
         credentials: Credentials,
         metrics: &Metrics,
     ) -> io::Result<Arc<Self>> {
+        let DataPlaneSettings {
+            outbound,
+            ports,
+            access_log,
+            workers,
+        } = settings;
         let server = credentials
             .server_config(ClientAuth::Required, &[MESH_HTTP2, MESH_HTTP1])
             .map_err(io::Error::other)?;
         let request_metrics = RequestMetrics::register(metrics);
-        let access_log =
-            AccessLog::open(&settings.access_log, request_metrics.log_dropped.clone())?;
-        let outbound = listener::bind(settings.outbound)?;
-        let mut bound =
-            BoundPorts { outbound: outbound.local_addr()?, inbound: BTreeMap::new() };
+        let access_log = AccessLog::open(&access_log, request_metrics.log_dropped.clone())?;
+        let outbound = listener::bind(outbound)?;
+        let mut bound = BoundPorts {
+            outbound: outbound.local_addr()?,
+            inbound: BTreeMap::new(),
+        };
         let plane = Arc::new(Plane::new(credentials, request_metrics, access_log));
         let mut listeners = vec![(outbound, Behind::Mesh)];
         let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
-        for port in &settings.ports {
+        for port in ports {
             let inbound = listener::bind(port.inbound)?;
-            bound.inbound.insert(port.service_port, inbound.local_addr()?);
+            bound
+                .inbound
+                .insert(port.service_port, inbound.local_addr()?);
             let application = Arc::new(Endpoint::new(
                 port.application,
                 Security::Plain,
@@ -171,7 +181,7 @@ impl DataPlane {
             };
             listeners.push((inbound, behind));
         }
-        let runtime = runtime(settings.workers)?;
+        let runtime = runtime(workers)?;
         let (drain, watcher) = drain::channel();
         let entered = runtime.enter();
         for (listener, behind) in listeners {
@@ -184,7 +194,12 @@ impl DataPlane {
         // These two end with the runtime.
         runtime.spawn(sweep(Arc::clone(&plane)));
         runtime.spawn(resolve_names(Arc::clone(&plane)));
-        Ok(Arc::new(Self { plane, bound, drain, runtime: Mutex::new(Some(runtime)) }))
+        Ok(Arc::new(Self {
+            plane,
+            bound,
+            drain,
+            runtime: Mutex::new(Some(runtime)),
+        }))
     }
 
     /// The addresses that were opened.
@@ -202,23 +217,27 @@ impl DataPlane {
         let version = plane.directory.version();
         let (directory, budgets) = (&plane.directory, &plane.budgets);
         let tables = Tables::build(slice, generation, directory, budgets, &plane.metrics)?;
-        Ok(Prepared { tables: Arc::new(tables), version })
+        Ok(Prepared {
+            tables: Arc::new(tables),
+            version,
+        })
     }
 
     /// Makes prepared tables current; requests that run keep those they began with. Returns how
     /// long the swap took.
     pub(crate) fn swap(&self, prepared: Prepared) -> Duration {
         let plane = &self.plane;
+        let Prepared { tables, version } = prepared;
         let control = plane.lock();
-        if prepared.version != plane.directory.version() {
-            prepared.tables.refresh_endpoints(&plane.directory);
+        if version != plane.directory.version() {
+            tables.refresh_endpoints(&plane.directory);
         }
         let started = Instant::now();
-        let before = plane.tables.swap(Some(Arc::clone(&prepared.tables)));
+        let before = plane.tables.swap(Some(Arc::clone(&tables)));
         plane.denying.store(false, Ordering::Release);
         let took = started.elapsed();
         drop(control);
-        prepared.tables.settle(&plane.budgets);
+        tables.settle(&plane.budgets);
         plane.names_changed.notify_one();
         // Not on the clock: taking large tables apart.
         drop(before);
@@ -245,6 +264,7 @@ impl DataPlane {
     /// Stops accepting, tells the peers, and waits until the last connection has ended, at most
     /// `limit`. Whatever is left then is cut.
     pub(crate) async fn drain(&self, limit: Duration) -> DrainReport {
+        self.plane.draining.store(true, Ordering::Release);
         self.drain.finish(limit).await;
         let cut = self.plane.running();
         self.stop();
@@ -252,7 +272,11 @@ impl DataPlane {
     }
 
     fn stop(&self) {
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let runtime = self
+            .runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(runtime) = runtime {
             // A runtime may not be waited for from within another one.
             runtime.shutdown_background();
@@ -268,7 +292,10 @@ impl Drop for DataPlane {
 
 impl Plane {
     fn new(credentials: Credentials, metrics: RequestMetrics, access_log: AccessLog) -> Self {
-        let shared = Arc::new(Shared { credentials, recheck: watch::Sender::new(()) });
+        let shared = Arc::new(Shared {
+            credentials,
+            recheck: watch::Sender::new(()),
+        });
         let each = [Reporter::Source, Reporter::Destination];
         let unknown = each.map(|reporter| {
             metrics.edge(EdgeLabels {
@@ -282,6 +309,7 @@ impl Plane {
         Self {
             tables: ArcSwapOption::empty(),
             denying: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             in_flight: each.map(|reporter| metrics.in_flight(reporter)),
             metrics,
             access_log,
@@ -302,6 +330,11 @@ impl Plane {
     /// Whether everything is refused.
     pub(crate) fn is_denying(&self) -> bool {
         self.denying.load(Ordering::Acquire)
+    }
+
+    /// Whether the proxy is ending.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// What peers are judged by.
@@ -353,7 +386,12 @@ impl Plane {
     /// Records a peer that was not let in.
     pub(crate) fn refused_peer(&self, reason: TlsReason, peer: IpAddr) {
         self.metrics.handshake_failed("server", reason);
-        self.write_refusal(Reporter::Destination, Reason::TlsFailure, Some(reason), peer);
+        self.write_refusal(
+            Reporter::Destination,
+            Reason::TlsFailure,
+            Some(reason),
+            peer,
+        );
     }
 
     fn write_refusal(
@@ -403,6 +441,7 @@ fn runtime(workers: Option<NonZeroUsize>) -> io::Result<Runtime> {
         .build()
 }
 
+#[expect(clippy::infinite_loop, reason = "it ends with its runtime")]
 async fn sweep(plane: Arc<Plane>) {
     loop {
         tokio::time::sleep(limits::POOL_SWEEP_EVERY).await;
@@ -413,11 +452,14 @@ async fn sweep(plane: Arc<Plane>) {
 /// Keeps the names of declared endpoints resolved.
 async fn resolve_names(plane: Arc<Plane>) {
     loop {
-        let names = plane.tables().map(|tables| tables.dns_names()).unwrap_or_default();
+        let names = plane
+            .tables()
+            .map(|tables| tables.dns_names())
+            .unwrap_or_default();
         let mut news = false;
         for (name, port) in names {
             if let Some(addresses) = resolve(&name, port).await {
-                news |= plane.directory.resolved(&name, port, addresses);
+                news |= plane.directory.resolved(&name, port, &addresses);
             }
         }
         if news {
@@ -429,7 +471,6 @@ async fn resolve_names(plane: Arc<Plane>) {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests;

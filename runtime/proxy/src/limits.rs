@@ -27,11 +27,11 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest silence within a request body.
-pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Longest silence of a connection between requests. Longer than [`POOL_IDLE_TIMEOUT`], so that
 /// it is the calling proxy that ends an idle connection between proxies.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A request head, request line included.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -107,7 +107,7 @@ pub(crate) const POOL_SWEEP_EVERY: Duration = Duration::from_secs(15);
 pub(crate) const APPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest deadline that is taken over from a peer.
-pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const DEADLINE_MAX: Duration = Duration::from_hours(24);
 
 /// Lines that wait for the access log's writer; further ones are dropped and counted.
 pub(crate) const ACCESS_LOG_QUEUE: usize = 4_096;
@@ -127,3 +127,12 @@ pub(crate) const DNS_ADDRESSES_MAX: usize = 256;
 
 /// Threads that wait for the system's name resolver.
 pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
+
+/// How long a refused peer may take to read why.
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What such a peer may still send.
+pub(crate) const LINGER_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long to wait for the verdict of a peer that ended a new connection.
+pub(crate) const VERDICT_TIMEOUT: Duration = Duration::from_millis(200);

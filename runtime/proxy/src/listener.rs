@@ -11,7 +11,7 @@ use mesh_daemon::identity::{PeerIdentity, tls};
 use mesh_daemon::telemetry::TlsReason;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -26,7 +26,11 @@ use crate::upstream::pool::Endpoint;
 
 /// Opens a listening socket. A proxy that is started again takes its port back at once.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -103,17 +107,27 @@ async fn connected(
     }
     match behind {
         Behind::Mesh => outbound(tcp, peer, plane, drain).await,
-        Behind::Application { port, application, tls, handshakes } => {
-            let Ok(turn) = handshakes.acquire_owned().await else { return };
+        Behind::Application {
+            port,
+            application,
+            tls,
+            handshakes,
+        } => {
+            let Ok(turn) = handshakes.acquire_owned().await else {
+                return;
+            };
             let recheck = plane.recheck();
-            let handshake = TlsAcceptor::from(tls).accept(tcp);
+            let handshake = TlsAcceptor::from(tls).accept(tcp).into_fallible();
             let handshake = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake).await;
             drop(turn);
             let met = match handshake {
-                Ok(Ok(stream)) => meet(&stream).map(|(version, inbound)| (stream, version, inbound)),
-                Ok(Err(error)) => {
+                Ok(Ok(stream)) => {
+                    meet(&stream).map(|(version, inbound)| (stream, version, inbound))
+                }
+                Ok(Err((error, tcp))) => {
                     tracing::debug!(%peer, %error, "handshake failed");
-                    Err(tls::tls_reason(&error))
+                    plane.refused_peer(tls::tls_reason(&error), peer.ip());
+                    return linger(tcp).await;
                 }
                 Err(_elapsed) => Err(TlsReason::TlsFailure),
             };
@@ -143,6 +157,21 @@ async fn connected(
     }
 }
 
+/// Lets the peer read why it was refused: closed at once, with its first request unread, the
+/// connection would be reset and the alert lost.
+async fn linger(mut tcp: TcpStream) {
+    let reading = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(
+            &mut tcp.take(limits::LINGER_BYTES_MAX),
+            &mut tokio::io::sink(),
+        )
+        .await
+    };
+    // Whatever comes of it, the connection ends here.
+    drop(tokio::time::timeout(limits::LINGER_TIMEOUT, reading).await);
+}
+
 type Chain = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// Reads from a finished handshake who the peer is and what it speaks.
@@ -157,7 +186,10 @@ fn meet(
     };
     let chain = session.peer_certificates();
     let identity = PeerIdentity::from_handshake(chain).map_err(|error| error.reason())?;
-    let chain = chain.unwrap_or_default().iter().map(|der| der.clone().into_owned());
+    let chain = chain
+        .unwrap_or_default()
+        .iter()
+        .map(|der| der.clone().into_owned());
     Ok((version, (identity, chain.collect())))
 }
 
@@ -200,7 +232,10 @@ async fn detect(tcp: &mut TcpStream) -> io::Result<Option<(HttpVersion, Vec<u8>)
     let mut prefix = Vec::with_capacity(PREFACE.len());
     loop {
         let missing = PREFACE.len() - prefix.len();
-        let read = (&mut *tcp).take(missing as u64).read_buf(&mut prefix).await?;
+        let read = (&mut *tcp)
+            .take(missing as u64)
+            .read_buf(&mut prefix)
+            .await?;
         if prefix == PREFACE {
             return Ok(Some((HttpVersion::Http2, prefix)));
         }

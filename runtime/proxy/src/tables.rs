@@ -49,7 +49,9 @@ impl Budgets {
     fn keep(&self, snapshot: &Snapshot) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|service, _| {
-            snapshot.callee(service).is_some_and(|callee| callee.retry_budget().is_some())
+            snapshot
+                .callee(service)
+                .is_some_and(|callee| callee.retry_budget().is_some())
         });
     }
 }
@@ -72,21 +74,36 @@ impl Tables {
                     src_identity: identity.clone(),
                     dst_service: callee.service().to_owned(),
                     route: route.to_owned(),
-                    subsets: callee.subsets().iter().map(|subset| subset.name.clone()).collect(),
+                    subsets: callee
+                        .subsets()
+                        .iter()
+                        .map(|subset| subset.name.clone())
+                        .collect(),
                 })
             };
-            let edges = callee.routes().iter().map(|route| (route.name().into(), edge(route.name())));
+            let edges = callee
+                .routes()
+                .iter()
+                .map(|route| (route.name().into(), edge(route.name())));
             CalleeState {
                 groups: ArcSwap::from_pointee(directory.groups(callee)),
-                budget: callee.retry_budget().map(|budget| budgets.of(callee.service(), budget)),
+                budget: callee
+                    .retry_budget()
+                    .map(|budget| budgets.of(callee.service(), budget)),
                 edges: edges.collect(),
                 no_route: edge(""),
             }
         };
-        let callees =
-            snapshot.callees().iter().map(|callee| (callee.service().into(), state(callee)));
+        let callees = snapshot
+            .callees()
+            .iter()
+            .map(|callee| (callee.service().into(), state(callee)));
         let callees = callees.collect();
-        Ok(Self { snapshot, generation: generation.to_owned(), callees })
+        Ok(Self {
+            snapshot,
+            generation: generation.to_owned(),
+            callees,
+        })
     }
 
     /// The engine's tables.
@@ -122,9 +139,15 @@ impl Tables {
     pub(crate) fn group(&self, target: &Target, port: u16) -> Option<Arc<Group>> {
         let callee = self.snapshot.callee(&target.service)?;
         // Another service may have the same port, or be known by its only one.
-        let port = callee.port(Some(port)).or_else(|| callee.port(None))?.number;
+        let port = callee
+            .port(Some(port))
+            .or_else(|| callee.port(None))?
+            .number;
         let groups = self.state(callee)?.groups.load();
-        groups.iter().find(|group| group.is(target.subset.as_deref(), port)).cloned()
+        groups
+            .iter()
+            .find(|group| group.is(target.subset.as_deref(), port))
+            .cloned()
     }
 
     /// The names that have to be resolved.

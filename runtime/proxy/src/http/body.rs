@@ -90,7 +90,9 @@ impl Downstream {
         Poll::Ready(match frame {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.transfer.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    self.transfer
+                        .bytes
+                        .fetch_add(data.len() as u64, Ordering::Relaxed);
                 }
                 if let Some(trailers) = frame.trailers_mut() {
                     sanitise_trailers(trailers);
@@ -139,7 +141,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(body) => body.body.size_hint(),
-            Self::Replay(replay) => replay.hint.clone(),
+            Self::Replay(replay) => replay.hint,
         }
     }
 }
@@ -181,12 +183,20 @@ impl Replay {
             overflowed: false,
             sending: 0,
         };
-        Self { kept: Arc::new(Mutex::new(kept)), sending: 0, position: 0, hint }
+        Self {
+            kept: Arc::new(Mutex::new(kept)),
+            sending: 0,
+            position: 0,
+            hint,
+        }
     }
 
     /// A handle from which further sendings can be made.
     pub(crate) fn handle(&self) -> ReplayHandle {
-        ReplayHandle { kept: Arc::clone(&self.kept), hint: self.hint.clone() }
+        ReplayHandle {
+            kept: Arc::clone(&self.kept),
+            hint: self.hint,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -200,7 +210,10 @@ impl Replay {
             return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
         }
         if kept.ended {
-            let trailers = kept.trailers.clone().filter(|_| self.position == kept.chunks.len());
+            let trailers = kept
+                .trailers
+                .clone()
+                .filter(|_| self.position == kept.chunks.len());
             self.position = kept.chunks.len() + 1;
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
@@ -263,7 +276,7 @@ impl ReplayHandle {
             kept: Arc::clone(&self.kept),
             sending: kept.sending,
             position: 0,
-            hint: self.hint.clone(),
+            hint: self.hint,
         })
     }
 }
@@ -297,7 +310,12 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Passes `body` on under `clock`.
     pub(crate) fn new(body: Incoming, clock: BodyClock, slot: Slot, record: Box<Record>) -> Self {
-        Self { body, clock, slot: Some(slot), record: Some(record) }
+        Self {
+            body,
+            clock,
+            slot: Some(slot),
+            record: Some(record),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

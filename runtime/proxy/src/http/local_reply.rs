@@ -79,7 +79,10 @@ fn http(
     let mut reply = Response::new(ResponseBody::Local(Some(Bytes::from(body))));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     insert_reason(headers, name);
     if close && version != Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -91,8 +94,14 @@ fn http(
 fn grpc(reason: Reason) -> Response<ResponseBody> {
     let mut reply = Response::new(ResponseBody::Local(None));
     let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_status(reason))));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    headers.insert(
+        "grpc-status",
+        HeaderValue::from(u16::from(grpc_status(reason))),
+    );
     let name = reason.to_string();
     if let Ok(message) = HeaderValue::try_from(name.as_str()) {
         headers.insert("grpc-message", message);
@@ -111,19 +120,25 @@ fn insert_reason(headers: &mut header::HeaderMap, name: String) {
 mod tests {
     use super::*;
 
-    const HTTP1: Asked = Asked { version: Version::HTTP_11, grpc: false };
-    const GRPC: Asked = Asked { version: Version::HTTP_2, grpc: true };
+    const HTTP1: Asked = Asked {
+        version: Version::HTTP_11,
+        grpc: false,
+    };
+    const GRPC: Asked = Asked {
+        version: Version::HTTP_2,
+        grpc: true,
+    };
 
     #[test]
     fn each_protocol_gets_the_reason_in_its_own_words() {
-        let reply = super::reply(Reason::NoRoute, HTTP1);
-        assert_eq!(reply.status(), 404);
-        assert_eq!(reply.headers()["x-mesh-reason"], "no_route");
-        assert!(!reply.headers().contains_key("connection"));
-        let reply = super::reply(Reason::NoRoute, GRPC);
-        assert_eq!(reply.status(), 200);
-        assert_eq!(reply.headers()["grpc-status"], "12");
-        assert_eq!(reply.headers()["grpc-message"], "no_route");
+        let answer = reply(Reason::NoRoute, HTTP1);
+        assert_eq!(answer.status(), 404);
+        assert_eq!(answer.headers()["x-mesh-reason"], "no_route");
+        assert!(!answer.headers().contains_key("connection"));
+        let answer = reply(Reason::NoRoute, GRPC);
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["grpc-status"], "12");
+        assert_eq!(answer.headers()["grpc-message"], "no_route");
     }
 
     #[test]

@@ -123,15 +123,19 @@ pub(crate) struct Ending {
 }
 
 /// Methods that are named in labels; the last stands for all others.
-pub(crate) const METHODS: [&str; 9] =
-    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "_OTHER"];
+pub(crate) const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "_OTHER",
+];
 
 /// Protocols as labels.
 pub(crate) const PROTOCOLS: [&str; 3] = ["http/1.1", "http/2", "grpc"];
 
 /// The index of a method.
 pub(crate) fn method_index(method: &str) -> usize {
-    METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1)
+    METHODS
+        .iter()
+        .position(|known| *known == method)
+        .unwrap_or(METHODS.len() - 1)
 }
 
 /// Reasons as labels, `bad_request` without its rule; position 0 is "none".
@@ -166,7 +170,10 @@ impl Ending {
     /// Never 0, and read back by [`Ending::labels`].
     fn key(self) -> u64 {
         let reason = self.reason.map_or(0, |reason| {
-            REASONS.iter().position(|known| known.name() == reason.name()).map_or(0, |at| at + 1)
+            REASONS
+                .iter()
+                .position(|known| known.name() == reason.name())
+                .map_or(0, |at| at + 1)
         });
         let grpc = self.grpc_status.map_or(0, |status| u64::from(status) + 1);
         let subset = self.subset.map_or(0, |at| at as u64 + 1);
@@ -189,7 +196,9 @@ impl EdgeMetrics {
     fn new(labels: EdgeLabels) -> Self {
         Self {
             labels,
-            series: (0..limits::SERIES_PER_ROUTE).map(|_| Series::default()).collect(),
+            series: (0..limits::SERIES_PER_ROUTE)
+                .map(|_| Series::default())
+                .collect(),
             duration: Buckets::default(),
             first_byte: Buckets::default(),
             bytes_in: AtomicU64::new(0),
@@ -213,7 +222,9 @@ impl EdgeMetrics {
         for series in &self.series {
             let mut at = series.key.load(Ordering::Relaxed);
             if at == 0 {
-                at = match series.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed)
+                at = match series
+                    .key
+                    .compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed)
                 {
                     Ok(_) => key,
                     Err(other) => other,
@@ -251,10 +262,17 @@ impl Buckets {
     #[expect(clippy::cast_precision_loss, reason = "a sum of seconds for showing")]
     fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
         let bounds = LATENCY_BUCKETS.iter().copied().chain([f64::INFINITY]);
-        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = self
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
         let total = buckets.iter().map(|(_, count)| count).sum();
-        (self.micros.load(Ordering::Relaxed) as f64 / 1e6, total, buckets)
+        (
+            self.micros.load(Ordering::Relaxed) as f64 / 1e6,
+            total,
+            buckets,
+        )
     }
 }
 
@@ -331,17 +349,23 @@ impl RequestMetrics {
 
     /// The gauge of running requests.
     pub(crate) fn in_flight(&self, reporter: Reporter) -> Gauge {
-        self.in_flight.get_or_create(&[("reporter", reporter.as_str())]).clone()
+        self.in_flight
+            .get_or_create(&[("reporter", reporter.as_str())])
+            .clone()
     }
 
     /// The gauge of open connections.
     pub(crate) fn connections(&self, reporter: Reporter) -> Gauge {
-        self.connections.get_or_create(&[("reporter", reporter.as_str())]).clone()
+        self.connections
+            .get_or_create(&[("reporter", reporter.as_str())])
+            .clone()
     }
 
     /// Counts a request that broke a rule.
     pub(crate) fn rejected(&self, rule: Rule) {
-        self.rejected.get_or_create(&[("rule", rule.as_str())]).inc();
+        self.rejected
+            .get_or_create(&[("rule", rule.as_str())])
+            .inc();
     }
 
     /// Counts a try after the first.
@@ -357,7 +381,9 @@ impl RequestMetrics {
 
     /// Counts a decision about entering.
     pub(crate) fn authorised(&self, decision: &'static str) {
-        self.authorised.get_or_create(&[("decision", decision)]).inc();
+        self.authorised
+            .get_or_create(&[("decision", decision)])
+            .inc();
     }
 
     /// Counts a failed handshake.
@@ -376,7 +402,9 @@ struct Labels<'e> {
 
 impl fmt::Debug for Labels<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Labels").field("edge", self.edge).finish_non_exhaustive()
+        f.debug_struct("Labels")
+            .field("edge", self.edge)
+            .finish_non_exhaustive()
     }
 }
 
@@ -392,17 +420,47 @@ impl EncodeLabelSet for Labels<'_> {
             return Ok(());
         };
         let subset = part(key, 40, 0xffff).checked_sub(1);
-        let subset = subset.and_then(|at| self.edge.subsets.get(at)).map_or("", String::as_str);
+        let subset = subset
+            .and_then(|at| self.edge.subsets.get(at))
+            .map_or("", String::as_str);
         label("dst_subset", subset)?;
-        label("method", METHODS.get(part(key, 0, 0xf)).copied().unwrap_or("_OTHER"))?;
-        label("protocol", PROTOCOLS.get(part(key, 4, 0x3)).copied().unwrap_or(""))?;
+        label(
+            "method",
+            METHODS.get(part(key, 0, 0xf)).copied().unwrap_or("_OTHER"),
+        )?;
+        label(
+            "protocol",
+            PROTOCOLS.get(part(key, 4, 0x3)).copied().unwrap_or(""),
+        )?;
         let code = part(key, 8, 0x3ff);
-        label("code", &if code == 0 { String::new() } else { code.to_string() })?;
+        label(
+            "code",
+            &if code == 0 {
+                String::new()
+            } else {
+                code.to_string()
+            },
+        )?;
         let grpc = part(key, 20, 0x1ff).checked_sub(1);
-        label("grpc_status", &grpc.map(|status| status.to_string()).unwrap_or_default())?;
-        label("tls", if part(key, 62, 1) == 1 { "mutual" } else { "none" })?;
+        label(
+            "grpc_status",
+            &grpc.map(|status| status.to_string()).unwrap_or_default(),
+        )?;
+        label(
+            "tls",
+            if part(key, 62, 1) == 1 {
+                "mutual"
+            } else {
+                "none"
+            },
+        )?;
         let reason = part(key, 32, 0xff).checked_sub(1);
-        label("reason", reason.and_then(|at| REASONS.get(at)).map_or("", |reason| reason.name()))
+        label(
+            "reason",
+            reason
+                .and_then(|at| REASONS.get(at))
+                .map_or("", |reason| reason.name()),
+        )
     }
 }
 
@@ -427,13 +485,22 @@ impl Collector for Edges {
             for series in &edge.series {
                 let key = series.key.load(Ordering::Relaxed);
                 if key != 0 {
-                    let labels = Labels { edge: &edge.labels, key: Some(key) };
+                    let labels = Labels {
+                        edge: &edge.labels,
+                        key: Some(key),
+                    };
                     let count = ConstCounter::new(series.count.load(Ordering::Relaxed));
                     count.encode(family.encode_family(&labels)?)?;
                 }
             }
         }
-        histogram(&mut encoder, &edges, "mesh_request_duration_seconds", "Whole exchanges", |edge| &edge.duration)?;
+        histogram(
+            &mut encoder,
+            &edges,
+            "mesh_request_duration_seconds",
+            "Whole exchanges",
+            |edge| &edge.duration,
+        )?;
         histogram(
             &mut encoder,
             &edges,
@@ -441,8 +508,20 @@ impl Collector for Edges {
             "From the request to the head of its answer",
             |edge| &edge.first_byte,
         )?;
-        bytes(&mut encoder, &edges, "mesh_request_body_bytes", "Bytes of request bodies", |edge| &edge.bytes_in)?;
-        bytes(&mut encoder, &edges, "mesh_response_body_bytes", "Bytes of answers' bodies", |edge| &edge.bytes_out)
+        bytes(
+            &mut encoder,
+            &edges,
+            "mesh_request_body_bytes",
+            "Bytes of request bodies",
+            |edge| &edge.bytes_in,
+        )?;
+        bytes(
+            &mut encoder,
+            &edges,
+            "mesh_response_body_bytes",
+            "Bytes of answers' bodies",
+            |edge| &edge.bytes_out,
+        )
     }
 }
 
@@ -456,7 +535,10 @@ fn histogram(
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     for edge in edges {
         let (sum, count, buckets) = of(edge).read();
-        let labels = Labels { edge: &edge.labels, key: None };
+        let labels = Labels {
+            edge: &edge.labels,
+            key: None,
+        };
         family
             .encode_family(&labels)?
             .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
@@ -473,7 +555,10 @@ fn bytes(
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for edge in edges {
-        let labels = Labels { edge: &edge.labels, key: None };
+        let labels = Labels {
+            edge: &edge.labels,
+            key: None,
+        };
         let count = ConstCounter::new(of(edge).load(Ordering::Relaxed));
         count.encode(family.encode_family(&labels)?)?;
     }
@@ -511,10 +596,18 @@ mod tests {
         let metrics = Metrics::new("meshp", "0");
         let requests = RequestMetrics::register(&metrics);
         let edge = requests.edge(labels("everyone"));
-        edge.count(ending(200), Duration::from_millis(3), Some(Duration::from_millis(2)));
-        edge.count(ending(200), Duration::from_secs(60), None);
         edge.count(
-            Ending { reason: Some(Reason::BadRequest("x")), grpc_status: Some(13), ..ending(200) },
+            ending(200),
+            Duration::from_millis(3),
+            Some(Duration::from_millis(2)),
+        );
+        edge.count(ending(200), Duration::from_mins(1), None);
+        edge.count(
+            Ending {
+                reason: Some(Reason::BadRequest("x")),
+                grpc_status: Some(13),
+                ..ending(200)
+            },
             Duration::ZERO,
             None,
         );
@@ -528,7 +621,11 @@ mod tests {
             assert!(text.contains(line), "{line} is missing in {text}");
         }
         let count = "mesh_request_duration_seconds_count{reporter=\"source\"";
-        assert!(text.lines().any(|line| line.starts_with(count) && line.ends_with(" 3")), "{text}");
+        assert!(
+            text.lines()
+                .any(|line| line.starts_with(count) && line.ends_with(" 3")),
+            "{text}"
+        );
     }
 
     #[test]
@@ -553,7 +650,11 @@ mod tests {
     #[test]
     fn every_reason_has_a_number() {
         for (at, reason) in REASONS.iter().enumerate() {
-            let key = Ending { reason: Some(*reason), ..ending(0) }.key();
+            let key = Ending {
+                reason: Some(*reason),
+                ..ending(0)
+            }
+            .key();
             assert_eq!(part(key, 32, 0xff), at + 1, "{reason}");
         }
     }

@@ -13,7 +13,7 @@ use mesh_daemon::telemetry::Reason;
 use tokio::time::Instant;
 
 use super::body::Transfer;
-use super::metrics::{EdgeMetrics, Ending, METHODS, Reporter, method_index};
+use super::metrics::{self, EdgeMetrics, METHODS, Reporter, method_index};
 use super::wire::WireState;
 use crate::access_log::Line;
 use crate::data_plane::Plane;
@@ -56,7 +56,15 @@ pub(crate) struct Record {
     first_byte: Option<Duration>,
     code: u16,
     grpc_status: Option<u8>,
-    ending: Option<Option<Reason>>,
+    ending: Ending,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Unknown,
+    Well,
+    Badly(Reason),
 }
 
 /// What only the access log wants.
@@ -80,7 +88,11 @@ impl Record {
         plane.begin(reporter);
         wire.begin();
         let texts = plane.access_log.is_on().then(|| {
-            let value = |name| head.headers.get(name).map(|value| value.as_bytes().to_vec());
+            let value = |name| {
+                head.headers
+                    .get(name)
+                    .map(|value| value.as_bytes().to_vec())
+            };
             Box::new(Texts {
                 authority: String::new(),
                 path: head.uri.path().to_owned(),
@@ -111,7 +123,7 @@ impl Record {
             first_byte: None,
             code: 0,
             grpc_status: None,
-            ending: None,
+            ending: Ending::Unknown,
         })
     }
 
@@ -140,7 +152,9 @@ impl Record {
 
     /// Whether all of the request has been read.
     pub(crate) fn request_has_ended(&self) -> bool {
-        self.transfer.as_ref().is_none_or(|transfer| transfer.has_ended())
+        self.transfer
+            .as_ref()
+            .is_none_or(|transfer| transfer.has_ended())
     }
 
     /// Notes the head of the answer.
@@ -171,7 +185,9 @@ impl Record {
 
     /// Notes how it ended; only the first ending counts.
     pub(crate) fn end(&mut self, reason: Option<Reason>) {
-        self.ending.get_or_insert(reason);
+        if matches!(self.ending, Ending::Unknown) {
+            self.ending = reason.map_or(Ending::Well, Ending::Badly);
+        }
     }
 
     fn protocol(&self) -> usize {
@@ -186,7 +202,7 @@ impl Record {
         let some = |text: &[u8]| (!text.is_empty()).then(|| text.to_vec());
         let id = |id: &Option<Arc<SpiffeId>>| id.as_ref().map(|id| id.as_str().as_bytes().to_vec());
         let labels = self.edge.as_ref().map(|edge| edge.labels());
-        let protocols = super::metrics::PROTOCOLS;
+        let protocols = metrics::PROTOCOLS;
         let upstream = self.upstream.map(|address| address.to_string());
         let reason = reason.map(|reason| reason.to_string());
         let mut line = Line::new(SystemTime::now());
@@ -206,17 +222,37 @@ impl Record {
         line.text("upstream", upstream.as_deref().map(str::as_bytes));
         line.number("attempts", Some(u64::from(self.attempts)));
         line.millis("connect_ms", self.connect);
-        line.text("service", labels.and_then(|labels| some(labels.dst_service.as_bytes())).as_deref());
-        line.text("route", labels.and_then(|labels| some(labels.route.as_bytes())).as_deref());
+        line.text(
+            "service",
+            labels
+                .and_then(|labels| some(labels.dst_service.as_bytes()))
+                .as_deref(),
+        );
+        line.text(
+            "route",
+            labels
+                .and_then(|labels| some(labels.route.as_bytes()))
+                .as_deref(),
+        );
         let subset = labels.and_then(|labels| labels.subsets.get(self.subset?));
         line.text("subset", subset.map(String::as_bytes));
         line.text("src_identity", id(&self.src).as_deref());
         line.text("dst_identity", id(&self.dst).as_deref());
-        line.text("tls", Some(if self.is_mutual() { b"TLSv1.3".as_slice() } else { b"none" }));
+        line.text(
+            "tls",
+            Some(if self.is_mutual() {
+                b"TLSv1.3".as_slice()
+            } else {
+                b"none"
+            }),
+        );
         line.text("trace_id", trace_id(&texts.trace));
         line.text("request_id", some(&texts.request).as_deref());
         line.text("user_agent", some(&texts.user_agent).as_deref());
-        let generation = self.tables.as_ref().map(|tables| tables.generation().as_bytes());
+        let generation = self
+            .tables
+            .as_ref()
+            .map(|tables| tables.generation().as_bytes());
         line.text("generation", generation);
         self.plane.access_log.write(line.finish());
     }
@@ -232,13 +268,20 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // Nobody noted an ending when the client's disappearance dropped the exchange.
-        let reason = self.ending.unwrap_or(Some(Reason::ClientDisconnect));
+        let reason = match self.ending {
+            Ending::Well => None,
+            Ending::Badly(reason) => Some(reason),
+            // The client's disappearance dropped the exchange.
+            Ending::Unknown => Some(Reason::ClientDisconnect),
+        };
         let duration = self.started.elapsed();
-        let bytes_in = self.transfer.as_ref().map_or(0, |transfer| transfer.bytes());
+        let bytes_in = self
+            .transfer
+            .as_ref()
+            .map_or(0, |transfer| transfer.bytes());
         let unknown = || self.plane.unknown_edge(self.reporter);
         let edge = self.edge.take().unwrap_or_else(unknown);
-        let ending = Ending {
+        let ending = metrics::Ending {
             method: method_index(self.method.as_str()).min(METHODS.len() - 1),
             protocol: self.protocol(),
             code: self.code,

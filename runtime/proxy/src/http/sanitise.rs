@@ -175,9 +175,7 @@ impl Rule {
         match self {
             Self::Connect | Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyFields | Self::HeadTooLarge => {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            }
+            Self::TooManyFields | Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
@@ -187,7 +185,9 @@ impl Rule {
     /// For [`Rule::from_number`]; 0 for the rules that the wire does not know.
     pub(crate) fn number(self) -> u8 {
         let position = ON_THE_WIRE.iter().position(|rule| *rule == self);
-        position.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(0)
+        position
+            .and_then(|at| u8::try_from(at + 1).ok())
+            .unwrap_or(0)
     }
 
     /// The rule of that number.
@@ -232,7 +232,7 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
     framing(&head.headers)?;
     let authority = authority(head)?;
     let authority_value =
-        HeaderValue::try_from(authority.to_string()).map_err(|_| Rule::HostMissing)?;
+        HeaderValue::try_from(authority.to_string()).map_err(|_malformed| Rule::HostMissing)?;
     target(head)?;
     if let Some(expectation) = head.headers.remove(header::EXPECT)
         && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
@@ -248,16 +248,21 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
     };
     remove_mesh_headers(&mut head.headers);
     let grpc = head.version == Version::HTTP_2 && is_grpc(&head.headers);
-    Ok(Sanitised { authority, authority_value, grpc, time_left })
+    Ok(Sanitised {
+        authority,
+        authority_value,
+        grpc,
+        time_left,
+    })
 }
 
 /// Whether a message is gRPC, by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
-        value.strip_prefix(b"application/grpc").is_some_and(|rest| {
-            matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        })
+        value
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
     })
 }
 
@@ -266,15 +271,12 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(crate) struct BadAnswer;
 
 /// Makes an answer safe, in place. `from` the application, nothing of the mesh's own is believed.
-pub(crate) fn sanitise_answer(
-    head: &mut response::Parts,
-    from: Sender,
-) -> Result<(), BadAnswer> {
+pub(crate) fn sanitise_answer(head: &mut response::Parts, from: Sender) -> Result<(), BadAnswer> {
     // We never asked to upgrade; hyper takes the other 1xx out.
     if head.status.is_informational() || framing(&head.headers).is_err() {
         return Err(BadAnswer);
     }
-    hop_by_hop(&mut head.headers, head.version).map_err(|_| BadAnswer)?;
+    hop_by_hop(&mut head.headers, head.version).map_err(|_malformed| BadAnswer)?;
     if from == Sender::Application {
         remove_mesh_headers(&mut head.headers);
     }
@@ -313,7 +315,9 @@ fn authority(head: &request::Parts) -> Result<Authority<'static>, Rule> {
     }
     let line = match line {
         Some(value) => {
-            let text = value.to_str().map_err(|_| Rule::Host(HostError::BadByte))?;
+            let text = value
+                .to_str()
+                .map_err(|_malformed| Rule::Host(HostError::BadByte))?;
             Some(host::normalise(text).map_err(Rule::Host)?)
         }
         None => None,
@@ -361,7 +365,7 @@ fn target(head: &mut request::Parts) -> Result<(), Rule> {
             Some(query) => format!("{path}?{query}"),
             None => path.to_string(),
         };
-        PathAndQuery::try_from(text).map_err(|_| Rule::TargetForm)?
+        PathAndQuery::try_from(text).map_err(|_malformed| Rule::TargetForm)?
     };
     head.uri = Uri::from(canonical);
     Ok(())
@@ -370,7 +374,11 @@ fn target(head: &mut request::Parts) -> Result<(), Rule> {
 /// Removes what belongs to this hop, and what `Connection` says does.
 fn hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<(), Rule> {
     if headers.contains_key(header::CONNECTION) {
-        let lines: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+        let lines: Vec<HeaderValue> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .cloned()
+            .collect();
         for line in &lines {
             nominated(headers, line)?;
         }
@@ -379,7 +387,9 @@ fn hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<(), Rule> {
         headers.remove(name);
     }
     let trailers = version == Version::HTTP_2
-        && headers.get(header::TE).is_some_and(|value| value == "trailers");
+        && headers
+            .get(header::TE)
+            .is_some_and(|value| value == "trailers");
     if !trailers {
         headers.remove(header::TE);
     }
@@ -392,7 +402,7 @@ fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<(), Rule> {
         if token.is_empty() {
             continue;
         }
-        let name = HeaderName::from_bytes(token).map_err(|_| Rule::Connection)?;
+        let name = HeaderName::from_bytes(token).map_err(|_malformed| Rule::Connection)?;
         if NEVER_NOMINATED.contains(&name) || name.as_str().starts_with(MESH_PREFIX) {
             return Err(Rule::Connection);
         }
@@ -405,8 +415,10 @@ fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<(), Rule> {
 }
 
 fn remove_mesh_headers(headers: &mut HeaderMap) {
-    while let Some(name) =
-        headers.keys().find(|name| name.as_str().starts_with(MESH_PREFIX)).cloned()
+    while let Some(name) = headers
+        .keys()
+        .find(|name| name.as_str().starts_with(MESH_PREFIX))
+        .cloned()
     {
         headers.remove(name);
     }
@@ -435,7 +447,11 @@ mod tests {
         builder.body(()).unwrap().into_parts().0
     }
 
-    fn http1(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<(Sanitised, request::Parts), Rule> {
+    fn http1(
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<(Sanitised, request::Parts), Rule> {
         let mut head = head(Version::HTTP_11, method, uri, headers);
         let sanitised = sanitise(&mut head, Sender::Application)?;
         Ok((sanitised, head))
@@ -468,7 +484,9 @@ mod tests {
     fn http2_authorities_must_agree() {
         let refused = |uri: &str, headers: &[(&str, &str)]| {
             let mut head = head(Version::HTTP_2, "GET", uri, headers);
-            sanitise(&mut head, Sender::Application).map(|sanitised| sanitised.authority).unwrap_err()
+            sanitise(&mut head, Sender::Application)
+                .map(|sanitised| sanitised.authority)
+                .unwrap_err()
         };
         assert_eq!(refused("http://a/", &[("host", "b")]), Rule::HostsDiffer);
         assert_eq!(refused("http://u@a/", &[]), Rule::Host(HostError::BadByte));
@@ -482,7 +500,11 @@ mod tests {
     fn paths_become_canonical_or_are_refused() {
         let (_, head) = http1("GET", "/pub/..//admin/./%61?q=%2e", &[("host", "a")]).unwrap();
         assert_eq!(head.uri, "/admin/a?q=%2e");
-        check_refused("/a%2fb", &[("host", "a")], Rule::Path(PathError::EncodedSlash));
+        check_refused(
+            "/a%2fb",
+            &[("host", "a")],
+            Rule::Path(PathError::EncodedSlash),
+        );
         check_refused("/a;b", &[("host", "a")], Rule::Path(PathError::Semicolon));
         check_refused("*", &[("host", "a")], Rule::Path(PathError::NotAbsolute));
         let long = format!("/{}", "a".repeat(limits::TARGET_BYTES_MAX));
@@ -513,22 +535,38 @@ mod tests {
         .unwrap();
         let left: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-kept"]);
-        for name in ["host", "x-mesh-peer", "content-length", "authorization", "a b"] {
-            check_refused("/", &[("host", "a"), ("connection", name)], Rule::Connection);
+        for name in [
+            "host",
+            "x-mesh-peer",
+            "content-length",
+            "authorization",
+            "a b",
+        ] {
+            check_refused(
+                "/",
+                &[("host", "a"), ("connection", name)],
+                Rule::Connection,
+            );
         }
     }
 
     #[test]
     fn only_peers_say_how_much_time_is_left() {
         let peer = |value: &str| {
-            let mut head = head(Version::HTTP_11, "GET", "/", &[("host", "a"), ("x-mesh-timeout-ms", value)]);
+            let mut head = head(
+                Version::HTTP_11,
+                "GET",
+                "/",
+                &[("host", "a"), ("x-mesh-timeout-ms", value)],
+            );
             sanitise(&mut head, Sender::MeshPeer).unwrap().time_left
         };
         assert_eq!(peer("1500"), Some(Duration::from_millis(1500)));
         assert_eq!(peer("999999999999"), Some(limits::DEADLINE_MAX));
         assert_eq!(peer("-1"), None);
         assert_eq!(peer("9999999999999"), None);
-        let (from_application, _) = http1("GET", "/", &[("host", "a"), ("x-mesh-timeout-ms", "1")]).unwrap();
+        let (from_application, _) =
+            http1("GET", "/", &[("host", "a"), ("x-mesh-timeout-ms", "1")]).unwrap();
         assert_eq!(from_application.time_left, None);
     }
 
@@ -540,7 +578,11 @@ mod tests {
         check_refused("/", &[("host", "a"), ("expect", "foo")], Rule::Expectation);
         check_refused(
             "/",
-            &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[
+                ("host", "a"),
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
             Rule::TransferEncoding,
         );
     }

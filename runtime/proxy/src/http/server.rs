@@ -106,7 +106,9 @@ impl Connection {
             Side::Outbound => true,
             Side::Inbound(inbound) => {
                 let credentials = self.plane.credentials();
-                credentials.judge_again(&inbound.chain, Usage::Client).is_ok()
+                credentials
+                    .judge_again(&inbound.chain, Usage::Client)
+                    .is_ok()
             }
         }
     }
@@ -253,7 +255,10 @@ async fn run<S: Serving>(
 /// Counts what never became a request. A rule that was broken within a body has been counted with
 /// its request.
 fn ended_badly(connection: &Connection, error: &hyper::Error) {
-    let violation = connection.wire.violation().filter(|_| !connection.wire.is_in_body());
+    let violation = connection
+        .wire
+        .violation()
+        .filter(|_| !connection.wire.is_in_body());
     let rule = match violation {
         Some(rule) => rule,
         None if error.is_parse_too_large() => Rule::HeadTooLarge,
@@ -264,5 +269,7 @@ fn ended_badly(connection: &Connection, error: &hyper::Error) {
         }
     };
     let peer = SocketAddr::new(connection.peer_ip, 0);
-    connection.plane.refused_bytes(connection.reporter(), rule, peer.ip());
+    connection
+        .plane
+        .refused_bytes(connection.reporter(), rule, peer.ip());
 }

@@ -21,7 +21,9 @@ use mesh_engine::retry::{self, Next, RetryState, Stop};
 use mesh_engine::{Peer, path};
 use tokio::time::Instant;
 
-use super::body::{Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer, Upstream};
+use super::body::{
+    Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer, Upstream,
+};
 use super::local_reply::{self, Asked};
 use super::record::{Record, grpc_status};
 use super::sanitise::{self, PEER_HEADER, Rule, Sanitised, Sender, TIMEOUT_HEADER, sanitise};
@@ -42,7 +44,10 @@ pub(crate) async fn serve(
     let (head, body) = request.into_parts();
     let record = connection.begin(&head);
     let mut exchange = Exchanging {
-        asked: Asked { version: head.version, grpc: false },
+        asked: Asked {
+            version: head.version,
+            grpc: false,
+        },
         connection: &connection,
         head,
         record,
@@ -59,11 +64,19 @@ pub(crate) async fn serve(
     if plane.is_denying() {
         return Ok(exchange.reply(Reason::AuthzDenied));
     }
+    let version = exchange.asked.version;
     let body = OutgoingBody::new(body, &mut exchange.record);
-    Ok(match &connection.side {
+    let mut reply = match &connection.side {
         Side::Outbound => exchange.outbound(&tables, &sanitised, body).await,
         Side::Inbound(inbound) => exchange.inbound(&tables, inbound, &sanitised, body).await,
-    })
+    };
+    // HTTP/2 says so with GOAWAY, once for all streams.
+    if plane.is_draining() && version != Version::HTTP_2 {
+        reply
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(reply)
 }
 
 /// A request that is being answered.
@@ -84,10 +97,16 @@ impl OutgoingBody {
     fn new(body: Incoming, record: &mut Record) -> Self {
         let transfer = Arc::new(Transfer::default());
         if body.is_end_stream() {
-            return Self { body: None, transfer };
+            return Self {
+                body: None,
+                transfer,
+            };
         }
         record.transfer(Arc::clone(&transfer));
-        Self { body: Some(body), transfer }
+        Self {
+            body: Some(body),
+            transfer,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -124,6 +143,8 @@ enum Refusal {
 struct Failed {
     cause: Option<retry::Failure>,
     reason: Reason,
+    /// On a connection that its other end had most likely closed before.
+    stale: bool,
 }
 
 impl Exchanging<'_> {
@@ -162,7 +183,8 @@ impl Exchanging<'_> {
     fn over(mut self, reason: Reason, reply: Reply) -> Reply {
         self.record.answered(reply.status(), reply.headers());
         let bytes = reply.body().size_hint().exact().unwrap_or(0);
-        self.record.add_bytes_out(usize::try_from(bytes).unwrap_or(0));
+        self.record
+            .add_bytes_out(usize::try_from(bytes).unwrap_or(0));
         self.record.end(Some(reason));
         reply
     }
@@ -200,7 +222,10 @@ impl Exchanging<'_> {
         self.record.edge = Some(edge);
 
         let now = self.record.started().into_std();
-        let asked = sanitised.grpc.then(|| timeout::grpc_timeout(&self.head.headers)).flatten();
+        let asked = sanitised
+            .grpc
+            .then(|| timeout::grpc_timeout(&self.head.headers))
+            .flatten();
         let deadline = retry::deadline(now, route.exchange().timeout, asked);
         let method = self.head.method.clone();
         let mut tries = RetryState::new(route.retry(), method.as_str(), deadline);
@@ -208,6 +233,7 @@ impl Exchanging<'_> {
         let _counted = budget.map(|budget| budget.request(now));
         let transfer = Arc::clone(&body.transfer);
         let empty = body.is_empty();
+        let mut spare = self.has_spare(empty);
         let (mut sending, replay) = body.start(tries.may_retry());
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut permit = None;
@@ -216,10 +242,18 @@ impl Exchanging<'_> {
             let Some(endpoint) = pick(tables, destination, port.number, &tried) else {
                 return self.reply(Reason::NoHealthyUpstream);
             };
-            let request = self.next_hop(sanitised, sending, deadline, tries.may_retry());
+            let keep = spare || tries.may_retry();
+            let request = self.next_hop(sanitised, sending, deadline, keep);
             let limit = tries.try_timeout(Instant::now().into_std());
             self.record.upstream = Some(endpoint.address());
-            let result = self.attempt(&endpoint, request, route.exchange(), limit, deadline).await;
+            let result = self
+                .attempt(&endpoint, request, route.exchange(), limit, deadline)
+                .await;
+            if spare && matches!(&result, Err(failed) if failed.stale) {
+                spare = false;
+                sending = RequestBody::Empty;
+                continue;
+            }
             drop(permit.take());
             let (answer, failed) = match result {
                 Ok(answer) => match self.judge(&answer, route.retry()) {
@@ -228,9 +262,14 @@ impl Exchanging<'_> {
                         return self.pass_on(answer, route.exchange(), deadline, None);
                     }
                     // The reason is not looked at: this answer is passed on or replaced.
-                    cause @ Some(_) => {
-                        (Some(answer), Failed { cause, reason: Reason::RetryLimit })
-                    }
+                    cause @ Some(_) => (
+                        Some(answer),
+                        Failed {
+                            cause,
+                            reason: Reason::RetryLimit,
+                            stale: false,
+                        },
+                    ),
                 },
                 Err(failed) => (None, failed),
             };
@@ -248,7 +287,13 @@ impl Exchanging<'_> {
                 _ => Next::Stop(Stop::NotRetryable),
             };
             match (next, again) {
-                (Next::Retry { after, permit: granted }, Some(body)) => {
+                (
+                    Next::Retry {
+                        after,
+                        permit: granted,
+                    },
+                    Some(body),
+                ) => {
                     permit = granted;
                     sending = body;
                     tried.push(endpoint);
@@ -308,28 +353,31 @@ impl Exchanging<'_> {
             }
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         }
-        self.head.headers.insert(PEER_HEADER, inbound.peer_header.clone());
+        self.head
+            .headers
+            .insert(PEER_HEADER, inbound.peer_header.clone());
 
         let now = self.record.started().into_std();
-        let asked = sanitised.grpc.then(|| timeout::grpc_timeout(&self.head.headers)).flatten();
+        let asked = sanitised
+            .grpc
+            .then(|| timeout::grpc_timeout(&self.head.headers))
+            .flatten();
         let deadline = retry::deadline(now, sanitised.time_left, asked);
         let exchange = to_application();
         let transfer = Arc::clone(&body.transfer);
-        // The application may close a connection in the moment in which it is used again; nothing
-        // is lost by asking once more on a new one what may be asked twice.
-        let mut spare =
-            body.is_empty() && retry::is_idempotent(self.head.method.as_str());
+        let mut spare = self.has_spare(body.is_empty());
         let (mut sending, _) = body.start(false);
         self.record.upstream = Some(inbound.application.address());
         loop {
             self.record.attempts += 1;
             let request = self.next_hop(sanitised, sending, deadline, spare);
-            let limit = deadline.map(|deadline| {
-                deadline.saturating_duration_since(Instant::now().into_std())
-            });
+            let limit = deadline
+                .map(|deadline| deadline.saturating_duration_since(Instant::now().into_std()));
             let sent = timeout::within(
                 limit,
-                inbound.application.send(request, self.version(), exchange.connect_timeout),
+                inbound
+                    .application
+                    .send(request, self.version(), exchange.connect_timeout),
             );
             match sent.await {
                 Ok(Ok(answer)) => {
@@ -373,6 +421,13 @@ impl Exchanging<'_> {
         }))
     }
 
+    /// Whether the request may be sent once more, whatever policy says of retries, when the
+    /// connection turns out to have been closed by its other end before (RFC 9112 section 9.3.1):
+    /// nobody has acted on it then, and if somebody has, it bears repetition.
+    fn has_spare(&self, empty: bool) -> bool {
+        empty && retry::is_idempotent(self.head.method.as_str())
+    }
+
     fn version(&self) -> HttpVersion {
         match self.asked.version {
             Version::HTTP_2 => HttpVersion::Http2,
@@ -389,14 +444,20 @@ impl Exchanging<'_> {
         keep: bool,
     ) -> Request<RequestBody> {
         let headers = &mut self.head.headers;
-        let headers = if keep { headers.clone() } else { std::mem::take(headers) };
+        let headers = if keep {
+            headers.clone()
+        } else {
+            std::mem::take(headers)
+        };
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
         *request.headers_mut() = headers;
         match self.version() {
             HttpVersion::Http1 => {
                 *request.uri_mut() = self.head.uri.clone();
-                request.headers_mut().insert(header::HOST, sanitised.authority_value.clone());
+                request
+                    .headers_mut()
+                    .insert(header::HOST, sanitised.authority_value.clone());
             }
             HttpVersion::Http2 => {
                 *request.version_mut() = Version::HTTP_2;
@@ -431,20 +492,29 @@ impl Exchanging<'_> {
                 Ok(answer)
             }
             Ok(Err(failure)) => {
-                if let Failure::Connect(ConnectError::Tls(reason)) | Failure::Tls(reason) = failure {
-                    self.connection.plane.metrics.handshake_failed("client", reason);
+                if let Failure::Connect(ConnectError::Tls(reason)) | Failure::Tls(reason) = failure
+                {
+                    self.connection
+                        .plane
+                        .metrics
+                        .handshake_failed("client", reason);
                 }
                 Err(failed(failure))
             }
             Err(_elapsed) if deadline.is_some_and(|at| at <= Instant::now().into_std()) => {
                 self.record.count_timeout("request");
-                Err(Failed { cause: None, reason: Reason::RequestTimeout })
+                Err(Failed {
+                    cause: None,
+                    reason: Reason::RequestTimeout,
+                    stale: false,
+                })
             }
             Err(_elapsed) => {
                 self.record.count_timeout("per_try");
                 Err(Failed {
                     cause: Some(retry::Failure::PerTryTimeout),
                     reason: Reason::PerTryTimeout,
+                    stale: false,
                 })
             }
         }
@@ -497,7 +567,14 @@ impl Exchanging<'_> {
             return self.reply(Reason::UpstreamProtocolError);
         }
         head.extensions.clear();
-        let (grpc, mut record) = (self.asked.grpc, self.record);
+        let (asked, mut record) = (self.asked, self.record);
+        let grpc = asked.grpc;
+        if asked.version != Version::HTTP_2 && !record.request_has_ended() {
+            // Answered before the request was read: what is left of it stands in the way of the
+            // next one, so the client is told not to send any.
+            head.headers
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         record.answered(head.status, &head.headers);
         if let Some(reason) = reason {
             record.end(Some(reason));
@@ -522,7 +599,9 @@ fn pick(
 ) -> Option<Arc<Endpoint>> {
     let mut rng = rand::rng();
     let targets = std::iter::once(&destination.target).chain(&destination.otherwise);
-    targets.into_iter().find_map(|target| tables.group(target, port)?.pick(tried, &mut rng))
+    targets
+        .into_iter()
+        .find_map(|target| tables.group(target, port)?.pick(tried, &mut rng))
 }
 
 fn failed(failure: Failure) -> Failed {
@@ -540,7 +619,11 @@ fn failed(failure: Failure) -> Failed {
         Failure::Refused => (Cause::Refused, Reason::UpstreamReset),
         Failure::Protocol => (Cause::Reset, Reason::UpstreamProtocolError),
     };
-    Failed { cause: Some(cause), reason }
+    Failed {
+        cause: Some(cause),
+        reason,
+        stale: failure == Failure::Stale,
+    }
 }
 
 /// What is said of an answer that was a reason to try again and is passed on all the same.

@@ -81,7 +81,12 @@ pub(crate) enum Expired {
 impl BodyClock {
     /// Runs from now.
     pub(crate) fn new(until: Option<Instant>, silence: Option<Duration>) -> Self {
-        Self { until, silence, last: Instant::now(), timer: None }
+        Self {
+            until,
+            silence,
+            last: Instant::now(),
+            timer: None,
+        }
     }
 
     /// Something came.
@@ -101,8 +106,9 @@ impl BodyClock {
                 (None, Some(silent)) => (silent, Expired::Silence),
                 (Some(until), _) => (until, Expired::Whole),
             };
-            let timer =
-                self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
             // A timer that fires early is moved then; moving it for every chunk would cost more.
             if timer.deadline() > at {
                 timer.as_mut().reset(at);
@@ -145,7 +151,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let mut clock = BodyClock::new(Some(start + 30 * second), Some(10 * second));
         for _ in 0..2 {
-            let waited = tokio::time::timeout(8 * second, poll_fn(|cx| clock.poll_expired(cx))).await;
+            let waited =
+                tokio::time::timeout(8 * second, poll_fn(|cx| clock.poll_expired(cx))).await;
             assert!(waited.is_err());
             clock.touch();
         }

@@ -207,7 +207,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         let this = self.get_mut();
         if this.refused {
             // Whatever follows a refused message is never looked at.
-            let (now, later) = this.spoilt_end.split_at(this.spoilt_end.len().min(buf.remaining()));
+            let (now, later) = this
+                .spoilt_end
+                .split_at(this.spoilt_end.len().min(buf.remaining()));
             buf.put_slice(now);
             this.spoilt_end = later;
             return Poll::Ready(Ok(()));

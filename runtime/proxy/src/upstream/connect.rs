@@ -2,10 +2,11 @@
 //! checked. There is no way from here to speak plaintext to a mesh peer.
 
 use std::collections::BTreeSet;
+use std::error::Error as StdError;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -104,6 +105,9 @@ pub(crate) struct Peer {
     pub(crate) identity: Arc<SpiffeId>,
     /// Its chain, to be judged again when trust changes.
     pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// What TLS says once it has ended the connection. With TLS 1.3 the peer's verdict on our
+    /// certificate only comes after our first bytes, and hyper keeps it to itself.
+    pub(crate) verdict: Arc<OnceLock<TlsReason>>,
 }
 
 /// Connects within `limit`.
@@ -139,7 +143,10 @@ async fn connect_unbounded(
             ConnectError::Tcp
         })?;
     let Some(client) = client else {
-        return Ok(Connected { io: UpstreamIo::Plain(tcp), peer: None });
+        return Ok(Connected {
+            io: UpstreamIo::Plain(tcp),
+            peer: None,
+        });
     };
     let stream = TlsConnector::from(client.config(version))
         .connect(tls::server_name(), tcp)
@@ -155,14 +162,19 @@ async fn connect_unbounded(
         return Err(ConnectError::Tls(TlsReason::TlsFailure));
     }
     let chain = session.peer_certificates();
-    let identity = PeerIdentity::from_handshake(chain)
-        .map_err(|error| ConnectError::Tls(error.reason()))?;
+    let identity =
+        PeerIdentity::from_handshake(chain).map_err(|error| ConnectError::Tls(error.reason()))?;
     let chain = chain.unwrap_or_default();
+    let verdict = Arc::default();
     let peer = Peer {
         identity: Arc::new(identity.spiffe_id),
         chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+        verdict: Arc::clone(&verdict),
     };
-    Ok(Connected { io: UpstreamIo::Tls(Box::new(stream)), peer: Some(peer) })
+    Ok(Connected {
+        io: UpstreamIo::Tls(Box::new(stream), verdict),
+        peer: Some(peer),
+    })
 }
 
 fn handshake_error(address: SocketAddr, error: &io::Error) -> ConnectError {
@@ -181,8 +193,8 @@ fn handshake_error(address: SocketAddr, error: &io::Error) -> ConnectError {
 pub(crate) enum UpstreamIo {
     /// The local application.
     Plain(TcpStream),
-    /// A mesh peer.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// A mesh peer, and where its verdict is noted.
+    Tls(Box<TlsStream<TcpStream>>, Arc<OnceLock<TlsReason>>),
 }
 
 impl AsyncRead for UpstreamIo {
@@ -193,7 +205,17 @@ impl AsyncRead for UpstreamIo {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io, verdict) => {
+                let read = Pin::new(io).poll_read(cx, buf);
+                if let Poll::Ready(Err(error)) = &read
+                    && error
+                        .get_ref()
+                        .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
+                {
+                    verdict.get_or_init(|| tls::tls_reason(error));
+                }
+                read
+            }
         }
     }
 }
@@ -206,21 +228,21 @@ impl AsyncWrite for UpstreamIo {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io, _) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io, _) => Pin::new(io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io, _) => Pin::new(io).poll_shutdown(cx),
         }
     }
 
@@ -231,14 +253,14 @@ impl AsyncWrite for UpstreamIo {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io, _) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
+            Self::Tls(io, _) => io.is_write_vectored(),
         }
     }
 }

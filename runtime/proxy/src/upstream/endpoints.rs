@@ -51,7 +51,9 @@ impl Group {
         rng: &mut impl rand::Rng,
     ) -> Option<Arc<Endpoint>> {
         let position = |tried: &Arc<Endpoint>| {
-            self.members.iter().position(|member| Arc::ptr_eq(&member.0, tried))
+            self.members
+                .iter()
+                .position(|member| Arc::ptr_eq(&member.0, tried))
         };
         let tried: Vec<usize> = tried.iter().filter_map(position).collect();
         let picked = self.balancer.pick(&self.members, &tried, rng)?;
@@ -88,7 +90,10 @@ struct Candidate<'a> {
 impl Directory {
     /// Knows nothing yet.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, state: Mutex::default() }
+        Self {
+            shared,
+            state: Mutex::default(),
+        }
     }
 
     /// What all endpoints share.
@@ -113,10 +118,12 @@ impl Directory {
     }
 
     /// Notes what a name resolves to; says whether that is news.
-    pub(crate) fn resolved(&self, name: &str, port: u16, addresses: Vec<SocketAddr>) -> bool {
+    pub(crate) fn resolved(&self, name: &str, port: u16, addresses: &[SocketAddr]) -> bool {
         let mut state = self.lock();
-        let before = state.resolved.insert((name.to_owned(), port), addresses.clone());
-        let news = before.as_ref() != Some(&addresses);
+        let before = state
+            .resolved
+            .insert((name.to_owned(), port), addresses.to_vec());
+        let news = before.as_deref() != Some(addresses);
         state.version += u64::from(news);
         news
     }
@@ -129,17 +136,28 @@ impl Directory {
     /// The endpoints of a callee by subset and port.
     pub(crate) fn groups(&self, callee: &CalleeTable) -> Vec<Arc<Group>> {
         let mut state = self.lock();
-        let State { fed, resolved, known, .. } = &mut *state;
+        let State {
+            fed,
+            resolved,
+            known,
+            ..
+        } = &mut *state;
         let candidates = candidates(callee, fed.get(callee.service()), resolved);
         let endpoints: Vec<_> = candidates
             .iter()
             .filter_map(|candidate| Some((candidate, self.endpoint(known, callee, candidate)?)))
             .collect();
-        let subsets = callee.subsets().iter().map(|subset| (Some(&subset.name), &*subset.labels));
+        let subsets = callee
+            .subsets()
+            .iter()
+            .map(|subset| (Some(&subset.name), &*subset.labels));
         let all = [(None, [].as_slice())];
         let wanted = all.into_iter().chain(subsets);
         let groups = wanted.flat_map(|(subset, labels)| {
-            callee.ports().iter().map(move |port| (subset, labels, port.number))
+            callee
+                .ports()
+                .iter()
+                .map(move |port| (subset, labels, port.number))
         });
         groups
             .map(|(subset, labels, port)| {
@@ -151,7 +169,9 @@ impl Directory {
                     subset: subset.cloned(),
                     port,
                     balancer: Balancer::new(callee.balance()),
-                    members: members.map(|(_, endpoint)| Member(Arc::clone(endpoint))).collect(),
+                    members: members
+                        .map(|(_, endpoint)| Member(Arc::clone(endpoint)))
+                        .collect(),
                 })
             })
             .collect()
@@ -167,7 +187,11 @@ impl Directory {
         let identities: BTreeSet<SpiffeId> = callee
             .identities()
             .iter()
-            .filter(|identity| candidate.spiffe_id.is_none_or(|narrowed| narrowed == *identity))
+            .filter(|identity| {
+                candidate
+                    .spiffe_id
+                    .is_none_or(|narrowed| narrowed == *identity)
+            })
             .cloned()
             .collect();
         if identities.is_empty() {
@@ -194,7 +218,9 @@ impl Directory {
     /// Lets go of connections that were not used for long, and of endpoints that are gone.
     pub(crate) fn sweep(&self) {
         let mut state = self.lock();
-        state.known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        state
+            .known
+            .retain(|_, endpoint| endpoint.strong_count() > 0);
         let all = state.known.values().chain(&state.kept);
         let endpoints: Vec<_> = all.filter_map(Weak::upgrade).collect();
         drop(state);
@@ -233,9 +259,10 @@ fn candidates<'a>(
         .flat_map(|endpoint| {
             let addresses = match &endpoint.address {
                 EndpointAddress::Static(address) => vec![*address],
-                EndpointAddress::Dns { name, port } => {
-                    resolved.get(&(name.clone(), *port)).cloned().unwrap_or_default()
-                }
+                EndpointAddress::Dns { name, port } => resolved
+                    .get(&(name.clone(), *port))
+                    .cloned()
+                    .unwrap_or_default(),
             };
             addresses.into_iter().map(|address| Candidate {
                 address,
@@ -253,10 +280,12 @@ pub(crate) fn dns_names(callee: &CalleeTable) -> impl Iterator<Item = (String, u
         EndpointSource::Declared(declared) => declared.as_slice(),
         EndpointSource::Discovered => &[],
     };
-    declared.iter().filter_map(|endpoint| match &endpoint.address {
-        EndpointAddress::Dns { name, port } => Some((name.clone(), *port)),
-        EndpointAddress::Static(_) => None,
-    })
+    declared
+        .iter()
+        .filter_map(|endpoint| match &endpoint.address {
+            EndpointAddress::Dns { name, port } => Some((name.clone(), *port)),
+            EndpointAddress::Static(_) => None,
+        })
 }
 
 /// Asks the system for the addresses of a name, in one order whatever order they come in.

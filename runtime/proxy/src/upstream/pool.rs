@@ -48,6 +48,7 @@ pub(crate) struct Endpoint {
 struct Http1Connection {
     sender: http1::SendRequest<RequestBody>,
     peer: Option<Arc<SpiffeId>>,
+    ended: Ended,
     idle_since: Instant,
 }
 
@@ -63,8 +64,12 @@ struct Http2Connection {
     sender: http2::SendRequest<RequestBody>,
     peer: Option<Arc<SpiffeId>>,
     active: Arc<AtomicUsize>,
+    ended: Ended,
     idle_since: Instant,
 }
+
+/// Whether a connection has ended, and if so whether because the peer did not trust us.
+type Ended = watch::Receiver<Option<Option<TlsReason>>>;
 
 /// An answer has begun.
 #[derive(Debug)]
@@ -193,16 +198,25 @@ impl Endpoint {
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let peer = connection.peer.clone();
-                    let slot = Slot { running, http1: Some(connection), _http2: None };
-                    return Ok(Answer { response, slot, peer, connect });
+                    let slot = Slot {
+                        running,
+                        http1: Some(connection),
+                        _http2: None,
+                    };
+                    return Ok(Answer {
+                        response,
+                        slot,
+                        peer,
+                        connect,
+                    });
                 }
                 Err(mut error) => match error.take_message() {
                     // It lay idle and died of it; nothing of the request was sent.
                     Some(unsent) if connect.is_none() => request = unsent,
-                    Some(_) => return Err(Failure::Unsent),
+                    Some(_) => return Err(verdict(connection.ended, Failure::Unsent).await),
                     None => match failure(error) {
                         Failure::Reset if connect.is_none() => return Err(Failure::Stale),
-                        failure => return Err(failure),
+                        failure => return Err(verdict(connection.ended, failure).await),
                     },
                 },
             }
@@ -241,10 +255,18 @@ impl Endpoint {
             .max_buf_size(limits::HEAD_BYTES_MAX)
             .handshake(TokioIo::new(connected.io))
             .await
-            .map_err(|_| Failure::Connect(ConnectError::Tcp))?;
-        let identity = connected.peer.as_ref().map(|peer| Arc::clone(&peer.identity));
-        self.drive(connection, connected.peer, recheck);
-        Ok(Http1Connection { sender, peer: identity, idle_since: Instant::now() })
+            .map_err(|_broken| Failure::Connect(ConnectError::Tcp))?;
+        let identity = connected
+            .peer
+            .as_ref()
+            .map(|peer| Arc::clone(&peer.identity));
+        let ended = self.drive(connection, connected.peer, recheck);
+        Ok(Http1Connection {
+            sender,
+            peer: identity,
+            ended,
+            idle_since: Instant::now(),
+        })
     }
 
     async fn send_http2(
@@ -257,16 +279,26 @@ impl Endpoint {
             let (mut connection, stream, connect) = self.http2(connect_timeout).await?;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let slot = Slot { running, http1: None, _http2: Some(stream) };
-                    return Ok(Answer { response, slot, peer: connection.peer, connect });
+                    let slot = Slot {
+                        running,
+                        http1: None,
+                        _http2: Some(stream),
+                    };
+                    return Ok(Answer {
+                        response,
+                        slot,
+                        peer: connection.peer,
+                        connect,
+                    });
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if connect.is_none() => {
                         self.forget(&connection);
                         request = unsent;
                     }
-                    Some(_) => return Err(Failure::Unsent),
-                    None => return Err(failure(error)),
+                    Some(_) => return Err(verdict(connection.ended, Failure::Unsent).await),
+                    None if connect.is_none() => return Err(failure(error)),
+                    None => return Err(verdict(connection.ended, failure(error)).await),
                 },
             }
         }
@@ -282,7 +314,8 @@ impl Endpoint {
         loop {
             let mut made = {
                 let mut pool = lock(&self.http2);
-                pool.connections.retain(|connection| !connection.sender.is_closed());
+                pool.connections
+                    .retain(|connection| !connection.sender.is_closed());
                 if let Some((connection, stream)) = pool.pick() {
                     return Ok((connection, stream, waited));
                 }
@@ -337,12 +370,16 @@ impl Endpoint {
             .keep_alive_timeout(limits::PING_TIMEOUT)
             .handshake(TokioIo::new(connected.io))
             .await
-            .map_err(|_| ConnectError::Http2)?;
-        let peer = connected.peer.as_ref().map(|peer| Arc::clone(&peer.identity));
-        self.drive(connection, connected.peer, recheck);
+            .map_err(|_broken| ConnectError::Http2)?;
+        let peer = connected
+            .peer
+            .as_ref()
+            .map(|peer| Arc::clone(&peer.identity));
+        let ended = self.drive(connection, connected.peer, recheck);
         Ok(Http2Connection {
             sender,
             peer,
+            ended,
             active: Arc::default(),
             idle_since: Instant::now(),
         })
@@ -351,19 +388,22 @@ impl Endpoint {
     /// Runs a connection until it ends or its peer is no longer trusted; `recheck` is from before
     /// the handshake, so that no change of trust falls in between. The task ends with its
     /// senders, which the pools and the exchanges own.
-    fn drive<C>(&self, connection: C, peer: Option<Peer>, mut recheck: watch::Receiver<()>)
+    fn drive<C>(&self, connection: C, peer: Option<Peer>, mut recheck: watch::Receiver<()>) -> Ended
     where
         C: Future<Output = hyper::Result<()>> + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
+        let (end, ended) = watch::channel(None);
         tokio::spawn(async move {
             let mut connection = std::pin::pin!(connection);
             loop {
                 tokio::select! {
-                    ended = &mut connection => {
-                        if let Err(error) = ended {
+                    result = &mut connection => {
+                        if let Err(error) = result {
                             tracing::debug!(%error, "upstream connection ended");
                         }
+                        let verdict = peer.as_ref().and_then(|peer| peer.verdict.get().copied());
+                        end.send_replace(Some(verdict));
                         return;
                     }
                     changed = recheck.changed() => {
@@ -377,6 +417,7 @@ impl Endpoint {
                 }
             }
         });
+        ended
     }
 
     fn forget(&self, dead: &Http2Connection) {
@@ -388,9 +429,8 @@ impl Endpoint {
     /// Lets go of what was not used for long.
     pub(crate) fn sweep(&self) {
         let old = |since: Instant| since.elapsed() >= limits::POOL_IDLE_TIMEOUT;
-        lock(&self.http1).retain(|connection| {
-            !old(connection.idle_since) && !connection.sender.is_closed()
-        });
+        lock(&self.http1)
+            .retain(|connection| !old(connection.idle_since) && !connection.sender.is_closed());
         lock(&self.http2).connections.retain_mut(|connection| {
             if connection.active.load(Ordering::Relaxed) > 0 {
                 connection.idle_since = Instant::now();
@@ -405,7 +445,10 @@ impl Http2Pool {
     fn pick(&mut self) -> Option<(Http2Connection, Stream)> {
         let full = self.connections.len() >= limits::HTTP2_CONNECTIONS_PER_ENDPOINT;
         let active = |connection: &Http2Connection| connection.active.load(Ordering::Relaxed);
-        let best = self.connections.iter_mut().min_by_key(|connection| active(connection))?;
+        let best = self
+            .connections
+            .iter_mut()
+            .min_by_key(|connection| active(connection))?;
         if active(best) >= limits::STREAMS_PER_UPSTREAM_CONNECTION && !full {
             return None;
         }
@@ -416,23 +459,30 @@ impl Http2Pool {
     }
 }
 
+/// What a new connection that broke at once was ended for: see [`Peer::verdict`].
+async fn verdict(mut ended: Ended, failure: Failure) -> Failure {
+    if !matches!(failure, Failure::Unsent | Failure::Reset) {
+        return failure;
+    }
+    let waited =
+        tokio::time::timeout(limits::VERDICT_TIMEOUT, ended.wait_for(Option::is_some)).await;
+    match waited {
+        Ok(Ok(reason)) => (*reason).flatten().map_or(failure, Failure::Tls),
+        _ => failure,
+    }
+}
+
 /// Reads from hyper's error what happened, for the retry causes.
 fn failure(error: TrySendError<Request<RequestBody>>) -> Failure {
     let error = error.into_error();
-    let mut source: Option<&(dyn StdError + 'static)> = Some(&error);
-    while let Some(found) = source {
+    tracing::debug!(%error, "upstream failed");
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(found) = cause {
         if let Some(error) = found.downcast_ref::<h2::Error>() {
             return http2_failure(error);
         }
-        if let Some(io) = found.downcast_ref::<std::io::Error>()
-            && io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
-        {
-            // With TLS 1.3 the verdict on our certificate comes after our first bytes.
-            return Failure::Tls(mesh_daemon::identity::tls_reason(io));
-        }
-        source = found.source();
+        cause = found.source();
     }
-    tracing::debug!(%error, "upstream failed");
     if error.is_parse() {
         return Failure::Protocol;
     }

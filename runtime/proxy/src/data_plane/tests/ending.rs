@@ -47,7 +47,10 @@ async fn a_drain_waits_for_what_runs_and_takes_nothing_new() {
     assert!(!running.is_finished());
     go.notify_one();
     let got = running.await.unwrap();
-    assert_eq!((&*got.body, got.header("connection")), (b"late".as_slice(), "close"));
+    assert_eq!(
+        (&*got.body, got.header("connection")),
+        (b"late".as_slice(), "close")
+    );
     assert_eq!(caller.await.unwrap().cut, 0);
     assert_eq!(callee.await.unwrap().cut, 0);
 }
@@ -90,7 +93,10 @@ async fn a_client_that_goes_away_takes_its_request_with_it() {
     let reviews = mesh.reviews(application.address);
     let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
     let mut client = TcpStream::connect(productpage.outbound()).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: reviews\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: reviews\r\n\r\n")
+        .await
+        .unwrap();
     eventually(|| (application.requests() == 1).then_some(())).await;
     drop(client);
     gone.notified().await;
@@ -146,7 +152,12 @@ async fn answers_that_are_no_http_become_502_or_503() {
         let reviews = mesh.reviews(answering(answer).await);
         let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
         let got = send(productpage.outbound(), get("/")).await;
-        assert_eq!(got.status.as_u16(), status, "{}: {got:?}", answer.escape_ascii());
+        assert_eq!(
+            got.status.as_u16(),
+            status,
+            "{}: {got:?}",
+            answer.escape_ascii()
+        );
     }
 }
 
@@ -159,7 +170,11 @@ async fn an_idle_connection_that_died_is_not_held_against_a_request() {
     let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
     for _ in 0..20 {
         let got = send(productpage.outbound(), get("/")).await;
-        assert_eq!((got.status.as_u16(), &*got.body), (200, b"ok".as_slice()), "{got:?}");
+        assert_eq!(
+            (got.status.as_u16(), &*got.body),
+            (200, b"ok".as_slice()),
+            "{got:?}"
+        );
     }
 }
 
@@ -172,14 +187,19 @@ async fn a_large_upload_that_is_answered_early_does_not_poison_the_pool() {
             *refused.status_mut() = http::StatusCode::FORBIDDEN;
             return refused;
         }
-        Response::new(full(request.into_body().collect().await.unwrap().to_bytes()))
+        Response::new(full(
+            request.into_body().collect().await.unwrap().to_bytes(),
+        ))
     })
     .await;
     let reviews = mesh.reviews(application.address);
     let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
     let upload = || {
         let body = full(Bytes::from(vec![0; 4 * 1024 * 1024]));
-        Request::put("/").header("host", "reviews").body(body).unwrap()
+        Request::put("/")
+            .header("host", "reviews")
+            .body(body)
+            .unwrap()
     };
     for _ in 0..5 {
         // The client may or may not get to see the early answer before its upload breaks.

@@ -1,12 +1,10 @@
 //! Proxies, applications, slices and clients for the tests beside it.
-#![expect(clippy::unwrap_used, reason = "only tests use it, and a failure is theirs")]
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,9 +25,7 @@ use mesh_daemon::telemetry::Metrics;
 use mesh_daemon::test_util::TestAuthority;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::data_plane::{
-    AccessLogTarget, DataPlane, DataPlaneSettings, EndpointSet, PortBinding,
-};
+use crate::data_plane::{AccessLogTarget, DataPlane, DataPlaneSettings, EndpointSet, PortBinding};
 
 /// The port of every service.
 pub(super) const PORT: u16 = 9080;
@@ -52,7 +48,9 @@ pub(super) struct Proxy {
 
 impl Mesh {
     pub(super) fn new() -> Self {
-        Self { authority: TestAuthority::new("shop.example") }
+        Self {
+            authority: TestAuthority::new("shop.example"),
+        }
     }
 
     pub(super) fn id(&self, service: &str) -> SpiffeId {
@@ -61,7 +59,10 @@ impl Mesh {
 
     /// A proxy of that service in front of an application.
     pub(super) fn proxy(&self, service: &str, application: Option<SocketAddr>) -> Proxy {
-        Proxy::start(self.authority.credentials(&format!("/service/{service}")), application)
+        Proxy::start(
+            self.authority.credentials(&format!("/service/{service}")),
+            application,
+        )
     }
 
     /// A proxy of `reviews` that admits `productpage`.
@@ -90,13 +91,18 @@ impl Mesh {
         });
         let service_access = InboundService {
             service: service.to_owned(),
-            ports: vec![Port { number: PORT, protocol: Protocol::Http }],
+            ports: vec![Port {
+                number: PORT,
+                protocol: Protocol::Http,
+            }],
             rules: rules.collect(),
         };
         Slice {
             required_features: Vec::new(),
             identity: self.id(service),
-            access: Access { services: vec![service_access] },
+            access: Access {
+                services: vec![service_access],
+            },
             callees: Vec::new(),
         }
     }
@@ -105,12 +111,18 @@ impl Mesh {
     pub(super) fn calling(&self, routes: Vec<Route>) -> Slice {
         let subset = |name: &str| Subset {
             name: name.to_owned(),
-            labels: vec![Label { key: "version".to_owned(), value: name.to_owned() }],
+            labels: vec![Label {
+                key: "version".to_owned(),
+                value: name.to_owned(),
+            }],
         };
         let callee = Callee {
             service: "reviews".to_owned(),
             hosts: vec!["reviews".to_owned()],
-            ports: vec![Port { number: PORT, protocol: Protocol::Http }],
+            ports: vec![Port {
+                number: PORT,
+                protocol: Protocol::Http,
+            }],
             identities: vec![self.id("reviews")],
             subsets: vec![subset("v1"), subset("v2")],
             endpoints: EndpointSource::Discovered,
@@ -131,7 +143,10 @@ impl Mesh {
 pub(super) fn endpoints(service: &str, at: &[(&str, SocketAddr)]) -> Vec<EndpointSet> {
     let set = |(version, address): &(&str, SocketAddr)| EndpointSet {
         service: service.to_owned(),
-        labels: vec![Label { key: "version".to_owned(), value: (*version).to_owned() }],
+        labels: vec![Label {
+            key: "version".to_owned(),
+            value: (*version).to_owned(),
+        }],
         spiffe_id: None,
         addresses: vec![(PORT, *address)],
     };
@@ -155,8 +170,15 @@ pub(super) fn route() -> Route {
 }
 
 pub(super) fn destination(subset: Option<&str>, weight: u32) -> Destination {
-    let target = Target { service: "reviews".to_owned(), subset: subset.map(str::to_owned) };
-    Destination { target, weight, otherwise: Vec::new() }
+    let target = Target {
+        service: "reviews".to_owned(),
+        subset: subset.map(str::to_owned),
+    };
+    Destination {
+        target,
+        weight,
+        otherwise: Vec::new(),
+    }
 }
 
 pub(super) fn retry(attempts: u32, causes: &[RetryCause]) -> Retry {
@@ -172,7 +194,10 @@ pub(super) fn retry(attempts: u32, causes: &[RetryCause]) -> Retry {
 
 /// A condition on a header.
 pub(super) fn header(name: &str) -> Condition {
-    Condition::Header(mesh_bundle::slice::FieldMatch { name: name.to_owned(), values: Vec::new() })
+    Condition::Header(mesh_bundle::slice::FieldMatch {
+        name: name.to_owned(),
+        values: Vec::new(),
+    })
 }
 
 impl Proxy {
@@ -192,7 +217,13 @@ impl Proxy {
         };
         let metrics = Metrics::new("meshp", "0");
         let plane = DataPlane::start(settings, credentials.clone(), &metrics).unwrap();
-        Self { plane, metrics, credentials, log, _folder: folder }
+        Self {
+            plane,
+            metrics,
+            credentials,
+            log,
+            _folder: folder,
+        }
     }
 
     pub(super) fn apply(&self, slice: &Slice) {
@@ -219,8 +250,12 @@ impl Proxy {
     /// Records so far.
     pub(super) fn records(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(&self.log).unwrap();
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        whole.map(|line| serde_json::from_str(line).unwrap()).collect()
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        whole
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
@@ -265,14 +300,17 @@ impl Application {
             let headers = request.headers().clone();
             let body = request.into_body().collect().await.unwrap().to_bytes();
             let mut response = Response::new(full(body));
-            response.headers_mut().insert("x-name", name.parse().unwrap());
-            response.headers_mut().insert("x-path", path.parse().unwrap());
+            response
+                .headers_mut()
+                .insert("x-name", name.parse().unwrap());
+            response
+                .headers_mut()
+                .insert("x-path", path.parse().unwrap());
             for (name, value) in headers {
                 let name = format!("got-{}", name.unwrap());
-                response.headers_mut().insert(
-                    http::HeaderName::try_from(name).unwrap(),
-                    value,
-                );
+                response
+                    .headers_mut()
+                    .insert(http::HeaderName::try_from(name).unwrap(), value);
             }
             response
         })
@@ -318,9 +356,17 @@ impl Application {
                 tokio::spawn(async move {
                     if http2 {
                         let executor = TokioExecutor::new();
-                        drop(hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service).await);
+                        drop(
+                            hyper::server::conn::http2::Builder::new(executor)
+                                .serve_connection(io, service)
+                                .await,
+                        );
                     } else {
-                        drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await);
+                        drop(
+                            hyper::server::conn::http1::Builder::new()
+                                .serve_connection(io, service)
+                                .await,
+                        );
                     }
                 });
             }
@@ -330,7 +376,9 @@ impl Application {
 }
 
 pub(super) fn full(bytes: impl Into<Bytes>) -> TestBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 pub(super) fn empty() -> TestBody {
@@ -348,7 +396,9 @@ pub(super) struct Got {
 
 impl Got {
     pub(super) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     pub(super) fn reason(&self) -> &str {
@@ -357,7 +407,11 @@ impl Got {
 }
 
 pub(super) fn get(path: &str) -> Request<TestBody> {
-    Request::builder().uri(path).header("host", "reviews").body(empty()).unwrap()
+    Request::builder()
+        .uri(path)
+        .header("host", "reviews")
+        .body(empty())
+        .unwrap()
 }
 
 /// Sends one request on a connection of its own.
@@ -370,8 +424,7 @@ pub(super) async fn try_send(
     request: Request<TestBody>,
 ) -> Result<Got, hyper::Error> {
     let tcp = TcpStream::connect(to).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await?;
     let driving = tokio::spawn(connection);
     let got = read(sender.send_request(request).await?).await;
     drop(sender);
@@ -396,19 +449,10 @@ pub(super) async fn read(response: Response<Incoming>) -> Result<Got, hyper::Err
     let (head, body) = response.into_parts();
     let collected = body.collect().await?;
     let trailers = collected.trailers().cloned();
-    Ok(Got { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers })
-}
-
-/// Counts by name.
-#[derive(Clone, Default)]
-pub(super) struct Tally(Arc<Mutex<BTreeMap<String, usize>>>);
-
-impl Tally {
-    pub(super) fn add(&self, name: &str) {
-        *self.0.lock().unwrap().entry(name.to_owned()).or_default() += 1;
-    }
-
-    pub(super) fn of(&self, name: &str) -> usize {
-        self.0.lock().unwrap().get(name).copied().unwrap_or_default()
-    }
+    Ok(Got {
+        status: head.status,
+        headers: head.headers,
+        body: collected.to_bytes(),
+        trailers,
+    })
 }

@@ -86,9 +86,7 @@ impl Http1Scan {
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             at += match self.state {
                 State::Sized(left) => self.pass(rest, left, State::Sized, State::RequestLine),
-                State::ChunkData(left) => {
-                    self.pass(rest, left, State::ChunkData, State::ChunkEnd)
-                }
+                State::ChunkData(left) => self.pass(rest, left, State::ChunkData, State::ChunkEnd),
                 _ => self.line_part(rest).map_err(|(rule, offset)| Refusal {
                     rule,
                     at: at + offset,
@@ -285,7 +283,11 @@ mod tests {
 
     fn check(head: &str, expected: Result<Phase, Rule>) {
         for size in [1, 3, 4096] {
-            assert_eq!(verdict(head.as_bytes(), size), expected, "{head:?} in pieces of {size}");
+            assert_eq!(
+                verdict(head.as_bytes(), size),
+                expected,
+                "{head:?} in pieces of {size}"
+            );
         }
     }
 
@@ -298,21 +300,39 @@ mod tests {
         check(whole, Ok(Phase::Between));
         check("GET / HT", Ok(Phase::Head));
         check("GET / HTTP/1.1\r\nHost: a\r\n", Ok(Phase::Head));
-        check("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nfour", Ok(Phase::Body));
+        check(
+            "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nfour",
+            Ok(Phase::Body),
+        );
     }
 
     #[test]
     fn framing_has_one_reading() {
         let with = |fields: &str| format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n");
         let cases = [
-            ("Content-Length: 5\r\nTransfer-Encoding: chunked", Rule::LengthAndEncoding),
-            ("Transfer-Encoding: chunked\r\ncontent-length: 0", Rule::LengthAndEncoding),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Rule::TransferEncoding),
-            ("Transfer-Encoding: identity, chunked", Rule::TransferEncoding),
+            (
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                Rule::LengthAndEncoding,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\ncontent-length: 0",
+                Rule::LengthAndEncoding,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                Rule::TransferEncoding,
+            ),
+            (
+                "Transfer-Encoding: identity, chunked",
+                Rule::TransferEncoding,
+            ),
             ("Transfer-Encoding: gzip", Rule::TransferEncoding),
             ("Transfer-Encoding: \u{b}chunked", Rule::TransferEncoding),
             ("Transfer-Encoding:", Rule::TransferEncoding),
-            ("Content-Length: 5\r\nContent-Length: 6", Rule::ContentLength),
+            (
+                "Content-Length: 5\r\nContent-Length: 6",
+                Rule::ContentLength,
+            ),
             ("Content-Length: +5", Rule::ContentLength),
             ("Content-Length: 0x1", Rule::ContentLength),
             ("Content-Length: 5, 5", Rule::ContentLength),
@@ -332,10 +352,19 @@ mod tests {
 
     #[test]
     fn chunks_have_one_reading() {
-        let with = |body: &str| format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        let with =
+            |body: &str| format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
         for body in [
-            "0x1\r\n", "1zz\r\n", "\r\n", "-1\r\n", " 1\r\n", "1 \r\n", "11111111111111111\r\n",
-            "1\r\nab\r\n", "1;\u{1}\r\n", "1;a\r\r\n",
+            "0x1\r\n",
+            "1zz\r\n",
+            "\r\n",
+            "-1\r\n",
+            " 1\r\n",
+            "1 \r\n",
+            "11111111111111111\r\n",
+            "1\r\nab\r\n",
+            "1;\u{1}\r\n",
+            "1;a\r\r\n",
         ] {
             let mut scan = Http1Scan::default();
             let refusal = scan.read(with(body).as_bytes()).unwrap_err();
