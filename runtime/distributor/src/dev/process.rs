@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -103,17 +103,23 @@ impl Process {
     }
 }
 
+/// A started child. Waiting for it would close its standard input, so that is held apart.
+struct Started {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A panic elsewhere leaves plain data in it, which is still right.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn spawn(program: &Program, pid: &AtomicU32) -> std::io::Result<Child> {
+fn spawn(program: &Program, pid: &AtomicU32) -> std::io::Result<Started> {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
         .open(&program.log)?;
-    let child = Command::new(&program.path)
+    let mut child = Command::new(&program.path)
         .args(&program.arguments)
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
@@ -121,47 +127,48 @@ fn spawn(program: &Program, pid: &AtomicU32) -> std::io::Result<Child> {
         .kill_on_drop(true)
         .spawn()?;
     pid.store(child.id().unwrap_or_default(), Ordering::Relaxed);
-    Ok(child)
+    let stdin = child.stdin.take();
+    Ok(Started { child, stdin })
 }
 
 async fn keep(
     name: String,
-    mut child: Child,
+    mut started: Started,
     program: Arc<Mutex<Program>>,
     pid: Arc<AtomicU32>,
     mut wanted: watch::Receiver<Wanted>,
 ) {
     let mut pause = RESTART_PAUSE;
     loop {
-        let started = tokio::time::Instant::now();
+        let since = tokio::time::Instant::now();
         tokio::select! {
-            status = child.wait() => {
+            status = started.child.wait() => {
                 tracing::warn!(process = name, ?status, "a process ended; starting it again");
             }
             _ = wanted.wait_for(|wanted| *wanted != Wanted::Running) => {}
         }
         let now_wanted = *wanted.borrow();
         match now_wanted {
-            Wanted::Ended => return end(child).await,
+            Wanted::Ended => return end(started).await,
             Wanted::Killed => {
-                kill(&name, &mut child).await;
+                kill(&name, &mut started.child).await;
                 let next = wanted.wait_for(|wanted| *wanted != Wanted::Killed).await;
                 if next.is_ok_and(|wanted| *wanted == Wanted::Ended) {
                     return;
                 }
             }
             Wanted::Running => {
-                if started.elapsed() >= STEADY {
+                if since.elapsed() >= STEADY {
                     pause = RESTART_PAUSE;
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RESTART_PAUSE_MAX);
             }
         }
-        child = loop {
+        started = loop {
             let again = spawn(&lock(&program), &pid);
             match again {
-                Ok(child) => break child,
+                Ok(started) => break started,
                 Err(error) => {
                     tracing::error!(process = name, %error, "a process could not be started");
                     tokio::time::sleep(RESTART_PAUSE_MAX).await;
@@ -181,8 +188,9 @@ async fn kill(name: &str, child: &mut Child) {
 }
 
 /// Closes its standard input, which it takes as the wish that it end.
-async fn end(mut child: Child) {
-    drop(child.stdin.take());
+async fn end(started: Started) {
+    let Started { mut child, stdin } = started;
+    drop(stdin);
     if tokio::time::timeout(END_LIMIT, child.wait()).await.is_err() {
         kill("stubborn child", &mut child).await;
     }
