@@ -31,7 +31,12 @@ pub(crate) struct RequestMetrics {
     rejected: Family<[(&'static str, &'static str); 1], Counter>,
     retries: Family<[(&'static str, &'static str); 1], Counter>,
     timeouts: Family<[(&'static str, &'static str); 1], Counter>,
-    authorised: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Requests that were let in.
+    pub(crate) allowed: Counter,
+    /// Requests that were not.
+    pub(crate) denied: Counter,
+    /// Audit rules that took a request.
+    pub(crate) audited: Counter,
     handshakes_failed: Family<[(&'static str, &'static str); 2], Counter>,
     /// Retries that the budget refused.
     pub(crate) budget_exhausted: Counter,
@@ -281,6 +286,12 @@ impl RequestMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let edges = Arc::new(Edges::default());
         metrics.register_collector(Box::new(Arc::clone(&edges)));
+        let decided = metrics.register(
+            "mesh_authz",
+            "Decisions about entering, audit rules included",
+            Family::<[(&'static str, &'static str); 1], Counter>::default(),
+        );
+        let decisions = |decision| decided.get_or_create(&[("decision", decision)]).clone();
         let registered = Self {
             edges,
             in_flight: metrics.register(
@@ -303,11 +314,9 @@ impl RequestMetrics {
                 "Exchanges and tries that took too long",
                 Family::default(),
             ),
-            authorised: metrics.register(
-                "mesh_authz",
-                "Decisions about entering, audit rules included",
-                Family::default(),
-            ),
+            allowed: decisions("allowed"),
+            denied: decisions("denied"),
+            audited: decisions("audit"),
             handshakes_failed: metrics.register(
                 "mesh_tls_handshakes_failed",
                 "TLS handshakes between mesh peers that failed",
@@ -377,13 +386,6 @@ impl RequestMetrics {
     /// Counts a time that ran out.
     pub(crate) fn timed_out(&self, kind: &'static str) {
         self.timeouts.get_or_create(&[("kind", kind)]).inc();
-    }
-
-    /// Counts a decision about entering.
-    pub(crate) fn authorised(&self, decision: &'static str) {
-        self.authorised
-            .get_or_create(&[("decision", decision)])
-            .inc();
     }
 
     /// Counts a failed handshake.

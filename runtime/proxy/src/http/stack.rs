@@ -52,6 +52,8 @@ pub(crate) async fn serve(
         head,
         record,
     };
+    let version = exchange.asked.version;
+    let body = OutgoingBody::new(body, &mut exchange.record);
     let sanitised = match exchange.sanitise() {
         Ok(sanitised) => sanitised,
         Err(refusal) => return Ok(exchange.refuse(refusal)),
@@ -64,8 +66,6 @@ pub(crate) async fn serve(
     if plane.is_denying() {
         return Ok(exchange.reply(Reason::AuthzDenied));
     }
-    let version = exchange.asked.version;
-    let body = OutgoingBody::new(body, &mut exchange.record);
     let mut reply = match &connection.side {
         Side::Outbound => exchange.outbound(&tables, &sanitised, body).await,
         Side::Inbound(inbound) => exchange.inbound(&tables, inbound, &sanitised, body).await,
@@ -180,13 +180,22 @@ impl Exchanging<'_> {
         self.over(Reason::BadRequest(rule.as_str()), reply)
     }
 
-    fn over(mut self, reason: Reason, reply: Reply) -> Reply {
+    fn over(mut self, reason: Reason, mut reply: Reply) -> Reply {
+        self.close_unless_read(reply.headers_mut());
         self.record.answered(reply.status(), reply.headers());
         let bytes = reply.body().size_hint().exact().unwrap_or(0);
         self.record
             .add_bytes_out(usize::try_from(bytes).unwrap_or(0));
         self.record.end(Some(reason));
         reply
+    }
+
+    /// Tells a client whose request has not been read to its end that no other one will be: what is
+    /// left of it stands in the way.
+    fn close_unless_read(&self, headers: &mut HeaderMap) {
+        if self.asked.version != Version::HTTP_2 && !self.record.request_has_ended() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     /// Calls out on behalf of the application.
@@ -341,14 +350,16 @@ impl Exchanging<'_> {
         let metrics = &self.connection.plane.metrics;
         let allowed = self.ask(sanitised.authority.host(), inbound.port, peer, |request| {
             for _ in table.audit_hits(request) {
-                metrics.authorised("audit");
+                metrics.audited.inc();
             }
             table.authorise(request).is_allowed()
         });
         match allowed {
-            Ok(true) => metrics.authorised("allowed"),
+            Ok(true) => {
+                metrics.allowed.inc();
+            }
             Ok(false) => {
-                metrics.authorised("denied");
+                metrics.denied.inc();
                 return self.reply(Reason::AuthzDenied);
             }
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
@@ -567,14 +578,8 @@ impl Exchanging<'_> {
             return self.reply(Reason::UpstreamProtocolError);
         }
         head.extensions.clear();
-        let (asked, mut record) = (self.asked, self.record);
-        let grpc = asked.grpc;
-        if asked.version != Version::HTTP_2 && !record.request_has_ended() {
-            // Answered before the request was read: what is left of it stands in the way of the
-            // next one, so the client is told not to send any.
-            head.headers
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        self.close_unless_read(&mut head.headers);
+        let (grpc, mut record) = (self.asked.grpc, self.record);
         record.answered(head.status, &head.headers);
         if let Some(reason) = reason {
             record.end(Some(reason));

@@ -179,6 +179,32 @@ async fn an_idle_connection_that_died_is_not_held_against_a_request() {
 }
 
 #[tokio::test]
+async fn refused_uploads_do_not_poison_the_pool() {
+    let mesh = Mesh::new();
+    let application = Application::named("v1").await;
+    let reviews = mesh.proxy("reviews", Some(application.address));
+    reviews.apply(&mesh.admitting("reviews", &["details"]));
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    for _ in 0..20 {
+        let body = full(Bytes::from(vec![0; 512 * 1024]));
+        let post = Request::post("/")
+            .header("host", "reviews")
+            .body(body)
+            .unwrap();
+        // A broken upload may hide the answer; another request must not pay for it.
+        if let Ok(got) = try_send(productpage.outbound(), post).await {
+            assert!([403, 503].contains(&got.status.as_u16()), "{got:?}");
+        }
+        let post = Request::post("/")
+            .header("host", "reviews")
+            .body(empty())
+            .unwrap();
+        let got = send(productpage.outbound(), post).await;
+        assert_eq!(got.status, 403, "{got:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_large_upload_that_is_answered_early_does_not_poison_the_pool() {
     let mesh = Mesh::new();
     let application = Application::http1(|request: Request<Incoming>| async move {
