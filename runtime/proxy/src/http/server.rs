@@ -158,7 +158,8 @@ fn http1_builder() -> http1::Builder {
         // `Guarded` times heads and idleness, with one timer per connection.
         .header_read_timeout(None)
         .max_buf_size(limits::HEAD_BYTES_MAX)
-        // A client that has sent everything may close its side and still read.
+        // The end of what a client sends is its disappearance, and cancels its request upstream;
+        // a client that only half-closes cannot be told from it.
         .half_close(false);
     builder
 }
