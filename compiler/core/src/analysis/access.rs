@@ -4,7 +4,7 @@ use mesh_bundle::slice::{Effect, Enforcement, Principal};
 use rayon::prelude::*;
 
 use super::probe::{self, Probe};
-use super::request_space::{CapExceeded, Point, Space};
+use super::request_space::{CapExceeded, Likely, Point, Space};
 use crate::linked::{Access, Edge, LinkedMesh, Service, ServiceId};
 
 /// What is known about the access rules of one service. Numbers are positions in its list of rules.
@@ -14,6 +14,8 @@ pub struct AccessFacts {
     pub never: Vec<usize>,
     /// Rules that could be left out, with those that say the same.
     pub redundant: Vec<Redundant>,
+    /// Declared calls to the service of which no request gets in, ascending by caller.
+    pub lockouts: Vec<Lockout>,
 }
 
 /// A rule that could be left out.
@@ -30,6 +32,8 @@ pub struct Redundant {
 /// A declared call of which no request gets in.
 #[derive(Clone, Debug)]
 pub struct Lockout {
+    /// Who calls.
+    pub caller: ServiceId,
     /// A request that is refused.
     pub witness: Point,
 }
@@ -61,34 +65,59 @@ fn ports(service: &Service) -> Result<Space, CapExceeded> {
     Space::to_ports(service.ports.iter().map(|port| port.number.value))
 }
 
-/// Whether a declared call is refused whatever the request. Unanswered questions are no lockout.
-pub fn lockout(mesh: &LinkedMesh, edge: &Edge) -> Option<Lockout> {
-    let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
-    let identities = caller
-        .identities
+/// Whether a declared call is refused whatever the request. A question that is too large to answer is
+/// no lockout.
+fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Option<Lockout> {
+    let callee = mesh.service(edge.callee);
+    let identities = &mesh.service(edge.caller).identities;
+    let likely = Likely {
+        callers: identities
+            .iter()
+            .map(|identity| identity.as_str().to_owned())
+            .collect(),
+        ..probe.likely().clone()
+    };
+    let from = identities
         .iter()
         .cloned()
         .map(Principal::SpiffeId)
         .collect::<Vec<_>>();
-    let from = Space::from(&identities)
-        .ok()?
-        .intersection(&ports(callee).ok()?)
-        .ok()?;
-    if !edge.permitted.is_empty() {
-        // Rules that admit the caller may still ask what no request has, or be overruled.
-        let gets_in = allowed(callee).ok()?.intersection(&from).ok()?;
-        if !gets_in.is_empty() {
+    let from = Space::from(&from).ok()?.intersection(ports).ok()?;
+    // Rules that admit the caller may still ask what no request has, or be overruled.
+    for rule in edge
+        .permitted
+        .iter()
+        .filter_map(|rule| callee.access.get(*rule))
+    {
+        let takes = space(rule).ok()?.intersection(&from).ok()?;
+        let point = takes.pick(&likely).ok()?;
+        if point.is_some_and(|point| probe.is_allowed(&point) == Some(true)) {
             return None;
         }
     }
-    let probe = Probe::of(mesh, edge.callee)?;
-    let witness = from.pick(probe.likely()).ok()??;
+    if !edge.permitted.is_empty() {
+        let denied: Vec<Space> = enforced(callee, Effect::Deny)
+            .map(space)
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let denied: Vec<&Space> = denied.iter().collect();
+        for rule in enforced(callee, Effect::Allow) {
+            let takes = space(rule).ok()?.intersection(&from).ok()?;
+            if !takes.remainder(&denied, 1).ok()?.is_empty() {
+                return None;
+            }
+        }
+    }
+    let witness = from.pick(&likely).ok()??;
     let refused = probe.is_allowed(&witness) == Some(false);
     debug_assert!(
         refused,
         "the engine lets in what no rule admits: {witness:?}"
     );
-    refused.then_some(Lockout { witness })
+    refused.then_some(Lockout {
+        caller: edge.caller,
+        witness,
+    })
 }
 
 impl AccessFacts {
@@ -119,6 +148,11 @@ impl AccessFacts {
                 facts.never.push(rule);
             }
         }
+        let declared = |edge: &&Edge| edge.callee == id && !edge.declared.is_empty();
+        let calls = mesh.edges.iter().filter(declared);
+        facts.lockouts = calls
+            .filter_map(|edge| lockout(mesh, edge, &probe, &ports))
+            .collect();
         // Of two that say the same the later one goes, and no longer counts for those before it.
         let mut left_out = facts.never.clone();
         for rule in (0..service.access.len()).rev() {
@@ -166,17 +200,13 @@ fn cover(
         })
         .collect();
     let covers = |others: &[usize]| {
-        let mut left = space.clone();
-        for other in others
+        let others: Vec<&Space> = others
             .iter()
             .filter_map(|other| spaces.get(*other)?.as_ref())
-        {
-            match left.difference(other) {
-                Ok(rest) => left = rest,
-                Err(_unknown) => return false,
-            }
-        }
-        left.is_empty()
+            .collect();
+        space
+            .remainder(&others, 1)
+            .is_ok_and(|left| left.is_empty())
     };
     if !covers(&others) {
         return None;

@@ -300,7 +300,7 @@ impl CallGraph {
     }
 
     /// Strongly connected components, callees before callers.
-    pub(super) fn components(&self) -> Vec<Vec<NodeId>> {
+    pub fn components(&self) -> Vec<Vec<NodeId>> {
         let mut graph =
             petgraph::graph::DiGraph::<(), ()>::with_capacity(self.nodes.len(), self.edges.len());
         let indices: Vec<_> = self.nodes.iter().map(|_| graph.add_node(())).collect();

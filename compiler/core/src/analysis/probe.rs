@@ -12,6 +12,10 @@ use mesh_engine::{CalleeTable, HeaderView, InboundTable, Peer, Request, RouteTab
 use super::request_space::{FieldKind, Likely, Point};
 use crate::linked::{self, LinkedMesh, Service, ServiceId};
 
+/// Services that have nothing to do with the callee and are still likely callers of it: for requests
+/// that anybody may send, or nobody.
+const STRANGERS_MAX: usize = 8;
+
 /// A service compiled by the engine.
 #[derive(Debug)]
 pub struct Probe {
@@ -131,7 +135,7 @@ fn escape(query: &mut String, text: &str) {
     }
 }
 
-/// Those who declare to call it first, then those whom a rule lets in, then everybody else, and the
+/// Those who declare to call it first, then those whom a rule lets in, then some others, and the
 /// service itself last.
 fn likely(mesh: &LinkedMesh, id: ServiceId) -> Likely {
     let edges = || mesh.edges.iter().filter(|edge| edge.callee == id);
@@ -142,6 +146,7 @@ fn likely(mesh: &LinkedMesh, id: ServiceId) -> Likely {
     let others = mesh
         .service_ids()
         .filter(|other| *other != id)
+        .take(STRANGERS_MAX)
         .chain([id])
         .flat_map(|other| &mesh.service(other).identities);
     Likely {

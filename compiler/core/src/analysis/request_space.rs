@@ -172,30 +172,43 @@ impl Space {
 
     /// The requests of this set that are not in the other.
     pub fn difference(&self, other: &Self) -> Result<Self, CapExceeded> {
-        let mut rest = self.clone();
+        self.remainder(&[other], CELLS_MAX)
+    }
+
+    /// The requests of this set that are in none of the others, or only the first `enough` products of
+    /// them: one is enough to know that something is left.
+    pub fn remainder(&self, others: &[&Self], enough: usize) -> Result<Self, CapExceeded> {
+        let taken: Vec<&Cell> = others.iter().flat_map(|other| &other.cells).collect();
+        let mut left = Self::nothing();
         let mut steps = 0;
-        for taken in &other.cells {
-            let mut left = Self::nothing();
-            for cell in &rest.cells {
-                steps += 1;
-                if steps > STEPS_MAX {
-                    return Err(CapExceeded::Cells);
+        // Depth first, so that the first product that is left is found soon.
+        let mut waiting: Vec<(Cell, usize)> = self
+            .cells
+            .iter()
+            .rev()
+            .map(|cell| (cell.clone(), 0))
+            .collect();
+        while let Some((cell, position)) = waiting.pop() {
+            let Some(next) = taken.get(position) else {
+                left.push(cell)?;
+                if left.cells.len() >= enough {
+                    break;
                 }
-                for part in cell.without(taken)? {
-                    left.push(part)?;
-                }
+                continue;
+            };
+            steps += 1;
+            if steps > STEPS_MAX {
+                return Err(CapExceeded::Cells);
             }
-            rest = left;
-            if rest.is_empty() {
-                break;
-            }
+            let parts = cell.without(next)?;
+            waiting.extend(parts.into_iter().rev().map(|part| (part, position + 1)));
         }
-        Ok(rest)
+        Ok(left)
     }
 
     /// Whether every request of this set is in the other.
     pub fn is_covered_by(&self, other: &Self) -> Result<bool, CapExceeded> {
-        Ok(self.difference(other)?.is_empty())
+        Ok(self.remainder(&[other], 1)?.is_empty())
     }
 
     /// Whether the request is in the set.

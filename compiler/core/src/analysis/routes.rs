@@ -212,6 +212,14 @@ impl Routes<'_> {
         if self.of(route).next().is_none() || !self.is_known(route) {
             return;
         }
+        // Most routes take the first request that one would think of, and then nothing is to prove.
+        let takes = |point: &Point| self.probe.route(point) == Some(route);
+        if self
+            .of(route)
+            .any(|piece| self.sample(&piece.space, 1, takes).is_some())
+        {
+            return;
+        }
         match self.cover(route) {
             Ok(Some(covered_by)) => {
                 let witness = self.witness_of_unreachable(route);
@@ -257,14 +265,12 @@ impl Routes<'_> {
 
     fn is_covered(&self, route: usize, others: &[usize]) -> Result<bool, CapExceeded> {
         for mine in self.of(route) {
-            let mut left = mine.space.clone();
-            for other in self
+            let others: Vec<&Space> = self
                 .above(mine)
                 .filter(|other| others.contains(&other.route))
-            {
-                left = left.difference(&other.space)?;
-            }
-            if !left.is_empty() {
+                .map(|other| &other.space)
+                .collect();
+            if !mine.space.remainder(&others, 1)?.is_empty() {
                 return Ok(false);
             }
         }
@@ -287,12 +293,12 @@ impl Routes<'_> {
                     .is_some_and(|winner| winner != route)
         };
         self.of(route)
-            .find_map(|piece| self.sample(&piece.space, shows))
+            .find_map(|piece| self.sample(&piece.space, SAMPLES_MAX, shows))
     }
 
-    fn sample(&self, space: &Space, shows: impl Fn(&Point) -> bool) -> Option<Point> {
+    fn sample(&self, space: &Space, most: usize, shows: impl Fn(&Point) -> bool) -> Option<Point> {
         space
-            .samples(self.probe.likely(), SAMPLES_MAX)
+            .samples(self.probe.likely(), most)
             .filter_map(Result::ok)
             .find(|point| shows(point))
     }
@@ -317,20 +323,20 @@ impl Routes<'_> {
                     Precedence::Incomparable => false,
                     Precedence::Higher | Precedence::Lower => continue,
                 };
-                let mut left = one.space.intersection(&two.space)?;
-                for other in self.above(one).chain(self.above(two)) {
-                    if left.is_empty() {
-                        break;
-                    }
-                    left = left.difference(&other.space)?;
+                let both = one.space.intersection(&two.space)?;
+                if both.is_empty() {
+                    continue;
                 }
+                let above = self.above(one).chain(self.above(two));
+                let above: Vec<&Space> = above.map(|other| &other.space).collect();
+                let left = both.remainder(&above, SAMPLES_MAX)?;
                 if left.is_empty() {
                     continue;
                 }
                 let both = |point: &Point| {
                     self.probe.admits(first, point) && self.probe.admits(second, point)
                 };
-                let witness = self.sample(&left, both);
+                let witness = self.sample(&left, SAMPLES_MAX, both);
                 return Ok(Some(Tie {
                     first,
                     second,
@@ -347,18 +353,21 @@ impl Routes<'_> {
             return;
         }
         let uncovered = || {
-            let mut left = super::access::allowed(mesh.service(id))?.intersection(universe)?;
-            for piece in &self.pieces {
-                left = left.difference(&piece.space)?;
-            }
-            Ok::<Space, CapExceeded>(left)
+            // The widest first: a route without a `match` ends the search at once.
+            let mut pieces: Vec<&Piece> = self.pieces.iter().collect();
+            pieces.sort_by(|a, b| a.alternative.specificity.cmp(&b.alternative.specificity));
+            let taken: Vec<&Space> = pieces.into_iter().map(|piece| &piece.space).collect();
+            let allowed = super::access::allowed(mesh.service(id))?;
+            allowed
+                .intersection(universe)?
+                .remainder(&taken, SAMPLES_MAX)
         };
-        // A note is not worth an "unknown".
+        // This finding is not worth an "unknown" of its own.
         if let Ok(left) = uncovered() {
             let shows = |point: &Point| {
                 self.probe.route(point).is_none() && self.probe.is_allowed(point) == Some(true)
             };
-            self.facts.uncovered = self.sample(&left, shows);
+            self.facts.uncovered = self.sample(&left, SAMPLES_MAX, shows);
         }
     }
 }

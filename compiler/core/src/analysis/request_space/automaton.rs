@@ -3,6 +3,8 @@
 //! Templates, literals and prefixes are chains that cost nothing to build; everything else is a
 //! dense automaton of `regex-automata`, bounded in size.
 
+use std::collections::HashMap;
+
 use regex_automata::dfa::Automaton as _;
 use regex_automata::dfa::dense;
 use regex_automata::nfa::thompson;
@@ -141,14 +143,12 @@ impl Chain {
         }
     }
 
-    /// Bytes that some position tells apart from the others, folded.
-    fn class(&self, byte: u8) -> u16 {
-        let folded = fold(byte, self.ignore_case);
-        let told_apart = folded == b'/' || self.positions.contains(&Position::Byte(folded));
-        if told_apart {
-            u16::from(folded)
-        } else {
-            u16::MAX
+    fn refine(&self, classes: &mut Classes) {
+        classes.tell_apart(b'/', self.ignore_case);
+        for position in &self.positions {
+            if let Position::Byte(byte) = position {
+                classes.tell_apart(*byte, self.ignore_case);
+            }
         }
     }
 }
@@ -158,6 +158,71 @@ fn fold(byte: u8, ignore_case: bool) -> u8 {
         byte.to_ascii_lowercase()
     } else {
         byte
+    }
+}
+
+/// Which bytes are told apart by any of some automata.
+#[derive(Debug)]
+pub(super) struct Classes {
+    class: [u16; 256],
+    next: u16,
+}
+
+impl Classes {
+    /// All bytes are alike.
+    pub(super) fn new() -> Self {
+        Self {
+            class: [0; 256],
+            next: 1,
+        }
+    }
+
+    /// Gives a byte a class of its own; without case, together with its other form if that is in the
+    /// same class so far.
+    fn tell_apart(&mut self, byte: u8, ignore_case: bool) {
+        let other = if ignore_case {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        };
+        let together = self.class[usize::from(byte)] == self.class[usize::from(other)];
+        self.class[usize::from(byte)] = self.next;
+        if !together {
+            self.next += 1;
+        }
+        self.class[usize::from(other)] = self.next;
+        self.next += 1;
+    }
+
+    /// Cuts each class into those that `part` tells apart.
+    fn cut(&mut self, part: impl Fn(u8) -> u8) {
+        let mut numbers: HashMap<(u16, u8), u16> = HashMap::new();
+        for byte in 0..=u8::MAX {
+            let class = &mut self.class[usize::from(byte)];
+            let number = numbers.entry((*class, part(byte))).or_insert_with(|| {
+                self.next += 1;
+                self.next - 1
+            });
+            *class = *number;
+        }
+    }
+
+    /// One byte for each class, the most readable one.
+    pub(super) fn representatives(&self) -> Vec<u8> {
+        let is_readable = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./".contains(byte);
+        let readable = (b'a'..=b'z')
+            .chain(b'0'..=b'9')
+            .chain(b'A'..=b'Z')
+            .chain(*b"-_./");
+        let rest = (0..=u8::MAX).filter(|byte| !is_readable(byte));
+        let mut seen = vec![false; usize::from(self.next)];
+        readable
+            .chain(rest)
+            .filter(|byte| {
+                let class = usize::from(self.class[usize::from(*byte)]);
+                !std::mem::replace(&mut seen[class], true)
+            })
+            .collect()
     }
 }
 
@@ -237,11 +302,11 @@ impl Automaton {
         }
     }
 
-    /// Equal for bytes that no state tells apart.
-    pub(super) fn class(&self, byte: u8) -> u16 {
+    /// Tells apart the bytes that some state tells apart.
+    pub(super) fn refine(&self, classes: &mut Classes) {
         match self {
-            Self::Chain(chain) => chain.class(byte),
-            Self::Dense(dfa, _) => u16::from(dfa.byte_classes().get(byte)),
+            Self::Chain(chain) => chain.refine(classes),
+            Self::Dense(dfa, _) => classes.cut(|byte| dfa.byte_classes().get(byte)),
         }
     }
 

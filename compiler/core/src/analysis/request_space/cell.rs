@@ -1,6 +1,7 @@
 //! One product: for each dimension of a request the values it may have, independent of the others.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use mesh_bundle::slice::{
     Condition, FieldMatch, PathPattern, PathPatternKind, Principal, StringMatch, StringMatchKind,
@@ -69,6 +70,20 @@ impl Values {
         parts
     }
 
+    /// Whether some values satisfy it.
+    fn is_possible(&self, kind: FieldKind) -> Result<bool, CapExceeded> {
+        for wanted in &self.some {
+            if wanted
+                .and(&self.every)
+                .shortest(universe_of(kind))?
+                .is_none()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Values that satisfy it, each as short as can be; none when it cannot be satisfied.
     fn pick(&self, kind: FieldKind) -> Result<Option<Vec<String>>, CapExceeded> {
         let universe = universe_of(kind);
@@ -78,13 +93,12 @@ impl Values {
             if values.iter().any(|value| language.contains(value)) {
                 continue;
             }
-            // A value that is not empty reads better, where one will do.
-            let not_empty = language.and(&not_empty());
-            let found = match not_empty.shortest(universe)? {
-                Some(value) => Some(value),
-                None => language.shortest(universe)?,
-            };
-            match found {
+            match language.shortest(universe)? {
+                Some(value) if value.is_empty() => {
+                    // A value that is not empty reads better, where one will do.
+                    let better = language.and(&NOT_EMPTY).shortest(universe)?;
+                    values.push(better.unwrap_or_default());
+                }
                 Some(value) => values.push(value),
                 None => return Ok(None),
             }
@@ -100,9 +114,8 @@ impl Values {
     }
 }
 
-fn not_empty() -> Language {
-    Language::any_of(vec![Pattern::literal("", false)]).complement()
-}
+static NOT_EMPTY: LazyLock<Language> =
+    LazyLock::new(|| Language::any_of(vec![Pattern::literal("", false)]).complement());
 
 fn universe_of(kind: FieldKind) -> &'static Pattern {
     match kind {
@@ -199,7 +212,7 @@ impl Cell {
             }
         }
         for ((kind, _), values) in &self.fields {
-            if values.pick(*kind)?.is_none() {
+            if !values.is_possible(*kind)? {
                 return Ok(true);
             }
         }
@@ -207,10 +220,11 @@ impl Cell {
     }
 
     fn languages(&self) -> [(&Language, &'static Pattern); 3] {
+        // Callers and hosts are mostly literal, and so the quickest to rule out.
         [
-            (&self.path, &universe::PATH),
-            (&self.host, &universe::HOST),
             (&self.from, &universe::CALLER),
+            (&self.host, &universe::HOST),
+            (&self.path, &universe::PATH),
         ]
     }
 
@@ -239,6 +253,9 @@ impl Cell {
     /// The requests of this one that are not in the other, in disjoint parts: one for each dimension
     /// that the other restricts.
     pub(super) fn without(&self, other: &Self) -> Result<Vec<Self>, CapExceeded> {
+        if self.and(other)?.is_none() {
+            return Ok(vec![self.clone()]);
+        }
         let mut parts = Vec::new();
         let mut rest = self.clone();
         for restriction in other.restrictions() {

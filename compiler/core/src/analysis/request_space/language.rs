@@ -3,12 +3,12 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mesh_engine::path::normalise;
 
 use super::CapExceeded;
-use super::automaton::{Automaton, Chain, DEAD, State};
+use super::automaton::{Automaton, Chain, Classes, DEAD, State};
 
 /// States of one product that are looked at before the answer is "unknown".
 const PRODUCT_STATES_MAX: usize = 20_000;
@@ -87,9 +87,16 @@ fn canonical_template(text: &str) -> Result<String, CapExceeded> {
     Ok(canonical)
 }
 
-/// A set of texts.
+/// A set of texts. Each is only ever compared with the universe of its own dimension.
 #[derive(Clone, Debug)]
-pub(super) struct Language(Arc<Expression>);
+pub(super) struct Language(Arc<Set>);
+
+#[derive(Debug)]
+struct Set {
+    expression: Expression,
+    /// The answer of [`Language::shortest`], once asked for.
+    shortest: OnceLock<Result<Option<String>, CapExceeded>>,
+}
 
 #[derive(Debug)]
 enum Expression {
@@ -102,7 +109,14 @@ enum Expression {
 impl Language {
     /// Every text.
     pub(super) fn everything() -> Self {
-        Self(Arc::new(Expression::All(Vec::new())))
+        Self::new(Expression::All(Vec::new()))
+    }
+
+    fn new(expression: Expression) -> Self {
+        Self(Arc::new(Set {
+            expression,
+            shortest: OnceLock::new(),
+        }))
     }
 
     /// No text.
@@ -112,17 +126,23 @@ impl Language {
 
     /// Whatever one of the patterns takes.
     pub(super) fn any_of(patterns: Vec<Pattern>) -> Self {
-        Self(Arc::new(Expression::Any(patterns)))
+        Self::new(Expression::Any(patterns))
     }
 
     pub(super) fn is_everything(&self) -> bool {
-        matches!(&*self.0, Expression::All(parts) if parts.is_empty())
+        matches!(&self.0.expression, Expression::All(parts) if parts.is_empty())
     }
 
     pub(super) fn and(&self, other: &Self) -> Self {
+        if self.is_everything() || Arc::ptr_eq(&self.0, &other.0) {
+            return other.clone();
+        }
+        if other.is_everything() {
+            return self.clone();
+        }
         let mut parts = Vec::new();
         for language in [self, other] {
-            let new = match &*language.0 {
+            let new = match &language.0.expression {
                 Expression::All(inner) => inner.as_slice(),
                 _ => std::slice::from_ref(language),
             };
@@ -137,20 +157,20 @@ impl Language {
         }
         match <[Self; 1]>::try_from(parts) {
             Ok([only]) => only,
-            Err(parts) => Self(Arc::new(Expression::All(parts))),
+            Err(parts) => Self::new(Expression::All(parts)),
         }
     }
 
     /// The other texts.
     pub(super) fn complement(&self) -> Self {
-        match &*self.0 {
+        match &self.0.expression {
             Expression::Not(inner) => inner.clone(),
-            _ => Self(Arc::new(Expression::Not(self.clone()))),
+            _ => Self::new(Expression::Not(self.clone())),
         }
     }
 
     pub(super) fn contains(&self, text: &str) -> bool {
-        match &*self.0 {
+        match &self.0.expression {
             Expression::Any(patterns) => patterns.iter().any(|each| each.automaton.matches(text)),
             Expression::Not(inner) => !inner.contains(text),
             Expression::All(parts) => parts.iter().all(|part| part.contains(text)),
@@ -159,6 +179,11 @@ impl Language {
 
     /// A shortest text of the set that the universe has too, made of letters where there is a choice.
     pub(super) fn shortest(&self, universe: &Pattern) -> Result<Option<String>, CapExceeded> {
+        let known = self.0.shortest.get_or_init(|| self.find_shortest(universe));
+        known.clone()
+    }
+
+    fn find_shortest(&self, universe: &Pattern) -> Result<Option<String>, CapExceeded> {
         if let Some(patterns) = self.finite() {
             return Ok(patterns
                 .iter()
@@ -172,7 +197,7 @@ impl Language {
 
     /// The texts to look at, where the set has only a few candidates.
     fn finite(&self) -> Option<&[Pattern]> {
-        match &*self.0 {
+        match &self.0.expression {
             Expression::Any(patterns) => {
                 let literal = patterns.iter().all(|pattern| pattern.literal.is_some());
                 literal.then_some(patterns)
@@ -217,7 +242,7 @@ impl<'a> Product<'a> {
     }
 
     fn add(&mut self, language: &'a Language) -> Formula {
-        match &*language.0 {
+        match &language.0.expression {
             Expression::Any(patterns) => Formula::Any(
                 patterns
                     .iter()
@@ -252,22 +277,23 @@ impl<'a> Product<'a> {
         let mut reached: Vec<(usize, u8)> = vec![(0, 0)];
         let mut known: HashSet<Vec<State>> = HashSet::from([start.clone()]);
         let mut waiting = VecDeque::from([(start, 0)]);
+        let mut next: Vec<State> = Vec::with_capacity(self.automata.len());
         while let Some((states, number)) = waiting.pop_front() {
             if self.accepts(&self.formula, &states) {
                 return spell(&reached, number).map(Some);
             }
             for &byte in &alphabet {
-                let next: Vec<State> = (self.automata.iter().zip(&states))
-                    .map(|(automaton, state)| automaton.step(*state, byte))
-                    .collect();
-                if known.contains(&next) || self.fate(&self.formula, &next) == Fate::Refused {
+                let steps = self.automata.iter().zip(&states);
+                next.clear();
+                next.extend(steps.map(|(automaton, state)| automaton.step(*state, byte)));
+                if self.fate(&self.formula, &next) == Fate::Refused || known.contains(&next) {
                     continue;
                 }
                 if reached.len() >= PRODUCT_STATES_MAX {
                     return Err(CapExceeded::States);
                 }
                 known.insert(next.clone());
-                waiting.push_back((next, reached.len()));
+                waiting.push_back((next.clone(), reached.len()));
                 reached.push((number, byte));
             }
         }
@@ -327,19 +353,11 @@ impl<'a> Product<'a> {
 
     /// One byte for each class that no automaton tells apart, the most readable one.
     fn alphabet(&self) -> Vec<u8> {
-        let is_readable = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./".contains(byte);
-        let readable = (b'a'..=b'z')
-            .chain(b'0'..=b'9')
-            .chain(b'A'..=b'Z')
-            .chain(*b"-_./");
-        let rest = (0..=u8::MAX).filter(|byte| !is_readable(byte));
-        let mut classes: HashSet<Vec<u16>> = HashSet::new();
-        readable
-            .chain(rest)
-            .filter(|byte| {
-                classes.insert(self.automata.iter().map(|each| each.class(*byte)).collect())
-            })
-            .collect()
+        let mut classes = Classes::new();
+        for automaton in &self.automata {
+            automaton.refine(&mut classes);
+        }
+        classes.representatives()
     }
 }
 

@@ -1,7 +1,5 @@
 //! `access/call-not-permitted`
 
-use mesh_compiler::analysis::access::lockout;
-
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
@@ -32,11 +30,14 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let mesh = facts.mesh();
-    for edge in mesh.edges.iter().filter(|edge| !edge.declared.is_empty()) {
-        let Some(lockout) = lockout(mesh, edge) else {
+    let lockouts = facts
+        .access()
+        .flat_map(|(callee, access)| access.lockouts.iter().map(move |lockout| (callee, lockout)));
+    for (callee, lockout) in lockouts {
+        let Some(edge) = mesh.edge(lockout.caller, callee.id) else {
             continue;
         };
-        let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
+        let caller = mesh.service(lockout.caller);
         let (from, to) = (&caller.name.value, &callee.name.value);
         let mut calls = edge
             .declared
@@ -69,7 +70,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 .fold(finding, labelled)
                 .help("loosen the `deny`, or remove the call")
         };
-        cx.report(finding.witness(facts.witness(&lockout.witness, edge.callee)));
+        cx.report(finding.witness(facts.witness(&lockout.witness, callee.id)));
     }
 }
 

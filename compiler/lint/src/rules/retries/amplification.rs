@@ -108,12 +108,11 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
             }
         }
     }
-    order.sort_unstable_by_key(|node| {
-        let hops = worst[node.0].and_then(|(_, entry)| {
-            Some(Amplification::from(graph, entry).worst(*node)?.path.len())
-        });
-        (std::cmp::Reverse(hops), *node)
-    });
+    let mut position = vec![0; graph.nodes().len()];
+    for (index, node) in graph.components().into_iter().flatten().enumerate() {
+        position[node.0] = index;
+    }
+    order.sort_unstable_by_key(|node| (position[node.0], *node));
     let mut made: Vec<Change> = Vec::new();
     let mut storms = Vec::new();
     for service in order {
