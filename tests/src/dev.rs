@@ -34,6 +34,7 @@ struct Ports {
 #[derive(Clone, Debug, Deserialize)]
 struct Distributor {
     socket: PathBuf,
+    address: SocketAddr,
 }
 
 /// One service in the ports file.
@@ -48,6 +49,8 @@ pub struct Service {
 pub struct Instance {
     /// Its subset, if the service has any.
     pub subset: Option<String>,
+    /// Unique in the mesh.
+    pub instance: String,
     /// Where its application sends requests.
     pub outbound: SocketAddr,
     /// Where its peers send requests.
@@ -186,6 +189,11 @@ impl Dev {
         &self.ports.distributor.socket
     }
 
+    /// Where proxies reach the distributor.
+    pub fn distributor_address(&self) -> SocketAddr {
+        self.ports.distributor.address
+    }
+
     /// Replaces texts in a file of the working clone and commits; fails if one is not there.
     pub fn commit_edit(&self, file: &str, edits: &[(&str, &str)]) -> Result<String, Failure> {
         let path = self.clone_path().join(file);
@@ -241,12 +249,11 @@ impl Dev {
         Ok(serde_json::from_str(&response.body)?)
     }
 
-    /// Demo traffic of one edge since the start.
+    /// Demo traffic of one edge since the start; zeros before its first answer.
     pub fn edge(&self, from: &str, to: &str) -> Result<EdgeTraffic, Failure> {
-        self.traffic()?
-            .into_iter()
-            .find(|edge| edge.from == from && edge.to == to)
-            .ok_or_else(|| Failure::new(format!("no traffic from {from} to {to}")))
+        let mut edges = self.traffic()?.into_iter();
+        let found = edges.find(|edge| edge.from == from && edge.to == to);
+        Ok(found.unwrap_or_default())
     }
 
     /// What the distributor says.

@@ -1,0 +1,9 @@
+//! The end-to-end suite: the programs as users start them, a real repository, real sockets.
+
+mod access;
+mod bundles;
+mod commits;
+mod policy_input;
+mod rogue;
+mod support;
+mod wire;
