@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use crate::tester::{draw, load, sources};
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "X"];
-const PATHS: [&str; 9] = [
-    "/", "/a", "/a/", "/a/7", "/a/b", "/a/b/c", "/b", "/b/c", "/c",
+const PATHS: [&str; 10] = [
+    "/", "/ab", "/a", "/a/", "/a/7", "/a/b", "/a/b/c", "/b", "/b/c", "/c",
 ];
 const CALLERS: [&str; 2] = ["web", "other"];
 const CONDITIONS: [&str; 17] = [

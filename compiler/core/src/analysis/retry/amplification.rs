@@ -53,35 +53,37 @@ impl<'g> Amplification<'g> {
     /// Follows one request that enters at `entry`. Services in or behind a round have no number: see
     /// [`super::rounds()`].
     pub fn from(graph: &'g CallGraph, entry: NodeId) -> Self {
-        Self::with_limits(graph, entry, vec![None; graph.edges().len()])
-    }
-
-    /// The same with some edges limited to fewer attempts.
-    pub(super) fn with_limits(
-        graph: &'g CallGraph,
-        entry: NodeId,
-        limits: Vec<Option<u32>>,
-    ) -> Self {
         let mut this = Self {
             graph,
             entry,
             classes: Failure::classes(graph),
             order: order(graph, entry),
-            calls: vec![Vec::new(); graph.nodes().len()],
+            calls: Vec::new(),
             healthy: Vec::new(),
-            limits,
+            limits: vec![None; graph.edges().len()],
         };
         this.healthy = this.chained(|_, _, _| 1.0);
-        this.calls[entry.0] = vec![1.0; this.classes.len()];
-        for node in this.order.clone().into_iter().skip(1) {
-            let calls = this
+        this.count();
+        this
+    }
+
+    /// Limits edges to fewer attempts, to see what that would do.
+    pub(super) fn limit(&mut self, limits: &[Option<u32>]) {
+        limits.clone_into(&mut self.limits);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.calls = vec![Vec::new(); self.graph.nodes().len()];
+        self.calls[self.entry.0] = vec![1.0; self.classes.len()];
+        for index in 1..self.order.len() {
+            let node = self.order[index];
+            self.calls[node.0] = self
                 .classes
                 .iter()
-                .map(|class| this.sum(node, *class))
+                .map(|class| self.sum(node, *class))
                 .collect();
-            this.calls[node.0] = calls;
         }
-        this
     }
 
     /// Services that the request reaches, callers first.
@@ -175,7 +177,7 @@ impl<'g> Amplification<'g> {
 
     /// Calls at each service with a factor of one's own for each edge, whatever the class.
     fn chained(&self, factor: impl Fn(&Self, EdgeId, &Edge) -> f64) -> Vec<f64> {
-        let mut calls = vec![0.0; self.calls.len()];
+        let mut calls = vec![0.0; self.graph.nodes().len()];
         calls[self.entry.0] = 1.0;
         for at in self.order.iter().skip(1) {
             calls[at.0] = self

@@ -3,6 +3,12 @@
 use super::amplification::Amplification;
 use crate::analysis::call_graph::{CallGraph, EdgeId, NodeId};
 
+/// Edges in one proposal; whoever has to change more needs another design, not a list.
+const CHANGES_MAX: usize = 6;
+
+/// Edges that are tried out for each step of a proposal.
+const CANDIDATES_MAX: usize = 32;
+
 /// Attempts that one edge should make at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -18,7 +24,7 @@ pub struct Change {
 /// `limit` at `target`. First a single edge that keeps as many attempts as possible, then greedily the
 /// edge that helps most. Among equals, the hop furthest from both ends: retries are worth most next to
 /// the entry and next to the callee. `made` are changes that are to be made anyway; where they suffice
-/// the answer is empty. None if nothing helps.
+/// the answer is empty. None if nothing helps, or only more changes than anybody would read.
 pub fn smallest_change(
     graph: &CallGraph,
     entry: NodeId,
@@ -27,8 +33,7 @@ pub fn smallest_change(
     made: &[Change],
 ) -> Option<Vec<Change>> {
     let mut search = Search {
-        graph,
-        entry,
+        now: Amplification::from(graph, entry),
         target,
         limit,
         limits: vec![None; graph.edges().len()],
@@ -44,6 +49,9 @@ pub fn smallest_change(
     }
     let mut changes = Vec::new();
     while search.amplification()? > limit {
+        if changes.len() == CHANGES_MAX {
+            return None;
+        }
         let (edge, from, _) = search
             .candidates()
             .into_iter()
@@ -56,17 +64,16 @@ pub fn smallest_change(
 }
 
 struct Search<'g> {
-    graph: &'g CallGraph,
-    entry: NodeId,
+    now: Amplification<'g>,
     target: NodeId,
     limit: f64,
     limits: Vec<Option<u32>>,
 }
 
 impl Search<'_> {
-    fn amplification(&self) -> Option<f64> {
-        let now = Amplification::with_limits(self.graph, self.entry, self.limits.clone());
-        now.of(self.target)
+    fn amplification(&mut self) -> Option<f64> {
+        self.now.limit(&self.limits);
+        self.now.of(self.target)
     }
 
     fn with(&mut self, edge: EdgeId, attempts: u32) -> f64 {
@@ -77,9 +84,10 @@ impl Search<'_> {
     }
 
     /// The edges of the worst path that try again, from its middle outwards.
-    fn candidates(&self) -> Vec<(EdgeId, u32)> {
-        let now = Amplification::with_limits(self.graph, self.entry, self.limits.clone());
-        let path = now
+    fn candidates(&mut self) -> Vec<(EdgeId, u32)> {
+        self.now.limit(&self.limits);
+        let path = self
+            .now
             .worst(self.target)
             .map_or_else(Vec::new, |worst| worst.path);
         let last = path.len().saturating_sub(1);
@@ -90,6 +98,7 @@ impl Search<'_> {
             .map(|(index, hop)| ((2 * index).abs_diff(last), hop.edge, hop.factor))
             .collect();
         candidates.sort_unstable_by_key(|(from_middle, edge, _)| (*from_middle, *edge));
+        candidates.truncate(CANDIDATES_MAX);
         candidates
             .into_iter()
             .map(|(_, edge, factor)| (edge, factor))

@@ -80,6 +80,10 @@ fn check(cx: &mut RuleContext<'_>) {
     }
 }
 
+/// Storms that are told of at once; each of them is an error, and the next ones come up once these
+/// are dealt with.
+const STORMS_MAX: usize = 32;
+
 /// A service that one request can hit more often than the limit allows.
 struct Storm {
     entry: NodeId,
@@ -114,18 +118,26 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
     }
     order.sort_unstable_by_key(|node| (position[node.0], *node));
     let mut made: Vec<Change> = Vec::new();
+    let mut hopeless = vec![false; graph.nodes().len()];
     let mut storms = Vec::new();
     for service in order {
-        let Some((_, entry)) = worst[service.0] else {
+        let Some((_, entry)) = worst[service.0].filter(|_| !hopeless[service.0]) else {
             continue;
         };
+        let changes = smallest_change(graph, entry, service, limit, &made);
+        if changes.as_ref().is_some_and(Vec::is_empty) {
+            continue;
+        }
         let Some(worst) = Amplification::from(graph, entry).worst(service) else {
             continue;
         };
-        let changes = smallest_change(graph, entry, service, limit, &made).unwrap_or_default();
-        if changes.is_empty() && !made.is_empty() {
-            continue;
+        if changes.is_none() {
+            // Whatever is done about it changes what is before it on the path.
+            for hop in &worst.path {
+                hopeless[graph.edge(hop.edge).from.0] = true;
+            }
         }
+        let changes = changes.unwrap_or_default();
         made.extend(&changes);
         storms.push(Storm {
             entry,
@@ -133,6 +145,9 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
             worst,
             changes,
         });
+        if storms.len() == STORMS_MAX {
+            break;
+        }
     }
     storms
 }
@@ -229,7 +244,8 @@ fn proposal(graph: &CallGraph, storm: &Storm) -> String {
     };
     let changes: Vec<String> = storm.changes.iter().map(change).collect();
     match changes.len() {
-        0 => "no single hop brings it below the limit".to_owned(),
+        0 => "no change of a few hops brings it below the limit: retry at one or two hops only"
+            .to_owned(),
         _ => format!("smallest change: {}", changes.join(" and ")),
     }
 }
