@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::repository::git;
+use crate::repository::{git, identify};
 use crate::{Failure, Running, program, unix_request, wait_until};
 
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -141,6 +141,7 @@ impl Dev {
         })
         .and_then(|ports| ports)
         .map_err(|failure| failure.while_doing(log_tail(&folder.join("dev.log"))))?;
+        identify(&ports.repository)?;
         Ok(Self {
             process,
             ports,
