@@ -34,9 +34,6 @@ use crate::exit_code::Exit;
 use crate::subscribe::view::View;
 use crate::subscribe::{Context, chain};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let Command::Run(arguments) = Arguments::parse().command;
     telemetry::init_logging(LogFormat::Auto, &arguments.log);
