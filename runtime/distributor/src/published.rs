@@ -1,5 +1,6 @@
 //! What is served at one moment, immutable and swapped whole: every stream reads the newest.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mesh_bundle::digest::Digest;
@@ -52,7 +53,7 @@ pub(crate) struct Head {
 /// Discovered endpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
-    /// Rises with each change of them, and with each generation, which may change who sees which.
+    /// Rises with each change of them.
     pub(crate) version: u64,
     /// All of them.
     pub(crate) feed: Arc<EndpointFeed>,
@@ -68,6 +69,16 @@ impl Published {
     pub(crate) fn has_identity(&self, identity: &SpiffeId) -> bool {
         self.current()
             .is_some_and(|served| served.slices().contains_key(identity))
+    }
+
+    /// Services that an identity may call by any kept generation. It may be serving an earlier one:
+    /// until it has applied the current one, if it refused that, or if it is taken back.
+    pub(crate) fn callees(&self, identity: &SpiffeId) -> BTreeSet<String> {
+        self.generations
+            .iter()
+            .filter_map(|served| served.slices().get(identity))
+            .flat_map(|slice| slice.callees().iter().cloned())
+            .collect()
     }
 
     /// The kept generations, for reports.

@@ -1,7 +1,7 @@
 //! What one proxy is told next. Nothing is queued: each answer is made from what is served now and
 //! what this proxy already has, so a slow proxy skips whatever was overtaken. No sockets, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bundle::digest::Digest;
 use mesh_bundle::messages::distribution::follow_response::Kind;
@@ -25,7 +25,12 @@ pub(crate) struct Session {
     head: u64,
     generation: Option<Digest>,
     slice: Option<Digest>,
+    /// Version of the endpoints, 0 before any.
     endpoints: u64,
+    /// Services whose endpoints were sent.
+    callees: BTreeSet<String>,
+    /// The generation that `callees` was worked out for.
+    callees_of: Option<Digest>,
     generation_mismatches: u32,
     endpoints_mismatches: u32,
 }
@@ -53,16 +58,22 @@ impl Session {
             generation: None,
             slice: None,
             endpoints: 0,
+            callees: BTreeSet::new(),
+            callees_of: None,
             generation_mismatches: 0,
             endpoints_mismatches: 0,
         }
     }
 
     /// The next message, or none while the proxy has everything. Trust comes before the head that
-    /// names it, the head before its generation, and endpoints last.
+    /// names it, and the head before its generation. Endpoints come before both: a service that a
+    /// route newly leads to must not be without any when the proxy swaps.
     pub(crate) fn next(&mut self, published: &Published) -> Result<Option<Kind>, UpdateError> {
         if let Some(message) = self.trust(published) {
             return Ok(Some(message));
+        }
+        if let Some(endpoints) = self.endpoints(published) {
+            return Ok(Some(endpoints));
         }
         if let Some(head) = &published.head
             && head.object.version > self.head
@@ -76,7 +87,7 @@ impl Session {
         if self.generation != Some(current.digest()) {
             return self.generation(published, current).map(Some);
         }
-        Ok(self.endpoints(published, current))
+        Ok(None)
     }
 
     /// Compares what the proxy serves with what it was sent. A difference that stays is repaired by
@@ -160,15 +171,27 @@ impl Session {
         Ok(Kind::Generation(update))
     }
 
-    fn endpoints(&mut self, published: &Published, current: &Served) -> Option<Kind> {
+    /// Nothing is sent before anyone fed endpoints: an empty list would take away those that the
+    /// proxy remembers.
+    fn endpoints(&mut self, published: &Published) -> Option<Kind> {
+        let current = published.current()?;
         let endpoints = published.endpoints.as_ref()?;
-        let slice = current.slices().get(&self.identity)?;
-        if endpoints.version == self.endpoints {
+        let is_newer = endpoints.version != self.endpoints;
+        if !is_newer && self.callees_of == Some(current.digest()) {
+            return None;
+        }
+        if !current.slices().contains_key(&self.identity) {
+            return None;
+        }
+        self.callees_of = Some(current.digest());
+        let callees = published.callees(&self.identity);
+        if !is_newer && callees == self.callees {
             return None;
         }
         self.endpoints = endpoints.version;
+        self.callees = callees;
         Some(Kind::Endpoints(
-            endpoints.feed.of(slice.callees(), endpoints.version),
+            endpoints.feed.of(&self.callees, endpoints.version),
         ))
     }
 }
@@ -190,7 +213,7 @@ mod tests {
     use mesh_daemon::rpc::compression;
 
     use super::*;
-    use crate::endpoints::EndpointFeed;
+    use crate::endpoints::{EndpointFeed, EndpointSet};
     use crate::fixture::{Fixture, NOW_MS, id, slice};
     use crate::publish::Publisher;
 
@@ -267,7 +290,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             names(&world.rest(&mut session)),
-            ["head", "full", "endpoints"]
+            ["endpoints", "head", "full"]
         );
         world.publisher.renew_head().unwrap();
         assert_eq!(names(&world.rest(&mut session)), ["head"]);
@@ -362,6 +385,67 @@ mod tests {
         }
         session.resend();
         assert_eq!(names(&world.rest(&mut session)), ["full"]);
+    }
+
+    fn services(kind: &Kind) -> Vec<&str> {
+        let Kind::Endpoints(endpoints) = kind else {
+            panic!("{kind:?}")
+        };
+        endpoints
+            .sets
+            .iter()
+            .map(|set| set.service.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn endpoints_are_there_before_the_slice_that_needs_them_and_as_long_as_one_does() {
+        let world = World::new();
+        world.accept(1, &["b"]);
+        let feed = |service: &str| EndpointSet {
+            service: service.to_owned(),
+            labels: Vec::new(),
+            zone: String::new(),
+            spiffe_id: None,
+            addresses: Vec::new(),
+        };
+        let version = world
+            .publisher
+            .set_endpoints(EndpointFeed {
+                sets: ["b", "c", "d"].map(feed).into(),
+            })
+            .unwrap();
+        let mut session = Session::new(id("a"), &Hello::default());
+        world.rest(&mut session);
+        world.accept(2, &["b", "c"]);
+        let messages = world.rest(&mut session);
+        assert_eq!(names(&messages), ["endpoints", "head", "delta"]);
+        assert_eq!(services(&messages[0]), ["b", "c"]);
+        assert_eq!(session.endpoints, version, "the feed is the same");
+        // A proxy that refuses the next one, or is taken back, still needs the old ones.
+        world.accept(3, &["d"]);
+        let messages = world.rest(&mut session);
+        assert_eq!(services(&messages[0]), ["b", "c", "d"]);
+        for sequence in 4..=6 {
+            world.accept(sequence, &["d"]);
+            assert_eq!(names(&world.rest(&mut session)), ["head", "same"]);
+        }
+        world.accept(7, &["d"]);
+        let messages = world.rest(&mut session);
+        assert_eq!(services(&messages[0]), ["d"], "no kept generation has them");
+    }
+
+    #[test]
+    fn before_anyone_fed_endpoints_a_proxy_keeps_those_that_it_remembers() {
+        let world = World::new();
+        world.accept(1, &["b"]);
+        let mut session = Session::new(id("a"), &Hello::default());
+        let mut beat = heartbeat(world.accept(2, &["c"]), &session);
+        beat.endpoints_version = 7;
+        for _ in 0..4 {
+            assert!(!names(&world.rest(&mut session)).contains(&"endpoints"));
+            session.heartbeat(&beat, false);
+        }
     }
 
     #[test]
