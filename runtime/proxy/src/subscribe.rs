@@ -127,9 +127,9 @@ async fn begin<T>(join: &JoinFile, mut store: Store, context: &Context<T>) -> Be
                     context.view.rejected(rejection, context.clock.wall_ms());
                 }
                 warn(&error, "could not begin with", address);
+                tokio::time::sleep(backoff.next(error.is_refused())).await;
             }
         }
-        tokio::time::sleep(backoff.next()).await;
     }
     unreachable!("a join file has an address, so the turns never end")
 }

@@ -79,6 +79,13 @@ pub enum ConnectError {
     Exporter(#[source] rustls::Error),
 }
 
+impl ConnectError {
+    /// Whether the address was reached and nobody listened there.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Tcp { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+}
+
 /// A connection to a server that is not known, for public signed objects only.
 #[derive(Debug)]
 pub struct PublicConnection(DistributionClient<Channel>);

@@ -52,6 +52,13 @@ pub(crate) enum EnrolError {
     Store(#[from] StoreError),
 }
 
+impl EnrolError {
+    /// Nobody listened.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_refused())
+    }
+}
+
 /// Asks for public objects, step 4 and 5, and begins to believe.
 pub(crate) async fn begin(
     address: &str,

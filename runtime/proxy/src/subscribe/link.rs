@@ -21,6 +21,13 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause before connecting again.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// Longest pause while nobody listens there. Asking costs nobody anything, and the one who comes back
+/// is a distributor that was restarted: its fleet should not keep it waiting.
+const PAUSE_MAX_REFUSED: Duration = Duration::from_millis(500);
+
+/// Tries after which a distributor that nobody listens for is no restart any more: about a minute.
+const RESTART_TRIES: u32 = 200;
+
 /// Where to connect and whom to find there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Directory {
@@ -82,6 +89,13 @@ pub(crate) enum LinkError {
     NoCertificate,
 }
 
+impl LinkError {
+    /// Nobody listened.
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_refused())
+    }
+}
+
 /// Pauses that grow, spread so that a fleet does not come back at once.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
@@ -89,12 +103,18 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The next pause: at random up to a bound that doubles.
-    pub(crate) fn next(&mut self) -> Duration {
+    /// The next pause: at random up to a bound that doubles. It stays short for a while if nobody
+    /// listened.
+    pub(crate) fn next(&mut self, refused: bool) -> Duration {
+        let longest = if refused && self.failures < RESTART_TRIES {
+            PAUSE_MAX_REFUSED
+        } else {
+            PAUSE_MAX
+        };
         let bound = PAUSE_FIRST
             .saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX))
-            .min(PAUSE_MAX);
-        self.failures = self.failures.saturating_add(1).min(16);
+            .min(longest);
+        self.failures = self.failures.saturating_add(1);
         PAUSE_FIRST / 2 + bound.mul_f64(fastrand::f64())
     }
 
@@ -131,10 +151,11 @@ pub(crate) async fn run(
         let Err(error) = link.follow(directory.distributors, &mut backoff).await else {
             return;
         };
+        let refused = error.is_refused();
         if events.send(Event::Lost { address, error }).await.is_err() {
             return;
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next(refused)).await;
     }
 }
 
@@ -196,10 +217,22 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_bound_and_begin_again() {
         let mut backoff = Backoff::default();
-        assert!(backoff.next() <= PAUSE_FIRST * 3 / 2);
-        let longest = (0..200).map(|_| backoff.next()).max().unwrap();
+        assert!(backoff.next(false) <= PAUSE_FIRST * 3 / 2);
+        let longest = (0..200).map(|_| backoff.next(false)).max().unwrap();
         assert!(longest > PAUSE_MAX / 2 && longest <= PAUSE_MAX + PAUSE_FIRST / 2);
         backoff.reset();
-        assert!(backoff.next() <= PAUSE_FIRST * 3 / 2);
+        assert!(backoff.next(false) <= PAUSE_FIRST * 3 / 2);
+    }
+
+    #[test]
+    fn while_nobody_listens_pauses_stay_short_for_about_a_minute() {
+        let mut backoff = Backoff::default();
+        let pauses: Vec<_> = (0..RESTART_TRIES).map(|_| backoff.next(true)).collect();
+        let longest = pauses.iter().max().unwrap();
+        assert!(*longest <= PAUSE_MAX_REFUSED + PAUSE_FIRST / 2);
+        let together: Duration = pauses.iter().sum();
+        assert!((30..120).contains(&together.as_secs()), "{together:?}");
+        let longest = (0..200).map(|_| backoff.next(true)).max().unwrap();
+        assert!(longest > PAUSE_MAX / 2);
     }
 }

@@ -116,9 +116,9 @@ impl<T: Traffic> Subscriber<T> {
                         self.refused(rejection);
                     }
                     warn(&error, "could not enrol at", &address);
+                    tokio::time::sleep(backoff.next(error.is_refused())).await;
                 }
             }
-            tokio::time::sleep(backoff.next()).await;
         }
     }
 
