@@ -287,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn no_spelling_of_a_path_passes_a_deny_by() {
+        let rules = [
+            rule("allow web", &[web()], vec![]),
+            rule("deny delete", &[], vec![path_is("/v1/things:delete")]),
+        ];
+        for path in [
+            "/v1/things:delete",
+            "/v1/things%3Adelete",
+            "/v1/things%3adelete",
+        ] {
+            check(&rules, Some("web"), &format!("POST {path}"), "-deny delete");
+        }
+    }
+
+    #[test]
     fn conditions_are_and() {
         let conditions = vec![method("GET"), path_is("/r/**")];
         let rules = [rule("allow web", &[web()], conditions)];

@@ -17,12 +17,13 @@ pub struct PathMatcher {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Template(Template),
+    Template(PathTemplate),
     Regex(Regex),
 }
 
+/// A path template, with its literal segments as normalised paths have them.
 #[derive(Clone, Debug)]
-struct Template {
+pub struct PathTemplate {
     text: Box<str>,
     segments: Box<[Segment]>,
     /// Ends in `/**`.
@@ -31,7 +32,7 @@ struct Template {
 
 /// One segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Segment {
+pub enum Segment {
     /// Exactly this canonical text.
     Literal(Box<str>),
     /// `*` and `{name}`: any, but not empty.
@@ -88,7 +89,7 @@ impl PathMatcher {
     /// Compiles a pattern.
     pub fn compile(pattern: &PathPattern) -> Result<Self, PathPatternError> {
         let kind = match &pattern.kind {
-            PathPatternKind::Template(text) => Kind::Template(Template::parse(text)?),
+            PathPatternKind::Template(text) => Kind::Template(PathTemplate::parse(text)?),
             PathPatternKind::Regex(text) => Kind::Regex(Regex::new(text, pattern.ignore_case)?),
         };
         Ok(Self {
@@ -126,8 +127,9 @@ impl PathMatcher {
     }
 }
 
-impl Template {
-    fn parse(text: &str) -> Result<Self, PathPatternError> {
+impl PathTemplate {
+    /// Reads a template.
+    pub fn parse(text: &str) -> Result<Self, PathPatternError> {
         if text.len() > limits::PATTERN_BYTES_MAX {
             return Err(PathPatternError::TooLong);
         }
@@ -160,6 +162,16 @@ impl Template {
             segments: segments.into(),
             rest,
         })
+    }
+
+    /// What every path taken begins with.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Whether it ends in `/**`, and takes everything below those segments too.
+    pub fn takes_rest(&self) -> bool {
+        self.rest
     }
 
     fn matches(&self, path: &NormalisedPath<'_>, ignore_case: bool) -> bool {
@@ -327,6 +339,12 @@ mod tests {
     #[test]
     fn literals_are_normalised() {
         check(&template("/é/%7ea"), &["/%c3%a9/~a"], &[]);
+        let both = ["/v1/things:delete", "/v1/things%3Adelete"];
+        for written in both {
+            check(&template(written), &both, &["/v1/things"]);
+        }
+        // An escaped asterisk is an asterisk, not a wildcard.
+        check(&template("/%2A"), &["/*", "/%2a"], &["/a"]);
     }
 
     #[track_caller]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use mesh_engine::path::{PathTemplate, Segment};
 use regex_automata::dfa::Automaton as _;
 use regex_automata::dfa::dense;
 use regex_automata::nfa::thompson;
@@ -75,24 +76,24 @@ impl Chain {
 
     /// A path template: `*` and `{name}` are one non-empty segment, `**` at the end is the path
     /// before it and everything below.
-    pub(super) fn template(text: &str, ignore_case: bool) -> Self {
+    pub(super) fn template(template: &PathTemplate, ignore_case: bool) -> Self {
         let mut chain = Self::empty(ignore_case);
-        let mut segments = text.strip_prefix('/').unwrap_or(text).split('/').peekable();
-        while let Some(segment) = segments.next() {
-            if segment == "**" && segments.peek().is_none() {
-                chain.positions.push(Position::Tail);
-                return chain;
-            }
+        for segment in template.segments() {
             chain.positions.push(Position::Byte(b'/'));
-            let named = segment.starts_with('{') && segment.ends_with('}');
-            if segment == "*" || named {
-                chain.positions.push(Position::SegmentFirst);
-                chain.positions.push(Position::SegmentRest);
-            } else {
-                chain.push_text(segment);
+            match segment {
+                Segment::Literal(text) => chain.push_text(text),
+                Segment::One => {
+                    let one = [Position::SegmentFirst, Position::SegmentRest];
+                    chain.positions.extend(one);
+                }
             }
         }
-        chain.positions.push(Position::End);
+        let end = if template.takes_rest() {
+            Position::Tail
+        } else {
+            Position::End
+        };
+        chain.positions.push(end);
         chain
     }
 
@@ -335,7 +336,11 @@ mod tests {
 
     #[test]
     fn templates_take_what_the_language_says() {
-        let template = |text| Automaton::Chain(Chain::template(text, false));
+        let read = |text, ignore_case| {
+            let template = PathTemplate::parse(text).unwrap();
+            Automaton::Chain(Chain::template(&template, ignore_case))
+        };
+        let template = |text| read(text, false);
         check(&template("/a"), &["/a"], &["/a/", "/ab", "/", "/A", ""]);
         check(
             &template("/a/**"),
@@ -356,8 +361,7 @@ mod tests {
         );
         check(&template("/a/"), &["/a/"], &["/a"]);
         check(&template("/"), &["/"], &["/a", ""]);
-        let any_case = Automaton::Chain(Chain::template("/Ab/*", true));
-        check(&any_case, &["/aB/x", "/AB/X"], &["/ac/x"]);
+        check(&read("/Ab/*", true), &["/aB/x", "/AB/X"], &["/ac/x"]);
     }
 
     #[test]

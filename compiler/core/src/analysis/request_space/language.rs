@@ -2,10 +2,9 @@
 //! product of their automata.
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
-use mesh_engine::path::normalise;
+use mesh_engine::path::{PathTemplate, Segment};
 
 use super::CapExceeded;
 use super::automaton::{Automaton, Chain, Classes, DEAD, State};
@@ -35,14 +34,20 @@ impl Pattern {
         Self::chain(Chain::prefix(text, ignore_case))
     }
 
-    /// A path template, over normalised paths.
+    /// A path template, over normalised paths, read as the proxy reads it. One that no path can have
+    /// was refused long before.
     pub(super) fn template(text: &str, ignore_case: bool) -> Result<Self, CapExceeded> {
-        let text = canonical_template(text)?;
-        if text.split('/').any(is_wildcard) {
-            Ok(Self::chain(Chain::template(&text, ignore_case)))
-        } else {
-            Ok(Self::literal(&text, ignore_case))
-        }
+        let template =
+            PathTemplate::parse(text).map_err(|_never_matches| CapExceeded::Automaton)?;
+        let literal = |segment: &Segment| match segment {
+            Segment::Literal(text) => Some(format!("/{text}")),
+            Segment::One => None,
+        };
+        let path: Option<String> = template.segments().iter().map(literal).collect();
+        Ok(match path.filter(|_| !template.takes_rest()) {
+            Some(path) => Self::literal(&path, ignore_case),
+            None => Self::chain(Chain::template(&template, ignore_case)),
+        })
     }
 
     pub(super) fn regex(pattern: &str, ignore_case: bool) -> Result<Self, CapExceeded> {
@@ -58,33 +63,6 @@ impl Pattern {
             literal: None,
         }
     }
-}
-
-fn is_wildcard(segment: &str) -> bool {
-    matches!(segment, "*" | "**") || segment.starts_with('{')
-}
-
-/// The template with its literal segments as a normalised path has them. One that no path can have
-/// was refused long before.
-fn canonical_template(text: &str) -> Result<String, CapExceeded> {
-    let mut canonical = String::with_capacity(text.len());
-    for segment in text.split('/').skip(1) {
-        canonical.push('/');
-        if is_wildcard(segment) || segment.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            canonical.push_str(segment);
-            continue;
-        }
-        let mut raw = String::from("/");
-        for byte in segment.bytes() {
-            match byte {
-                0x80.. => write!(raw, "%{byte:02X}").expect("writing to a String cannot fail"),
-                _ => raw.push(char::from(byte)),
-            }
-        }
-        let path = normalise(&raw).map_err(|_never_matches| CapExceeded::Automaton)?;
-        canonical.push_str(path.as_str().strip_prefix('/').unwrap_or_default());
-    }
-    Ok(canonical)
 }
 
 /// A set of texts. Each is only ever compared with the universe of its own dimension.
@@ -425,6 +403,8 @@ mod tests {
     fn templates_are_compared_as_normalised_paths_have_them() {
         let language = Language::any_of(vec![template("/é/%7e")]);
         check(&language, Some("/%C3%A9/~"));
+        let asterisk = Language::any_of(vec![template("/things%3Adelete/%2A")]);
+        check(&asterisk, Some("/things:delete/*"));
         assert_eq!(
             Pattern::template("/a;b", false).err(),
             Some(CapExceeded::Automaton)
