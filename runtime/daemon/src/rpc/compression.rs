@@ -72,10 +72,16 @@ fn read<R: io::BufRead>(
         .map_err(DecompressError::Malformed)?;
     let mut bytes = Vec::with_capacity(signed.min(FIRST_BYTES));
     let limit = u64::try_from(signed).unwrap_or(u64::MAX);
-    decoder
+    let end = decoder
         .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(DecompressError::Malformed)?;
+        .read_to_end(&mut bytes);
+    match end {
+        // A frame that breaks off is judged by what came before: too short, as a whole one would be.
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            return Err(DecompressError::Malformed(error));
+        }
+        _ => {}
+    }
     if bytes.len() > signed {
         return Err(DecompressError::TooLong(signed));
     }
@@ -103,6 +109,15 @@ mod tests {
         assert_eq!(decompress(&whole, slice.len()).unwrap(), slice);
         assert_eq!(decompress_delta(&base, &delta, slice.len()).unwrap(), slice);
         assert!(decompress_delta(b"other", &delta, slice.len()).is_err());
+    }
+
+    #[test]
+    fn a_frame_that_breaks_off_is_too_short() {
+        let slice: Vec<u8> = (0..20_000_u32).flat_map(u32::to_be_bytes).collect();
+        let whole = compress(&slice).unwrap();
+        let half = whole.get(..whole.len() / 2).unwrap();
+        let error = decompress(half, slice.len()).unwrap_err();
+        assert!(matches!(error, DecompressError::TooShort { .. }), "{error}");
     }
 
     #[test]
