@@ -40,7 +40,7 @@ async fn dial(shop: &Bookshop, credentials: &Credentials) -> Result<Vec<u8>, Fai
 fn wait_counted(shop: &Bookshop, reason: &str) -> Result<(), Failure> {
     wait_until("the refusal is counted", LIMIT, || {
         let label = format!("reason=\"{reason}\"");
-        if shop.metric(SERVER, "mesh_tls_handshakes_refused_total", &[&label])? >= 1.0 {
+        if shop.metric(SERVER, "mesh_tls_handshakes_failed_total", &[&label])? >= 1.0 {
             return Ok(());
         }
         Err(Failure::new(reason))
@@ -96,7 +96,7 @@ fn a_forged_authority_of_the_own_trust_domain_is_refused() -> Result<(), Failure
     let credentials = stranger(&shop, Some((&forged, "/service/productpage")))?;
     let answer = runtime()?.block_on(dial(&shop, &credentials))?;
     assert_eq!(String::from_utf8_lossy(&answer), "");
-    wait_counted(&shop, "tls_failure")
+    wait_counted(&shop, "wrong_trust_domain")
 }
 
 #[test]

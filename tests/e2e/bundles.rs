@@ -88,8 +88,8 @@ impl Forge {
             .ok_or_else(|| Failure::new("its own leaf"))?;
         let compressed = zstd::bulk::compress(&forged.slice, 3)?;
         let update = wire::GenerationUpdate {
-            generation: Some(envelope.into()),
-            proof: Some(proof.into()),
+            generation: Some((&envelope).into()),
+            proof: Some((&proof).into()),
             slice: Some(wire::generation_update::Slice::Full(wire::SliceFull { compressed })),
         };
         Ok(Offer { named, update })
@@ -200,7 +200,7 @@ fn bad(forge: &Forge, keys: &Keys, serving: Order) -> Result<Vec<(&'static str, 
     generation.root = Digest::of(&leaf);
     let envelope = generation.seal(&forge.scope, &[&keys.compile]);
     huge.named.digest = envelope.payload_digest();
-    huge.update.generation = Some(envelope.into());
+    huge.update.generation = Some((&envelope).into());
     huge.proof()?.size = u32::MAX;
     offers.push(("too_large", huge));
     Ok(offers)
@@ -294,7 +294,7 @@ fn an_envelope_is_the_same_after_the_wire() -> Result<(), Failure> {
         b"payload".to_vec(),
         &[&key],
     );
-    let wire: WireEnvelope = envelope.clone().into();
+    let wire: WireEnvelope = (&envelope).into();
     assert_eq!(Envelope::try_from(wire)?, envelope);
     Ok(())
 }

@@ -69,9 +69,9 @@ fn an_exponential_nest_is_a_finding() -> Result<(), Failure> {
 }
 
 #[test]
-fn a_balanced_exponential_nest_is_a_finding() -> Result<(), Failure> {
-    let nest = "a /-{".repeat(40) + &"}".repeat(40);
-    expect(&check("nest.kdl", nest.as_bytes())?, "MSH0010", "nest.kdl").map(drop)
+fn a_balanced_exponential_nest_is_read_like_any_other() -> Result<(), Failure> {
+    let nest = "a /-{".repeat(26) + &"}".repeat(26);
+    expect(&check("nest.kdl", nest.as_bytes())?, "MSH0002", "nest.kdl").map(drop)
 }
 
 #[test]

@@ -21,7 +21,7 @@ use mesh_daemon::clock::Clock;
 use mesh_daemon::drain::{self, DrainTrigger};
 use mesh_daemon::identity::{Credentials, Svid, TrustStore, WorkloadKey};
 use mesh_daemon::rpc::server::{RpcListener, connection_info};
-use mesh_daemon::rpc::stubs::distribution_server::Distribution;
+use mesh_daemon::rpc::Distribution;
 use mesh_tests::Failure;
 use prost::Message as _;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType};
@@ -180,7 +180,7 @@ impl Rogue {
             revocations: Vec::new(),
         };
         let head = head.seal(&self.scope, &[&self.head]);
-        self.send(wire::follow_response::Kind::Head(head.into())).await?;
+        self.send(wire::follow_response::Kind::Head((&head).into())).await?;
         self.send(wire::follow_response::Kind::Generation(update)).await
     }
 

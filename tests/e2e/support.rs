@@ -10,7 +10,6 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// The bookshop on this machine, with its folder.
 pub(crate) struct Bookshop {
     pub(crate) dev: Dev,
-    pub(crate) repository: PolicyRepository,
     // Last: the processes end before their folder goes.
     _folder: tempfile::TempDir,
 }
@@ -26,7 +25,6 @@ pub(crate) fn bookshop(rate: u32) -> Result<Bookshop, Failure> {
     let dev = Dev::start(repository.path(), folder.path(), &options)?;
     Ok(Bookshop {
         dev,
-        repository,
         _folder: folder,
     })
 }

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
-use crate::support::{Bookshop, bookshop};
+use crate::support::{Bookshop, LIMIT, bookshop};
 
 /// What the echo application received.
 fn received(body: &str) -> Result<serde_json::Value, Failure> {
@@ -82,6 +82,12 @@ fn a_header_route_wins_over_the_split() -> Result<(), Failure> {
 #[test]
 fn grpc_passes_with_its_trailers() -> Result<(), Failure> {
     let shop = bookshop(0)?;
+    // gRPC calls are POSTs, which the bookshop allows nobody.
+    let commit = shop.dev.commit_edit(
+        "teams/reviews/reviews.kdl",
+        &[("method GET\n", "method GET POST\n")],
+    )?;
+    shop.dev.wait_serving(&commit, LIMIT)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
