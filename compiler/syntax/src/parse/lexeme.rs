@@ -143,6 +143,8 @@ pub(super) enum QuotedProblem {
     Escape(usize),
     /// Text on the line of the opening three quotes, or before the closing ones.
     MultiLineShape,
+    /// A line that is indented less than the closing three quotes, or otherwise.
+    Indentation,
 }
 
 /// The string that begins at `at` with a quote or with `#` marks before a quote.
@@ -209,6 +211,8 @@ fn multi_line(text: &str, begin: usize, hashes: usize, raw: bool) -> Quoted {
     let mut problem =
         (class_at(text, begin).0 != Class::Newline).then_some(QuotedProblem::MultiLineShape);
     let mut at = begin;
+    // Whether an escape joins lines; where indentation counts is then for the parser to say.
+    let mut continued = false;
     let mut blank_line = true;
     while at < bytes.len() {
         let (class, length) = class_at(text, at);
@@ -217,15 +221,20 @@ fn multi_line(text: &str, begin: usize, hashes: usize, raw: bool) -> Quoted {
                 if bytes.get(at..at + 3) == Some(b"\"\"\"") && closes(bytes, at + 3, hashes) =>
             {
                 let shape = (!blank_line).then_some(QuotedProblem::MultiLineShape);
+                let lines = text.get(begin..at).unwrap_or_default();
+                let uneven = (!continued && !is_even(lines)).then_some(QuotedProblem::Indentation);
                 return Quoted {
                     end: at + 3 + hashes,
                     content: (begin, at),
-                    problem: problem.or(shape),
+                    problem: problem.or(shape).or(uneven),
                 };
             }
             Some(b'\\') if !raw => match escape_end(text, at) {
                 Some(end) => {
                     blank_line = false;
+                    continued |= text
+                        .get(at..end)
+                        .is_some_and(|escape| escape.contains(['\n', '\r']));
                     at = end;
                     continue;
                 }
@@ -241,6 +250,24 @@ fn multi_line(text: &str, begin: usize, hashes: usize, raw: bool) -> Quoted {
         content: (begin, at),
         problem: Some(QuotedProblem::Unclosed),
     }
+}
+
+/// Whether every line that is not blank begins as the last one does, which stands before the closing quotes.
+fn is_even(lines: &str) -> bool {
+    let is_newline = |char| {
+        matches!(
+            char,
+            '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+        )
+    };
+    let Some((lines, indent)) = lines.rsplit_once(is_newline) else {
+        return true;
+    };
+    // The first is the rest of the line of the opening quotes.
+    lines
+        .split(is_newline)
+        .skip(1)
+        .all(|line| line.starts_with(indent) || line.trim().is_empty())
 }
 
 fn closes(bytes: &[u8], at: usize, hashes: usize) -> bool {
@@ -411,6 +438,11 @@ mod tests {
             end(r#""\u{D800}""#).and_then(|(_, problem)| problem),
             Some(QuotedProblem::Escape(1))
         );
+        assert_eq!(
+            end("\"\"\"\na\n \"\"\""),
+            Some((10, Some(QuotedProblem::Indentation)))
+        );
+        assert_eq!(end("\"\"\"\n\n  a\n \"\"\""), Some((13, None)));
         assert_eq!(end("word"), None);
     }
 

@@ -20,7 +20,7 @@ pub(super) fn lower(file: FileId, scan: &Scan, chunk: &Chunk) -> (Vec<Node>, Vec
     let mut lowering = Lowering {
         file,
         base: chunk.range.start,
-        end: chunk.range.end,
+        end: chunk.range.start + text.len(),
         scan,
         diagnostics: Vec::new(),
     };

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use self::skip::Until;
 use super::lexeme::{
-    Class, block_comment_end, class_at, is_disallowed, line_end, quoted_at, run_end,
+    Class, block_comment_end, class_at, is_disallowed, line_end, quoted_at, run_end, word_end,
 };
 use super::trap;
 use crate::{Diagnostic, FileId, Span, Value, limits};
@@ -454,24 +454,36 @@ impl Scanner<'_> {
             return;
         }
         self.at = self.after_spaces(equals + 1, false);
-        let no_value = match class_at(self.text, self.at).0 {
-            Class::Newline => true,
-            _ => {
-                matches!(self.byte(0), b';' | b'{' | b'}')
-                    || (self.byte(0) == b'/' && matches!(self.byte(1), b'/' | b'*'))
+        let annotated = self.byte(0) == b'(';
+        if annotated {
+            self.annotation(State::Entries);
+            self.at = self.after_spaces(self.at, false);
+        }
+        if self.ends_entries() {
+            if !annotated {
+                let name = self.text.get(start..equals).unwrap_or_default().trim_end();
+                self.report(trap::missing_value(self.span(start, equals + 1), name));
             }
-        };
-        if no_value {
-            let name = self.text.get(start..equals).unwrap_or_default().trim_end();
-            self.report(trap::missing_value(self.span(start, equals + 1), name));
-            self.blank(start..equals + 1);
+            let end = word_end(self.text, self.at);
+            self.blank(start..end);
+            self.at = end;
+            self.spaced = true;
             return;
         }
-        self.spaced = true;
-        if self.byte(0) == b'(' {
-            return self.annotation(State::Entries);
-        }
         self.value(false);
+    }
+
+    /// Whether what is left of a node's line does not begin with a value.
+    fn ends_entries(&self) -> bool {
+        let word = self
+            .text
+            .get(self.at..word_end(self.text, self.at))
+            .unwrap_or_default();
+        let only_commas = !word.is_empty() && word.bytes().all(|byte| byte == b',');
+        only_commas
+            || class_at(self.text, self.at).0 == Class::Newline
+            || matches!(self.byte(0), b';' | b'{' | b'}')
+            || (self.byte(0) == b'/' && matches!(self.byte(1), b'/' | b'*'))
     }
 
     /// A value that touches the one before.

@@ -179,6 +179,12 @@ pub(super) fn multi_line_shape(span: Span) -> Diagnostic {
     .help("put the text on lines between them; they are part of nothing else")
 }
 
+/// Lines that do not begin as the closing one does.
+pub(super) fn indentation(span: Span) -> Diagnostic {
+    syntax(span, "a line of this string is indented less than its closing `\"\"\"`")
+        .help("every line begins with the white space that stands before the closing `\"\"\"`, which is no part of the text")
+}
+
 pub(super) fn unclosed_comment(span: Span) -> Diagnostic {
     syntax(span, "this comment is never closed")
         .at("`/*` begins a comment")

@@ -47,6 +47,7 @@ impl Scanner<'_> {
             QuotedProblem::MultiLineShape => {
                 trap::multi_line_shape(self.span(start, quoted.content.0))
             }
+            QuotedProblem::Indentation => trap::indentation(self.span(start, quoted.content.0)),
             QuotedProblem::Escape(at) => {
                 let length = class_at(self.text, at + 1).1;
                 let escape = self.span(at, at + 1 + length);
@@ -188,11 +189,6 @@ impl Scanner<'_> {
         let parts: Vec<&str> = word.split(',').filter(|part| !part.is_empty()).collect();
         self.report(trap::comma(self.span(start, end), word, &parts.join(" ")));
         self.commas_are_spaces_until = line_end(self.text, start);
-        if parts.is_empty() {
-            // As the value of a property something must stay.
-            self.recover(start..end, Value::Word(word.to_owned()));
-            self.at = end;
-        }
         self.spaced = true;
         false
     }
