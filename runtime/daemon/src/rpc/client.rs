@@ -82,7 +82,7 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether the address was reached and nobody listened there.
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Tcp { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
+        matches!(self, Self::Tcp { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
     }
 }
 
