@@ -126,7 +126,7 @@ impl std::fmt::Debug for StoredKeys {
 pub struct Loaded {
     /// What can be used.
     pub contents: Contents,
-    /// Why generations are missing from it.
+    /// Why generations, heads or endpoints are missing from it.
     pub left_out: Vec<StoreError>,
 }
 
@@ -157,7 +157,8 @@ impl Store {
     /// Reads everything, or nothing if nothing was ever written.
     ///
     /// A generation whose files are damaged is left out, since the ones before it may still serve:
-    /// the floor says which of them may. Damage anywhere else refuses the store.
+    /// the floor says which of them may. So are heads and endpoints, which come again. Damage
+    /// anywhere else refuses the store.
     pub fn load(&mut self) -> Result<Option<Loaded>, StoreError> {
         let Some(bytes) = self.folder.read(MANIFEST, STORE_MANIFEST_BYTES_MAX)? else {
             return Ok(None);

@@ -54,7 +54,7 @@ pub(crate) fn boot(arguments: &RunArguments, clock: &Clock) -> Result<Boot, Star
         return Ok(Boot { start, workload });
     };
     for error in loaded.left_out {
-        tracing::error!(%error, "left a damaged generation out");
+        tracing::error!(%error, "left a damaged part of the store out");
     }
     let workload = workload(loaded.contents.identity.clone(), arguments)?;
     let (belief, offers, refused) =

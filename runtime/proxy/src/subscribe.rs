@@ -201,6 +201,12 @@ impl<T: Traffic> Subscriber<T> {
                 Err((_, rejection)) => self.refused(&rejection),
             }
         }
+        let floor = self.belief.acceptance().floor();
+        let floor = floor.map_or_else(|| "none".to_owned(), |floor| floor.to_string());
+        tracing::error!(
+            floor,
+            "nothing that is stored may be served: not ready before a distributor answers"
+        );
     }
 
     /// Gets a certificate if there is none, then follows distributors for ever.
@@ -387,10 +393,13 @@ impl<T: Traffic> Subscriber<T> {
     }
 
     /// Nothing stops because a disk is full: what is served goes on, and a restart begins earlier.
-    fn save(&mut self) {
-        if let Err(error) = self.belief.save() {
-            tracing::error!(error = chain(&error), "could not write the store");
+    /// Says whether it was written.
+    fn save(&mut self) -> bool {
+        let saved = self.belief.save();
+        if let Err(error) = &saved {
+            tracing::error!(error = chain(error), "could not write the store");
         }
+        saved.is_ok()
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) fn encode(contents: &Contents) -> (Vec<u8>, BTreeMap<String, Cow<'_, 
 }
 
 /// The contents, with each file that the manifest names read through `read`, and what was wrong with
-/// generations that were left out.
+/// what was left out.
 pub(super) fn decode(
     bytes: &[u8],
     read: &mut dyn FnMut(Digest) -> Result<Vec<u8>, StoreError>,
@@ -129,6 +129,19 @@ pub(super) fn decode(
             Err(error) => left_out.push(error),
         }
     }
+    let mut heads = Vec::new();
+    for head in &manifest.heads {
+        match files.envelope(head) {
+            Ok(head) => heads.push(head),
+            Err(error) => left_out.push(error),
+        }
+    }
+    let endpoints = files
+        .get_any(manifest.endpoints.as_deref())
+        .unwrap_or_else(|error| {
+            left_out.push(error);
+            None
+        });
     let contents = Contents {
         pin: digest(&manifest.pin)?,
         scope: Scope {
@@ -143,7 +156,7 @@ pub(super) fn decode(
         trust_roots: files.envelopes(&manifest.trust_roots)?,
         trust_bundles: files.envelopes(&manifest.trust_bundles)?,
         revocations: files.envelopes(&manifest.revocations)?,
-        heads: files.envelopes(&manifest.heads)?,
+        heads,
         floor: manifest.floor.as_deref().map(order).transpose()?,
         confirmed: manifest
             .confirmed
@@ -162,7 +175,7 @@ pub(super) fn decode(
                 .transpose()?,
             pending: files.get_any(manifest.pending_key.as_deref())?,
         },
-        endpoints: files.get_any(manifest.endpoints.as_deref())?,
+        endpoints,
     };
     Ok((contents, left_out))
 }

@@ -204,10 +204,13 @@ impl<T: Traffic> Subscriber<T> {
         self.probation = None;
         match self.belief.confirm(probation.reference) {
             Ok(()) => {
-                // The floor must last before anyone hears of it.
-                self.save();
                 self.show_floor();
-                self.report_phase(Phase::Confirmed);
+                // The floor must last before anyone hears of it.
+                if self.save() {
+                    self.report_phase(Phase::Confirmed);
+                } else {
+                    self.probation = Some(Probation::begin(probation.reference, now));
+                }
             }
             // Its key was dropped: it is served on, reported, and never confirmed.
             Err(rejection) => self.reject(probation.reference.into(), &rejection),

@@ -1,6 +1,8 @@
 //! What this proxy believes, and the same on disk: every change goes through here, so that memory and
 //! store say the same. Judging is [`Acceptance`]'s; this keeps the exact envelopes that it judged.
 
+use std::collections::BTreeMap;
+
 use mesh_bundle::acceptance::{Acceptance, Accepted, Change, HeadOffer, Now, Part, Pin, Workload};
 use mesh_bundle::digest::Digest;
 use mesh_bundle::envelope::Envelope;
@@ -128,13 +130,15 @@ impl Belief {
         };
         // Each object under the root it was accepted with: a later one may have dropped its key.
         let mut refused = Vec::new();
-        belief.restore_trust(&contents);
+        let mut verdicts = BTreeMap::new();
+        belief.restore_trust(&contents, &mut verdicts);
         for root in roots {
             match belief.offer_trust_root(root.clone()) {
-                Ok(_) => belief.restore_trust(&contents),
+                Ok(_) => belief.restore_trust(&contents, &mut verdicts),
                 Err(rejection) => refused.push(rejection),
             }
         }
+        refused.extend(verdicts.into_values().filter_map(Result::err));
         for head in contents.heads {
             refused.extend(belief.offer_head(head).err());
         }
@@ -394,14 +398,26 @@ impl Belief {
         Ok(trust)
     }
 
-    fn restore_trust(&mut self, contents: &Contents) {
-        // What verifies under none of the roots is told by its absence: the own trust bundle is
-        // needed before anything else works.
+    /// Believes what verifies under the root in force. Good verdicts last: a later root may have
+    /// dropped the key.
+    fn restore_trust(
+        &mut self,
+        contents: &Contents,
+        verdicts: &mut BTreeMap<Digest, Result<Change, Rejection>>,
+    ) {
+        let mut judged = |envelope: &Envelope, verdict: Result<Change, Rejection>| {
+            let so_far = verdicts
+                .entry(Digest::of(&envelope.encode()))
+                .or_insert_with(|| verdict.clone());
+            if verdict.is_ok() {
+                *so_far = verdict;
+            }
+        };
         for bundle in &contents.trust_bundles {
-            drop(self.offer_trust_bundle(bundle.clone()));
+            judged(bundle, self.offer_trust_bundle(bundle.clone()));
         }
         for stream in &contents.revocations {
-            drop(self.offer_revocations(stream.clone()));
+            judged(stream, self.offer_revocations(stream.clone()));
         }
     }
 

@@ -16,7 +16,7 @@ use mesh_bundle::messages::distribution::{
     EndpointSet, Endpoints, GenerationUpdate, Phase, ServiceAddress, SliceDelta, SliceFull,
     SliceSame, Status,
 };
-use mesh_bundle::reject::RejectReason;
+use mesh_bundle::reject::{RejectReason, Rejection};
 use mesh_bundle::revocations::{Revocation, RevokedSubject};
 use mesh_daemon::identity::svid::{SvidError, Usage};
 use mesh_daemon::rpc::compression;
@@ -25,6 +25,7 @@ use mesh_daemon::test_util::NOW_MS;
 
 use mesh::{Built, Distributor, Home, Mesh, Proxy};
 
+use super::belief::Belief;
 use crate::bootstrap::StartError;
 
 const PROBATION: Duration = Duration::from_secs(6);
@@ -711,6 +712,28 @@ async fn a_store_is_believed_no_more_than_a_distributor() {
     assert_eq!(proxy.served(), [""; 0]);
     assert!(proxy.view.ready().is_err());
     proxy.kill().await;
+
+    // Revocations that nobody signed: it serves on without them, and says so.
+    change(&|contents| {
+        *contents = good.clone();
+        let stream = contents.revocations.remove(0);
+        let verified = story.mesh.root.verify_revocations(&stream).unwrap();
+        let key = SigningKey::from_seed([77; 32]);
+        contents.revocations = vec![verified.value().seal(&story.mesh.scope, &[&key])];
+    });
+    let mut store = Store::open(&story.home.store()).unwrap();
+    let contents = store.load().unwrap().unwrap().contents;
+    let workload = mesh_bundle::acceptance::Workload {
+        identity: story.mesh.workload(),
+        instance: "1".to_owned(),
+        features: mesh_bundle::feature::SUPPORTED.to_vec(),
+        release: "0.1.0".parse().unwrap(),
+    };
+    let clock = story.home.clock.clone();
+    let (_, offers, refused) = Belief::restore(store, contents, workload, clock).unwrap();
+    assert_eq!(offers.len(), 2);
+    let reasons: Vec<_> = refused.iter().map(Rejection::reason).collect();
+    assert_eq!(reasons, [RejectReason::UnknownSigner]);
 
     // A floor above everything.
     change(&|contents| {

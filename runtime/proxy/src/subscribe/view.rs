@@ -178,6 +178,9 @@ impl View {
         if state.denied {
             return Err(format!("generation {order} has no slice for this workload"));
         }
+        if state.certificate_expires.is_none() {
+            return Err("no certificate".to_owned());
+        }
         if state.certificate_expired {
             return Err("certificate has expired".to_owned());
         }
@@ -257,6 +260,8 @@ mod tests {
             state.order = Some("0.42.1".to_owned());
             state.head_issued = Some(clock.boot());
         });
+        assert_eq!(view.ready(), Err("no certificate".to_owned()));
+        view.update(|state| state.certificate_expires = Some(2_000));
         clock.advance(Duration::from_millis(2500));
         view.update(|state| state.stale = true);
         assert_eq!(view.ready(), Ok("serving 0.42.1, stale".to_owned()));
