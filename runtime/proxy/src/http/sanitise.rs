@@ -241,12 +241,13 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
     }
     hop_by_hop(&mut head.headers, head.version)?;
     head.headers.remove(header::HOST);
-    head.headers.remove(CLIENT_CERT_HEADER);
     let time_left = match sender {
         Sender::Application => None,
         Sender::MeshPeer => head.headers.get(TIMEOUT_HEADER).and_then(milliseconds),
     };
-    remove_mesh_headers(&mut head.headers);
+    remove_all(&mut head.headers, |name| {
+        is_mesh(name) || spells(name, CLIENT_CERT_HEADER.as_str())
+    });
     let grpc = head.version == Version::HTTP_2 && is_grpc(&head.headers);
     Ok(Sanitised {
         authority,
@@ -278,7 +279,7 @@ pub(crate) fn sanitise_answer(head: &mut response::Parts, from: Sender) -> Resul
     }
     hop_by_hop(&mut head.headers, head.version).map_err(|_malformed| BadAnswer)?;
     if from == Sender::Application {
-        remove_mesh_headers(&mut head.headers);
+        remove_all(&mut head.headers, is_mesh);
     }
     Ok(())
 }
@@ -288,7 +289,7 @@ pub(crate) fn sanitise_trailers(trailers: &mut HeaderMap) {
     for name in &NEVER_TRAILERS {
         trailers.remove(name);
     }
-    remove_mesh_headers(trailers);
+    remove_all(trailers, is_mesh);
 }
 
 /// What is left to check once hyper has parsed a head; see `wire` for what it hides.
@@ -403,7 +404,7 @@ fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<(), Rule> {
             continue;
         }
         let name = HeaderName::from_bytes(token).map_err(|_malformed| Rule::Connection)?;
-        if NEVER_NOMINATED.contains(&name) || name.as_str().starts_with(MESH_PREFIX) {
+        if NEVER_NOMINATED.contains(&name) || is_mesh(&name) {
             return Err(Rule::Connection);
         }
         // Removed below, with a check of its own.
@@ -414,12 +415,26 @@ fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<(), Rule> {
     Ok(())
 }
 
-fn remove_mesh_headers(headers: &mut HeaderMap) {
-    while let Some(name) = headers
-        .keys()
-        .find(|name| name.as_str().starts_with(MESH_PREFIX))
-        .cloned()
-    {
+/// Whether only the mesh may set it.
+fn is_mesh(name: &HeaderName) -> bool {
+    let start = name.as_str().get(..MESH_PREFIX.len());
+    start.is_some_and(|start| is_spelling(start, MESH_PREFIX))
+}
+
+/// Whether an application could take it for `wanted`.
+fn spells(name: &HeaderName, wanted: &str) -> bool {
+    is_spelling(name.as_str(), wanted)
+}
+
+/// CGI, and what descends from it, makes `_` of `-` (RFC 3875 section 4.1.18): there `x_mesh_peer`
+/// is `x-mesh-peer`.
+fn is_spelling(name: &str, wanted: &str) -> bool {
+    let dashed = |byte| if byte == b'_' { b'-' } else { byte };
+    name.len() == wanted.len() && name.bytes().map(dashed).eq(wanted.bytes())
+}
+
+fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| unwanted(name)).cloned() {
         headers.remove(name);
     }
 }

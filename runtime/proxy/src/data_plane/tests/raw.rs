@@ -233,7 +233,8 @@ async fn what_is_forwarded_is_canonical() {
         .exchange(
             b"GET http://REVIEWS.:9080/pub/../%61dmin//x?q HTTP/1.1\r\nHost: other\r\n\
               Connection: close, X-Forwarded-For\r\nX-Forwarded-For: 1\r\nKeep-Alive: 1\r\n\
-              Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nTE: trailers\r\nX-Mesh-Peer: me\r\n\r\n",
+              Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nTE: trailers\r\nX-Mesh-Peer: me\r\n\
+              X_Mesh_Peer: me\r\nX-Forwarded_Client-Cert: me\r\n\r\n",
         )
         .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -260,6 +261,8 @@ async fn what_is_forwarded_is_canonical() {
 #[tokio::test]
 async fn a_malformed_chunk_breaks_the_request_off() {
     for body in [
+        "x_mesh",
+        "x-forwarded_client",
         "0x1\r\na\r\n0\r\n\r\n",
         "1zz\r\n",
         "\r\n",
