@@ -5,7 +5,7 @@
 //! is cut off. Those are how requests are smuggled past a proxy, so the bytes are judged here by a
 //! scanner that knows only lines, lengths and chunks. A refused head is spoilt with a NUL before
 //! hyper has seen its end and then given an end, which hyper answers with 400 and a close; a
-//! refused body ends in an error. For HTTP/2 only the frames that h2 does not bound itself are counted.
+//! refused body ends in an error, after the bytes before it. For HTTP/2 only the frames that h2 does not bound itself are counted.
 //!
 //! The clocks of a connection that hyper does not have (half a head, stalled body, idle) are kept
 //! here too, on one lazily moved timer.
@@ -107,6 +107,8 @@ impl<IO> Guarded<IO> {
     }
 
     fn new(io: IO, prefix: Vec<u8>, state: Arc<WireState>, scan: Scan) -> Self {
+    /// The error that a refused body still has to get.
+    broken_off: Option<Rule>,
         Self {
             io,
             prefix,
@@ -135,14 +137,20 @@ impl<IO> Guarded<IO> {
                 if !(was == Phase::Head && self.phase == Phase::Head) {
                     self.phase_since = now;
                 }
+            broken_off: None,
                 let Err(refusal) = verdict else {
                     return Ok(());
                 };
                 self.refused = true;
                 self.state.refuse(refusal.rule, refusal.in_body);
                 if refusal.in_body {
-                    buf.set_filled(before);
-                    return Err(refusal_error(refusal.rule));
+                    // Requests that came before it in the same read, and its own head, are good.
+                    buf.set_filled(before + refusal.at);
+                    if refusal.at == 0 {
+                        return Err(refusal_error(refusal.rule));
+                    }
+                    self.broken_off = Some(refusal.rule);
+                    return Ok(());
                 }
                 if let Some(byte) = bytes.get_mut(refusal.at) {
                     *byte = 0;
@@ -249,6 +257,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
+            if let Some(rule) = this.broken_off.take() {
+                return Poll::Ready(Err(refusal_error(rule)));
+            }
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
