@@ -8,7 +8,8 @@ pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 /// Connections that the kernel holds before they are accepted.
 pub(crate) const ACCEPT_BACKLOG: i32 = 1_024;
 
-/// TLS handshakes that are done at once as a server; the next wait their turn.
+/// TLS handshakes that are done at once as a server; the next wait their turn. A peer's turn comes
+/// once it has said hello, so that silent ones take none.
 pub(crate) const HANDSHAKES_MAX: usize = 256;
 
 /// Requests in flight over both directions; the next are shed.
@@ -20,8 +21,11 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// From accept until the protocol is known.
 pub(crate) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A TLS handshake as a server.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until a peer has said hello.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The rest of a TLS handshake as a server, once it is its turn. Short: others wait.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// From the first byte of an HTTP/1 request head to its last.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,11 +10,15 @@ use mesh_daemon::drain::DrainWatcher;
 use mesh_daemon::identity::{PeerIdentity, tls};
 use mesh_daemon::telemetry::TlsReason;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::data_plane::Plane;
 use crate::http::server::{self, Connection, Inbound, Side};
@@ -113,23 +117,18 @@ async fn connected(
             tls,
             handshakes,
         } => {
-            let Ok(turn) = handshakes.acquire_owned().await else {
-                return;
-            };
             let recheck = plane.recheck();
-            let handshake = TlsAcceptor::from(tls).accept(tcp).into_fallible();
-            let handshake = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake).await;
-            drop(turn);
-            let met = match handshake {
-                Ok(Ok(stream)) => {
-                    meet(&stream).map(|(version, inbound)| (stream, version, inbound))
-                }
-                Ok(Err((error, tcp))) => {
+            let met = match shake_hands(tcp, tls, &handshakes).await {
+                Ok(stream) => meet(&stream).map(|(version, inbound)| (stream, version, inbound)),
+                Err(NoHandshake::Failed(error, tcp)) => {
                     tracing::debug!(%peer, %error, "handshake failed");
                     plane.refused_peer(tls::tls_reason(&error), peer.ip());
-                    return linger(tcp).await;
+                    if let Some(tcp) = tcp {
+                        linger(tcp).await;
+                    }
+                    return;
                 }
-                Err(_elapsed) => Err(TlsReason::TlsFailure),
+                Err(NoHandshake::TimedOut) => Err(TlsReason::TlsFailure),
             };
             let (stream, version, (identity, chain)) = match met {
                 Ok(met) => met,
@@ -157,6 +156,37 @@ async fn connected(
     }
 }
 
+/// Why there is no TLS session.
+enum NoHandshake {
+    /// It went wrong, and the peer may still want to read why.
+    Failed(io::Error, Option<TcpStream>),
+    /// The peer was silent for too long.
+    TimedOut,
+}
+
+impl From<Elapsed> for NoHandshake {
+    fn from(_: Elapsed) -> Self {
+        Self::TimedOut
+    }
+}
+
+async fn shake_hands(
+    tcp: TcpStream,
+    tls: Arc<ServerConfig>,
+    handshakes: &Semaphore,
+) -> Result<TlsStream<TcpStream>, NoHandshake> {
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), tcp);
+    let greeted = timeout(limits::HELLO_TIMEOUT, &mut hello).await?;
+    let handshake = greeted
+        .map_err(|error| NoHandshake::Failed(error, hello.take_io()))?
+        .into_stream(tls)
+        .into_fallible();
+    let _turn = handshakes.acquire().await;
+    timeout(limits::HANDSHAKE_TIMEOUT, handshake)
+        .await?
+        .map_err(|(error, tcp)| NoHandshake::Failed(error, Some(tcp)))
+}
+
 /// Lets the peer read why it was refused: closed at once, with its first request unread, the
 /// connection would be reset and the alert lost.
 async fn linger(mut tcp: TcpStream) {
@@ -169,15 +199,13 @@ async fn linger(mut tcp: TcpStream) {
         .await
     };
     // Whatever comes of it, the connection ends here.
-    drop(tokio::time::timeout(limits::LINGER_TIMEOUT, reading).await);
+    drop(timeout(limits::LINGER_TIMEOUT, reading).await);
 }
 
 type Chain = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// Reads from a finished handshake who the peer is and what it speaks.
-fn meet(
-    stream: &tokio_rustls::server::TlsStream<TcpStream>,
-) -> Result<(HttpVersion, (PeerIdentity, Chain)), TlsReason> {
+fn meet(stream: &TlsStream<TcpStream>) -> Result<(HttpVersion, (PeerIdentity, Chain)), TlsReason> {
     let (_, session) = stream.get_ref();
     let version = match session.alpn_protocol() {
         Some(MESH_HTTP1) => HttpVersion::Http1,
@@ -203,7 +231,7 @@ async fn outbound(
     let detected = tokio::select! {
         // Nothing was asked yet, so nothing is lost.
         () = drain.draining() => return,
-        detected = tokio::time::timeout(limits::DETECT_TIMEOUT, detect(&mut tcp)) => detected,
+        detected = timeout(limits::DETECT_TIMEOUT, detect(&mut tcp)) => detected,
     };
     let (version, prefix) = match detected {
         Ok(Ok(Some(detected))) => detected,

@@ -138,6 +138,44 @@ async fn a_body_that_breaks_off_is_never_ended_cleanly() {
     }
 }
 
+/// A client that stops reading holds nothing for longer than the timeout.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let mesh = Mesh::new();
+    let application = Application::http1(|_request: Request<Incoming>| async {
+        Response::new(full(vec![0; 64 * 1024 * 1024]))
+    })
+    .await;
+    let reviews = mesh.reviews(application.address);
+    let mut route = route();
+    route.exchange.timeout = Some(Duration::from_millis(500));
+    let productpage = mesh.productpage(vec![route], &[("v1", reviews.inbound())]);
+    let mut client = TcpStream::connect(productpage.outbound()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: reviews\r\n\r\n")
+        .await
+        .unwrap();
+    let record = productpage.record(|_| true).await;
+    assert_eq!(record["reason"], "request_timeout");
+    drop(client);
+}
+
+/// Peers that say nothing do not keep others from shaking hands.
+#[tokio::test]
+async fn silent_peers_keep_nobody_out() {
+    let mesh = Mesh::new();
+    let application = Application::named("v1").await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let mut silent = Vec::new();
+    for _ in 0..2 * crate::limits::HANDSHAKES_MAX {
+        silent.push(TcpStream::connect(reviews.inbound()).await.unwrap());
+    }
+    let got = send(productpage.outbound(), get("/")).await;
+    assert_eq!(got.status, 200, "{got:?}");
+    drop(silent);
+}
+
 #[tokio::test]
 async fn answers_that_are_no_http_become_502_or_503() {
     let mesh = Mesh::new();
