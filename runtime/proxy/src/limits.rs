@@ -105,6 +105,10 @@ pub(crate) const POOL_IDLE_MAX: usize = 64;
 pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How often unused upstream connections are looked for.
+/// What keeping a chunk of it costs beside its bytes, so that a body in tiny chunks is no way around
+/// [`REPLAY_BYTES_MAX`].
+pub(crate) const REPLAY_CHUNK_OVERHEAD: usize = 64;
+
 pub(crate) const POOL_SWEEP_EVERY: Duration = Duration::from_secs(15);
 
 /// Until a connection to the local application is up.

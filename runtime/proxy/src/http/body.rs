@@ -246,7 +246,7 @@ impl Replay {
 
 impl Kept {
     fn keep(&mut self, data: &Bytes) {
-        self.bytes += data.len();
+        self.bytes += data.len() + limits::REPLAY_CHUNK_OVERHEAD;
         if self.bytes > limits::REPLAY_BYTES_MAX {
             self.overflowed = true;
             self.chunks = Vec::new();

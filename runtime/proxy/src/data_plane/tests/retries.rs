@@ -9,6 +9,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mesh_bundle::slice::{RetryCause, Route};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::harness::*;
 use crate::limits;
@@ -102,6 +104,20 @@ async fn a_status_is_retried_with_the_body_sent_again() {
         (got.status, application.requests()),
         (StatusCode::SERVICE_UNAVAILABLE, 1)
     );
+
+    // Little text in many chunks costs as much to keep.
+    let application = failing(1).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(routes(), &[("v1", reviews.inbound())]);
+    let mut client = TcpStream::connect(productpage.outbound()).await.unwrap();
+    let head = "PUT / HTTP/1.1\r\nHost: reviews\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunks = "1\r\nx\r\n".repeat(2_000);
+    let bytes = format!("{head}{chunks}0\r\n\r\n");
+    client.write_all(bytes.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(application.requests(), 1);
 
     // Not idempotent.
     let post = Request::post("/")
