@@ -203,7 +203,11 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
     control::serve(&control, &shared)
         .map_err(|error| DevError::Io("cannot open the control socket", error))?;
     write_ports(arguments, &shared, &clone, &control).await?;
-    say(&introduction(&clone.path, &policy.plan));
+    say(&introduction(
+        &clone.path,
+        &policy,
+        &shared.distributor.web(),
+    ));
 
     tokio::select! {
         ended = follow(&shared, &repository, &clone.reference, arguments.rate) => ended,
@@ -364,21 +368,23 @@ async fn write_ports(
     write_whole(file, &text).map_err(|error| DevError::Io("cannot write the ports file", error))
 }
 
-fn introduction(clone: &Path, plan: &plan::Plan) -> String {
-    let services = plan.services.len();
-    let instances: usize = plan
+fn introduction(clone: &Path, policy: &policy::Policy, web: &str) -> String {
+    let services = policy.plan.services.len();
+    let instances: usize = policy
+        .plan
         .services
         .values()
         .map(|service| service.instances.len())
         .sum();
-    let clone = clone.display();
+    let (clone, edit) = (clone.display(), &policy.edit);
     format!(
-        "\n{services} services, {instances} proxies, mutual TLS between all of them. In another terminal:\n\n  \
+        "\n{services} services, {instances} proxies, mutual TLS between all of them; {web} shows their status.\n\
+         In another terminal:\n\n  \
          cd {clone}\n  \
-         $EDITOR teams/reviews/reviews.kdl      change a weight\n  \
-         git commit -am 'shift traffic'         every proxy serves it within a second\n  \
-         git revert --no-edit HEAD              and back\n\n\
-         Ctrl-C ends and removes everything.\n"
+         $EDITOR {edit}   # change a weight\n  \
+         git commit -am 'shift traffic'   # every proxy serves it within a second\n  \
+         git revert --no-edit HEAD        # and back\n\n\
+         Ctrl-C ends it and removes what it made.\n"
     )
 }
 

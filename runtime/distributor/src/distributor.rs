@@ -30,7 +30,7 @@ use crate::publish::Publisher;
 use crate::serve::Service;
 use crate::store::{Store, StoreLock};
 use crate::trust::Trust;
-use crate::{api, folder, hook, limits, output};
+use crate::{api, folder, hook, limits, output, page};
 
 /// What a start fails with: the parts have their own errors, and all are only printed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -58,6 +58,10 @@ enum StartError {
         "the own certificate is not good; do the intermediate and the trust bundle belong together?"
     )]
     Svid(#[source] mesh_daemon::identity::SvidError),
+    #[error(
+        "no proxy can connect to {0}; say with --advertise HOST:PORT what join files should tell them"
+    )]
+    Advertise(SocketAddr),
     #[error("could not listen on {address}")]
     Listen {
         address: String,
@@ -157,7 +161,7 @@ impl Parts {
     fn new(arguments: &ServeArguments, clock: Clock) -> Result<Self, Failure> {
         let trust = Trust::read(&arguments.trust.join("trust"))?;
         let root = trust.root.clone();
-        check_pinned(arguments, &root)?;
+        check_arguments(arguments, &root)?;
         let identity = root
             .scope
             .trust_domain
@@ -285,11 +289,12 @@ impl Parts {
             draining.watcher(),
         ));
         if let Some(listener) = hook {
-            servers.spawn(hook::serve(
-                listener,
-                mesh.trigger.clone(),
-                draining.watcher(),
-            ));
+            let shown = Arc::clone(mesh);
+            let answers = hook::Answers {
+                trigger: mesh.trigger.clone(),
+                page: Arc::new(move || page::render(&shown.status())),
+            };
+            servers.spawn(hook::serve(listener, answers, draining.watcher()));
         }
         if let Some(listener) = metrics {
             let ready = Arc::clone(mesh);
@@ -331,7 +336,10 @@ fn accepted(publisher: &Publisher) -> Option<Accepted> {
     })
 }
 
-fn check_pinned(arguments: &ServeArguments, root: &TrustRoot) -> Result<(), StartError> {
+fn check_arguments(arguments: &ServeArguments, root: &TrustRoot) -> Result<(), StartError> {
+    if arguments.listen.ip().is_unspecified() && arguments.advertise.is_empty() {
+        return Err(StartError::Advertise(arguments.listen));
+    }
     if root.development && !arguments.started_by_dev {
         return Err(StartError::Development);
     }

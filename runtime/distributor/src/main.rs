@@ -22,6 +22,7 @@ mod keys;
 mod limits;
 mod mesh;
 mod output;
+mod page;
 mod publish;
 mod published;
 mod serve;

@@ -15,6 +15,8 @@ pub(super) struct Policy {
     pub(super) trust_domain: String,
     pub(super) root_path: String,
     pub(super) plan: Plan,
+    /// A file that a newcomer might edit: the first with a weighted split, or the mesh's own.
+    pub(super) edit: String,
 }
 
 /// Compiles the tip of a ref.
@@ -51,7 +53,14 @@ fn compile(repository: &Path, reference: &str) -> Result<Policy, DevError> {
             .collect();
         return Err(DevError::Policy(findings.join("\n")));
     };
+    let weighted = mesh
+        .services
+        .iter()
+        .flat_map(|service| &service.routes)
+        .find(|route| route.destinations.len() > 1);
+    let edited = weighted.map_or(mesh.name.span, |route| route.span);
     Ok(Policy {
+        edit: sources.path(edited.file).to_owned(),
         mesh: mesh.name.value.clone(),
         trust_domain: mesh.trust_domain.value.clone(),
         plan: plan(&mesh),

@@ -1,7 +1,7 @@
 //! What `meshd dev` shows while it runs: a table that is drawn over itself on a terminal, and a line
 //! for each change elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -32,11 +32,15 @@ pub(super) struct Look {
     pub(super) refused: Option<String>,
 }
 
+/// Looks over which rates and shares are taken: one second alone says little about a tenth.
+const WINDOW: usize = 5;
+
 /// Draws looks.
 #[derive(Debug)]
 pub(super) struct Screen {
     lines: usize,
-    last: Option<(Instant, Look)>,
+    /// Oldest first.
+    before: VecDeque<(Instant, Look)>,
     terminal: bool,
     said: String,
 }
@@ -46,7 +50,7 @@ impl Screen {
     pub(super) fn new() -> Self {
         Self {
             lines: 0,
-            last: None,
+            before: VecDeque::new(),
             terminal: std::io::stdout().is_terminal(),
             said: String::new(),
         }
@@ -55,7 +59,7 @@ impl Screen {
     /// Draws one look over the one before.
     pub(super) fn show(&mut self, look: Look) -> std::io::Result<()> {
         let now = Instant::now();
-        if let Some((then, before)) = &self.last {
+        if let Some((then, before)) = self.before.front() {
             let text = if self.terminal {
                 let table = table(before, &look, now.duration_since(*then));
                 let text = format!("{table}\n{}", footer(&look));
@@ -75,7 +79,10 @@ impl Screen {
             out.write_all(text.as_bytes())?;
             out.flush()?;
         }
-        self.last = Some((now, look));
+        if self.before.len() == WINDOW {
+            self.before.pop_front();
+        }
+        self.before.push_back((now, look));
         Ok(())
     }
 }
