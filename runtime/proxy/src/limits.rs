@@ -33,6 +33,9 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence within a request body.
 pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long a client of HTTP/1 may take nothing of what is written to it. (HTTP/2 has PING.)
+pub(crate) const WRITE_STALL_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Longest silence of a connection between requests. Longer than [`POOL_IDLE_TIMEOUT`], so that
 /// it is the calling proxy that ends an idle connection between proxies.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -80,6 +83,10 @@ pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// h2 bounds the other floods itself.
 pub(crate) const CONTROL_FRAMES_MAX: u32 = 200;
 
+/// A peer may send one more for every so many bytes that it is sent: gRPC measures what it
+/// gets with PINGs. More than the answer to a PING has, so that PINGs don't pay for each other.
+pub(crate) const SENT_BYTES_PER_CONTROL_FRAME: usize = 32;
+
 /// See [`CONTROL_FRAMES_MAX`].
 pub(crate) const CONTROL_FRAME_WINDOW: Duration = Duration::from_secs(10);
 
@@ -98,6 +105,10 @@ pub(crate) const PENDING_RESETS_MAX: usize = 32;
 /// What of a request body is kept to be sent again.
 pub(crate) const REPLAY_BYTES_MAX: usize = 64 * 1024;
 
+/// What keeping a chunk of it costs beside its bytes, so that a body in tiny chunks is no way around
+/// [`REPLAY_BYTES_MAX`].
+pub(crate) const REPLAY_CHUNK_OVERHEAD: usize = 64;
+
 /// Idle HTTP/1 connections kept per endpoint and identity.
 pub(crate) const POOL_IDLE_MAX: usize = 64;
 
@@ -105,10 +116,6 @@ pub(crate) const POOL_IDLE_MAX: usize = 64;
 pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How often unused upstream connections are looked for.
-/// What keeping a chunk of it costs beside its bytes, so that a body in tiny chunks is no way around
-/// [`REPLAY_BYTES_MAX`].
-pub(crate) const REPLAY_CHUNK_OVERHEAD: usize = 64;
-
 pub(crate) const POOL_SWEEP_EVERY: Duration = Duration::from_secs(15);
 
 /// Until a connection to the local application is up.

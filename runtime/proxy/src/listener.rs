@@ -30,6 +30,24 @@ use crate::upstream::pool::Endpoint;
 
 /// Opens a listening socket. A proxy that is started again takes its port back at once.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    open(address).map_err(|source| cannot_listen(address, source))
+}
+
+/// An error that says where.
+#[derive(Debug, thiserror::Error)]
+#[error("could not listen on {address}")]
+struct ListenError {
+    address: String,
+    source: io::Error,
+}
+
+/// Of the several addresses that a proxy opens, names the one that it could not.
+pub(crate) fn cannot_listen(address: impl std::fmt::Display, source: io::Error) -> io::Error {
+    let address = address.to_string();
+    io::Error::new(source.kind(), ListenError { address, source })
+}
+
+fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

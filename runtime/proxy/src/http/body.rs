@@ -379,8 +379,17 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         // hyper does not poll a body to its end when it knows how long it is.
-        let reason = (!self.body.is_end_stream()).then_some(Reason::ClientDisconnect);
-        self.end(reason);
+        if self.record.is_none() || self.body.is_end_stream() {
+            return self.end(None);
+        }
+        // Past its time it was cut off because the client did not take it.
+        if self.clock.is_over() {
+            if let Some(record) = &self.record {
+                record.count_timeout("request");
+            }
+            return self.end(Some(Reason::RequestTimeout));
+        }
+        self.end(Some(Reason::ClientDisconnect));
     }
 }
 

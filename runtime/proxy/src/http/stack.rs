@@ -590,6 +590,9 @@ impl Exchanging<'_> {
         } else {
             BodyClock::new(deadline.map(Instant::from_std), None)
         };
+        if self.asked.version != Version::HTTP_2 {
+            self.connection.wire.answer(clock.until());
+        }
         let body = Upstream::new(body, clock, slot, record);
         Response::from_parts(head, ResponseBody::Upstream(body))
     }

@@ -96,6 +96,16 @@ impl BodyClock {
         }
     }
 
+    /// When the body must have ended.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Whether it is past the time when the body must have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
     /// Whether a clock has run out; to be asked when there is nothing else to do.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         loop {

@@ -8,7 +8,8 @@
 //! refused body ends in an error, after the bytes before it. For HTTP/2 only the frames that h2 does not bound itself are counted.
 //!
 //! The clocks of a connection that hyper does not have (half a head, stalled body, idle) are kept
-//! here too, on one lazily moved timer.
+//! here too, on one lazily moved timer, and so is that of a peer that does not take what is written:
+//! hyper polls no body then, so no body's clock would be asked.
 
 pub(crate) mod frames;
 pub(crate) mod head;
@@ -16,8 +17,8 @@ pub(crate) mod head;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct WireState {
     in_flight: AtomicUsize,
     violation: AtomicU8,
     in_body: AtomicBool,
+    /// When the answer that is being written over HTTP/1 must be out.
+    answer_until: Mutex<Option<Instant>>,
 }
 
 impl WireState {
@@ -46,6 +49,18 @@ impl WireState {
     /// Notes that a request ended.
     pub(crate) fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.answer(None);
+    }
+
+    /// Notes until when a client of HTTP/1 may take its answer. HTTP/2 has many answers at once.
+    pub(crate) fn answer(&self, until: Option<Instant>) {
+        *self.lock() = until;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answer_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many requests run.
@@ -85,11 +100,15 @@ pub(crate) struct Guarded<IO> {
     scan: Scan,
     state: Arc<WireState>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while the peer takes nothing.
+    write_timer: Option<Pin<Box<Sleep>>>,
     phase: Phase,
     phase_since: Instant,
     refused: bool,
     /// The end that a spoilt head still has to get.
     spoilt_end: &'static [u8],
+    /// The error that a refused body still has to get.
+    broken_off: Option<Rule>,
 }
 
 /// hyper parses a head that came in pieces only once it sees an end.
@@ -107,18 +126,18 @@ impl<IO> Guarded<IO> {
     }
 
     fn new(io: IO, prefix: Vec<u8>, state: Arc<WireState>, scan: Scan) -> Self {
-    /// The error that a refused body still has to get.
-    broken_off: Option<Rule>,
         Self {
             io,
             prefix,
             scan,
             state,
             timer: None,
+            write_timer: None,
             phase: Phase::Between,
             phase_since: Instant::now(),
             refused: false,
             spoilt_end: &[],
+            broken_off: None,
         }
     }
 
@@ -137,7 +156,6 @@ impl<IO> Guarded<IO> {
                 if !(was == Phase::Head && self.phase == Phase::Head) {
                     self.phase_since = now;
                 }
-            broken_off: None,
                 let Err(refusal) = verdict else {
                     return Ok(());
                 };
@@ -165,6 +183,30 @@ impl<IO> Guarded<IO> {
                 refusal_error(rule)
             }),
         }
+    }
+
+    /// Watches a write: counts what was taken, and gives up on a peer that takes nothing.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match (&written, &mut self.scan) {
+            (Poll::Ready(Ok(bytes)), Scan::Http2(scan)) => scan.wrote(*bytes),
+            (Poll::Pending, Scan::Http1(_)) => {
+                let state = &self.state;
+                let timer = self.write_timer.get_or_insert_with(|| {
+                    let latest = Instant::now() + limits::WRITE_STALL_TIMEOUT;
+                    let until = state.lock().map_or(latest, |until| until.min(latest));
+                    Box::pin(tokio::time::sleep_until(until))
+                });
+                ready!(timer.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            _ => {}
+        }
+        self.write_timer = None;
+        written
     }
 
     /// Whether the present silence has lasted too long; registers for waking if not.
@@ -215,6 +257,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         let this = self.get_mut();
         if this.refused {
             // Whatever follows a refused message is never looked at.
+            if let Some(rule) = this.broken_off.take() {
+                return Poll::Ready(Err(refusal_error(rule)));
+            }
             let (now, later) = this
                 .spoilt_end
                 .split_at(this.spoilt_end.len().min(buf.remaining()));
@@ -257,12 +302,11 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-            if let Some(rule) = this.broken_off.take() {
-                return Poll::Ready(Err(refusal_error(rule)));
-            }
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.written(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -278,7 +322,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

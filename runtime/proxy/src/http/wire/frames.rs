@@ -23,6 +23,8 @@ pub(crate) struct FrameScan {
     header: [u8; HEADER_BYTES],
     filled: usize,
     counted: u32,
+    /// Bytes that were sent to the peer since the window began.
+    sent: usize,
     window_start: Option<Instant>,
 }
 
@@ -33,12 +35,18 @@ impl Default for FrameScan {
             header: [0; HEADER_BYTES],
             filled: 0,
             counted: 0,
+            sent: 0,
             window_start: None,
         }
     }
 }
 
 impl FrameScan {
+    /// Notes that bytes were sent to the peer.
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_add(bytes);
+    }
+
     /// Passes over `bytes`; an error when the peer floods.
     pub(crate) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Rule> {
         while !bytes.is_empty() {
@@ -71,9 +79,12 @@ impl FrameScan {
         if now.duration_since(window) > limits::CONTROL_FRAME_WINDOW {
             self.window_start = Some(now);
             self.counted = 0;
+            self.sent = 0;
         }
         self.counted += 1;
-        if self.counted > limits::CONTROL_FRAMES_MAX {
+        let earned = u32::try_from(self.sent / limits::SENT_BYTES_PER_CONTROL_FRAME);
+        let allowed = limits::CONTROL_FRAMES_MAX.saturating_add(earned.unwrap_or(u32::MAX));
+        if self.counted > allowed {
             return Err(Rule::ControlFlood);
         }
         Ok(())
@@ -105,6 +116,26 @@ mod tests {
             let verdict = bytes.chunks(size).try_for_each(|part| scan.read(part, now));
             assert_eq!(verdict, Err(Rule::ControlFlood), "in pieces of {size}");
         }
+    }
+
+    /// gRPC clients send one for every window of data that they get, to measure it.
+    #[tokio::test(start_paused = true)]
+    async fn pings_that_measure_an_answer_are_welcome() {
+        let mut scan = FrameScan::default();
+        scan.read(PREFACE, Instant::now()).unwrap();
+        for _ in 0..10 * limits::CONTROL_FRAMES_MAX {
+            // A DATA frame with one small message, and the answer to the PING before.
+            scan.wrote(9 + 5 + 2);
+            scan.wrote(9 + 8);
+            scan.read(&frame(PING, 0, &[0; 8]), Instant::now()).unwrap();
+        }
+        // Answers to PINGs alone don't pay for them.
+        let flood = std::iter::repeat_with(|| {
+            scan.wrote(9 + 8);
+            scan.read(&frame(PING, 0, &[0; 8]), Instant::now())
+        });
+        let most = usize::try_from(limits::CONTROL_FRAMES_MAX).unwrap() * 4;
+        assert!(flood.take(most).any(|verdict| verdict.is_err()));
     }
 
     #[tokio::test(start_paused = true)]
