@@ -48,7 +48,10 @@ fn wait_counted(shop: &Bookshop, reason: &str) -> Result<(), Failure> {
 }
 
 /// Credentials that trust the bookshop and show a certificate of `authority`, or none.
-fn stranger(shop: &Bookshop, authority: Option<(&TestAuthority, &str)>) -> Result<Credentials, Failure> {
+fn stranger(
+    shop: &Bookshop,
+    authority: Option<(&TestAuthority, &str)>,
+) -> Result<Credentials, Failure> {
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject as _;
     let ca = CertificateDer::from_pem_file(shop.dev.state().join("trust/trust/ca.pem"))?;
@@ -104,7 +107,10 @@ fn plaintext_is_refused() -> Result<(), Failure> {
     let shop = bookshop(0)?;
     let inbound = shop.dev.instance(SERVER)?.inbound;
     let answer = mesh_tests::http_get(inbound, "reviews", "/reviews/7", &[]);
-    assert!(answer.as_ref().map_or(true, |answer| answer.status != 200), "{answer:?}");
+    assert!(
+        answer.as_ref().map_or(true, |answer| answer.status != 200),
+        "{answer:?}"
+    );
     wait_counted(&shop, "tls_failure")
 }
 

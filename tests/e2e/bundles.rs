@@ -90,7 +90,9 @@ impl Forge {
         let update = wire::GenerationUpdate {
             generation: Some((&envelope).into()),
             proof: Some((&proof).into()),
-            slice: Some(wire::generation_update::Slice::Full(wire::SliceFull { compressed })),
+            slice: Some(wire::generation_update::Slice::Full(wire::SliceFull {
+                compressed,
+            })),
         };
         Ok(Offer { named, update })
     }
@@ -229,7 +231,11 @@ async fn play(shop: &Bookshop) -> Result<(), Failure> {
     let (Some(slice), Some(sequence)) = (&before.slice, before.sequence) else {
         return Err(Failure::new(format!("{before:?}")));
     };
-    let slice = std::fs::read(folder.join("store").join(slice.trim_start_matches("sha256:")))?;
+    let slice = std::fs::read(
+        folder
+            .join("store")
+            .join(slice.trim_start_matches("sha256:")),
+    )?;
     let serving = Order {
         epoch: keys.root.epoch,
         sequence,
@@ -238,10 +244,18 @@ async fn play(shop: &Bookshop) -> Result<(), Failure> {
     let forge = Forge::new(&keys.root, slice, sequence + 1)?;
 
     shop.dev.kill_distributor()?;
-    let rogue = Rogue::start(shop.dev.distributor_address(), &keys, forge.identity.clone()).await?;
+    let rogue = Rogue::start(
+        shop.dev.distributor_address(),
+        &keys,
+        forge.identity.clone(),
+    )
+    .await?;
     for (reason, offer) in bad(&forge, &keys, serving)? {
         let doing = |failure: Failure| failure.while_doing(reason);
-        rogue.offer(offer.named, offer.update).await.map_err(doing)?;
+        rogue
+            .offer(offer.named, offer.update)
+            .await
+            .map_err(doing)?;
         let status = rogue
             .status(&[wire::Phase::Rejected, wire::Phase::Serving])
             .await

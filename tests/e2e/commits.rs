@@ -41,7 +41,11 @@ fn a_commit_with_an_error_changes_nothing_and_the_next_good_one_recovers() -> Re
     shop.dev.wait_serving(&fixed, LIMIT)?;
     let status = shop.dev.status()?;
     assert_eq!(status["ref"]["state"], "following", "{status}");
-    assert_eq!(status["findings"].as_array().map(Vec::len), Some(0), "{status}");
+    assert_eq!(
+        status["findings"].as_array().map(Vec::len),
+        Some(0),
+        "{status}"
+    );
     assert_eq!(no_failures(&shop)?, Vec::<String>::new());
     Ok(())
 }
@@ -50,11 +54,15 @@ fn a_commit_with_an_error_changes_nothing_and_the_next_good_one_recovers() -> Re
 fn a_force_push_is_refused_and_reported() -> Result<(), Failure> {
     let shop = bookshop(20)?;
     let first = shop.dev.git(&["rev-parse", "HEAD"])?;
-    let second = shop.dev.commit_edit(REVIEWS, &[("weight=90", "weight=80"), ("weight=10", "weight=20")])?;
+    let second = shop.dev.commit_edit(
+        REVIEWS,
+        &[("weight=90", "weight=80"), ("weight=10", "weight=20")],
+    )?;
     shop.dev.wait_serving(&second, LIMIT)?;
 
     shop.dev.git(&["reset", "--quiet", "--hard", &first])?;
-    shop.dev.git(&["push", "--quiet", "--force", "origin", "HEAD"])?;
+    shop.dev
+        .git(&["push", "--quiet", "--force", "origin", "HEAD"])?;
     let status = wait_status(&shop, "the rewritten ref in the status", |status| {
         status["ref"]["state"] == "ref_rewritten"
     })?;
@@ -70,13 +78,9 @@ fn where_lists_the_proxies_that_serve_a_commit() -> Result<(), Failure> {
     let first = shop.dev.git(&["rev-parse", "HEAD"])?;
     let proxies = shop.dev.wait_serving(&first, LIMIT)?.len();
     let listed = wait_until("every proxy reported as serving", LIMIT, || {
-        let answer = mesh_tests::unix_request(
-            shop.dev.socket(),
-            "GET",
-            &format!("/where/{first}"),
-            "",
-        )?
-        .json()?;
+        let answer =
+            mesh_tests::unix_request(shop.dev.socket(), "GET", &format!("/where/{first}"), "")?
+                .json()?;
         let listed = answer["proxies"].as_array().cloned().unwrap_or_default();
         if listed.len() == proxies && listed.iter().all(|proxy| proxy["serves"] == true) {
             return Ok(listed);

@@ -4,6 +4,7 @@ mod access;
 mod bundles;
 mod commits;
 mod policy_input;
+mod reference;
 mod rogue;
 mod support;
 mod wire;

@@ -34,8 +34,14 @@ fn expect(output: &Output, code: &str, file: &str) -> Result<serde_json::Value, 
         format!(
             "{}\n{}\n{}",
             output.status,
-            String::from_utf8_lossy(&output.stdout).chars().take(2000).collect::<String>(),
-            String::from_utf8_lossy(&output.stderr).chars().take(2000).collect::<String>()
+            String::from_utf8_lossy(&output.stdout)
+                .chars()
+                .take(2000)
+                .collect::<String>(),
+            String::from_utf8_lossy(&output.stderr)
+                .chars()
+                .take(2000)
+                .collect::<String>()
         )
     };
     if output.status.code() != Some(1) {
@@ -79,14 +85,28 @@ fn a_hundred_thousand_braces_are_a_finding() -> Result<(), Failure> {
     let open = "a {".repeat(100_000);
     let closed = open.clone() + &"}".repeat(100_000);
     expect(&check("open.kdl", open.as_bytes())?, "MSH0010", "open.kdl")?;
-    expect(&check("closed.kdl", closed.as_bytes())?, "MSH0010", "closed.kdl")?;
+    expect(
+        &check("closed.kdl", closed.as_bytes())?,
+        "MSH0010",
+        "closed.kdl",
+    )?;
     let stray = "}".repeat(100_000);
-    expect(&check("stray.kdl", stray.as_bytes())?, "MSH0001", "stray.kdl").map(drop)
+    expect(
+        &check("stray.kdl", stray.as_bytes())?,
+        "MSH0001",
+        "stray.kdl",
+    )
+    .map(drop)
 }
 
 #[test]
 fn invalid_utf8_is_a_finding() -> Result<(), Failure> {
-    expect(&check("a.kdl", b"service \xff\xfe {\n}\n")?, "MSH0001", "a.kdl").map(drop)
+    expect(
+        &check("a.kdl", b"service \xff\xfe {\n}\n")?,
+        "MSH0001",
+        "a.kdl",
+    )
+    .map(drop)
 }
 
 #[test]

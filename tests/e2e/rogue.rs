@@ -20,11 +20,13 @@ use mesh_bundle::trust_root::TrustRoot;
 use mesh_daemon::clock::Clock;
 use mesh_daemon::drain::{self, DrainTrigger};
 use mesh_daemon::identity::{Credentials, Svid, TrustStore, WorkloadKey};
-use mesh_daemon::rpc::server::{RpcListener, connection_info};
 use mesh_daemon::rpc::Distribution;
+use mesh_daemon::rpc::server::{RpcListener, connection_info};
 use mesh_tests::Failure;
 use prost::Message as _;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::{Mutex, mpsc};
@@ -96,7 +98,10 @@ impl Keys {
 /// A key file: comments, then one line of base64.
 fn seed(file: &Path) -> Result<SigningKey, Failure> {
     let text = std::fs::read_to_string(file)?;
-    let line = text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+    let line = text
+        .lines()
+        .find(|line| !line.starts_with('#'))
+        .unwrap_or_default();
     let bytes: [u8; 32] = STANDARD
         .decode(line.trim())?
         .try_into()
@@ -180,8 +185,10 @@ impl Rogue {
             revocations: Vec::new(),
         };
         let head = head.seal(&self.scope, &[&self.head]);
-        self.send(wire::follow_response::Kind::Head((&head).into())).await?;
-        self.send(wire::follow_response::Kind::Generation(update)).await
+        self.send(wire::follow_response::Kind::Head((&head).into()))
+            .await?;
+        self.send(wire::follow_response::Kind::Generation(update))
+            .await
     }
 
     async fn send(&self, kind: wire::follow_response::Kind) -> Result<(), Failure> {
@@ -207,7 +214,10 @@ impl Rogue {
         let mut statuses = self.statuses.lock().await;
         let next = async {
             loop {
-                let status = statuses.recv().await.ok_or_else(|| Failure::new("the server ended"))?;
+                let status = statuses
+                    .recv()
+                    .await
+                    .ok_or_else(|| Failure::new("the server ended"))?;
                 if phases.iter().any(|phase| *phase as i32 == status.phase) {
                     return Ok(status);
                 }

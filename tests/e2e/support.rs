@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mesh_tests::{Dev, DevOptions, Failure, PolicyRepository, ProxyConfig, Response, http_get, workspace_root};
+use mesh_tests::{
+    Dev, DevOptions, Failure, PolicyRepository, ProxyConfig, Response, http_get, workspace_root,
+};
 
 /// How long a condition may take to come true before the case has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -51,7 +53,12 @@ impl Bookshop {
     }
 
     /// The sum of a metric of one proxy over the series that contain all of `labels`.
-    pub(crate) fn metric(&self, service: &str, name: &str, labels: &[&str]) -> Result<f64, Failure> {
+    pub(crate) fn metric(
+        &self,
+        service: &str,
+        name: &str,
+        labels: &[&str],
+    ) -> Result<f64, Failure> {
         let instance = self.dev.instance(service)?;
         let metrics = http_get(instance.metrics, "localhost", "/metrics", &[])?;
         sum(&metrics.body, name, labels)

@@ -16,11 +16,15 @@ use crate::support::{Bookshop, LIMIT, bookshop};
 
 /// What the echo application received.
 fn received(body: &str) -> Result<serde_json::Value, Failure> {
-    serde_json::from_str(body).map_err(|error| Failure::from(error).while_doing(format!("{body:?}")))
+    serde_json::from_str(body)
+        .map_err(|error| Failure::from(error).while_doing(format!("{body:?}")))
 }
 
 fn header<'a>(received: &'a serde_json::Value, name: &str) -> Vec<&'a str> {
-    let headers = received["headers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let headers = received["headers"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     headers
         .iter()
         .filter(|header| header[0] == name)
@@ -59,7 +63,12 @@ fn the_application_sees_who_called_and_cannot_be_told_otherwise() -> Result<(), 
 #[test]
 fn the_path_that_is_authorised_is_the_path_that_is_forwarded() -> Result<(), Failure> {
     let shop = bookshop(0)?;
-    let response = shop.get("productpage", "reviews", "/admin/../reviews//7?x=/../y", &[])?;
+    let response = shop.get(
+        "productpage",
+        "reviews",
+        "/admin/../reviews//7?x=/../y",
+        &[],
+    )?;
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(received(&response.body)?["target"], "/reviews/7?x=/../y");
     let hidden = shop.get("productpage", "reviews", "/reviews/%2e%2e/admin", &[])?;
@@ -73,8 +82,17 @@ fn the_path_that_is_authorised_is_the_path_that_is_forwarded() -> Result<(), Fai
 fn a_header_route_wins_over_the_split() -> Result<(), Failure> {
     let shop = bookshop(0)?;
     for _ in 0..20 {
-        let response = shop.get("productpage", "reviews", "/reviews/7", &[("user", "tester")])?;
-        assert_eq!(response.header("x-echo-version"), Some("v2"), "{response:?}");
+        let response = shop.get(
+            "productpage",
+            "reviews",
+            "/reviews/7",
+            &[("user", "tester")],
+        )?;
+        assert_eq!(
+            response.header("x-echo-version"),
+            Some("v2"),
+            "{response:?}"
+        );
     }
     Ok(())
 }
@@ -114,8 +132,14 @@ async fn grpc(shop: &Bookshop) -> Result<(), Failure> {
     assert_eq!(response.headers()["content-type"], "application/grpc");
     let collected = response.into_body().collect().await?;
     let trailers = collected.trailers().cloned().unwrap_or_default();
-    assert_eq!(trailers.get("grpc-status").map(HeaderValue::as_bytes), Some(&b"0"[..]));
-    assert_eq!(trailers.get("x-sent-bin").map(HeaderValue::as_bytes), Some(&b"AAEC"[..]));
+    assert_eq!(
+        trailers.get("grpc-status").map(HeaderValue::as_bytes),
+        Some(&b"0"[..])
+    );
+    assert_eq!(
+        trailers.get("x-sent-bin").map(HeaderValue::as_bytes),
+        Some(&b"AAEC"[..])
+    );
     assert_eq!(collected.to_bytes(), message);
 
     // A refusal is a gRPC answer, too: PERMISSION_DENIED in the trailers, or in headers alone.
@@ -126,13 +150,19 @@ async fn grpc(shop: &Bookshop) -> Result<(), Failure> {
     let response = exchange(outbound, request).await?;
     assert_eq!(response.status(), 200);
     assert_eq!(
-        response.headers().get("grpc-status").map(HeaderValue::as_bytes),
+        response
+            .headers()
+            .get("grpc-status")
+            .map(HeaderValue::as_bytes),
         Some(&b"7"[..])
     );
     Ok(())
 }
 
-async fn exchange<B>(address: SocketAddr, request: Request<B>) -> Result<Response<Incoming>, Failure>
+async fn exchange<B>(
+    address: SocketAddr,
+    request: Request<B>,
+) -> Result<Response<Incoming>, Failure>
 where
     B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
