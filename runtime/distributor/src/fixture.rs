@@ -133,6 +133,15 @@ impl Fixture {
         }
     }
 
+    /// One of the keys, by its file.
+    pub(crate) fn key(&self, name: &str) -> SigningKey {
+        let path = self.folder.path().join(format!("keys/{name}.key"));
+        let seed = STANDARD
+            .decode(fs::read(path).unwrap().trim_ascii())
+            .unwrap();
+        SigningKey::from_seed(seed.try_into().unwrap())
+    }
+
     /// The keys.
     pub(crate) fn keys(&self) -> Arc<Keys> {
         Arc::new(Keys::read(&self.folder.path().join("keys"), &self.root).unwrap())

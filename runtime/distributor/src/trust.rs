@@ -127,7 +127,7 @@ impl Trust {
         }
     }
 
-    /// Replaces a stream by a newer version of it.
+    /// Replaces a stream, unless a newer version of it is there.
     pub(crate) fn add_revocations(
         &mut self,
         envelope: &Envelope,
@@ -135,6 +135,10 @@ impl Trust {
     ) {
         let key_id = verified.stream_key();
         let value = verified.value().clone();
+        let known = self.revocations.get(&key_id);
+        if known.is_some_and(|known| known.value.version > value.version) {
+            return;
+        }
         let object = object(key_id.to_hex(), value.version, envelope);
         let reference = RevocationsRef {
             key_id,
@@ -165,6 +169,11 @@ impl Trust {
         let digest = verified.digest();
         let value = verified.into_value();
         let domain = value.trust_domain.to_string();
+        // Whatever the files are called: an old one that was left there must not win.
+        let known = self.bundles.get(&domain);
+        if known.is_some_and(|known| known.value.version > value.version) {
+            return;
+        }
         let object = object(domain.clone(), value.version, envelope);
         let reference = TrustBundleRef {
             trust_domain: value.trust_domain.clone(),
@@ -244,4 +253,24 @@ fn read(path: &Path) -> Result<Envelope, TrustError> {
         path: path.to_owned(),
         rejection,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    #[test]
+    fn the_newest_bundle_counts_whatever_the_files_are_called() {
+        let fixture = Fixture::new(false);
+        let folder = fixture.folder.path().join("trust");
+        let trust = Trust::read(&folder).unwrap();
+        let mut newer = trust.bundles.values().next().unwrap().value.clone();
+        newer.version += 1;
+        let envelope = newer.seal(&fixture.root.scope, &[&fixture.key("trust")]);
+        std::fs::write(folder.join("trust-bundle.2.envelope"), envelope.encode()).unwrap();
+        let trust = Trust::read(&folder).unwrap();
+        let versions: Vec<_> = trust.bundles.values().map(|it| it.value.version).collect();
+        assert_eq!(versions, [newer.version]);
+    }
 }
