@@ -5,6 +5,9 @@ use std::time::Duration;
 /// How long a head is valid; long enough that two missed renewals go unnoticed.
 pub(crate) const HEAD_LIFE: Duration = Duration::from_mins(10);
 
+/// Proxies refuse a head that was issued this far ahead of their clock.
+pub(crate) const HEAD_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
+
 /// How often a head is signed anew although nothing changed.
 pub(crate) const HEAD_RENEWAL: Duration = Duration::from_secs(30);
 

@@ -111,7 +111,16 @@ impl Publisher {
             .last()
             .is_some_and(|last| last.digest() == served.digest())
         {
-            return Ok(());
+            let is_published = self
+                .published()
+                .current()
+                .is_some_and(|current| current.digest() == served.digest());
+            // It was kept, and then the disk was full before there was a head for it.
+            return if is_published {
+                Ok(())
+            } else {
+                self.publish(&mut inner)
+            };
         }
         let mut generations = inner.generations.clone();
         generations.push(Arc::new(served));
@@ -214,6 +223,14 @@ impl Publisher {
         let key = self.keys.head.id().to_hex();
         let last = inner.counters.issued_ms.get(&key).copied().unwrap_or(0);
         let issued_ms = HeadStatement::next_issued(last, self.clock.wall_ms());
+        let ahead_ms = issued_ms.saturating_sub(self.clock.wall_ms());
+        if ahead_ms > limits::HEAD_AHEAD_MS_MAX {
+            tracing::error!(
+                ahead_ms,
+                "this clock was set back behind the last head: proxies refuse heads until it has \
+                 caught up, or the trust root names a new head key"
+            );
+        }
         let order = current.statement().order;
         let statement = HeadStatement {
             trust_root_version: inner.trust.root.version,
@@ -374,6 +391,24 @@ mod tests {
             publisher.published().generations.len(),
             limits::GENERATIONS_KEPT
         );
+    }
+
+    #[test]
+    fn what_was_kept_and_got_no_head_is_published_by_the_next_try() {
+        let fixture = Fixture::new(false);
+        let publisher = fixture.publisher(&Clock::manual(NOW_MS));
+        // A folder in the place of the file fails the write, as a full disk would.
+        let counters = fixture.folder.path().join("state/counters.json");
+        std::fs::remove_file(&counters).unwrap();
+        std::fs::create_dir(&counters).unwrap();
+        std::fs::write(counters.join("x"), "").unwrap();
+        let served = || fixture.served(1, &[slice("a", &[])]);
+        publisher.accept(served()).unwrap_err();
+        assert!(publisher.published().current().is_none());
+        std::fs::remove_dir_all(&counters).unwrap();
+        publisher.accept(served()).unwrap();
+        assert!(publisher.published().current().is_some());
+        assert!(publisher.published().head.is_some());
     }
 
     #[test]
