@@ -14,6 +14,10 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Connections that a distributor holds at once; the next are closed at accept.
 pub const RPC_CONNECTIONS_MAX: usize = 10_000;
 
+/// Longest life of a distributor's connection to someone without a certificate: enough to fetch
+/// trust data or to enrol, and too short to keep the places of proxies taken.
+pub const RPC_UNKNOWN_PEER_LIFE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
+
 /// TLS handshakes that a distributor does at once; the next wait.
 pub const RPC_HANDSHAKES_MAX: usize = 256;
 

@@ -25,7 +25,7 @@ use crate::identity::svid::PeerIdentity;
 use crate::identity::tls::{self, ClientAuth, Credentials, TlsConfigError};
 use crate::limits::{
     HANDSHAKE_TIMEOUT, PROXY_MESSAGE_BYTES_MAX, RPC_CONNECTIONS_MAX, RPC_HANDSHAKES_MAX,
-    RPC_PING_EVERY, RPC_PING_TIMEOUT, RPC_STREAMS_MAX,
+    RPC_PING_EVERY, RPC_PING_TIMEOUT, RPC_STREAMS_MAX, RPC_UNKNOWN_PEER_LIFE,
 };
 
 /// How long open streams may go on after a drain has begun.
@@ -146,6 +146,7 @@ impl Accepting {
                 return;
             }
         };
+        let is_unknown = info.peer.is_none();
         let info = Arc::new(info);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Arc::clone(&info));
@@ -158,8 +159,19 @@ impl Accepting {
             .max_concurrent_streams(RPC_STREAMS_MAX)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        let overstayed = async {
+            if is_unknown {
+                tokio::time::sleep(RPC_UNKNOWN_PEER_LIFE).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
         let result = tokio::select! {
             result = &mut connection => result,
+            () = overstayed => {
+                tracing::info!(%remote, "a peer without a certificate stayed too long");
+                return;
+            }
             () = self.drain.draining() => {
                 connection.as_mut().graceful_shutdown();
                 match tokio::time::timeout(DRAIN_GRACE, connection).await {

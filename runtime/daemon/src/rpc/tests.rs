@@ -21,6 +21,7 @@ use crate::drain::{self, DrainTrigger};
 use crate::identity::csr::VerifiedCsr;
 use crate::identity::svid::SvidError;
 use crate::identity::{Credentials, Svid, WorkloadKey};
+use crate::limits::RPC_UNKNOWN_PEER_LIFE;
 use crate::telemetry::TlsReason;
 use crate::test_util::{NOW_MS, TestAuthority};
 
@@ -228,6 +229,23 @@ async fn following_needs_a_certificate() {
         error,
         ConnectError::Svid(SvidError::NoCertificate)
     ));
+}
+
+#[tokio::test]
+async fn whoever_has_no_certificate_may_not_stay() {
+    let server = Server::start().await;
+    let clock = Clock::manual(NOW_MS);
+    let mut public = PublicConnection::connect(&server.address, &clock)
+        .await
+        .unwrap();
+    let stays = async {
+        while public.fetch_trust(Scope::default(), 1).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(RPC_UNKNOWN_PEER_LIFE * 10, stays)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
