@@ -193,11 +193,11 @@ impl JoinFile {
     }
 }
 
-/// `host:port`, the port a number.
-fn is_address(address: &str) -> bool {
-    address
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+/// Whether this is `host:port`, the port a number above 0, as a proxy can connect to.
+pub fn is_address(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 #[cfg(test)]

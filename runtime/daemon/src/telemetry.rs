@@ -79,6 +79,14 @@ pub enum LogFormat {
     Auto,
 }
 
+/// Takes a filter for [`init_logging`] from an argument, or says what is wrong with it.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Starts logging to standard error; standard output belongs to data. `filter` is as in
 /// `tracing-subscriber`'s `EnvFilter` (`info,mesh_daemon=debug`). A second call changes nothing.
 pub fn init_logging(format: LogFormat, filter: &str) {
@@ -108,6 +116,14 @@ mod tests {
     use prometheus_client::metrics::family::Family;
 
     use super::*;
+
+    #[test]
+    fn a_filter_that_is_none_is_told() {
+        assert!(log_filter("info,mesh_daemon=debug").is_ok());
+        for bad in ["nonsense===", "meshd=loud"] {
+            assert!(log_filter(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn counts_what_is_registered() {

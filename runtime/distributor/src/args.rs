@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use mesh_daemon::join_file::is_address;
+use mesh_daemon::telemetry::log_filter;
+
 use crate::duration;
 
 /// Follows a repository of mesh policies and streams each proxy its own verified slice.
@@ -66,7 +69,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
     pub(crate) listen: SocketAddr,
     /// Address that join files tell the proxies; repeatable [default: what --listen bound].
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) advertise: Vec<String>,
     /// Unix socket for status, tokens and triggers.
     #[arg(long, value_name = "PATH")]
@@ -90,7 +93,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub(crate) name: String,
     /// What to log, such as `info` or `warn,meshd=debug`.
-    #[arg(long, value_name = "FILTER", env = "MESHD_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "MESHD_LOG", default_value = "info", value_parser = log_filter)]
     pub(crate) log: String,
     /// Set by `meshd dev`, which alone may serve a development trust root.
     #[arg(long, hide = true)]
@@ -154,6 +157,14 @@ pub(crate) struct TokenArguments {
     pub(crate) socket: SocketArgument,
 }
 
+fn host_port(text: &str) -> Result<String, String> {
+    if is_address(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("is not HOST:PORT".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -163,5 +174,14 @@ mod tests {
     #[test]
     fn the_declaration_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_no_proxy_could_use_is_not_advertised() {
+        assert!(host_port("mesh.internal:7443").is_ok());
+        assert!(host_port("[::1]:7443").is_ok());
+        for bad in ["mesh.internal", ":7443", "mesh:0", "mesh:70000", ""] {
+            assert!(host_port(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::args::RunArguments;
 use crate::data_plane::BoundPorts;
+use crate::listener::cannot_listen;
 use crate::subscribe::view::{State, View};
 
 /// Bound, and not serving yet.
@@ -42,13 +43,19 @@ struct Config<'a> {
     ports: &'a OpenedPorts,
 }
 
+async fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| cannot_listen(address, source))
+}
+
 impl Listeners {
     /// Opens all of them.
     pub(crate) async fn bind(arguments: &RunArguments) -> io::Result<Self> {
         Ok(Self {
-            metrics: TcpListener::bind(arguments.metrics).await?,
-            health: TcpListener::bind(arguments.health).await?,
-            admin: AdminSocket::bind(&arguments.admin)?,
+            metrics: listen(arguments.metrics).await?,
+            health: listen(arguments.health).await?,
+            admin: AdminSocket::bind(&arguments.admin)
+                .map_err(|source| cannot_listen(arguments.admin.display(), source))?,
         })
     }
 

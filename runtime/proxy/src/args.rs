@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use mesh_bundle::slice::Label;
+use mesh_daemon::telemetry::log_filter;
 
 use crate::data_plane::{AccessLogTarget, PortBinding};
 
@@ -68,7 +69,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<std::num::NonZeroUsize>,
     /// What is logged to standard error, such as `info,meshp=debug`.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = log_filter)]
     pub(crate) log: String,
     /// Ends when standard input does, so that it never outlives the process that started it.
     #[arg(long, hide = true)]

@@ -26,6 +26,9 @@ pub(crate) enum AskError {
     /// It said no.
     #[error("the distributor refused: {0}")]
     Refused(String),
+    /// There is nothing to ask.
+    #[error("{0}")]
+    Argument(String),
     /// It said something that this release does not understand.
     #[error("the distributor's answer is not understood")]
     Answer(#[from] serde_json::Error),

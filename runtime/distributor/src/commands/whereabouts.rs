@@ -13,7 +13,7 @@ pub(crate) fn run(arguments: &WhereArguments) -> ExitCode {
 fn text(arguments: &WhereArguments) -> Result<String, AskError> {
     let commit = arguments.commit.to_ascii_lowercase();
     if commit.is_empty() || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(AskError::Refused(format!(
+        return Err(AskError::Argument(format!(
             "{:?} is not a commit",
             arguments.commit
         )));
