@@ -110,7 +110,11 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
     trigger.start();
     while servers.join_next().await.is_some() {}
     tracing::info!(cut = report.cut, "ended");
-    Ok(if report.cut == 0 { Exit::Ended } else { Exit::Cut })
+    Ok(if report.cut == 0 {
+        Exit::Ended
+    } else {
+        Exit::Cut
+    })
 }
 
 fn settings(arguments: &RunArguments) -> DataPlaneSettings {
