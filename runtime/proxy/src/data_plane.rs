@@ -160,7 +160,10 @@ impl DataPlane {
             inbound: BTreeMap::new(),
         };
         let plane = Arc::new(Plane::new(credentials, request_metrics, access_log));
-        let mut listeners = vec![(outbound, Behind::Mesh)];
+        let connections_max = listener::connections_max();
+        let places = || Arc::new(Semaphore::new(connections_max));
+        let inbound_places = places();
+        let mut listeners = vec![(outbound, Behind::Mesh, places())];
         let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
         for port in ports {
             let inbound = listener::bind(port.inbound)?;
@@ -179,15 +182,20 @@ impl DataPlane {
                 tls: Arc::clone(&server),
                 handshakes: Arc::clone(&handshakes),
             };
-            listeners.push((inbound, behind));
+            listeners.push((inbound, behind, Arc::clone(&inbound_places)));
         }
         let runtime = runtime(workers)?;
         let (drain, watcher) = drain::channel();
         let entered = runtime.enter();
-        for (listener, behind) in listeners {
+        for (listener, behind, places) in listeners {
             let listener = TcpListener::from_std(listener)?;
-            let accepting =
-                listener::accept_all(listener, behind, Arc::clone(&plane), watcher.clone());
+            let accepting = listener::accept_all(
+                listener,
+                behind,
+                Arc::clone(&plane),
+                places,
+                watcher.clone(),
+            );
             runtime.spawn(accepting);
         }
         drop(entered);

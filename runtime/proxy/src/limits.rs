@@ -2,8 +2,20 @@
 
 use std::time::Duration;
 
-/// Connections that one direction accepts at once; the next wait in the kernel's backlog.
+/// Connections that one direction accepts at once; the next wait in the kernel's backlog. Fewer
+/// where file descriptors are short, see [`connections_max`].
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+
+/// File descriptors that clients never get: for the listeners, the admin socket, metrics, the store
+/// and the distributor.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Connections that one direction may accept where a process may have so many file descriptors.
+/// Each connection may need another one to an endpoint, or clients could hold all and none be served.
+pub(crate) fn connections_max(descriptors: u64) -> usize {
+    let each = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 4;
+    usize::try_from(each).map_or(CONNECTIONS_MAX, |each| each.clamp(1, CONNECTIONS_MAX))
+}
 
 /// Connections that the kernel holds before they are accepted.
 pub(crate) const ACCEPT_BACKLOG: i32 = 1_024;
@@ -151,3 +163,18 @@ pub(crate) const LINGER_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long to wait for the verdict of a peer that ended a new connection.
 pub(crate) const VERDICT_TIMEOUT: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_never_hold_all_descriptors() {
+        for descriptors in [128, 256, 1024, 20_000, u64::MAX] {
+            let all = 4 * connections_max(descriptors) as u64 + DESCRIPTORS_RESERVED;
+            assert!(all <= descriptors, "{descriptors}");
+        }
+        assert_eq!(connections_max(0), 1);
+        assert_eq!(connections_max(u64::MAX), CONNECTIONS_MAX);
+    }
+}

@@ -9,6 +9,7 @@ use http::header::HeaderValue;
 use mesh_daemon::drain::DrainWatcher;
 use mesh_daemon::identity::{PeerIdentity, tls};
 use mesh_daemon::telemetry::TlsReason;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -60,6 +61,21 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// How many connections one direction may accept, with as many file descriptors as the process can
+/// get.
+pub(crate) fn connections_max() -> usize {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(hard)
+    });
+    let descriptors = raised
+        .inspect_err(|error| tracing::warn!(%error, "file descriptors stay few"))
+        .or_else(|_kept| getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft));
+    limits::connections_max(descriptors.unwrap_or(0))
+}
+
 /// What is behind a listener.
 #[derive(Clone, Debug)]
 pub(crate) enum Behind {
@@ -83,9 +99,9 @@ pub(crate) async fn accept_all(
     listener: TcpListener,
     behind: Behind,
     plane: Arc<Plane>,
+    places: Arc<Semaphore>,
     mut drain: DrainWatcher,
 ) {
-    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let mut last_failed = false;
     loop {
         let place = tokio::select! {
