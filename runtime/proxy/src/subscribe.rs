@@ -17,6 +17,7 @@ mod traffic;
 mod trust;
 pub(crate) mod view;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,6 +150,8 @@ struct Subscriber<T: Traffic> {
     endpoints_version: u64,
     heartbeat_at: Duration,
     heads_saved_at: Duration,
+    /// Why each distributor could not be followed, so that it is said once.
+    unanswered: BTreeMap<String, String>,
 }
 
 /// What the traffic side carries.
@@ -177,6 +180,7 @@ impl<T: Traffic> Subscriber<T> {
             endpoints_version: 0,
             heartbeat_at: now,
             heads_saved_at: now,
+            unanswered: BTreeMap::new(),
         };
         subscriber.trust_changed();
         subscriber.load_certificate();
@@ -262,11 +266,16 @@ impl<T: Traffic> Subscriber<T> {
     fn lost(&mut self, address: &str, error: &link::LinkError) {
         if self.outbox.take().is_some() {
             warn(error, "lost the stream of", address);
-        } else {
+            self.unanswered.clear();
+        } else if self
+            .unanswered
+            .insert(address.to_owned(), chain(error))
+            .is_none_or(|last| last != chain(error))
+        {
             tracing::info!(
                 error = chain(error),
                 distributor = address,
-                "could not follow"
+                "could not follow, and goes on trying"
             );
         }
         self.connection = None;

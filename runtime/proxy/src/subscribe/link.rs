@@ -11,6 +11,8 @@ use mesh_daemon::identity::{Credentials, Svid};
 use mesh_daemon::rpc::{ConnectError, MutualConnection};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tonic::Streaming;
 
 /// Requests that wait for the stream; when more do, the stream is stuck and given up.
 const OUTBOX: usize = 64;
@@ -27,6 +29,9 @@ const PAUSE_MAX_REFUSED: Duration = Duration::from_millis(500);
 
 /// Tries after which a distributor that nobody listens for is no restart any more: about a minute.
 const RESTART_TRIES: u32 = 200;
+
+/// A stream that lived this long worked.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Where to connect and whom to find there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,9 +123,12 @@ impl Backoff {
         PAUSE_FIRST / 2 + bound.mul_f64(fastrand::f64())
     }
 
-    /// It worked.
-    pub(crate) fn reset(&mut self) {
-        self.failures = 0;
+    /// A stream ended. One that was there for a while begins anew; one that ends each time as soon
+    /// as it is open must not be opened ten times a second.
+    fn ended_after(&mut self, life: Duration) {
+        if life >= SETTLED {
+            self.failures = 0;
+        }
     }
 }
 
@@ -195,13 +203,19 @@ impl Link<'_> {
         {
             return Ok(());
         }
-        let mut messages = connection.follow(requests).await?;
+        let messages = connection.follow(requests).await?;
+        let opened = Instant::now();
+        let ended = self.pass_on(messages).await;
+        backoff.ended_after(opened.elapsed());
+        ended
+    }
+
+    async fn pass_on(&self, mut messages: Streaming<FollowResponse>) -> Result<(), LinkError> {
         loop {
             let message = tokio::select! {
                 message = messages.message() => message?.ok_or(LinkError::Ended)?,
                 () = self.cut.notified() => return Err(LinkError::Cut),
             };
-            backoff.reset();
             let event = Event::Message(Box::new(message));
             if self.events.send(event).await.is_err() {
                 return Ok(());
@@ -220,7 +234,10 @@ mod tests {
         assert!(backoff.next(false) <= PAUSE_FIRST * 3 / 2);
         let longest = (0..200).map(|_| backoff.next(false)).max().unwrap();
         assert!(longest > PAUSE_MAX / 2 && longest <= PAUSE_MAX + PAUSE_FIRST / 2);
-        backoff.reset();
+        backoff.ended_after(SETTLED / 2);
+        let longest = (0..200).map(|_| backoff.next(false)).max().unwrap();
+        assert!(longest > PAUSE_MAX / 2, "it ends as soon as it is open");
+        backoff.ended_after(SETTLED);
         assert!(backoff.next(false) <= PAUSE_FIRST * 3 / 2);
     }
 
