@@ -21,13 +21,13 @@ pub(crate) fn status(report: &StatusReport) -> String {
         reference
             .detail
             .iter()
-            .map(|detail| format!("      {detail}")),
+            .map(|detail| format!("      {}", plain(detail))),
     );
     lines.extend(
         report
             .findings
             .iter()
-            .map(|finding| format!("      {}", finding.line())),
+            .map(|finding| format!("      {}", plain(&finding.line()))),
     );
     if report.findings_omitted > 0 {
         lines.push(format!(
@@ -123,6 +123,19 @@ fn proxies(proxies: &[ProxyReport], with_serves: bool) -> String {
     table.to_string()
 }
 
+/// Findings name files and quote policies: whoever may push must not write to the terminal of whoever
+/// looks. (What proxies say is cleaned when it arrives.)
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            // They turn the direction of what follows.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            control if control.is_control() => '\u{fffd}',
+            other => other,
+        })
+        .collect()
+}
+
 fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
@@ -139,6 +152,16 @@ fn short(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_name_writes_nothing_to_the_terminal() {
+        let mut report = report();
+        report.findings[0].file = Some("a\u{1b}[2J\n\u{202e}.kdl".to_owned());
+        report.reference.detail = Some("read \u{7}".to_owned());
+        let text = status(&report);
+        assert!(text.contains("a\u{fffd}[2J\u{fffd}\u{fffd}.kdl"), "{text}");
+        assert!(text.contains("read \u{fffd}"), "{text}");
+    }
     use crate::finding::Finding;
     use crate::status::{RefReport, RefState, ServingReport};
 
