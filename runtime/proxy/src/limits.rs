@@ -48,6 +48,10 @@ pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a client of HTTP/1 may take nothing of what is written to it. (HTTP/2 has PING.)
 pub(crate) const WRITE_STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long an HTTP/1 connection is kept after a drain began: closed at once, it would cross with a
+/// request that is on its way.
+pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
 /// Longest silence of a connection between requests. Longer than [`POOL_IDLE_TIMEOUT`], so that
 /// it is the calling proxy that ends an idle connection between proxies.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);

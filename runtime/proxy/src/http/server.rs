@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::request;
@@ -138,12 +139,20 @@ pub(crate) async fn serve<IO>(
         HttpVersion::Http1 => {
             let io = TokioIo::new(Guarded::http1(io, prefix, wire));
             let serving = http1_builder().serve_connection(io, service);
-            run(pin!(serving), &connection, recheck, drain).await
+            run(
+                pin!(serving),
+                &connection,
+                recheck,
+                drain,
+                limits::DRAIN_GRACE,
+            )
+            .await
         }
         HttpVersion::Http2 => {
             let io = TokioIo::new(Guarded::http2(io, prefix, wire));
             let serving = http2_builder().serve_connection(io, service);
-            run(pin!(serving), &connection, recheck, drain).await
+            // GOAWAY says which requests are still taken.
+            run(pin!(serving), &connection, recheck, drain, Duration::ZERO).await
         }
     };
     open.dec();
@@ -217,12 +226,20 @@ where
     }
 }
 
+/// `grace` is how long a connection is kept after a drain began.
 async fn run<S: Serving>(
     mut serving: Pin<&mut S>,
     connection: &Connection,
     mut recheck: watch::Receiver<()>,
     mut drain: DrainWatcher,
+    grace: Duration,
 ) -> hyper::Result<()> {
+    let leaving = async {
+        drain.draining().await;
+        // Whoever asks meanwhile is told with the answer not to ask again.
+        tokio::time::sleep(grace).await;
+    };
+    let mut leaving = pin!(leaving);
     let mut finishing = false;
     let mut was_idle = false;
     // `Guarded` ends idle HTTP/1 connections by itself; HTTP/2 wants to be told with GOAWAY.
@@ -231,7 +248,7 @@ async fn run<S: Serving>(
     loop {
         tokio::select! {
             result = serving.as_mut() => return result,
-            () = drain.draining(), if !finishing => {
+            () = &mut leaving, if !finishing => {
                 finishing = true;
                 serving.as_mut().finish();
             }

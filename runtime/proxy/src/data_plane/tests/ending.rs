@@ -55,6 +55,37 @@ async fn a_drain_waits_for_what_runs_and_takes_nothing_new() {
     assert_eq!(callee.await.unwrap().cut, 0);
 }
 
+/// A request that crosses the drain on a connection that was idle.
+#[tokio::test]
+async fn a_drain_answers_what_is_on_its_way() {
+    let mesh = Mesh::new();
+    let application = Application::named("v1").await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let outbound = productpage.outbound();
+    let tcp = TcpStream::connect(outbound).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(tcp))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let got = read(sender.send_request(get("/one")).await.unwrap()).await;
+    assert_eq!(got.unwrap().status, 200);
+
+    let plane = Arc::clone(&productpage.plane);
+    let draining = tokio::spawn(async move { plane.drain(Duration::from_secs(20)).await });
+    while TcpStream::connect(outbound).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let got = read(sender.send_request(get("/two")).await.unwrap()).await;
+    let got = got.unwrap();
+    assert_eq!(
+        (got.status.as_u16(), got.header("connection")),
+        (200, "close")
+    );
+    assert_eq!(draining.await.unwrap().cut, 0);
+}
+
 #[tokio::test]
 async fn a_drain_ends_at_its_limit() {
     let mesh = Mesh::new();
