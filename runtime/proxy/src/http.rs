@@ -8,5 +8,6 @@ pub(crate) mod record;
 pub(crate) mod sanitise;
 pub(crate) mod server;
 pub(crate) mod stack;
+pub(crate) mod stream;
 pub(crate) mod timeout;
 pub(crate) mod wire;

@@ -10,7 +10,7 @@ use http::header::HeaderValue;
 use http::request;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::drain::DrainWatcher;
 use mesh_daemon::identity::Usage;
@@ -23,6 +23,7 @@ use super::metrics::{EdgeLabels, EdgeMetrics, Reporter};
 use super::record::Record;
 use super::sanitise::Rule;
 use super::stack;
+use super::stream::StreamExecutor;
 use super::wire::{Guarded, WireState};
 use crate::data_plane::Plane;
 use crate::limits;
@@ -173,8 +174,8 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-fn http2_builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder() -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor);
     let head_bytes = u32::try_from(limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX);
     builder
         .timer(TokioTimer::new())

@@ -28,6 +28,7 @@ use super::local_reply::{self, Asked};
 use super::record::{Record, grpc_status};
 use super::sanitise::{self, PEER_HEADER, Rule, Sanitised, Sender, TIMEOUT_HEADER, sanitise};
 use super::server::{Connection, Inbound, Side};
+use super::stream;
 use super::timeout::{self, BodyClock};
 use crate::limits;
 use crate::tables::Tables;
@@ -592,6 +593,8 @@ impl Exchanging<'_> {
         };
         if self.asked.version != Version::HTTP_2 {
             self.connection.wire.answer(clock.until());
+        } else if let Some(until) = clock.until() {
+            stream::end_at(until);
         }
         let body = Upstream::new(body, clock, slot, record);
         Response::from_parts(head, ResponseBody::Upstream(body))

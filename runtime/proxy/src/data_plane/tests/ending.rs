@@ -191,6 +191,41 @@ async fn a_client_that_does_not_read_is_cut_off() {
     drop(client);
 }
 
+#[tokio::test]
+async fn a_stream_that_is_not_read_is_cut_off() {
+    let mesh = Mesh::new();
+    let application = Application::http2(|request: Request<Incoming>| async move {
+        let bytes = if request.uri().path() == "/large" {
+            64 * 1024 * 1024
+        } else {
+            1
+        };
+        Response::new(full(vec![0; bytes]))
+    })
+    .await;
+    let reviews = mesh.reviews(application.address);
+    let mut route = route();
+    route.exchange.timeout = Some(Duration::from_millis(500));
+    let productpage = mesh.productpage(vec![route], &[("v1", reviews.inbound())]);
+    let mut client = http2_client(productpage.outbound()).await;
+    let ask = |path: &str| {
+        let uri = format!("http://reviews{path}");
+        Request::get(uri)
+            .version(http::Version::HTTP_2)
+            .body(empty())
+            .unwrap()
+    };
+    let unread = client.send_request(ask("/large")).await.unwrap();
+    let record = productpage
+        .record(|record| record["path"] == "/large")
+        .await;
+    assert_eq!(record["reason"], "request_timeout");
+    // The connection lives on.
+    let got = read(client.send_request(ask("/small")).await.unwrap()).await;
+    assert_eq!(got.unwrap().status, 200);
+    assert!(read(unread).await.is_err());
+}
+
 /// Peers that say nothing do not keep others from shaking hands.
 #[tokio::test]
 async fn silent_peers_keep_nobody_out() {
