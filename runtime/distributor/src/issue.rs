@@ -155,11 +155,8 @@ impl Issuer {
                 signature: &request.signature,
             },
             now_ms,
+            is_current,
         )?;
-        self.check_identity(&admission.identity)?;
-        if !is_current(&admission.identity) {
-            return Err(IssueError::NotInGeneration(admission.identity));
-        }
         let subject = Subject {
             identity: &admission.identity,
             enrolment: admission.enrolment,
@@ -217,11 +214,21 @@ impl Issuer {
         Ok(Svid::new(chain, key)?)
     }
 
-    /// A use is on the disk before its certificate leaves.
-    fn admit(&self, enrolment: &Enrolment<'_>, now_ms: u64) -> Result<Admission, IssueError> {
+    /// A use is on the disk before its certificate leaves. An identity that is not there yet uses
+    /// nothing up: the commit that brings it may be on its way.
+    fn admit(
+        &self,
+        enrolment: &Enrolment<'_>,
+        now_ms: u64,
+        is_current: impl FnOnce(&SpiffeId) -> bool,
+    ) -> Result<Admission, IssueError> {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = tokens.clone();
         let admission = changed.admit(enrolment, now_ms)?;
+        self.check_identity(&admission.identity)?;
+        if !is_current(&admission.identity) {
+            return Err(IssueError::NotInGeneration(admission.identity));
+        }
         if changed != *tokens {
             self.store.save_tokens(&changed)?;
             *tokens = changed;
