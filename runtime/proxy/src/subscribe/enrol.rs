@@ -25,7 +25,7 @@ pub(crate) enum EnrolError {
     Connect(#[from] ConnectError),
     /// The distributor or the issuer refused.
     #[error("distributor refused: {}", .0.message())]
-    Status(#[from] tonic::Status),
+    Status(tonic::Status),
     /// What it sent is not believed.
     #[error("distributor's trust data is refused")]
     Rejected(#[from] Rejection),
@@ -50,6 +50,13 @@ pub(crate) enum EnrolError {
     /// The store does not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The message is in the text; as a source it would be told twice.
+impl From<tonic::Status> for EnrolError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(status)
+    }
 }
 
 impl EnrolError {

@@ -79,7 +79,7 @@ pub(crate) enum LinkError {
     Connect(#[from] ConnectError),
     /// The distributor ended the stream with a status.
     #[error("distributor ended the stream: {}", .0.message())]
-    Status(#[from] tonic::Status),
+    Status(tonic::Status),
     /// The stream ended.
     #[error("distributor ended the stream")]
     Ended,
@@ -92,6 +92,13 @@ pub(crate) enum LinkError {
     /// There is no certificate to show.
     #[error("no certificate")]
     NoCertificate,
+}
+
+/// The message is in the text; as a source it would be told twice.
+impl From<tonic::Status> for LinkError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(status)
+    }
 }
 
 impl LinkError {
@@ -239,6 +246,15 @@ mod tests {
         assert!(longest > PAUSE_MAX / 2, "it ends as soon as it is open");
         backoff.ended_after(SETTLED);
         assert!(backoff.next(false) <= PAUSE_FIRST * 3 / 2);
+    }
+
+    #[test]
+    fn what_a_distributor_says_is_told_once() {
+        let error = LinkError::from(tonic::Status::unavailable("it is ending"));
+        assert_eq!(
+            crate::subscribe::chain(&error),
+            "distributor ended the stream: it is ending"
+        );
     }
 
     #[test]
