@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use mesh_daemon::drain::DrainWatcher;
@@ -12,7 +13,7 @@ use mesh_daemon::telemetry::TlsReason;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -185,7 +186,18 @@ async fn connected(
                 side,
                 peer_ip: peer.ip(),
             };
-            server::serve(stream, Vec::new(), version, connection, recheck, drain).await;
+            // TLS tells by itself that a stream was cut.
+            let reset = |_: &_| ();
+            server::serve(
+                stream,
+                reset,
+                Vec::new(),
+                version,
+                connection,
+                recheck,
+                drain,
+            )
+            .await;
         }
     }
 }
@@ -285,7 +297,14 @@ async fn outbound(
         side: Side::Outbound,
         peer_ip: peer.ip(),
     };
-    server::serve(tcp, prefix, version, connection, recheck, drain).await;
+    server::serve(tcp, reset, prefix, version, connection, recheck, drain).await;
+}
+
+/// Makes the end of a connection a reset.
+fn reset(tcp: &TcpStream) {
+    if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "no reset");
+    }
 }
 
 /// Tells HTTP/2 with prior knowledge by its preface; everything else is for the HTTP/1 codec to

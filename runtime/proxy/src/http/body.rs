@@ -364,6 +364,9 @@ impl Upstream {
             return;
         };
         let request_sent = record.request_has_ended();
+        if reason.is_some() {
+            record.break_off();
+        }
         record.end(reason);
         drop(record);
         // Dropped instead, a connection closes: the rest of one of the bodies is still on it.

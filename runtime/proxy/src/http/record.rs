@@ -183,6 +183,13 @@ impl Record {
         self.plane.metrics.timed_out(kind);
     }
 
+    /// Notes that the answer is not whole. HTTP/1.0 knows no chunks: there the connection has to say so.
+    pub(crate) fn break_off(&self) {
+        if self.version < Version::HTTP_11 {
+            self.wire.break_off();
+        }
+    }
+
     /// Notes how it ended; only the first ending counts.
     pub(crate) fn end(&mut self, reason: Option<Reason>) {
         if matches!(self.ending, Ending::Unknown) {

@@ -117,9 +117,11 @@ impl Connection {
 }
 
 /// Serves one connection to its end. `recheck` is from before the handshake, so that no change of
-/// trust falls in between.
+/// trust falls in between; `reset` makes a connection end so that nobody takes it for the end of a
+/// message.
 pub(crate) async fn serve<IO>(
     io: IO,
+    reset: fn(&IO),
     prefix: Vec<u8>,
     version: HttpVersion,
     connection: Connection,
@@ -138,7 +140,7 @@ pub(crate) async fn serve<IO>(
     };
     let result = match version {
         HttpVersion::Http1 => {
-            let io = TokioIo::new(Guarded::http1(io, prefix, wire));
+            let io = TokioIo::new(Guarded::http1(io, prefix, wire).or_reset(reset));
             let serving = http1_builder().serve_connection(io, service);
             run(
                 pin!(serving),

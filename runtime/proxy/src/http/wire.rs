@@ -36,6 +36,8 @@ pub(crate) struct WireState {
     in_flight: AtomicUsize,
     violation: AtomicU8,
     in_body: AtomicBool,
+    /// The end of the connection would be taken for the end of a message that is not whole.
+    broken_off: AtomicBool,
     /// When the answer that is being written over HTTP/1 must be out.
     answer_until: Mutex<Option<Instant>>,
 }
@@ -61,6 +63,11 @@ impl WireState {
         self.answer_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the connection must not end as if all were well.
+    pub(crate) fn break_off(&self) {
+        self.broken_off.store(true, Ordering::Relaxed);
     }
 
     /// How many requests run.
@@ -109,6 +116,8 @@ pub(crate) struct Guarded<IO> {
     spoilt_end: &'static [u8],
     /// The error that a refused body still has to get.
     broken_off: Option<Rule>,
+    /// Makes the end of the connection one that nobody takes for the end of a message.
+    reset: fn(&IO),
 }
 
 /// hyper parses a head that came in pieces only once it sees an end.
@@ -138,7 +147,14 @@ impl<IO> Guarded<IO> {
             refused: false,
             spoilt_end: &[],
             broken_off: None,
+            reset: |_| (),
         }
+    }
+
+    /// How the connection is ended when an answer broke off.
+    pub(crate) fn or_reset(mut self, reset: fn(&IO)) -> Self {
+        self.reset = reset;
+        self
     }
 
     /// Judges what was just read, `buf.filled()` from `before` on.
@@ -232,6 +248,14 @@ impl<IO> Guarded<IO> {
             }
             let next = self.phase_since + limit(self.phase);
             timer.as_mut().reset(next);
+        }
+    }
+}
+
+impl<IO> Drop for Guarded<IO> {
+    fn drop(&mut self) {
+        if self.state.broken_off.load(Ordering::Relaxed) {
+            (self.reset)(&self.io);
         }
     }
 }

@@ -169,6 +169,23 @@ async fn a_body_that_breaks_off_is_never_ended_cleanly() {
     }
 }
 
+/// To a client of HTTP/1.0 the end of the connection is the end of the body: it must not look like one.
+#[tokio::test]
+async fn a_body_that_breaks_off_resets_an_http10_client() {
+    let mesh = Mesh::new();
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    let reviews = mesh.reviews(answering(answer).await);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let mut client = TcpStream::connect(productpage.outbound()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.0\r\nHost: reviews\r\n\r\n")
+        .await
+        .unwrap();
+    let mut all = Vec::new();
+    let error = client.read_to_end(&mut all).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 /// A client that stops reading holds nothing for longer than the timeout.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
