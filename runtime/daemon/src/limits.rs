@@ -18,6 +18,9 @@ pub const RPC_CONNECTIONS_MAX: usize = 10_000;
 /// trust data or to enrol, and too short to keep the places of proxies taken.
 pub const RPC_UNKNOWN_PEER_LIFE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 
+/// Longest time that a handshake may take after its hello, while it holds a turn.
+pub const RPC_HANDSHAKE_TURN: Duration = Duration::from_secs(3);
+
 /// TLS handshakes that a distributor does at once; the next wait.
 pub const RPC_HANDSHAKES_MAX: usize = 256;
 

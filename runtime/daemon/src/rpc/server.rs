@@ -11,11 +11,12 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tower_service::Service;
 
 use super::stubs::distribution_server::{Distribution, DistributionServer};
@@ -24,8 +25,8 @@ use crate::drain::DrainWatcher;
 use crate::identity::svid::PeerIdentity;
 use crate::identity::tls::{self, ClientAuth, Credentials, TlsConfigError};
 use crate::limits::{
-    HANDSHAKE_TIMEOUT, PROXY_MESSAGE_BYTES_MAX, RPC_CONNECTIONS_MAX, RPC_HANDSHAKES_MAX,
-    RPC_PING_EVERY, RPC_PING_TIMEOUT, RPC_STREAMS_MAX, RPC_UNKNOWN_PEER_LIFE,
+    HANDSHAKE_TIMEOUT, PROXY_MESSAGE_BYTES_MAX, RPC_CONNECTIONS_MAX, RPC_HANDSHAKE_TURN,
+    RPC_HANDSHAKES_MAX, RPC_PING_EVERY, RPC_PING_TIMEOUT, RPC_STREAMS_MAX, RPC_UNKNOWN_PEER_LIFE,
 };
 
 /// How long open streams may go on after a drain has begun.
@@ -74,7 +75,6 @@ impl RpcListener {
     pub async fn serve<T: Distribution>(self, handlers: T, mut drain: DrainWatcher) {
         let service =
             DistributionServer::new(handlers).max_decoding_message_size(PROXY_MESSAGE_BYTES_MAX);
-        let acceptor = TlsAcceptor::from(self.config);
         let connections_max = Arc::new(Semaphore::new(RPC_CONNECTIONS_MAX));
         let handshakes_max = Arc::new(Semaphore::new(RPC_HANDSHAKES_MAX));
         let mut connections = JoinSet::new();
@@ -97,7 +97,7 @@ impl RpcListener {
                 continue;
             };
             let accepting = Accepting {
-                acceptor: acceptor.clone(),
+                config: Arc::clone(&self.config),
                 handshakes_max: Arc::clone(&handshakes_max),
                 drain: drain.clone(),
                 _permit: permit,
@@ -120,7 +120,7 @@ pub enum BindError {
 }
 
 struct Accepting {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     handshakes_max: Arc<Semaphore>,
     drain: DrainWatcher,
     _permit: OwnedSemaphorePermit,
@@ -190,13 +190,17 @@ impl Accepting {
         tcp: TcpStream,
         remote: SocketAddr,
     ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, ConnectionInfo)> {
-        let _permit = self
+        tcp.set_nodelay(true)?;
+        // Who says nothing takes no turn from those who do.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+        let turn = self
             .handshakes_max
             .acquire()
             .await
             .expect("the semaphore is never closed");
-        tcp.set_nodelay(true)?;
-        let stream = self.acceptor.accept(tcp).await?;
+        let handshake = hello.into_stream(Arc::clone(&self.config));
+        let stream = tokio::time::timeout(RPC_HANDSHAKE_TURN, handshake).await??;
+        drop(turn);
         let (_, session) = stream.get_ref();
         let chain: Arc<[_]> = session
             .peer_certificates()

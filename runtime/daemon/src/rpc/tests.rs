@@ -11,6 +11,7 @@ use mesh_bundle::messages::distribution::{
     EnrolResponse, FetchTrustRequest, FetchTrustResponse, FollowRequest, FollowResponse,
     RenewRequest,
 };
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -21,7 +22,7 @@ use crate::drain::{self, DrainTrigger};
 use crate::identity::csr::VerifiedCsr;
 use crate::identity::svid::SvidError;
 use crate::identity::{Credentials, Svid, WorkloadKey};
-use crate::limits::RPC_UNKNOWN_PEER_LIFE;
+use crate::limits::{HANDSHAKE_TIMEOUT, RPC_HANDSHAKES_MAX, RPC_UNKNOWN_PEER_LIFE};
 use crate::telemetry::TlsReason;
 use crate::test_util::{NOW_MS, TestAuthority};
 
@@ -229,6 +230,21 @@ async fn following_needs_a_certificate() {
         error,
         ConnectError::Svid(SvidError::NoCertificate)
     ));
+}
+
+#[tokio::test]
+async fn silent_peers_keep_nobody_from_shaking_hands() {
+    let server = Server::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..2 * RPC_HANDSHAKES_MAX {
+        silent.push(TcpStream::connect(&server.address).await.unwrap());
+    }
+    let clock = Clock::manual(NOW_MS);
+    let connecting = PublicConnection::connect(&server.address, &clock);
+    let connected = tokio::time::timeout(HANDSHAKE_TIMEOUT / 2, connecting).await;
+    let mut public = connected.unwrap().unwrap();
+    public.fetch_trust(Scope::default(), 1).await.unwrap();
+    drop(silent);
 }
 
 #[tokio::test]
