@@ -121,18 +121,16 @@ pub(crate) enum DevError {
 pub(crate) async fn run(arguments: DevArguments) -> Result<(), DevError> {
     let mut shutdown =
         Shutdown::listen().map_err(|error| DevError::Io("cannot listen for signals", error))?;
-    let scratch = match &arguments.state {
-        Some(_) => None,
-        None => Some(
-            tempfile::Builder::new()
+    let (state, scratch) = match &arguments.state {
+        Some(state) => (state.clone(), None),
+        None => {
+            let folder = tempfile::Builder::new()
                 .prefix("meshd-dev-")
                 .tempdir()
-                .map_err(|error| DevError::Io("cannot make a temporary folder", error))?,
-        ),
-    };
-    let state = match (&scratch, &arguments.state) {
-        (Some(scratch), _) => scratch.path().to_path_buf(),
-        (None, state) => state.clone().unwrap_or_default(),
+                .map_err(|error| DevError::Io("cannot make a temporary folder", error))?
+                .keep();
+            (folder.clone(), Some(folder))
+        }
     };
     let outcome = tokio::select! {
         outcome = live(&arguments, &state) => outcome,
@@ -142,7 +140,7 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<(), DevError> {
         }
     };
     // Dropping `live` has let go of every child's standard input; the store folders go last.
-    if let Some(folder) = &arguments.remove_at_end {
+    for folder in scratch.iter().chain(&arguments.remove_at_end) {
         remove(folder).await;
     }
     outcome

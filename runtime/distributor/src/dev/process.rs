@@ -143,6 +143,8 @@ async fn keep(
         let since = tokio::time::Instant::now();
         tokio::select! {
             status = started.child.wait() => {
+                // A signal to the whole group ends it, too, and then nothing is started again.
+                tokio::time::sleep(pause).await;
                 tracing::warn!(process = name, ?status, "a process ended; starting it again");
             }
             _ = wanted.wait_for(|wanted| *wanted != Wanted::Running) => {}
@@ -158,11 +160,11 @@ async fn keep(
                 }
             }
             Wanted::Running => {
-                if since.elapsed() >= STEADY {
-                    pause = RESTART_PAUSE;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RESTART_PAUSE_MAX);
+                pause = if since.elapsed() >= STEADY {
+                    RESTART_PAUSE
+                } else {
+                    (pause * 2).min(RESTART_PAUSE_MAX)
+                };
             }
         }
         started = loop {
