@@ -3,6 +3,7 @@
 mod access;
 mod bundles;
 mod commits;
+mod ending;
 mod policy_input;
 mod reference;
 mod rogue;

@@ -33,6 +33,7 @@ struct Ports {
 /// The distributor of a running `meshd dev`.
 #[derive(Clone, Debug, Deserialize)]
 struct Distributor {
+    pid: u32,
     socket: PathBuf,
     address: SocketAddr,
 }
@@ -188,6 +189,11 @@ impl Dev {
     /// The distributor's Unix socket.
     pub fn socket(&self) -> &Path {
         &self.ports.distributor.socket
+    }
+
+    /// Process id of the distributor at start.
+    pub fn distributor_pid(&self) -> u32 {
+        self.ports.distributor.pid
     }
 
     /// Where proxies reach the distributor.
