@@ -141,13 +141,18 @@ async fn keep(
     let mut pause = RESTART_PAUSE;
     loop {
         let since = tokio::time::Instant::now();
-        tokio::select! {
-            status = started.child.wait() => {
-                // A signal to the whole group ends it, too, and then nothing is started again.
-                tokio::time::sleep(pause).await;
-                tracing::warn!(process = name, ?status, "a process ended; starting it again");
-            }
-            _ = wanted.wait_for(|wanted| *wanted != Wanted::Running) => {}
+        let crashed = tokio::select! {
+            status = started.child.wait() => Some(status),
+            _ = wanted.wait_for(|wanted| *wanted != Wanted::Running) => None,
+        };
+        if let Some(status) = crashed {
+            // A signal to the whole group ends it, too, and then nothing is started again.
+            tokio::time::sleep(pause).await;
+            tracing::warn!(
+                process = name,
+                ?status,
+                "a process ended; starting it again"
+            );
         }
         let now_wanted = *wanted.borrow();
         match now_wanted {
