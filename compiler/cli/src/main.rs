@@ -7,7 +7,6 @@ use std::process::ExitCode;
 mod args;
 mod commands;
 mod compile;
-mod evaluate;
 mod exit_code;
 mod limits;
 mod load;

@@ -1,8 +1,11 @@
 //! What commands found, as text for people and programs. The types that reach a program are of their own, so that no
 //! inner change alters an output.
 
+use mesh_compiler::trial::{Expectation, Outcome};
 use mesh_syntax::Witness;
 
+mod effective;
+mod expectation;
 pub(crate) mod github;
 pub(crate) mod human;
 pub(crate) mod json;
@@ -35,6 +38,28 @@ fn witness_as_test(witness: &Witness) -> String {
     } else {
         format!("{request} {{ {} }}", fields.join("; "))
     }
+}
+
+/// Why a test failed; nothing if it passed.
+fn because(outcome: &Outcome, failures: &[Expectation]) -> Option<String> {
+    let refusal = outcome.refusal.as_ref();
+    let each = failures.iter().map(|failure| {
+        let Expectation {
+            field,
+            expected,
+            actual,
+        } = failure;
+        match (*field, refusal) {
+            ("decision", Some(refusal)) => {
+                format!("expected {expected}, got {actual} ({})", refusal.reason)
+            }
+            ("decision", None) => format!("expected {expected}, got {actual}"),
+            ("split", _) => format!("expected the split {expected}, got {actual}"),
+            (field, _) => format!("expected {field} {expected}, got {actual}"),
+        }
+    });
+    let text = each.collect::<Vec<_>>().join("; ");
+    (!text.is_empty()).then_some(text)
 }
 
 /// `1 error`, `2 errors`.

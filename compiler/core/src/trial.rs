@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_engine::host::{self, HostError};
-use mesh_engine::path::{self, PathError};
+use mesh_engine::host;
+use mesh_engine::path::{self, NormalisedPath};
 use mesh_engine::rbac::Verdict;
 use mesh_engine::request::{Peer, Request};
-use mesh_engine::route::{CalleeTable, RouteTable};
+use mesh_engine::route::RouteTable;
 use mesh_engine::{Snapshot, SnapshotError};
 use mesh_syntax::Witness;
 
@@ -18,7 +18,7 @@ use crate::linked::{Exchange, LinkedMesh, RouteId, ServiceId, Source};
 mod expectation;
 mod sample;
 
-pub use expectation::{Expectation, Report};
+pub use expectation::{Expectation, Report, percent};
 pub use sample::sample_request;
 
 /// A mesh whose slices are compiled to snapshots as requests need them.
@@ -48,22 +48,58 @@ impl Decision {
             Self::NoRoute => "no_route",
         }
     }
+}
 
-    /// Status of the proxy's own answer, where it gives one.
-    pub const fn status(self) -> Option<u16> {
-        match self {
-            Self::Allowed => None,
-            Self::Denied => Some(403),
-            Self::NoRoute => Some(404),
+/// A request to try.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// Its method.
+    pub method: String,
+    /// As sent, without the query.
+    pub path: String,
+    /// As sent, without the `?`.
+    pub query: String,
+    /// Headers, by lower-case name.
+    pub headers: Vec<(String, String)>,
+    /// The calling service; none: a peer without an identity, for which there is no caller's side.
+    pub from: Option<String>,
+    /// The called service.
+    pub to: String,
+    /// The host asked for; none: one that names the called service.
+    pub host: Option<String>,
+    /// The port of the called service; none: its first.
+    pub port: Option<u16>,
+}
+
+/// The proxy's own answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its status.
+    pub status: u16,
+    /// Its reason, in the words of logs and metrics.
+    pub reason: String,
+}
+
+impl Refusal {
+    fn bad_request(rule: &str) -> Self {
+        Self {
+            status: 400,
+            reason: format!("bad_request:{rule}"),
         }
     }
+}
 
-    /// Reason of the proxy's own answer, where it gives one.
-    pub const fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::Allowed => None,
-            Self::Denied => Some("authz_denied"),
-            Self::NoRoute => Some("no_route"),
+impl From<&Witness> for Call {
+    fn from(witness: &Witness) -> Self {
+        Self {
+            method: witness.method.clone(),
+            path: witness.path.clone(),
+            query: query_text(&witness.query),
+            headers: witness.headers.clone(),
+            from: witness.from.clone(),
+            to: witness.to.clone(),
+            host: Some(witness.host.clone()).filter(|host| !host.is_empty()),
+            port: witness.port,
         }
     }
 }
@@ -79,8 +115,10 @@ pub struct Outcome {
     pub route: Option<TakenRoute>,
     /// Routes that do not take it, and why not.
     pub losers: Vec<LosingRoute>,
-    /// The path that every rule saw.
-    pub normalised_path: String,
+    /// The answer where it is refused.
+    pub refusal: Option<Refusal>,
+    /// The path that every rule saw; none where no proxy takes the path.
+    pub normalised_path: Option<String>,
 }
 
 /// An access rule that decided.
@@ -133,23 +171,46 @@ pub enum TrialError {
     /// There is no such service.
     #[error("there is no service `{0}`")]
     NoService(String),
-    /// The called service has no such port.
-    #[error("`{service}` has no port {port}")]
-    NoPort {
-        /// The service.
-        service: String,
-        /// The port.
-        port: u16,
-    },
-    /// No proxy would take the path.
-    #[error("every proxy refuses the path")]
-    Path(#[from] PathError),
-    /// No proxy would take the host.
-    #[error("every proxy refuses the host")]
-    Host(#[from] HostError),
     /// A slice that is none.
     #[error("no proxy takes the configuration")]
     Snapshot(#[from] SnapshotError),
+}
+
+impl Outcome {
+    fn denied() -> Self {
+        Self {
+            decision: Decision::Denied,
+            rule: None,
+            route: None,
+            losers: Vec::new(),
+            refusal: None,
+            normalised_path: None,
+        }
+        .ending(Decision::Denied)
+    }
+
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            refusal: Some(refusal),
+            ..Self::denied()
+        }
+    }
+
+    fn ending(self, decision: Decision) -> Self {
+        let refusal = match decision {
+            Decision::Allowed => None,
+            Decision::Denied => Some((403, "authz_denied")),
+            Decision::NoRoute => Some((404, "no_route")),
+        };
+        Self {
+            decision,
+            refusal: refusal.map(|(status, reason)| Refusal {
+                status,
+                reason: reason.to_owned(),
+            }),
+            ..self
+        }
+    }
 }
 
 impl<'m> Trial<'m> {
@@ -161,66 +222,83 @@ impl<'m> Trial<'m> {
         }
     }
 
-    /// What becomes of a request. `from` names a service; without it the request comes from a peer
-    /// without an identity, and skips the caller's side.
-    pub fn run(&mut self, request: &Witness) -> Result<Outcome, TrialError> {
-        let callee = self.find(&request.to)?;
-        let caller = request
+    /// What becomes of a request.
+    pub fn run(&mut self, call: &Call) -> Result<Outcome, TrialError> {
+        let callee = self.find(&call.to)?;
+        let caller = call
             .from
             .as_deref()
             .map(|from| self.find(from))
             .transpose()?;
-        let port = self.port(callee, request)?;
-        let path = path::normalise(&request.path)?;
-        let host = host::normalise(&request.host)?;
-        let query = query_text(&request.query);
-        let caller_id = caller.and_then(|id| self.mesh.service(id).identities.first());
-        let engine_request = Request {
-            query: &query,
-            headers: &request.headers,
+        let path = match path::normalise(&call.path) {
+            Ok(path) => path,
+            Err(error) => return Ok(Outcome::refused(Refusal::bad_request(error.rule()))),
+        };
+        let mut outcome = self.run_path(call, caller, callee, &path)?;
+        outcome.normalised_path = Some(path.as_str().to_owned());
+        Ok(outcome)
+    }
+
+    fn run_path(
+        &mut self,
+        call: &Call,
+        caller: Option<ServiceId>,
+        callee: ServiceId,
+        path: &NormalisedPath<'_>,
+    ) -> Result<Outcome, TrialError> {
+        let mesh = self.mesh;
+        let authority = call
+            .host
+            .clone()
+            .unwrap_or_else(|| expectation::default_host(mesh, &call.to));
+        let host = match host::normalise(&authority) {
+            Ok(host) => host,
+            Err(error) => return Ok(Outcome::refused(Refusal::bad_request(error.rule()))),
+        };
+        let named_port = call.port.or(host.port());
+        let Some(port) = self.port(callee, named_port) else {
+            return Ok(Outcome::denied());
+        };
+        let caller_id = caller.and_then(|id| mesh.service(id).identities.first());
+        let request = Request {
+            query: &call.query,
+            headers: &call.headers,
             port,
             peer: caller_id.map_or(Peer::Unauthenticated, Peer::Identity),
-            ..Request::new(&request.method, host.host(), &path)
+            ..Request::new(&call.method, host.host(), path)
         };
-        let mut outcome = Outcome {
-            decision: Decision::Denied,
-            rule: None,
-            route: None,
-            losers: Vec::new(),
-            normalised_path: path.as_str().to_owned(),
-        };
+        let mut outcome = Outcome::denied();
         if let Some(caller) = caller {
-            let mesh = self.mesh;
-            let Some(table) = self.snapshot(caller)?.callee(&request.to) else {
+            let snapshot = self.snapshot(caller)?;
+            // Another name, and one that the caller may not call, are answered alike.
+            let table = match call.host {
+                Some(_) => snapshot.outbound(host.host(), named_port),
+                None => snapshot.callee(&call.to),
+            };
+            let Some(table) = table.filter(|table| table.service() == call.to) else {
                 return Ok(outcome);
             };
-            let explanation = table.explain(&engine_request);
+            let explanation = table.explain(&request);
             outcome.losers = losers(&explanation);
             let Some(winner) = explanation.winner else {
-                outcome.decision = Decision::NoRoute;
-                return Ok(outcome);
+                return Ok(outcome.ending(Decision::NoRoute));
             };
-            outcome.route = taken(mesh, (caller, callee), table, winner);
+            outcome.route = taken(mesh, (caller, callee), winner);
         }
-        self.authorise(callee, &engine_request, &mut outcome)?;
-        Ok(outcome)
+        self.authorise(callee, &request, outcome)
     }
 
     fn authorise(
         &mut self,
         callee: ServiceId,
         request: &Request<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<(), TrialError> {
+        mut outcome: Outcome,
+    ) -> Result<Outcome, TrialError> {
         let mesh = self.mesh;
         let Some(table) = self.snapshot(callee)?.inbound(request.port) else {
-            return Ok(());
+            return Ok(outcome);
         };
         let verdict = table.authorise(request);
-        outcome.decision = match verdict {
-            Verdict::Allowed { .. } => Decision::Allowed,
-            Verdict::Denied { .. } => Decision::Denied,
-        };
         outcome.rule = verdict.rule().and_then(|rule| {
             // The snapshot was made from the rules in this very order.
             let source = mesh.service(callee).access.get(rule.position())?.source;
@@ -229,7 +307,10 @@ impl<'m> Trial<'m> {
                 source,
             })
         });
-        Ok(())
+        Ok(outcome.ending(match verdict {
+            Verdict::Allowed { .. } => Decision::Allowed,
+            Verdict::Denied { .. } => Decision::Denied,
+        }))
     }
 
     fn find(&self, name: &str) -> Result<ServiceId, TrialError> {
@@ -238,16 +319,16 @@ impl<'m> Trial<'m> {
             .ok_or_else(|| TrialError::NoService(name.to_owned()))
     }
 
-    fn port(&self, callee: ServiceId, request: &Witness) -> Result<u16, TrialError> {
-        let service = self.mesh.service(callee);
-        let ports = || service.ports.iter().map(|port| port.number.value);
-        match request.port {
-            Some(port) if ports().any(|known| known == port) => Ok(port),
-            Some(port) => Err(TrialError::NoPort {
-                service: service.name.value.clone(),
-                port,
-            }),
-            None => Ok(ports().next().unwrap_or_default()),
+    fn port(&self, callee: ServiceId, named: Option<u16>) -> Option<u16> {
+        let mut ports = self
+            .mesh
+            .service(callee)
+            .ports
+            .iter()
+            .map(|port| port.number.value);
+        match named {
+            Some(named) => ports.find(|port| *port == named),
+            None => ports.next(),
         }
     }
 
@@ -269,7 +350,6 @@ impl<'m> Trial<'m> {
 fn taken(
     mesh: &LinkedMesh,
     (caller, callee): (ServiceId, ServiceId),
-    table: &CalleeTable,
     winner: &RouteTable,
 ) -> Option<TakenRoute> {
     let service = mesh.service(callee);
@@ -288,11 +368,6 @@ fn taken(
         weight: share.weight,
         total: share.total,
     });
-    debug_assert_eq!(
-        table.service(),
-        service.name.value,
-        "the table is the callee's"
-    );
     Some(TakenRoute {
         id: RouteId {
             service: callee,

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 use mesh_compiler::test_util::{MESH, load, render, sources};
-use mesh_compiler::trial::Decision;
+use mesh_compiler::trial::{Call, Decision};
 use mesh_compiler::{LinkedMesh, Trial, sample_request};
 
 const POLICIES: &str = r#"
@@ -85,8 +85,9 @@ fn what_is_otherwise_says_what_is() {
         test "a" { request GET "/items/1" from=web to=api; expect allowed route=beta to=v2 attempts=3 }
         test "b" { request GET "/items/1" from=web to=api; expect split { to v1 share="50%"; to v2 share="50%" } }
         test "c" { request GET "/items/1" from=web to=api; expect denied route=items }
-        test "d" { request GET "/items/%2f" from=web to=api; expect denied }
+        test "d" { request GET "/items/%2f" from=web to=api; expect denied status=403 reason=authz_denied }
         test "e" { request GET "/items/1" from=web to=api port=81; expect allowed }
+        test "f" { request GET "/items/1" from=web to=api host="lone"; expect allowed }
         "#,
     );
     assert_eq!(
@@ -95,8 +96,9 @@ fn what_is_otherwise_says_what_is() {
             "a: route: beta is items; to: v2 is v1 v2; attempts: 3 is 2",
             "b: split: v1 50%, v2 50% is v1 66.67%, v2 33.33%",
             "c: decision: denied is allowed",
-            "d: every proxy refuses the path",
-            "e: `api` has no port 81",
+            "d: status: 403 is 400; reason: authz_denied is bad_request:path_encoded_slash",
+            "e: decision: allowed is denied",
+            "f: decision: allowed is denied",
         ]
     );
 }
@@ -107,7 +109,7 @@ fn an_explanation_names_rule_and_losers() {
     let caller = mesh.service_named("web").unwrap();
     let callee = mesh.service_named("api").unwrap();
     let request = sample_request(&mesh, caller, callee).unwrap();
-    let outcome = Trial::new(&mesh).run(&request).unwrap();
+    let outcome = Trial::new(&mesh).run(&Call::from(&request)).unwrap();
     assert_eq!(outcome.decision, Decision::Allowed);
     let rule = outcome.rule.unwrap();
     assert_eq!(rule.name, "allow web");

@@ -1,9 +1,11 @@
 //! `meshc explain`: what becomes of a request and why, or what a code means.
 
+use mesh_compiler::Trial;
+use mesh_compiler::trial::Call;
+
 use super::{Failure, folder};
 use crate::args::{Explain, Format, Place};
 use crate::compile::compile;
-use crate::evaluate::{Evaluator, RequestSpec};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
@@ -16,8 +18,6 @@ enum ExplainError {
     UnknownCode(String),
     #[error("a request is a method and a path, as in 'GET /reviews/7'")]
     Request,
-    #[error("there is no service \"{0}\"")]
-    UnknownService(String),
     #[error("the policies have errors; `meshc check` shows them")]
     Findings,
 }
@@ -30,16 +30,10 @@ pub(super) fn run(args: &Explain, place: &Place) -> Result<Exit, Failure> {
     let loaded = load(&folder(place, None))?;
     let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
     let checked = compiled.checked.as_ref().ok_or(ExplainError::Findings)?;
-    for name in [&request.from, &request.to] {
-        if checked.mesh().service_named(name).is_none() {
-            return Err(ExplainError::UnknownService(name.clone()).into());
-        }
-    }
-    let emitted = mesh_compiler::emit(checked);
-    let outcome = Evaluator::new(checked.mesh(), &emitted, &loaded.sources).evaluate(&request);
+    let outcome = Trial::new(checked.mesh()).run(&request)?;
     let text = match args.format {
-        Format::Human => human::explanation(&request, &outcome),
-        Format::Json => json::explanation(&outcome)?,
+        Format::Human => human::explanation(&loaded.sources, &request, &outcome),
+        Format::Json => json::explanation(&loaded.sources, &outcome)?,
     };
     output::data(&text)?;
     Ok(Exit::Clean)
@@ -56,17 +50,17 @@ fn page(code: &str, format: Format) -> Result<Exit, Failure> {
 }
 
 /// The request of the command line.
-fn spec(args: &Explain) -> Option<RequestSpec> {
+fn spec(args: &Explain) -> Option<Call> {
     let (method, target) = args.request.as_ref()?.trim().split_once(' ')?;
     let (path, query) = match target.trim().split_once('?') {
         Some((path, query)) => (path, query),
         None => (target.trim(), ""),
     };
-    Some(RequestSpec {
+    Some(Call {
         method: method.to_uppercase(),
         path: path.to_owned(),
         query: query.to_owned(),
-        from: args.from.clone()?,
+        from: Some(args.from.clone()?),
         to: args.to.clone()?,
         host: args.host.clone(),
         port: args.port,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use mesh_compiler::Trial;
 use mesh_compiler::model::Test as PolicyTest;
+use mesh_compiler::trial::{Expectation, Outcome};
 
 use super::{Failure, folder};
 use crate::args::{Format, Place, Test};
 use crate::compile::compile;
-use crate::evaluate::{Evaluator, Expected, Outcome, RequestSpec, expected, mismatch};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
@@ -18,12 +19,10 @@ use crate::render::{human, json};
 pub(crate) struct Tested<'a> {
     /// The test.
     pub(crate) test: &'a PolicyTest,
-    /// What its author expects.
-    pub(crate) expected: Vec<Expected>,
-    /// What the engine decided.
-    pub(crate) actual: Outcome,
-    /// Why it failed; nothing if it passed.
-    pub(crate) mismatch: Option<String>,
+    /// What became of its request.
+    pub(crate) outcome: Outcome,
+    /// What is otherwise than expected; nothing: it passed.
+    pub(crate) failures: Vec<Expectation>,
 }
 
 /// What the tests touch.
@@ -47,8 +46,7 @@ pub(super) fn run(args: &Test, place: &Place) -> Result<Exit, Failure> {
         return Ok(Exit::Findings);
     };
     let mesh = checked.mesh();
-    let emitted = mesh_compiler::emit(checked);
-    let evaluator = Evaluator::new(mesh, &emitted, &loaded.sources);
+    let mut trial = Trial::new(mesh);
     let (mut routes, mut rules) = (Coverage::default(), Coverage::default());
     for service in &mesh.services {
         let name = &service.name.value;
@@ -66,41 +64,31 @@ pub(super) fn run(args: &Test, place: &Place) -> Result<Exit, Failure> {
                 .map(|rule| format!("{name}: {}", rule.name)),
         );
     }
-    let tested: Vec<Tested<'_>> = mesh
-        .tests
-        .iter()
-        .map(|test| {
-            let actual = evaluator.evaluate(&RequestSpec::of_test(&test.request));
-            routes.covered.extend(
-                actual
-                    .route
-                    .iter()
-                    .map(|route| format!("{}/{route}", actual.to_service)),
-            );
-            rules.covered.extend(
-                actual
-                    .rule
-                    .iter()
-                    .map(|rule| format!("{}: {}", actual.to_service, rule.name)),
-            );
-            let mismatch = test
-                .expect
-                .iter()
-                .find_map(|expect| mismatch(expect, &actual));
-            Tested {
-                test,
-                expected: test.expect.iter().map(expected).collect(),
-                actual,
-                mismatch,
-            }
-        })
-        .collect();
+    let mut tested = Vec::new();
+    for test in &mesh.tests {
+        let report = trial.test(test);
+        let outcome = report.outcome?;
+        let to = &test.request.to.value;
+        let route = outcome.route.as_ref();
+        let rule = outcome.rule.as_ref();
+        routes
+            .covered
+            .extend(route.map(|route| format!("{to}/{}", route.name)));
+        rules
+            .covered
+            .extend(rule.map(|rule| format!("{to}: {}", rule.name)));
+        tested.push(Tested {
+            test,
+            outcome,
+            failures: report.failures,
+        });
+    }
     let text = match args.format {
         Format::Human => human::tests(&loaded.sources, &tested, &routes, &rules),
         Format::Json => json::tests(&loaded.sources, &tested, &routes, &rules)?,
     };
     output::data(&text)?;
     Ok(Exit::from_clean(
-        tested.iter().all(|tested| tested.mismatch.is_none()),
+        tested.iter().all(|tested| tested.failures.is_empty()),
     ))
 }

@@ -2,17 +2,18 @@
 
 use std::fmt;
 
+use mesh_compiler::trial::{Call, Outcome, percent};
 use mesh_lint::Page;
 use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
 };
 
-use super::{counted, witness_as_test};
+use super::effective::{self, EffectiveValue};
+use super::{because, counted, expectation, witness_as_test};
 use crate::commands::build::Built;
 use crate::commands::test::{Coverage, Tested};
 use crate::compile::Compiled;
-use crate::evaluate::{EffectiveValue, Outcome, RequestSpec, decision, percent, ten_thousandths};
 use crate::output;
 
 /// One finding, as miette wants it: labels in one file, and a further report for each other file.
@@ -219,7 +220,7 @@ fn summary(compiled: &Compiled) -> String {
 }
 
 /// What becomes of a request, from the decision down to what each value comes from.
-pub(crate) fn explanation(request: &RequestSpec, outcome: &Outcome) -> String {
+pub(crate) fn explanation(sources: &SourceSet, request: &Call, outcome: &Outcome) -> String {
     let query = if request.query.is_empty() {
         String::new()
     } else {
@@ -228,9 +229,12 @@ pub(crate) fn explanation(request: &RequestSpec, outcome: &Outcome) -> String {
     let mut lines = vec![
         format!(
             "{} {}{query} from {} to {}",
-            request.method, request.path, request.from, request.to
+            request.method,
+            request.path,
+            request.from.as_deref().unwrap_or("nobody known"),
+            request.to
         ),
-        format!("  {}", verdict(outcome)),
+        format!("  {}", verdict(sources, outcome)),
     ];
     if let Some(path) = outcome
         .normalised_path
@@ -240,30 +244,33 @@ pub(crate) fn explanation(request: &RequestSpec, outcome: &Outcome) -> String {
         lines.push(format!("  read as {path}"));
     }
     if let Some(route) = &outcome.route {
-        lines.push(format!("  route {route}"));
-        lines.extend(outcome.destinations.iter().map(|share| {
-            let target = share.subset.as_ref().map_or_else(
-                || share.service.clone(),
-                |subset| format!("{}/{subset}", share.service),
+        lines.push(format!("  route {}", route.name));
+        lines.extend(expectation::branches(Some(route)).iter().map(|branch| {
+            let target = branch.subset.as_ref().map_or_else(
+                || branch.service.clone(),
+                |subset| format!("{}/{subset}", branch.service),
             );
-            format!("    to {target} {}", percent(ten_thousandths(share)))
+            format!("    to {target} {}", percent(branch.ten_thousandths()))
         }));
     }
-    lines.extend(in_force(outcome));
+    lines.extend(in_force(sources, outcome));
     if !outcome.losers.is_empty() {
         lines.push("  other routes".to_owned());
         lines.extend(
             outcome
                 .losers
                 .iter()
-                .map(|(route, because)| format!("    {route}: {because}")),
+                .map(|loser| format!("    {}: {}", loser.name, loser.because)),
         );
     }
     lines.join("\n") + "\n"
 }
 
 /// Each field with its value and who set it, in columns.
-fn in_force(outcome: &Outcome) -> Vec<String> {
+fn in_force(sources: &SourceSet, outcome: &Outcome) -> Vec<String> {
+    let effective = outcome.route.as_ref().map_or_else(Vec::new, |route| {
+        effective::fields(&route.exchange, sources)
+    });
     let written = |value: &EffectiveValue| match value {
         EffectiveValue::Text(text) => text.clone(),
         EffectiveValue::Number(number) => number.to_string(),
@@ -271,14 +278,13 @@ fn in_force(outcome: &Outcome) -> Vec<String> {
         EffectiveValue::List(words) => words.join(" "),
         EffectiveValue::None => "none".to_owned(),
     };
-    let values: Vec<String> = outcome
-        .effective
+    let values: Vec<String> = effective
         .iter()
         .map(|field| written(&field.value))
         .collect();
     let width = values.iter().map(String::len).max().unwrap_or(0);
     let title = (!values.is_empty()).then(|| "  in force".to_owned());
-    let fields = outcome.effective.iter().zip(&values);
+    let fields = effective.iter().zip(&values);
     let fields = fields.map(|(field, value)| {
         format!(
             "    {:<12} {value:<width$}  {}",
@@ -289,15 +295,21 @@ fn in_force(outcome: &Outcome) -> Vec<String> {
     title.into_iter().chain(fields).collect()
 }
 
-fn verdict(outcome: &Outcome) -> String {
-    let word = decision(outcome.decision).replace('_', " ");
-    let status = match (&outcome.status, &outcome.reason) {
-        (Some(status), Some(reason)) => format!(" with {status} {reason}"),
-        _ => String::new(),
-    };
+fn verdict(sources: &SourceSet, outcome: &Outcome) -> String {
+    let word = outcome.decision.as_str().replace('_', " ");
+    let answer = outcome
+        .refusal
+        .as_ref()
+        .map_or_else(String::new, |refusal| {
+            format!(" with {} {}", refusal.status, refusal.reason)
+        });
     match &outcome.rule {
-        Some(rule) => format!("{word}{status} by `{}` ({})", rule.name, rule.source),
-        None => format!("{word}{status}"),
+        Some(rule) => format!(
+            "{word}{answer} by `{}` ({})",
+            rule.name,
+            effective::place(sources, rule.source)
+        ),
+        None => format!("{word}{answer}"),
     }
 }
 
@@ -310,23 +322,23 @@ pub(crate) fn tests(
 ) -> String {
     let mut lines = Vec::new();
     for each in tested {
-        let mark = if each.mismatch.is_none() {
-            "ok  "
-        } else {
-            "FAIL"
-        };
+        let why = because(&each.outcome, &each.failures);
+        let mark = if why.is_none() { "ok  " } else { "FAIL" };
         let name = &each.test.name.value;
         lines.push(format!("{mark} {name}"));
-        if let Some(why) = &each.mismatch {
+        if let Some(why) = why {
             let (line, _) = sources.line_column(each.test.span);
             lines.push(format!(
                 "     {}:{line}: {why}",
                 sources.path(each.test.span.file)
             ));
-            lines.push(format!("     {}", verdict(&each.actual)));
+            lines.push(format!("     {}", verdict(sources, &each.outcome)));
         }
     }
-    let failed = tested.iter().filter(|each| each.mismatch.is_some()).count();
+    let failed = tested
+        .iter()
+        .filter(|each| !each.failures.is_empty())
+        .count();
     lines.push(format!(
         "{}, {failed} failed",
         counted(tested.len(), "test")

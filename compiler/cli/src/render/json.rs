@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_compiler::trial::{self, Outcome};
 use mesh_lint::Page;
 use mesh_syntax::{Diagnostic, Fix, Level, SourceSet, Span, Witness};
 use serde::Serialize;
@@ -10,7 +11,9 @@ use serde_json::{Number, Value};
 use crate::commands::build::Built;
 use crate::commands::test::{Coverage, Tested};
 use crate::compile::Compiled;
-use crate::evaluate::{EffectiveValue, Expected, Outcome, actual, decision, percent};
+use crate::render::because;
+use crate::render::effective::{self, EffectiveValue};
+use crate::render::expectation::{self, Expected};
 
 #[derive(Serialize)]
 struct Check<'a> {
@@ -222,7 +225,7 @@ struct Explanation<'a> {
     rule: Option<Rule<'a>>,
     route: Option<&'a str>,
     to: Vec<To<'a>>,
-    effective: BTreeMap<&'static str, Effective<'a>>,
+    effective: BTreeMap<&'static str, Effective>,
     losers: Vec<Loser<'a>>,
     normalised_path: Option<&'a str>,
 }
@@ -230,7 +233,7 @@ struct Explanation<'a> {
 #[derive(Serialize)]
 struct Rule<'a> {
     name: &'a str,
-    source: &'a str,
+    source: String,
 }
 
 #[derive(Serialize)]
@@ -241,9 +244,9 @@ struct To<'a> {
 }
 
 #[derive(Serialize)]
-struct Effective<'a> {
+struct Effective {
     value: Value,
-    source: &'a str,
+    source: String,
 }
 
 #[derive(Serialize)]
@@ -253,47 +256,53 @@ struct Loser<'a> {
 }
 
 /// `meshc explain --request … --format json`
-pub(crate) fn explanation(outcome: &Outcome) -> serde_json::Result<String> {
-    let single = outcome.destinations.len() == 1;
-    let effective = outcome.effective.iter().map(|field| {
-        let value = match &field.value {
-            EffectiveValue::Text(text) => Value::from(text.as_str()),
-            EffectiveValue::Number(number) => Value::from(*number),
-            EffectiveValue::List(words) => Value::from(words.clone()),
+pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json::Result<String> {
+    let route = outcome.route.as_ref();
+    let branches = expectation::branches(route);
+    let fields = route.map_or_else(Vec::new, |route| {
+        effective::fields(&route.exchange, sources)
+    });
+    let effective = fields.into_iter().map(|field| {
+        let value = match field.value {
+            EffectiveValue::Text(text) => Value::from(text),
+            EffectiveValue::Number(number) => Value::from(number),
+            EffectiveValue::List(words) => Value::from(words),
             EffectiveValue::None => Value::Null,
         };
-        (
-            field.name,
-            Effective {
-                value,
-                source: &field.source,
-            },
-        )
+        let source = field.source;
+        (field.name, Effective { value, source })
     });
+    let refusal = outcome.refusal.as_ref();
     line(&Explanation {
-        decision: decision(outcome.decision),
-        reason: outcome.reason.as_deref(),
-        status: outcome.status,
+        decision: outcome.decision.as_str(),
+        reason: refusal.map(|refusal| refusal.reason.as_str()),
+        status: refusal.map(|refusal| refusal.status),
         rule: outcome.rule.as_ref().map(|rule| Rule {
             name: &rule.name,
-            source: &rule.source,
+            source: effective::place(sources, rule.source),
         }),
-        route: outcome.route.as_deref(),
-        to: outcome
-            .destinations
+        route: route.map(|route| route.name.as_str()),
+        to: branches
             .iter()
-            .map(|share| To {
-                service: &share.service,
-                subset: share.subset.as_deref(),
+            .map(|branch| To {
+                service: &branch.service,
+                subset: branch.subset.as_deref(),
                 // One branch takes everything, whatever weight the format gives it.
-                weight: if single { 100 } else { share.weight },
+                weight: if branches.len() == 1 {
+                    100
+                } else {
+                    branch.weight
+                },
             })
             .collect(),
         effective: effective.collect(),
         losers: outcome
             .losers
             .iter()
-            .map(|(route, because)| Loser { route, because })
+            .map(|loser| Loser {
+                route: &loser.name,
+                because: &loser.because,
+            })
             .collect(),
         normalised_path: outcome.normalised_path.as_deref(),
     })
@@ -311,7 +320,7 @@ struct TestOut<'a> {
     file: &'a str,
     line: u32,
     passed: bool,
-    because: Option<&'a str>,
+    because: Option<String>,
     expected: Value,
     actual: Value,
 }
@@ -336,17 +345,25 @@ pub(crate) fn tests(
     routes: &Coverage,
     rules: &Coverage,
 ) -> serde_json::Result<String> {
-    let tests = tested.iter().map(|each| TestOut {
-        name: &each.test.name.value,
-        file: sources.path(each.test.span.file),
-        line: sources.line_column(each.test.span).0,
-        passed: each.mismatch.is_none(),
-        because: each.mismatch.as_deref(),
-        expected: match each.expected.as_slice() {
-            [one] => expectation(one),
-            several => several.iter().map(expectation).collect(),
-        },
-        actual: expectation(&actual(&each.actual)),
+    let tests = tested.iter().map(|each| {
+        let expected: Vec<Value> = each
+            .test
+            .expect
+            .iter()
+            .map(|expect| expectation(&expectation::expected(expect)))
+            .collect();
+        TestOut {
+            name: &each.test.name.value,
+            file: sources.path(each.test.span.file),
+            line: sources.line_column(each.test.span).0,
+            passed: each.failures.is_empty(),
+            because: because(&each.outcome, &each.failures),
+            expected: match expected.as_slice() {
+                [one] => one.clone(),
+                _ => Value::from(expected),
+            },
+            actual: expectation(&expectation::actual(&each.outcome)),
+        }
     });
     line(&Tests {
         tests: tests.collect(),
@@ -375,7 +392,7 @@ fn expectation(expected: &Expected) -> Value {
             .filter_map(|(name, value)| Some((name.to_owned(), value?))),
     );
     if !expected.shares.is_empty() {
-        let share = |(subset, share): &(Option<String>, u32)| serde_json::json!({ "to": subset, "share": percent(*share) });
+        let share = |(subset, share): &(Option<String>, u32)| serde_json::json!({ "to": subset, "share": trial::percent(*share) });
         fields.insert(
             "split".to_owned(),
             expected.shares.iter().map(share).collect(),

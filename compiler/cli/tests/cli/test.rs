@@ -20,3 +20,14 @@ fn results_are_complete_for_programs() {
     assert_eq!(run.code, Some(0));
     assert_snapshot!(serde_json::to_string_pretty(&run.json()).unwrap());
 }
+
+#[test]
+fn a_path_may_bring_its_query_along() {
+    let fixture = Fixture::with_policy();
+    fixture.write(
+        "policy/tests/query.test.kdl",
+        "test \"a query is no path\" { request GET \"/api/items?page=2\" from=web to=api; expect allowed }\n",
+    );
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+}

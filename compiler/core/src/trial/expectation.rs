@@ -1,8 +1,6 @@
 //! Tests of a policy: what they expect of a request, held against what becomes of it.
 
-use mesh_syntax::Witness;
-
-use super::{Branch, Decision, Outcome, TakenRoute, Trial, TrialError};
+use super::{Branch, Call, Decision, Outcome, Refusal, TakenRoute, Trial, TrialError};
 use crate::linked::LinkedMesh;
 use crate::model::{Expect, Test, TestRequest, Verdict};
 
@@ -36,7 +34,7 @@ pub struct Expectation {
 impl Trial<'_> {
     /// Runs one test.
     pub fn test(&mut self, test: &Test) -> Report {
-        let outcome = self.run(&witness(self.mesh, &test.request));
+        let outcome = self.run(&Call::from(&test.request));
         let failures = match &outcome {
             Ok(outcome) => test
                 .expect
@@ -49,39 +47,41 @@ impl Trial<'_> {
     }
 }
 
-/// The request of a test.
-pub(super) fn witness(mesh: &LinkedMesh, request: &TestRequest) -> Witness {
-    let mut headers = request.headers.clone();
-    if !request.cookies.is_empty() {
-        let cookies: Vec<String> = request
-            .cookies
+impl From<&TestRequest> for Call {
+    fn from(request: &TestRequest) -> Self {
+        let mut headers: Vec<(String, String)> = request
+            .headers
             .iter()
-            .map(|(name, value)| format!("{name}={value}"))
+            .map(|(name, value)| (name.to_lowercase(), value.clone()))
             .collect();
-        headers.push(("cookie".to_owned(), cookies.join("; ")));
-    }
-    let host = request.host.as_ref().map(|host| host.value.clone());
-    // A path with a query is what people copy from a log.
-    let (path, inline) = match request.path.value.split_once('?') {
-        Some((path, query)) => (path, query),
-        None => (request.path.value.as_str(), ""),
-    };
-    let inline = inline
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name.to_owned(), value.to_owned())
-        });
-    Witness {
-        method: request.method.value.clone(),
-        host: host.unwrap_or_else(|| default_host(mesh, &request.to.value)),
-        path: path.to_owned(),
-        headers,
-        query: inline.chain(request.query.iter().cloned()).collect(),
-        from: Some(request.from.value.clone()),
-        to: request.to.value.clone(),
-        port: request.port.map(|port| port.value),
+        if !request.cookies.is_empty() {
+            let cookies: Vec<String> = request
+                .cookies
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            headers.push(("cookie".to_owned(), cookies.join("; ")));
+        }
+        // A path with a query is what people copy from a log.
+        let (path, inline) = match request.path.value.split_once('?') {
+            Some((path, query)) => (path, query),
+            None => (request.path.value.as_str(), ""),
+        };
+        let added = super::query_text(&request.query);
+        let query: Vec<&str> = [inline, &added]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        Self {
+            method: request.method.value.clone(),
+            path: path.to_owned(),
+            query: query.join("&"),
+            headers,
+            from: Some(request.from.value.clone()),
+            to: request.to.value.clone(),
+            host: request.host.as_ref().map(|host| host.value.clone()),
+            port: request.port.map(|port| port.value),
+        }
     }
 }
 
@@ -130,16 +130,19 @@ fn compare(expect: &Expect, outcome: &Outcome) -> Vec<Expectation> {
     }
     if let Some(status) = &expect.status {
         let actual = outcome
-            .decision
-            .status()
-            .map_or("none".to_owned(), |s| s.to_string());
+            .refusal
+            .as_ref()
+            .map_or("none".to_owned(), |refusal| refusal.status.to_string());
         differences.add("status", &status.value.to_string(), &actual);
     }
     if let Some(reason) = &expect.reason {
         differences.add(
             "reason",
             reason.value,
-            outcome.decision.reason().unwrap_or("none"),
+            outcome
+                .refusal
+                .as_ref()
+                .map_or("none", |Refusal { reason, .. }| reason),
         );
     }
     if expect.verdict.value == Verdict::Split {
@@ -183,30 +186,55 @@ fn one_of<'b>(route: Option<&'b TakenRoute>, read: fn(&'b Branch) -> Option<&'b 
 fn expected_split(expect: &Expect) -> String {
     let shares = expect.shares.iter().map(|share| {
         let subset = share.subset.as_ref().map(|subset| subset.value.as_str());
-        (subset, u64::from(share.share.value))
+        (subset, share.share.value)
     });
     split_text(shares)
 }
 
 fn actual_split(route: Option<&TakenRoute>) -> String {
     let branches = route.map_or(&[][..], |route| &route.branches);
-    split_text(branches.iter().map(|branch| {
-        // Rounded to the hundredth of a per cent that a test can say.
-        let share = (branch.weight * 10_000 + branch.total / 2) / branch.total.max(1);
-        (branch.subset.as_deref(), share)
-    }))
+    split_text(
+        branches
+            .iter()
+            .map(|branch| (branch.subset.as_deref(), branch.ten_thousandths())),
+    )
 }
 
 /// Branches by name; those that take nothing are left out.
-fn split_text<'s>(shares: impl Iterator<Item = (Option<&'s str>, u64)>) -> String {
-    let mut shares: Vec<(Option<&str>, u64)> = shares.filter(|(_, share)| *share > 0).collect();
+fn split_text<'s>(shares: impl Iterator<Item = (Option<&'s str>, u32)>) -> String {
+    let mut shares: Vec<(Option<&str>, u32)> = shares.filter(|(_, share)| *share > 0).collect();
     shares.sort_unstable();
     let text = shares.iter().map(|(subset, share)| {
-        let percent = match share % 100 {
-            0 => format!("{}%", share / 100),
-            rest => format!("{}.{rest:02}%", share / 100),
-        };
-        format!("{} {percent}", subset.unwrap_or("all endpoints"))
+        format!("{} {}", subset.unwrap_or("all endpoints"), percent(*share))
     });
     text.collect::<Vec<_>>().join(", ")
+}
+
+/// A share of 10,000 as policy writes it.
+pub fn percent(share: u32) -> String {
+    let text = format!("{}.{:02}", share / 100, share % 100);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+impl Branch {
+    /// Its share, rounded to the hundredth of a per cent that a test can say.
+    pub fn ten_thousandths(&self) -> u32 {
+        let total = u128::from(self.total.max(1));
+        let share = (u128::from(self.weight) * 10_000 + total / 2) / total;
+        u32::try_from(share).unwrap_or(10_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_written_as_policy_writes_them() {
+        assert_eq!(percent(9000), "90%");
+        assert_eq!(percent(50), "0.5%");
+        assert_eq!(percent(3333), "33.33%");
+        assert_eq!(percent(10_000), "100%");
+        assert_eq!(percent(0), "0%");
+    }
 }

@@ -4,7 +4,7 @@ use mesh_bundle::slice::{AccessRule, RouteMatch};
 use mesh_syntax::Witness;
 
 use super::expectation::default_host;
-use super::{Decision, Trial};
+use super::{Call, Decision, Trial};
 use crate::analysis::request_space::{CapExceeded, Likely, Space};
 use crate::limits::SAMPLE_TRIES_MAX;
 use crate::linked::{Access, LinkedMesh, Route, Service, ServiceId};
@@ -39,7 +39,7 @@ pub fn sample_request(mesh: &LinkedMesh, caller: ServiceId, callee: ServiceId) -
                     service.name.value.clone(),
                     several,
                 );
-                let outcome = trial.run(&witness);
+                let outcome = trial.run(&Call::from(&witness));
                 if outcome.is_ok_and(|outcome| outcome.decision == Decision::Allowed) {
                     return Some(witness);
                 }

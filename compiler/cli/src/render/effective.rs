@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use mesh_bundle::slice::RetryCause;
 use mesh_compiler::linked::{Exchange, Source};
+use mesh_syntax::SourceSet;
 
 /// One field and who set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EffectiveField {
-    pub(crate) name: &'static str,
-    pub(crate) value: EffectiveValue,
+pub(super) struct EffectiveField {
+    pub(super) name: &'static str,
+    pub(super) value: EffectiveValue,
     /// `mesh.kdl:6` or `built-in`.
-    pub(crate) source: String,
+    pub(super) source: String,
 }
 
 /// What a field is set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum EffectiveValue {
+pub(super) enum EffectiveValue {
     /// A time or word.
     Text(String),
     /// A count.
@@ -27,12 +28,12 @@ pub(crate) enum EffectiveValue {
     None,
 }
 
-/// Every field of an exchange; `place` says where a source is.
-pub(super) fn fields(exchange: &Exchange, place: impl Fn(Source) -> String) -> Vec<EffectiveField> {
+/// Every field of an exchange.
+pub(super) fn fields(exchange: &Exchange, sources: &SourceSet) -> Vec<EffectiveField> {
     let field = |name, value, source| EffectiveField {
         name,
         value,
-        source: place(source),
+        source: place(sources, source),
     };
     // Without a limit of its own a try may take as long as the whole.
     let per_try = if exchange.per_try.value.is_some() {
@@ -111,4 +112,15 @@ fn cause(cause: RetryCause) -> String {
         RetryCause::Status(status) => status.to_string(),
         RetryCause::GrpcStatus(status) => format!("grpc-{status}"),
     }
+}
+
+/// Where something stands, or that it is built in.
+pub(super) fn place(sources: &SourceSet, source: Source) -> String {
+    source.span().map_or_else(
+        || "built-in".to_owned(),
+        |span| {
+            let (line, _) = sources.line_column(span);
+            format!("{}:{line}", sources.path(span.file))
+        },
+    )
 }
