@@ -76,8 +76,9 @@ pub(crate) struct BoundPorts {
     pub(crate) inbound: BTreeMap<u16, SocketAddr>,
 }
 
-/// Endpoints of a service that came beside the slices. They replace what the slice declares.
-#[derive(Clone, Debug)]
+/// Endpoints of a service that came beside the slices, as far as they may be used. They replace what
+/// the slice declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointSet {
     /// The service.
     pub(crate) service: String,
@@ -231,12 +232,16 @@ impl DataPlane {
         })
     }
 
-    /// Makes prepared tables current; requests that run keep those they began with. Returns how
-    /// long the swap took.
-    pub(crate) fn swap(&self, prepared: Prepared) -> Duration {
+    /// Makes prepared tables current; requests that run keep those they began with. Endpoints that
+    /// came beside the slices change with them, so that no request sees these with the tables of
+    /// another slice; none: they stay. Returns how long the swap took.
+    pub(crate) fn swap(&self, prepared: Prepared, endpoints: Option<Vec<EndpointSet>>) -> Duration {
         let plane = &self.plane;
         let Prepared { tables, version } = prepared;
         let control = plane.lock();
+        if let Some(sets) = endpoints {
+            plane.directory.feed(sets);
+        }
         if version != plane.directory.version() {
             tables.refresh_endpoints(&plane.directory);
         }

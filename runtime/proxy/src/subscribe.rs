@@ -45,7 +45,9 @@ use report::Outbox;
 pub(crate) use traffic::Traffic;
 use view::View;
 
+use crate::data_plane::EndpointSet;
 use apply::{Probation, Ready};
+use endpoints::Discovery;
 use renew::Renewal;
 
 /// How often the control side looks at its clocks. Tests move the clocks by hand and want it seen.
@@ -147,6 +149,7 @@ struct Subscriber<T: Traffic> {
     ready: Option<Ready<T::Prepared>>,
     serving: Option<Serving>,
     probation: Option<Probation>,
+    discovery: Discovery,
     endpoints_version: u64,
     heartbeat_at: Duration,
     heads_saved_at: Duration,
@@ -177,6 +180,7 @@ impl<T: Traffic> Subscriber<T> {
             ready: None,
             serving: None,
             probation: None,
+            discovery: Discovery::default(),
             endpoints_version: 0,
             heartbeat_at: now,
             heads_saved_at: now,
@@ -192,7 +196,7 @@ impl<T: Traffic> Subscriber<T> {
     fn boot(&mut self, offers: Vec<Offer>) {
         if let Some(endpoints) = self.belief.contents().endpoints.clone() {
             match Endpoints::decode(endpoints.as_slice()) {
-                Ok(endpoints) => self.use_endpoints(&endpoints),
+                Ok(endpoints) => self.use_endpoints(endpoints),
                 Err(error) => tracing::warn!(%error, "stored endpoints do not decode"),
             }
         }
@@ -305,7 +309,7 @@ impl<T: Traffic> Subscriber<T> {
                 Ok(())
             }
             Some(Response::Endpoints(endpoints)) => {
-                self.endpoints(&endpoints);
+                self.endpoints(endpoints);
                 Ok(())
             }
             // A newer distributor may say more than we know.
@@ -316,21 +320,39 @@ impl<T: Traffic> Subscriber<T> {
         }
     }
 
-    fn endpoints(&mut self, endpoints: &Endpoints) {
+    fn endpoints(&mut self, endpoints: Endpoints) {
         self.endpoints_version = endpoints.version;
+        self.belief.set_endpoints(&endpoints);
         self.use_endpoints(endpoints);
-        self.belief.set_endpoints(endpoints);
         self.save();
     }
 
-    fn use_endpoints(&self, endpoints: &Endpoints) {
-        let development = self.belief.acceptance().trust_root().development;
-        let (sets, left_out) = endpoints::from_wire(endpoints, development);
-        if left_out > 0 {
-            tracing::warn!(left_out, "endpoints that may not be used");
+    fn use_endpoints(&mut self, endpoints: Endpoints) {
+        self.discovery.set_feed(endpoints);
+        self.judge_endpoints();
+    }
+
+    /// Uses what may be used of the feed under the root in force and the slice that is served.
+    fn judge_endpoints(&mut self) {
+        if let Some(sets) = self.endpoints_to_use() {
+            self.context.traffic.set_endpoints(sets);
         }
-        self.context.view.set_endpoints(&sets);
-        self.context.traffic.set_endpoints(sets);
+    }
+
+    /// The endpoints that the traffic side should have, if it has others. What is refused is told
+    /// once.
+    fn endpoints_to_use(&mut self) -> Option<Vec<EndpointSet>> {
+        let development = self.belief.acceptance().trust_root().development;
+        let news = self.discovery.judge(development);
+        for ((service, why), count) in &news.refused {
+            let reason = why.as_str();
+            tracing::warn!(service, reason, count, "refused discovered endpoints");
+            self.context.view.refused_endpoints(*why, *count);
+        }
+        if let Some(sets) = &news.used {
+            self.context.view.set_endpoints(sets);
+        }
+        news.used
     }
 
     fn ticked(&mut self) {

@@ -11,6 +11,7 @@ use mesh_bundle::messages::distribution::{GenerationUpdate, Phase};
 use mesh_bundle::reject::{RejectReason, Rejection};
 
 use super::belief::{Offer, Received};
+use super::endpoints::Callees;
 use super::traffic::Traffic;
 use super::{Serving, Subscriber, report};
 
@@ -162,11 +163,20 @@ impl<T: Traffic> Subscriber<T> {
     pub(super) fn serve(&mut self, ready: Ready<T::Prepared>) {
         let slice = ready.slice();
         let (reference, generation) = (ready.reference(), &ready.offer.accepted.generation);
+        self.discovery
+            .set_callees(match &ready.offer.accepted.part {
+                AcceptedPart::Slice { slice, .. } => Callees::from(&**slice),
+                AcceptedPart::Absent => Callees::default(),
+            });
         let swap = match ready.tables {
-            Some(tables) => self.context.traffic.swap(tables),
+            Some(tables) => {
+                let endpoints = self.endpoints_to_use();
+                self.context.traffic.swap(tables, endpoints)
+            }
             None => {
                 if slice.is_none() {
                     self.context.traffic.deny_all();
+                    self.judge_endpoints();
                 }
                 Duration::ZERO
             }

@@ -18,6 +18,7 @@ use mesh_bundle::messages::distribution::{
 };
 use mesh_bundle::reject::{RejectReason, Rejection};
 use mesh_bundle::revocations::{Revocation, RevokedSubject};
+use mesh_bundle::slice::{DeclaredEndpoint, EndpointAddress, EndpointSource};
 use mesh_daemon::identity::svid::{SvidError, Usage};
 use mesh_daemon::rpc::compression;
 use mesh_daemon::store::Store;
@@ -42,11 +43,15 @@ struct Story {
 impl Story {
     async fn begin() -> Self {
         let mesh = Mesh::new();
+        let first = mesh.build(1, "one");
+        Self::begin_with(mesh, first).await
+    }
+
+    async fn begin_with(mesh: Mesh, first: Built) -> Self {
         let distributor = Distributor::start(&mesh).await;
         let home = Home::new();
         home.invite(&mesh, distributor.address);
         let proxy = home.start().unwrap();
-        let first = mesh.build(1, "one");
         distributor.say(mesh.seal_head(&mesh.head(NOW_MS, &first)));
         distributor.say(Response::Generation(first.update(&mesh.workload())));
         distributor.status(Phase::Serving, &first).await;
@@ -160,6 +165,99 @@ async fn a_restart_without_a_distributor_serves_what_was_served() {
             .encode()
             .contains("mesh_config_age_seconds 3605.9")
     );
+}
+
+/// Addresses that the traffic side has, of whatever service.
+fn used(proxy: &Proxy) -> Vec<String> {
+    let sets = proxy.traffic.endpoints.lock().unwrap();
+    let addresses = sets.iter().flat_map(|set| &set.addresses);
+    addresses.map(|(_, address)| address.to_string()).collect()
+}
+
+fn ratings_at(version: u64, addresses: &[&str]) -> Endpoints {
+    let address = |address: &&str| ServiceAddress {
+        port: 9080,
+        address: (*address).to_owned(),
+    };
+    Endpoints {
+        version,
+        sets: vec![EndpointSet {
+            service: "ratings".to_owned(),
+            addresses: addresses.iter().map(address).collect(),
+            ..EndpointSet::default()
+        }],
+    }
+}
+
+#[tokio::test]
+async fn a_feed_is_held_against_the_slice_and_the_root() {
+    let mut mesh = Mesh::new();
+    mesh.root.development = false;
+    let declared = EndpointSource::Declared(vec![DeclaredEndpoint {
+        address: EndpointAddress::Static("10.0.0.1:9080".parse().unwrap()),
+        port: 9080,
+        labels: Vec::new(),
+    }]);
+    let first = mesh.build_calling(1, declared.clone());
+    let second = mesh.build_calling(2, EndpointSource::Discovered);
+    let third = mesh.build_calling(3, declared);
+    let story = Story::begin_with(mesh, first).await;
+    let proxy = &story.proxy;
+    let refused = |proxy: &Proxy, reason: &str, count: usize| {
+        let line = format!("mesh_endpoints_refused_total{{reason=\"{reason}\"}} {count}\n");
+        proxy.metrics.encode().contains(&line)
+    };
+
+    let feed = ratings_at(1, &["10.0.0.7:9080", "127.0.0.1:9080"]);
+    story.distributor.say(Response::Endpoints(feed));
+    let declared = |proxy: &Proxy| refused(proxy, "declared", 2);
+    proxy.until("a refusal", declared).await;
+    assert_eq!(used(proxy), [""; 0]);
+
+    // The next slice wants them: they come with it, without being sent again.
+    story.send(&second);
+    story.distributor.status(Phase::Serving, &second).await;
+    assert_eq!(used(proxy), ["10.0.0.7:9080"]);
+    assert!(refused(proxy, "local_address", 1));
+
+    // Sent again, it is no news.
+    let feed = ratings_at(2, &["10.0.0.7:9080", "127.0.0.1:9080", "10.0.0.8:9080"]);
+    story.distributor.say(Response::Endpoints(feed));
+    proxy.until("another", |proxy| used(proxy).len() == 2).await;
+    assert!(refused(proxy, "local_address", 1));
+
+    story.send(&third);
+    story.distributor.status(Phase::Serving, &third).await;
+    assert_eq!(used(proxy), [""; 0]);
+
+    // A root for development: everything may be replaced.
+    let mut next = story.mesh.root.clone();
+    next.version = 2;
+    next.development = true;
+    let signed = next.seal(&[&story.mesh.root_key]);
+    story.distributor.say(Response::TrustRoot((&signed).into()));
+    proxy.until("all", |proxy| used(proxy).len() == 3).await;
+}
+
+#[tokio::test]
+async fn a_stored_feed_is_judged_like_one_that_comes() {
+    let mut mesh = Mesh::new();
+    mesh.root.development = false;
+    let first = mesh.build_calling(1, EndpointSource::Discovered);
+    let story = Story::begin_with(mesh, first).await;
+    let feed = ratings_at(1, &["10.0.0.7:9080", "169.254.169.254:9080"]);
+    story.distributor.say(Response::Endpoints(feed));
+    let has_one = |proxy: &Proxy| used(proxy) == ["10.0.0.7:9080"];
+    story.proxy.until("endpoints", has_one).await;
+    story.confirm(&story.first).await;
+    story.distributor.kill().await;
+    story.proxy.kill().await;
+
+    let proxy = story.home.start().unwrap();
+    proxy
+        .until("serving", |proxy| proxy.served() == ["caller"])
+        .await;
+    assert!(has_one(&proxy));
 }
 
 #[tokio::test]

@@ -15,8 +15,9 @@ pub(crate) trait Traffic: Send + Sync + 'static {
     /// Builds the tables of a slice aside; the text says what the engine cannot make sense of.
     fn prepare(&self, slice: &Slice, generation: &str) -> Result<Self::Prepared, String>;
 
-    /// Makes them current and returns how long that took.
-    fn swap(&self, prepared: Self::Prepared) -> Duration;
+    /// Makes them current, with these discovered endpoints or the present ones, and returns how long
+    /// that took.
+    fn swap(&self, prepared: Self::Prepared, endpoints: Option<Vec<EndpointSet>>) -> Duration;
 
     /// Refuses everything from now on.
     fn deny_all(&self);
@@ -35,8 +36,8 @@ impl Traffic for DataPlane {
         Self::prepare(self, slice, generation).map_err(|error| error.to_string())
     }
 
-    fn swap(&self, prepared: Prepared) -> Duration {
-        Self::swap(self, prepared)
+    fn swap(&self, prepared: Prepared, endpoints: Option<Vec<EndpointSet>>) -> Duration {
+        Self::swap(self, prepared, endpoints)
     }
 
     fn deny_all(&self) {

@@ -70,6 +70,7 @@ impl<T: Traffic> Subscriber<T> {
             // Signed by people, and yet no certificate: what was trusted before stays.
             Err(error) => tracing::error!(error = chain(&error), "trust bundle cannot be used"),
         }
+        self.judge_endpoints();
         let acceptance = self.belief.acceptance();
         let version = acceptance.trust_root().version;
         let identity = self.context.workload.identity.to_string();

@@ -16,6 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use serde::Serialize;
 
+use super::endpoints::Refusal;
 use crate::data_plane::EndpointSet;
 
 type Reasons = Family<[(&'static str, &'static str); 1], Counter>;
@@ -26,6 +27,7 @@ pub(crate) struct View {
     state: Arc<Mutex<State>>,
     endpoints: Arc<Mutex<Vec<ShownEndpoints>>>,
     rejected: Reasons,
+    endpoints_refused: Reasons,
 }
 
 /// `GET /config`. Field names are a contract; what is not known is null.
@@ -125,6 +127,11 @@ impl View {
                 "Configurations that were refused, by reason",
                 Reasons::default(),
             ),
+            endpoints_refused: metrics.register(
+                "mesh_endpoints_refused",
+                "Discovered endpoints that were refused, by reason",
+                Reasons::default(),
+            ),
         };
         metrics.register_collector(Box::new(Gauges {
             state: Arc::clone(&view.state),
@@ -151,6 +158,13 @@ impl View {
     /// The endpoints as they are now.
     pub(crate) fn endpoints(&self) -> Vec<ShownEndpoints> {
         lock(&self.endpoints).clone()
+    }
+
+    /// Counts discovered endpoints that are not used.
+    pub(crate) fn refused_endpoints(&self, why: Refusal, count: usize) {
+        self.endpoints_refused
+            .get_or_create(&[("reason", why.as_str())])
+            .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// Counts and remembers a refusal.

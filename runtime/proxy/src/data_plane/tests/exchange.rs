@@ -326,7 +326,7 @@ async fn swaps_under_load_lose_nothing() {
                 .plane
                 .prepare(&mesh.calling(routes), &name)
                 .unwrap();
-            productpage.plane.swap(prepared);
+            productpage.plane.swap(prepared, None);
             reviews.apply(&mesh.admitting("reviews", &["productpage"]));
             tokio::task::yield_now().await;
         }

@@ -228,7 +228,7 @@ impl Proxy {
 
     pub(super) fn apply(&self, slice: &Slice) {
         let prepared = self.plane.prepare(slice, "0.1.1").unwrap();
-        self.plane.swap(prepared);
+        self.plane.swap(prepared, None);
     }
 
     pub(super) fn outbound(&self) -> SocketAddr {

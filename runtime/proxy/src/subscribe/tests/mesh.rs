@@ -26,7 +26,10 @@ use mesh_bundle::messages::distribution::{
 use mesh_bundle::order::Order;
 use mesh_bundle::revocations::{Revocation, Revocations};
 use mesh_bundle::scope::Scope;
-use mesh_bundle::slice::{Access, InboundService, Port, Protocol, Slice};
+use mesh_bundle::slice::{
+    Access, Balance, Callee, Destination, EndpointSource, Exchange, InboundService, Port, Protocol,
+    Retry, Route, Slice, Target,
+};
 use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 use mesh_bundle::trust_bundle::TrustBundle;
 use mesh_bundle::trust_root::{IdentitySource, Role, RoleKind, TrustRoot};
@@ -177,6 +180,19 @@ impl Mesh {
         slice.encode()
     }
 
+    /// A generation whose slice for our workload calls `ratings`.
+    pub(super) fn build_calling(&self, sequence: u64, endpoints: EndpointSource) -> Built {
+        let workload = self.workload();
+        let mut slice = Slice::decode(&Self::slice(&workload, "caller")).unwrap();
+        slice.callees = vec![callee(
+            "ratings",
+            self.authority.id("/service/ratings"),
+            endpoints,
+        )];
+        slice.required_features = feature::required_by(&slice);
+        self.build_of(sequence, [(workload, slice.encode())].into())
+    }
+
     /// A generation that has a slice for our workload and for another.
     pub(super) fn build(&self, sequence: u64, service: &str) -> Built {
         let other = self.authority.id("/service/ratings");
@@ -227,6 +243,50 @@ impl Mesh {
 
     pub(super) fn seal_head(&self, head: &Head) -> Response {
         Response::Head((&head.seal(&self.scope, &[&self.head])).into())
+    }
+}
+
+fn callee(service: &str, identity: SpiffeId, endpoints: EndpointSource) -> Callee {
+    let target = Target {
+        service: service.to_owned(),
+        subset: None,
+    };
+    let route = Route {
+        name: "default".to_owned(),
+        matches: Vec::new(),
+        destinations: vec![Destination {
+            target,
+            weight: 1,
+            otherwise: Vec::new(),
+        }],
+        exchange: Exchange {
+            timeout: None,
+            connect_timeout: Duration::from_secs(1),
+            retry: Retry {
+                attempts: 1,
+                causes: Vec::new(),
+                per_try: None,
+                any_method: false,
+                backoff_base: Duration::from_millis(25),
+                backoff_max: Duration::from_millis(250),
+            },
+            stream_idle: None,
+            max_duration: None,
+        },
+    };
+    Callee {
+        service: service.to_owned(),
+        hosts: vec![service.to_owned()],
+        ports: vec![Port {
+            number: 9080,
+            protocol: Protocol::Http,
+        }],
+        identities: vec![identity],
+        subsets: Vec::new(),
+        endpoints,
+        routes: vec![route],
+        retry_budget: None,
+        balance: Balance::LeastRequest,
     }
 }
 
@@ -468,7 +528,10 @@ impl Traffic for Recorder {
         Ok(service)
     }
 
-    fn swap(&self, prepared: String) -> Duration {
+    fn swap(&self, prepared: String, endpoints: Option<Vec<EndpointSet>>) -> Duration {
+        if let Some(sets) = endpoints {
+            self.set_endpoints(sets);
+        }
         self.served.lock().unwrap().push(prepared);
         Duration::from_nanos(1)
     }
