@@ -53,11 +53,16 @@ fn folder_of(path: &str) -> &str {
 
 /// Whether a policy file has a `mesh` node, and so makes its folder a root.
 pub fn holds_mesh(text: &str) -> bool {
-    // Most files don't even have the word at the beginning of a line, and need no parsing.
-    let may = text.lines().any(|line| {
-        line.trim_start()
-            .strip_prefix("mesh")
-            .is_some_and(|rest| rest.starts_with([' ', '\t', '{']) || rest.is_empty())
+    // Most files don't even have the word where a node can begin, and need no parsing.
+    let may = text.match_indices("mesh").any(|(at, word)| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        let after = text
+            .get(at + word.len()..)
+            .and_then(|text| text.chars().next());
+        let begins =
+            |char: char| char.is_whitespace() || matches!(char, '\u{feff}' | ';' | '}' | '/');
+        let ends = |char: char| char.is_whitespace() || matches!(char, '{' | '/' | ';' | '\\');
+        before.is_none_or(begins) && after.is_none_or(ends)
     });
     if !may {
         return false;
@@ -102,6 +107,8 @@ mod tests {
     #[test]
     fn only_a_mesh_node_makes_a_root() {
         assert!(holds_mesh("// our mesh\nmesh shop {\n}\n"));
+        assert!(holds_mesh("\u{feff}mesh shop {\n}\n"));
+        assert!(holds_mesh("policy p {}; mesh/* ours */shop {\r}\r"));
         assert!(!holds_mesh("// mesh\nservice mesh {\n    mesh x\n}\n"));
         assert!(!holds_mesh("meshes a\n"));
         assert!(!holds_mesh("/-\nmesh a\n"));
