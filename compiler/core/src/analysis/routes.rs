@@ -1,6 +1,8 @@
 //! What the routes of one service do to each other: which never take a request, which fight over one,
 //! and which requests none of them takes.
 
+use std::slice;
+
 use mesh_bundle::slice::RouteMatch;
 use mesh_engine::route::{Alternative, Precedence, alternatives};
 use rayon::prelude::*;
@@ -196,8 +198,12 @@ struct Routes<'p> {
 }
 
 impl Routes<'_> {
-    fn of(&self, route: usize) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter().filter(move |piece| piece.route == route)
+    /// The pieces of a route. They were made route by route, and so stand together.
+    fn of(&self, route: usize) -> slice::Iter<'_, Piece> {
+        let from = self.pieces.partition_point(|piece| piece.route < route);
+        let rest = self.pieces.get(from..).unwrap_or_default();
+        let many = rest.partition_point(|piece| piece.route == route);
+        rest.get(..many).unwrap_or_default().iter()
     }
 
     fn is_known(&self, route: usize) -> bool {

@@ -230,6 +230,9 @@ impl Cell {
 
     /// The requests of both; none if there are none.
     pub(super) fn and(&self, other: &Self) -> Result<Option<Self>, CapExceeded> {
+        if self.path.is_apart(&other.path) || self.from.is_apart(&other.from) {
+            return Ok(None);
+        }
         let mut fields = self.fields.clone();
         for (name, theirs) in &other.fields {
             let both = fields

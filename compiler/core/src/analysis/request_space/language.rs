@@ -11,6 +11,8 @@ use super::automaton::{Automaton, Chain, Classes, DEAD, State};
 
 /// States of one product that are looked at before the answer is "unknown".
 const PRODUCT_STATES_MAX: usize = 20_000;
+/// Pairs of patterns that are compared before automata are asked instead.
+const GLANCES_MAX: usize = 64;
 
 /// One pattern over texts.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Pattern {
     automaton: Arc<Automaton>,
     /// The text, where the pattern takes exactly one.
     literal: Option<Arc<str>>,
+    /// What every text that it takes is known to begin with; often nothing.
+    beginning: Arc<str>,
 }
 
 impl Pattern {
@@ -26,12 +30,12 @@ impl Pattern {
         let ignore_case = ignore_case && text.bytes().any(|byte| byte.is_ascii_alphabetic());
         Self {
             literal: (!ignore_case).then(|| text.into()),
-            ..Self::chain(Chain::literal(text, ignore_case))
+            ..Self::chain(Chain::literal(text, ignore_case)).beginning(text, ignore_case)
         }
     }
 
     pub(super) fn prefix(text: &str, ignore_case: bool) -> Self {
-        Self::chain(Chain::prefix(text, ignore_case))
+        Self::chain(Chain::prefix(text, ignore_case)).beginning(text, ignore_case)
     }
 
     /// A path template, over normalised paths, read as the proxy reads it. One that no path can have
@@ -43,10 +47,13 @@ impl Pattern {
             Segment::Literal(text) => Some(format!("/{text}")),
             Segment::One => None,
         };
-        let path: Option<String> = template.segments().iter().map(literal).collect();
-        Ok(match path.filter(|_| !template.takes_rest()) {
-            Some(path) => Self::literal(&path, ignore_case),
-            None => Self::chain(Chain::template(&template, ignore_case)),
+        let segments = template.segments();
+        let beginning: String = segments.iter().map_while(literal).collect();
+        let is_literal = segments.iter().all(|segment| literal(segment).is_some());
+        Ok(if is_literal && !template.takes_rest() {
+            Self::literal(&beginning, ignore_case)
+        } else {
+            Self::chain(Chain::template(&template, ignore_case)).beginning(&beginning, ignore_case)
         })
     }
 
@@ -54,6 +61,7 @@ impl Pattern {
         Ok(Self {
             automaton: Arc::new(Automaton::regex(pattern, ignore_case)?),
             literal: None,
+            beginning: Arc::default(),
         })
     }
 
@@ -61,7 +69,22 @@ impl Pattern {
         Self {
             automaton: Arc::new(Automaton::Chain(chain)),
             literal: None,
+            beginning: Arc::default(),
         }
+    }
+
+    fn beginning(self, text: &str, ignore_case: bool) -> Self {
+        let beginning = if ignore_case { "" } else { text };
+        Self {
+            beginning: beginning.into(),
+            ..self
+        }
+    }
+
+    /// Whether it is plain to see that no text is taken by both.
+    fn is_apart(&self, other: &Self) -> bool {
+        let (mine, theirs) = (&*self.beginning, &*other.beginning);
+        !mine.starts_with(theirs) && !theirs.starts_with(mine)
     }
 }
 
@@ -136,6 +159,27 @@ impl Language {
         match <[Self; 1]>::try_from(parts) {
             Ok([only]) => only,
             Err(parts) => Self::new(Expression::All(parts)),
+        }
+    }
+
+    /// Whether it is plain to see that no text is in both, without any automaton: most of the many
+    /// paths of one service differ early.
+    pub(super) fn is_apart(&self, other: &Self) -> bool {
+        let (Some(mine), Some(theirs)) = (self.patterns(), other.patterns()) else {
+            return false;
+        };
+        mine.len().saturating_mul(theirs.len()) <= GLANCES_MAX
+            && mine
+                .iter()
+                .all(|mine| theirs.iter().all(|theirs| mine.is_apart(theirs)))
+    }
+
+    /// Patterns of which one takes each text of the set, where they are at hand.
+    fn patterns(&self) -> Option<&[Pattern]> {
+        match &self.0.expression {
+            Expression::Any(patterns) => Some(patterns),
+            Expression::Not(_) => None,
+            Expression::All(parts) => parts.iter().find_map(Self::patterns),
         }
     }
 
@@ -434,5 +478,27 @@ mod tests {
             .iter()
             .fold(Language::everything(), |sum, each| sum.and(each));
         assert_eq!(all.shortest(&anything()), Err(CapExceeded::States));
+    }
+
+    #[test]
+    fn only_what_begins_otherwise_is_apart_at_a_glance() {
+        let set = |text: &str| Language::any_of(vec![Pattern::template(text, false).unwrap()]);
+        assert!(set("/a/**").is_apart(&set("/b/*")));
+        assert!(
+            set("/a/**")
+                .and(&Language::everything())
+                .is_apart(&set("/b"))
+        );
+        for (one, two) in [
+            ("/a/**", "/a"),
+            ("/a/**", "/ab/c"),
+            ("/*/c", "/b/c"),
+            ("/**", "/"),
+        ] {
+            assert!(!set(one).is_apart(&set(two)), "{one} {two}");
+        }
+        let any_case = Language::any_of(vec![Pattern::template("/A/**", true).unwrap()]);
+        assert!(!any_case.is_apart(&set("/a/**")));
+        assert!(!set("/a/**").complement().is_apart(&set("/b")));
     }
 }
