@@ -1,3 +1,5 @@
+//! What a proxy believes, offer by offer: every rule with what breaks it.
+
 use super::*;
 use crate::feature;
 use crate::head::{Candidate, RevocationsRef, TrustBundleRef};

@@ -1,3 +1,5 @@
+//! Proofs that verify, and forged ones that do not.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Slices survive their bytes, and nothing else decodes to them.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

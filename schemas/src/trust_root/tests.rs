@@ -1,3 +1,5 @@
+//! Chains, roles and thresholds of trust roots, and what breaks each.
+
 use prost::Message;
 
 use super::*;
