@@ -13,6 +13,9 @@ use crate::linked::{LinkedMesh, ServiceId};
 
 /// Requests that are tried as a witness before none is shown.
 const SAMPLES_MAX: usize = 16;
+/// Pieces of routes that are subtracted when looking for a request that none takes: each makes what is
+/// left harder to describe.
+const UNCOVERED_PIECES_MAX: usize = 256;
 
 /// What is known about the routes of one service. Numbers are positions in its list of routes.
 #[derive(Clone, Debug, Default)]
@@ -362,7 +365,9 @@ impl Routes<'_> {
             // The widest first: a route without a `match` ends the search at once.
             let mut pieces: Vec<&Piece> = self.pieces.iter().collect();
             pieces.sort_by(|a, b| a.alternative.specificity.cmp(&b.alternative.specificity));
-            let taken: Vec<&Space> = pieces.into_iter().map(|piece| &piece.space).collect();
+            // What is shown in the end is asked of the engine, so that nothing wrong comes of leaving some out.
+            let pieces = pieces.into_iter().take(UNCOVERED_PIECES_MAX);
+            let taken: Vec<&Space> = pieces.map(|piece| &piece.space).collect();
             let allowed = super::access::allowed(mesh.service(id))?;
             allowed
                 .intersection(universe)?
