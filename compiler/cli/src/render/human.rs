@@ -4,9 +4,10 @@ use std::fmt;
 
 use mesh_compiler::trial::{Call, Outcome, percent};
 use mesh_lint::Page;
-use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
+use mesh_syntax::{Diagnostic, FileId, Level, SourceSet, Span};
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, Severity,
+    SourceCode, SourceSpan, SpanContents,
 };
 
 use super::effective::{self, EffectiveValue};
@@ -14,29 +15,30 @@ use super::{because, counted, expectation, witness_as_test};
 use crate::commands::build::Built;
 use crate::commands::test::{Coverage, Tested};
 use crate::compile::Compiled;
+use crate::limits;
 use crate::output;
 
 /// One finding, as miette wants it: labels in one file, and a further report for each other file.
 #[derive(Debug)]
-struct Report {
+struct Report<'s> {
     message: String,
     code: Option<String>,
     severity: Severity,
     help: Option<String>,
-    source: Option<NamedSource<String>>,
+    source: Option<Excerpt<'s>>,
     labels: Vec<LabeledSpan>,
     elsewhere: Vec<Self>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Report {}
+impl std::error::Error for Report<'_> {}
 
-impl miette::Diagnostic for Report {
+impl miette::Diagnostic for Report<'_> {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.code
             .as_ref()
@@ -108,16 +110,26 @@ fn handler() -> GraphicalReportHandler {
     }
 }
 
-fn report(sources: &SourceSet, found: &Diagnostic) -> Report {
-    let mut here = vec![labelled(found.span, found.span_label.clone(), true)];
-    let mut elsewhere: Vec<Report> = Vec::new();
+fn report<'s>(sources: &'s SourceSet, found: &Diagnostic) -> Report<'s> {
+    let mut here = vec![labelled(
+        sources,
+        found.span,
+        found.span_label.clone(),
+        true,
+    )];
+    let mut elsewhere: Vec<Report<'_>> = Vec::new();
     for label in &found.labels {
         if label.span.file == found.span.file {
-            here.push(labelled(label.span, Some(label.message.clone()), false));
+            here.push(labelled(
+                sources,
+                label.span,
+                Some(label.message.clone()),
+                false,
+            ));
             continue;
         }
         let path = sources.path(label.span.file);
-        let spanned = labelled(label.span, Some(label.message.clone()), false);
+        let spanned = labelled(sources, label.span, Some(label.message.clone()), false);
         match elsewhere.iter_mut().find(|report| report.message == path) {
             Some(report) => report.labels.push(spanned),
             None => elsewhere.push(Report {
@@ -162,8 +174,12 @@ fn help(found: &Diagnostic) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("\n"))
 }
 
-fn labelled(span: Span, text: Option<String>, primary: bool) -> LabeledSpan {
-    let range = span.range();
+fn labelled(sources: &SourceSet, span: Span, text: Option<String>, primary: bool) -> LabeledSpan {
+    let mut range = span.range();
+    if range.len() > limits::MARKED_BYTES_MAX {
+        let file = sources.text(span.file).unwrap_or_default();
+        range.end = file.floor_char_boundary(range.start + limits::MARKED_BYTES_MAX);
+    }
     if primary {
         LabeledSpan::new_primary_with_span(text, range)
     } else {
@@ -171,9 +187,71 @@ fn labelled(span: Span, text: Option<String>, primary: bool) -> LabeledSpan {
     }
 }
 
-fn source(sources: &SourceSet, span: Span) -> Option<NamedSource<String>> {
+fn source(sources: &SourceSet, span: Span) -> Option<Excerpt<'_>> {
     let text = sources.text(span.file)?;
-    Some(NamedSource::new(sources.path(span.file), text.to_owned()))
+    Some(Excerpt {
+        sources,
+        file: span.file,
+        text,
+    })
+}
+
+/// A file that is shown around its labels. Unlike miette's own, it does not read the file from the
+/// beginning for each of them, and of a very long line shows what is near.
+#[derive(Debug)]
+struct Excerpt<'s> {
+    sources: &'s SourceSet,
+    file: FileId,
+    text: &'s str,
+}
+
+impl SourceCode for Excerpt<'_> {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        lines_before: usize,
+        lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let text = self.text;
+        let start = text.floor_char_boundary(span.offset());
+        let end = text.ceil_char_boundary(span.offset().saturating_add(span.len()));
+        let line_start = |end: usize| {
+            let before = text.get(..end).unwrap_or_default();
+            before.rfind('\n').map_or(0, |at| at + 1)
+        };
+        let line_end = |start: usize| {
+            let after = text.get(start..).unwrap_or_default();
+            after.find('\n').map_or(text.len(), |at| start + at)
+        };
+        // Without context miette asks for the position of the span itself.
+        let mut from = start;
+        if lines_before > 0 {
+            from = line_start(start);
+        }
+        for _ in 0..lines_before {
+            from = line_start(from.saturating_sub(1));
+        }
+        let mut to = line_end(end);
+        for _ in 0..lines_after {
+            to = line_end((to + 1).min(text.len()));
+        }
+        if to - from > (end - start) + limits::SHOWN_BYTES_MAX {
+            let around = limits::SHOWN_BYTES_MAX / 2;
+            from = from.max(text.ceil_char_boundary(start.saturating_sub(around)));
+            to = to.min(text.floor_char_boundary(end + around));
+        }
+        let shown = text.get(from..to).unwrap_or_default();
+        let (line, column) = self.sources.line_column(Span::new(self.file, from, from));
+        let contents = MietteSpanContents::new_named(
+            self.sources.path(self.file).to_owned(),
+            shown.as_bytes(),
+            (from, shown.len()).into(),
+            line.saturating_sub(1) as usize,
+            column.saturating_sub(1) as usize,
+            shown.lines().count(),
+        );
+        Ok(Box::new(contents))
+    }
 }
 
 fn summary(compiled: &Compiled) -> String {

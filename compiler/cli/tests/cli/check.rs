@@ -122,3 +122,26 @@ fn hostile_files_are_findings() {
         );
     }
 }
+
+#[test]
+fn of_a_very_long_line_only_what_is_near_is_shown() {
+    let fixture = Fixture::with_policy();
+    let path = "/a".repeat(100_000);
+    fixture.write(
+        "policy/long.kdl",
+        format!("service far {{ port 80; deny {{ path \"{path}\" }}; timout \"1s\" }}\n"),
+    );
+    let run = fixture.meshc(&["check", "policy"]);
+    assert_eq!(run.code, Some(1));
+    assert!(
+        run.stdout.contains("this text is longer than"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("unknown word `timout`"),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stdout.len() < 20_000, "{} bytes", run.stdout.len());
+}
