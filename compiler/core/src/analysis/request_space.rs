@@ -21,6 +21,8 @@ pub use point::{FieldKind, Likely, Point};
 
 /// Products in one set.
 const CELLS_MAX: usize = 2_048;
+/// Conditions of one match or rule: each is laid over all before it.
+const CONDITIONS_MAX: usize = 512;
 
 /// Products made on the way to one difference.
 const STEPS_MAX: usize = 20_000;
@@ -106,6 +108,9 @@ impl Space {
         conditions: &[Condition],
         repeated: Repeated,
     ) -> Result<Self, CapExceeded> {
+        if conditions.len() > CONDITIONS_MAX {
+            return Err(CapExceeded::Cells);
+        }
         let mut space = Self::everything();
         for condition in conditions {
             let cells = Cell::of_condition(condition, repeated)?;

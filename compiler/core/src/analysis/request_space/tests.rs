@@ -237,3 +237,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_match_of_more_conditions_than_anybody_writes_is_not_known() {
+    let conditions: Vec<Condition> = (0..10_000)
+        .map(|number| header(&format!("h{number}"), &["1"]))
+        .collect();
+    assert!(Space::of_conditions(&conditions, Repeated::One).is_err());
+    assert!(Space::of_conditions(&conditions[..100], Repeated::One).is_ok());
+}
