@@ -53,6 +53,16 @@ pub struct LinkedMesh {
     pub tests: Vec<Test>,
 }
 
+impl Service {
+    /// Hosts that name it, one for each that it declares, with a label for each star.
+    pub fn example_hosts(&self) -> impl Iterator<Item = String> {
+        self.hosts.iter().map(|host| match host.as_str() {
+            "**" => self.name.value.clone(),
+            host => host.replace("**", "www").replace('*', "www"),
+        })
+    }
+}
+
 impl LinkedMesh {
     /// The service with this id.
     pub fn service(&self, id: ServiceId) -> &Service {

@@ -1,6 +1,7 @@
 //! Requests through the engine: what tests of a policy see.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
+use mesh_compiler::analysis::routes::RouteFacts;
 use mesh_compiler::test_util::{MESH, load, render, sources};
 use mesh_compiler::trial::{Call, Decision};
 use mesh_compiler::{LinkedMesh, Trial, sample_request};
@@ -126,4 +127,22 @@ fn an_explanation_names_rule_and_losers() {
         None,
         "nothing allows it"
     );
+}
+
+#[test]
+fn a_witness_asks_for_a_host_that_can_be_asked_for() {
+    let sources = sources(&[
+        ("mesh.kdl", MESH),
+        (
+            "a.kdl",
+            r#"
+            service web { port 80; calls api }
+            service api { port 80; host "*.api.example"; route r { match { header x } }; allow web }
+            "#,
+        ),
+    ]);
+    let mesh = load(&sources).mesh.unwrap();
+    let api = mesh.service_named("api").unwrap();
+    let point = RouteFacts::of(&mesh, api).uncovered.unwrap();
+    assert_eq!(point.host, "www.api.example");
 }

@@ -150,7 +150,7 @@ fn likely(mesh: &LinkedMesh, id: ServiceId) -> Likely {
         .chain([id])
         .flat_map(|other| &mesh.service(other).identities);
     Likely {
-        hosts: mesh.service(id).hosts.clone(),
+        hosts: mesh.service(id).example_hosts().collect(),
         callers: callers
             .chain(others)
             .map(|identity| identity.as_str().to_owned())

@@ -85,15 +85,12 @@ impl From<&TestRequest> for Call {
     }
 }
 
-/// A host that names the service: its first, with a label for each star.
+/// A host that names the service.
 pub(super) fn default_host(mesh: &LinkedMesh, service: &str) -> String {
-    let first = mesh
+    let hosts = mesh
         .service_named(service)
-        .and_then(|id| mesh.service(id).hosts.first());
-    match first.map(String::as_str) {
-        None | Some("**") => service.to_owned(),
-        Some(host) => host.replace("**", "www").replace('*', "www"),
-    }
+        .and_then(|id| mesh.service(id).example_hosts().next());
+    hosts.unwrap_or_else(|| service.to_owned())
 }
 
 fn compare(expect: &Expect, outcome: &Outcome) -> Vec<Expectation> {
