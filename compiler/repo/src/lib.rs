@@ -1,15 +1,18 @@
 //! The one way policy is read from git, by `meshc` and `meshd` alike: a commit's files, its place in the
-//! order of commits and its ancestry.
+//! order of commits and its ancestry. And the one way anything is written to it: files are added to a ref
+//! of their own.
 //!
 //! Raw objects only: never the work tree, a filter, an attribute or a replacement. It does not compile,
 //! and it does not fetch.
 
+mod append;
 mod files;
 mod history;
 pub mod limits;
 mod repository;
 mod root;
 
+pub use append::{AppendError, Appended, Note};
 pub use files::input_digest;
 pub use history::HistoryError;
 pub use repository::{CommitId, OpenError, ReadError, Repository, TreeId};

@@ -10,3 +10,5 @@ pub const FOLDER_DEPTH_MAX: usize = 64;
 pub const ENTRIES_MAX: usize = 500_000;
 /// Most commits counted.
 pub const COMMITS_MAX: u64 = 20_000_000;
+/// How often adding to a ref is tried while others move it.
+pub const APPEND_TRIES: u32 = 5;

@@ -30,7 +30,7 @@ use crate::publish::Publisher;
 use crate::serve::Service;
 use crate::store::{Store, StoreLock};
 use crate::trust::Trust;
-use crate::{api, folder, hook, limits, output, page};
+use crate::{api, archive, folder, hook, limits, output, page};
 
 /// What a start fails with: the parts have their own errors, and all are only printed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -304,6 +304,10 @@ impl Parts {
             servers.spawn(admin::serve_tcp(listener, routes, draining.watcher()));
         }
         servers.spawn(renew(Arc::clone(mesh), self.identity.clone()));
+        if archive::is_wanted(&mesh.pinned) {
+            let repository = arguments.repository.clone();
+            servers.spawn(archive::run(Arc::clone(mesh), repository));
+        }
         Ok(ports)
     }
 

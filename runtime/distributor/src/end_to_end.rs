@@ -3,6 +3,8 @@
 mod proxy;
 mod world;
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use mesh_bundle::envelope::STATUS_TYPE;
 use mesh_bundle::key::SigningKey;
@@ -20,6 +22,24 @@ use crate::fixture::{Fixture, TestRepository};
 use crate::status::{RefState, WhereReport};
 use proxy::{Proxy, Stream, send};
 use world::{MESH, World, arguments, policy};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_statements_are_added_to_the_followed_repository() {
+    let fixture = Fixture::new(false);
+    let repository = TestRepository::new();
+    let arguments = arguments(&fixture, &repository.path());
+    let distributor = Distributor::start(&arguments, Clock::system())
+        .await
+        .unwrap();
+    let added = async {
+        while repository.held("refs/mesh/trust").len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let added = tokio::time::timeout(Duration::from_secs(20), added).await;
+    assert!(added.is_ok(), "{:?}", repository.held("refs/mesh/trust"));
+    distributor.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_joins_follows_and_reports() {

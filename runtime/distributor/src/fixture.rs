@@ -327,6 +327,25 @@ impl TestRepository {
             .unwrap();
     }
 
+    /// The files that a ref holds; none if there is no such ref.
+    pub(crate) fn held(&self, reference: &str) -> BTreeMap<String, Vec<u8>> {
+        let mut held = BTreeMap::new();
+        let Ok(tip) = self.git.find_reference(reference) else {
+            return held;
+        };
+        tip.peel_to_tree()
+            .unwrap()
+            .walk(git2::TreeWalkMode::PreOrder, |folder, entry| {
+                if let Ok(blob) = self.git.find_blob(entry.id()) {
+                    let path = format!("{folder}{}", entry.name().unwrap());
+                    held.insert(path, blob.content().to_vec());
+                }
+                git2::TreeWalkResult::Ok
+            })
+            .unwrap();
+        held
+    }
+
     /// Deletes the ref.
     pub(crate) fn delete(&self) {
         self.git

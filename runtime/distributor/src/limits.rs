@@ -14,6 +14,9 @@ pub(crate) const HEAD_RENEWAL: Duration = Duration::from_secs(30);
 /// How often the issuer signs its revocations anew: a fresh proxy wants them no older than a day.
 pub(crate) const REVOCATIONS_RENEWAL: Duration = Duration::from_hours(1);
 
+/// How long a repository that took no trust statements is left alone.
+pub(crate) const ARCHIVE_RETRY: Duration = Duration::from_mins(1);
+
 /// Share of the poll interval that is random, so that many distributors don't ask at once.
 pub(crate) const POLL_JITTER: f64 = 0.2;
 

@@ -1,6 +1,7 @@
 //! `meshd`, the distributor: git in, slices out, identities issued, fleet status.
 
 mod api;
+mod archive;
 mod args;
 mod build;
 mod commands;
