@@ -180,6 +180,12 @@ pub(crate) fn read_public(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Folder
     read_bounded(path, open(path)?, bytes_max)
 }
 
+/// Whether [`create_private`] would work: tried, and nothing left behind.
+pub(crate) fn check_creatable(path: &Path) -> Result<(), FolderError> {
+    create_private(path, b"")?;
+    fs::remove_file(path).map_err(failed("remove", path))
+}
+
 /// Creates a file that only this user may read; it must not exist.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     let mut file = OpenOptions::new()
@@ -306,8 +312,12 @@ mod tests {
     fn a_created_file_is_new() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("join.json");
+        check_creatable(&path).unwrap();
+        assert!(!path.exists());
         create_private(&path, b"{}").unwrap();
         assert!(create_private(&path, b"{}").is_err());
+        assert!(check_creatable(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"{}");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 }

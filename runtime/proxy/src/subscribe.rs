@@ -107,6 +107,7 @@ pub(crate) async fn run<T: Traffic>(start: Start, context: Context<T>) {
         Start::Stored { belief, offers } => {
             let mut subscriber = Subscriber::new(*belief, context);
             subscriber.boot(offers);
+            subscriber.remove_used_join_file();
             subscriber
         }
         Start::Join { join, store } => {

@@ -1,7 +1,7 @@
 //! The certificate over time: loaded from the store, got with a join file, renewed at half of its
 //! life. A certificate that has expired with nobody to renew it fails closed, and says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,13 @@ use super::{Subscriber, chain, warn};
 
 /// Shortest and longest pause before a renewal that failed is tried again.
 const RETRY: std::ops::Range<u64> = 20..60;
+
+/// How long before they are issued certificates begin to be valid (`trust.md`).
+const SVID_BACKDATED: Duration = Duration::from_mins(5);
+
+/// The longest that a join token lives (`trust.md`), so that its end says when it was made at the
+/// earliest. Issuer and certificate go by the same clock.
+const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_mins(10);
 
 /// An answer to a renewal, and the key that it is for.
 pub(super) type Renewed = (
@@ -106,9 +113,7 @@ impl<T: Traffic> Subscriber<T> {
                 Ok(svid) => {
                     tracing::info!(identity = %svid.spiffe_id(), "enrolled");
                     self.certificate_changed(&svid);
-                    if let Err(error) = std::fs::remove_file(&path) {
-                        tracing::warn!(%error, "could not remove the join file, which is used up");
-                    }
+                    remove_join_file(&path);
                     return;
                 }
                 Err(error) => {
@@ -144,17 +149,40 @@ impl<T: Traffic> Subscriber<T> {
                 return None;
             }
         };
+        if !self.is_for_us(&join) {
+            tracing::error!("join file is for another proxy, or pins another trust root");
+            return None;
+        }
+        Some((path, join))
+    }
+
+    fn is_for_us(&self, join: &JoinFile) -> bool {
         let contents = self.belief.contents();
         let pins_our_root = self
             .belief
             .acceptance()
             .trust_roots()
             .any(|root| root.digest() == join.trust_root);
-        if join.identity != contents.identity || join.scope != contents.scope || !pins_our_root {
-            tracing::error!("join file is for another proxy, or pins another trust root");
-            return None;
+        join.identity == contents.identity && join.scope == contents.scope && pins_our_root
+    }
+
+    /// Removes the join file that the stored certificate was got with, or an older one: a proxy that
+    /// ended right after it had enrolled has left it. A newer one stays, for when it is needed.
+    pub(super) fn remove_used_join_file(&self) {
+        let (Some(path), Some(svid)) = (&self.context.join_path, self.context.credentials.svid())
+        else {
+            return;
+        };
+        // Mostly there is none; one that cannot be read is told when it is needed.
+        let Ok(join) = JoinFile::read(path) else {
+            return;
+        };
+        let issued = Duration::from_secs(svid.identity().not_before) + SVID_BACKDATED;
+        let made = Duration::from_millis(join.expires_ms).saturating_sub(JOIN_TOKEN_LIFE_MAX);
+        if self.has_certificate() && self.is_for_us(&join) && made <= issued {
+            tracing::info!("the join file is used up");
+            remove_join_file(path);
         }
-        Some((path, join))
     }
 
     /// Asks for the next certificate when it is time and somebody can be asked.
@@ -208,6 +236,12 @@ impl<T: Traffic> Subscriber<T> {
             state.certificate_expires = Some(expires);
             state.certificate_expired = expired;
         });
+    }
+}
+
+fn remove_join_file(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(%error, "could not remove the join file, which is used up");
     }
 }
 

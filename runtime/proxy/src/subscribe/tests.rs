@@ -729,6 +729,30 @@ async fn the_certificate_is_renewed_in_time_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
+async fn a_join_file_beside_its_certificate_is_removed() {
+    let story = Story::begin().await;
+    story.confirm(&story.first).await;
+    story.proxy.kill().await;
+    let address = story.distributor.address;
+    // As if it had ended between enrolling and removing it.
+    story.home.invite(&story.mesh, address);
+    let proxy = story.home.start().unwrap();
+    let again = |heard: &mesh::Heard| heard.hellos.len() == 2;
+    story.distributor.heard("a second hello", again).await;
+    assert!(!story.home.join_path().exists());
+    proxy.kill().await;
+
+    // One that is newer than the certificate is for later.
+    let expires_ms = NOW_MS + 3_600_000;
+    story.home.invite_until(&story.mesh, address, expires_ms);
+    let proxy = story.home.start().unwrap();
+    let again = |heard: &mesh::Heard| heard.hellos.len() == 3;
+    story.distributor.heard("a third hello", again).await;
+    assert!(story.home.join_path().exists());
+    proxy.kill().await;
+}
+
+#[tokio::test]
 async fn without_a_pinned_root_nothing_starts() {
     assert!(matches!(
         Home::new().start().map(drop),

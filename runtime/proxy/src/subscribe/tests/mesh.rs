@@ -582,6 +582,10 @@ impl Home {
 
     /// Puts a join file there.
     pub(super) fn invite(&self, mesh: &Mesh, address: SocketAddr) {
+        self.invite_until(mesh, address, NOW_MS + 600_000);
+    }
+
+    pub(super) fn invite_until(&self, mesh: &Mesh, address: SocketAddr, expires_ms: u64) {
         let join = JoinFile {
             addresses: vec![address.to_string()],
             trust_root: mesh.root.digest(),
@@ -589,7 +593,7 @@ impl Home {
             identity: mesh.workload(),
             token_id: "t1".to_owned(),
             seed: TOKEN,
-            expires_ms: NOW_MS + 600_000,
+            expires_ms,
             floor: None,
         };
         join.write(&self.join_path()).unwrap();
