@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mesh_bundle::scope::Scope;
 use mesh_daemon::clock::Clock;
 use mesh_repo::{AppendError, Appended, Note, OpenError, Repository};
 use prost::Message as _;
@@ -44,7 +45,7 @@ pub(crate) async fn run(mesh: Arc<Mesh>, repository: PathBuf) {
     let mut published = mesh.subscribe();
     let mut archive = Archive::new(repository, &mesh.pinned, mesh.clock.clone());
     loop {
-        let files = files(&published.borrow_and_update());
+        let files = files(&mesh.pinned.scope, &published.borrow_and_update());
         // Heads come far more often than statements.
         if !archive.has(&files) {
             let added = tokio::task::spawn_blocking(move || {
@@ -145,9 +146,14 @@ fn append(
 /// The statements, each at a path of its own version. Of the revocations that is every stream that is
 /// served: the issuer's, and what people signed and put into the trust folder. Signed hourly, they
 /// keep growing in number; whoever reads them (`pull` will) wants the highest version of each stream.
-fn files(published: &Published) -> Files {
+///
+/// The first two folders are the mesh and its environment: several of them may share a repository.
+fn files(scope: &Scope, published: &Published) -> Files {
+    let Scope {
+        mesh, environment, ..
+    } = scope;
     let file = |folder: String, object: &Object| {
-        let path = format!("{folder}/{}.envelope", object.version);
+        let path = format!("{mesh}/{environment}/{folder}/{}.envelope", object.version);
         (path, object.envelope.encode_to_vec())
     };
     let roots = published.trust_roots.iter();
@@ -195,7 +201,8 @@ mod tests {
         }
 
         fn add(&mut self) {
-            self.archive.add(files(&self.publisher.published()));
+            self.archive
+                .add(files(&self.fixture.root.scope, &self.publisher.published()));
         }
     }
 
@@ -222,18 +229,21 @@ mod tests {
     fn what_is_served_is_added_and_stays() {
         let mut world = World::new();
         world.add();
-        let stream = format!("revocations/{}", world.fixture.key("issuer").id().to_hex());
+        let stream = format!(
+            "bookshop/default/revocations/{}",
+            world.fixture.key("issuer").id().to_hex()
+        );
         let before = world.repository.held(REFERENCE);
         let paths: Vec<_> = before.keys().map(String::as_str).collect();
         assert_eq!(
             paths,
             [
                 &*format!("{stream}/2.envelope"),
-                "trust-bundles/test.example/1.envelope",
-                "trust-roots/1.envelope",
+                "bookshop/default/trust-bundles/test.example/1.envelope",
+                "bookshop/default/trust-roots/1.envelope",
             ]
         );
-        let root = Envelope::decode(&before["trust-roots/1.envelope"]).unwrap();
+        let root = Envelope::decode(&before["bookshop/default/trust-roots/1.envelope"]).unwrap();
         assert_eq!(root.payload_digest(), world.fixture.root.digest());
 
         world.clock.advance(Duration::from_hours(1));
@@ -308,7 +318,10 @@ mod tests {
     #[test]
     fn statements_of_another_mesh_stay() {
         let mut world = World::new();
-        let theirs = Files::from([("trust-roots/1.envelope".to_owned(), b"theirs".to_vec())]);
+        let theirs = Files::from([(
+            "bookshop/default/trust-roots/1.envelope".to_owned(),
+            b"theirs".to_vec(),
+        )]);
         append(
             &world.repository.path(),
             &theirs,
@@ -317,9 +330,12 @@ mod tests {
         )
         .unwrap();
         world.add();
-        assert_eq!(world.archive.occupied, ["trust-roots/1.envelope"]);
+        assert_eq!(
+            world.archive.occupied,
+            ["bookshop/default/trust-roots/1.envelope"]
+        );
         let held = world.repository.held(REFERENCE);
-        assert_eq!(held["trust-roots/1.envelope"], b"theirs");
+        assert_eq!(held["bookshop/default/trust-roots/1.envelope"], b"theirs");
         assert_eq!(held.len(), 3);
     }
 }
