@@ -14,7 +14,7 @@ use mesh_bundle::scope::Scope;
 use mesh_bundle::slice::Slice;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_bundle::trust_root::TrustRoot;
-use mesh_tests::{Failure, wait_until};
+use mesh_tests::{Failure, unix_request, wait_until};
 
 use crate::rogue::{Keys, Rogue};
 use crate::support::{Bookshop, LIMIT, bookshop, sum};
@@ -218,9 +218,26 @@ fn a_bad_bundle_is_refused_with_its_reason_while_traffic_goes_on() -> Result<(),
     runtime.block_on(play(&shop))
 }
 
+/// What is confirmed is the floor, below which nothing is accepted.
+fn wait_confirmed(shop: &Bookshop, sequence: u64) -> Result<(), Failure> {
+    let admin = &shop.dev.instance(VICTIM)?.admin;
+    wait_until("the generation is confirmed", LIMIT, || {
+        let config = unix_request(admin, "GET", "/config", "")?.json()?;
+        if config["floor"] == format!("0.{sequence}.1") {
+            return Ok(());
+        }
+        Err(Failure::new(config.to_string()))
+    })
+}
+
 async fn play(shop: &Bookshop) -> Result<(), Failure> {
-    let commit = shop.dev.git(&["rev-parse", "HEAD"])?;
+    // The second generation, so that there is a lower one to offer.
+    let commit = shop.dev.commit_edit(
+        "teams/reviews/ratings.kdl",
+        &[("// How many stars", "// How many of five stars")],
+    )?;
     shop.dev.wait_serving(&commit, LIMIT)?;
+    wait_confirmed(shop, 2)?;
     let keys = Keys::read(&shop.dev.state().join("trust"))?;
     let folder = shop
         .dev

@@ -52,6 +52,12 @@ impl Bookshop {
             .ok_or_else(|| Failure::new(format!("no proxy of {service}")))
     }
 
+    /// All metrics of the first proxy of a service.
+    pub(crate) fn metrics(&self, service: &str) -> Result<String, Failure> {
+        let instance = self.dev.instance(service)?;
+        Ok(http_get(instance.metrics, "localhost", "/metrics", &[])?.body)
+    }
+
     /// The sum of a metric of one proxy over the series that contain all of `labels`.
     pub(crate) fn metric(
         &self,
@@ -59,9 +65,7 @@ impl Bookshop {
         name: &str,
         labels: &[&str],
     ) -> Result<f64, Failure> {
-        let instance = self.dev.instance(service)?;
-        let metrics = http_get(instance.metrics, "localhost", "/metrics", &[])?;
-        sum(&metrics.body, name, labels)
+        sum(&self.metrics(service)?, name, labels)
     }
 }
 
