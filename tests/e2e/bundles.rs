@@ -278,14 +278,16 @@ async fn play(shop: &Bookshop) -> Result<(), Failure> {
             .await
             .map_err(doing)?;
         assert_eq!(status.reason, reason, "{}", status.detail);
-        let counted = shop.metric(
-            VICTIM,
-            "mesh_config_rejected_total",
-            &[&format!("reason=\"{reason}\"")],
-        )?;
-        assert!(counted >= 1.0, "{reason} is not counted");
-        let log = std::fs::read_to_string(folder.join("meshp.log"))?;
-        assert!(log.contains(reason), "{reason} is not in the log");
+        // Status, metric and log leave the proxy by three ways, in any order.
+        wait_until("the reason is counted and logged", LIMIT, || {
+            let label = format!("reason=\"{reason}\"");
+            let counted = shop.metric(VICTIM, "mesh_config_rejected_total", &[&label])?;
+            let log = std::fs::read_to_string(folder.join("meshp.log"))?;
+            if counted >= 1.0 && log.contains(reason) {
+                return Ok(());
+            }
+            Err(Failure::new(format!("{reason}: counted {counted}")))
+        })?;
         let now = shop.served(VICTIM)?;
         assert_eq!(now.slice, before.slice, "after {reason}");
         assert_eq!(now.sequence, before.sequence, "after {reason}");
