@@ -8,7 +8,7 @@ use mesh_bundle::scope::Scope;
 use mesh_bundle::slice::{self, Slice};
 use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 
-use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Route, Service};
+use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Route, Service, Target};
 use crate::model::{BudgetMinimum, Port, RetryBudget};
 
 /// Everything that a generation needs but the commit it was compiled from.
@@ -114,11 +114,11 @@ fn callees(mesh: &LinkedMesh, services: &[&Service]) -> Vec<slice::Callee> {
     }
     edges
         .into_values()
-        .map(|edge| callee(mesh.service(edge.callee), edge))
+        .map(|edge| callee(mesh, mesh.service(edge.callee), edge))
         .collect()
 }
 
-fn callee(service: &Service, edge: &Edge) -> slice::Callee {
+fn callee(mesh: &LinkedMesh, service: &Service, edge: &Edge) -> slice::Callee {
     let routes = service.routes.iter().zip(&edge.exchanges);
     slice::Callee {
         service: service.name.value.clone(),
@@ -136,7 +136,7 @@ fn callee(service: &Service, edge: &Edge) -> slice::Callee {
             ),
         },
         routes: routes
-            .map(|(route, exchange)| self::route(service, route, exchange))
+            .map(|(route, exchange)| self::route(mesh, route, exchange))
             .collect(),
         retry_budget: service.retry_budget.value.as_ref().map(retry_budget),
         balance: service.balance.value,
@@ -154,13 +154,18 @@ fn subset(subset: &crate::linked::Subset) -> slice::Subset {
     }
 }
 
-fn route(service: &Service, route: &Route, exchange: &Exchange) -> slice::Route {
-    let target = |subset: Option<usize>| slice::Target {
+fn target(mesh: &LinkedMesh, target: Target) -> slice::Target {
+    let service = mesh.service(target.service);
+    slice::Target {
         service: service.name.value.clone(),
-        subset: subset
+        subset: target
+            .subset
             .and_then(|index| service.subsets.get(index))
             .map(|subset| subset.name.value.clone()),
-    };
+    }
+}
+
+fn route(mesh: &LinkedMesh, route: &Route, exchange: &Exchange) -> slice::Route {
     let matches = route.matches.iter().map(|block| slice::RouteMatch {
         conditions: block
             .conditions
@@ -169,9 +174,13 @@ fn route(service: &Service, route: &Route, exchange: &Exchange) -> slice::Route 
             .collect(),
     });
     let destinations = route.destinations.iter().map(|to| slice::Destination {
-        target: target(to.subset),
+        target: target(mesh, to.target),
         weight: to.weight,
-        otherwise: to.otherwise.iter().map(|other| target(*other)).collect(),
+        otherwise: to
+            .otherwise
+            .iter()
+            .map(|other| target(mesh, *other))
+            .collect(),
     });
     slice::Route {
         name: route.name.value.clone(),

@@ -43,7 +43,7 @@ pub struct LinkedMesh {
     pub environment: String,
     /// Every declared environment.
     pub environments: Vec<String>,
-    /// Ascending by name; [`ServiceId`] is the index.
+    /// Services, gateways and externals, ascending by name; [`ServiceId`] is the index.
     pub services: Vec<Service>,
     /// Ascending by (caller, callee).
     pub edges: Vec<Edge>,
@@ -157,11 +157,13 @@ impl Source {
     }
 }
 
-/// A service whose names are resolved.
+/// A service, gateway or external whose names are resolved.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// Index of itself.
     pub id: ServiceId,
+    /// Which of them.
+    pub kind: Kind,
     /// Its name.
     pub name: Spanned<String>,
     /// Hosts that name it, at least one.
@@ -191,6 +193,36 @@ pub struct Service {
     /// The whole node.
     pub span: Span,
 }
+
+/// What a [`Service`] is. All kinds share names, ids, edges and routes.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A workload of the mesh.
+    Service,
+    /// Where requests from outside enter the mesh.
+    Gateway(Gateway),
+    /// Something outside the mesh that its workloads call.
+    External(External),
+}
+
+impl Kind {
+    /// The word that declares it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Gateway(_) => "gateway",
+            Self::External(_) => "external",
+        }
+    }
+}
+
+/// What only a gateway has.
+#[derive(Clone, Debug, Default)]
+pub struct Gateway {}
+
+/// What only an external has.
+#[derive(Clone, Debug, Default)]
+pub struct External {}
 
 /// A named part of the endpoints of a service.
 #[derive(Clone, Debug)]
@@ -238,15 +270,26 @@ pub struct Match {
     pub span: Span,
 }
 
-/// One branch of a route, within the route's own service.
+/// Endpoints of a service that requests go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// The service; in most routes, the route's own.
+    pub service: ServiceId,
+    /// Index in that service's [`Service::subsets`]; none: all endpoints.
+    pub subset: Option<usize>,
+    /// The port of that service; none: the one that the request asked for.
+    pub port: Option<u16>,
+}
+
+/// One branch of a route.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// Index in [`Service::subsets`]; none: all endpoints.
-    pub subset: Option<usize>,
+    /// Where its requests go.
+    pub target: Target,
     /// Share among the branches.
     pub weight: u32,
     /// In order, when the destination has no healthy endpoint.
-    pub otherwise: Vec<Option<usize>>,
+    pub otherwise: Vec<Target>,
     /// The whole node; of an implicit destination, the route.
     pub span: Span,
 }

@@ -16,8 +16,8 @@ pub use access::{Access, Condition, ConditionKind, Who};
 pub use exchange::{Exchange, Retry, Timeout};
 pub use pool::{BudgetMinimum, Pool, RetryBudget};
 pub use service::{
-    Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, Facts, Match, Port, Route,
-    Service, Subset,
+    Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, External, Facts, Gateway,
+    Kind, Match, Port, Route, Service, Subset, Target,
 };
 pub use test::{Expect, Share, Test, TestRequest, Verdict};
 
@@ -59,7 +59,7 @@ pub type Field<T> = Option<Spanned<Setting<T>>>;
 pub struct Mesh {
     /// The `mesh` node.
     pub root: Option<Root>,
-    /// Services, in no particular order.
+    /// Services, gateways and externals, in no particular order.
     pub services: Vec<Service>,
     /// Named policies, in no particular order.
     pub policies: Vec<Policy>,

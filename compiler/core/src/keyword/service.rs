@@ -117,6 +117,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         missing_port(reader, entry);
     }
     Some(model::Service {
+        kind: model::Kind::Service,
         name: entry.arg(0, value::name)?,
         ports,
         endpoints,

@@ -2,7 +2,7 @@
 
 use super::Place::{Route, To};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
-use crate::model::{Destination, Spanned};
+use crate::model::{Destination, Target};
 use crate::value;
 
 pub(super) static TO: Keyword = Keyword {
@@ -33,20 +33,21 @@ pub(super) static ELSE: Keyword = Keyword {
 };
 
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Destination {
-    let otherwise = reader
-        .block(entry)
-        .into_iter()
-        .map(|child| {
-            let subset = child.arg(0, value::name);
-            Spanned::new(subset.map(|subset| subset.value), child.span())
-        })
-        .collect();
+    let otherwise = reader.block(entry).into_iter().map(target).collect();
     Destination {
-        subset: entry
-            .arg(0, value::name)
-            .or_else(|| entry.prop("subset", value::name)),
+        target: target(entry),
         weight: entry.prop("weight", value::weight),
         otherwise,
+        span: entry.span(),
+    }
+}
+
+fn target(entry: Entry<'_>) -> Target {
+    Target {
+        name: entry.arg(0, value::name),
+        service: None,
+        subset: entry.prop("subset", value::name),
+        port: None,
         span: entry.span(),
     }
 }

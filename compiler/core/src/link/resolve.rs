@@ -10,7 +10,7 @@ use super::Linker;
 use super::merge::Layers;
 use super::scope::duplicate;
 use crate::code;
-use crate::linked::{Access, Effective, Service, ServiceId, Source, Subset};
+use crate::linked::{self, Access, Effective, Kind, Service, ServiceId, Source, Subset};
 use crate::model::{
     self, ConditionKind, Effect, Identity, Port, RetryBudget, Setting, Spanned, Who,
 };
@@ -29,11 +29,16 @@ impl<'m> Linker<'m, '_> {
         callers_may_extend.dedup();
         Service {
             id,
+            kind: match &declared.kind {
+                model::Kind::Service => Kind::Service,
+                model::Kind::Gateway(_) => Kind::Gateway(linked::Gateway {}),
+                model::Kind::External(_) => Kind::External(linked::External {}),
+            },
             name: declared.name.clone(),
             hosts: hosts(declared),
             identities: self.identities(declared),
             endpoints: self.endpoints(declared, &ports),
-            routes: self.routes(declared, &layers, &subsets, &ports),
+            routes: self.routes((declared, id), &layers, &subsets, &ports),
             access: self.access(&layers, &ports),
             retry_budget: retry_budget(&layers),
             balance: balance(&layers),

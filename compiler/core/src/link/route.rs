@@ -8,7 +8,7 @@ use super::merge::{Layers, apply};
 use super::scope::duplicate;
 use super::{Linker, dangling};
 use crate::code;
-use crate::linked::{Destination, Match, Route, Source, Subset};
+use crate::linked::{Destination, Match, Route, ServiceId, Source, Subset, Target};
 use crate::model::{self, Port, Spanned};
 use crate::suggest;
 
@@ -18,11 +18,12 @@ pub(crate) const IMPLICIT_ROUTE: &str = "default";
 impl<'m> Linker<'m, '_> {
     pub(super) fn routes(
         &mut self,
-        service: &'m model::Service,
+        service: (&'m model::Service, ServiceId),
         layers: &Layers<'m>,
         subsets: &[Subset],
         ports: &[Port],
     ) -> Vec<Route> {
+        let (service, id) = service;
         let base = layers.exchange();
         if service.routes.is_empty() {
             self.check_exchange(&base);
@@ -31,7 +32,7 @@ impl<'m> Linker<'m, '_> {
                 name: Spanned::new(IMPLICIT_ROUTE.to_owned(), span),
                 implicit: true,
                 matches: Vec::new(),
-                destinations: vec![everything(span)],
+                destinations: vec![everything(id, span)],
                 exchange: base,
                 span,
             }];
@@ -50,7 +51,7 @@ impl<'m> Linker<'m, '_> {
                     name: declared.name.clone(),
                     implicit: false,
                     matches: matches.collect(),
-                    destinations: self.destinations(service, declared, subsets),
+                    destinations: self.destinations((service, id), declared, subsets),
                     exchange,
                     span: declared.span,
                 }
@@ -75,12 +76,12 @@ impl<'m> Linker<'m, '_> {
 
     fn destinations(
         &mut self,
-        service: &model::Service,
+        service: (&model::Service, ServiceId),
         route: &model::Route,
         subsets: &[Subset],
     ) -> Vec<Destination> {
         if route.destinations.is_empty() {
-            return vec![everything(route.span)];
+            return vec![everything(service.1, route.span)];
         }
         self.check_weights(&route.destinations);
         let mut destinations = Vec::new();
@@ -88,13 +89,10 @@ impl<'m> Linker<'m, '_> {
             let otherwise = to
                 .otherwise
                 .iter()
-                .map(|other| self.fallback(service, other, subsets))
+                .map(|other| self.target(service, other, subsets))
                 .collect();
             destinations.push(Destination {
-                subset: to
-                    .subset
-                    .as_ref()
-                    .and_then(|name| self.subset(service, name, subsets)),
+                target: self.target(service, &to.target, subsets),
                 weight: to.weight.map_or(1, |weight| weight.value),
                 otherwise,
                 span: to.span,
@@ -105,18 +103,22 @@ impl<'m> Linker<'m, '_> {
             destinations[0].weight = 1;
         }
         self.check_repetition(&route.destinations);
-        destinations.sort_by_key(|to| to.subset);
+        destinations.sort_by_key(|to| to.target);
         destinations
     }
 
-    fn fallback(
+    fn target(
         &mut self,
-        service: &model::Service,
-        other: &Spanned<Option<String>>,
+        (service, id): (&model::Service, ServiceId),
+        target: &model::Target,
         subsets: &[Subset],
-    ) -> Option<usize> {
-        let name = Spanned::new(other.value.clone()?, other.span);
-        self.subset(service, &name, subsets)
+    ) -> Target {
+        let name = subset_named(target);
+        Target {
+            service: id,
+            subset: name.and_then(|name| self.subset(service, name, subsets)),
+            port: None,
+        }
     }
 
     fn subset(
@@ -188,8 +190,9 @@ impl<'m> Linker<'m, '_> {
     fn check_repetition(&mut self, destinations: &[model::Destination]) {
         let mut seen: BTreeMap<Option<&str>, Span> = BTreeMap::new();
         for to in destinations {
-            let name = to.subset.as_ref().map(|subset| subset.value.as_str());
-            let span = to.subset.as_ref().map_or(to.span, |subset| subset.span);
+            let named = subset_named(&to.target);
+            let name = named.map(|subset| subset.value.as_str());
+            let span = named.map_or(to.span, |subset| subset.span);
             let Some(first) = seen.insert(name, span) else {
                 continue;
             };
@@ -209,10 +212,7 @@ impl<'m> Linker<'m, '_> {
 
 fn needless_weight(to: &model::Destination, weight: Spanned<u32>) -> Diagnostic {
     let whole = Span {
-        start: to
-            .subset
-            .as_ref()
-            .map_or(to.span.start, |name| name.span.end),
+        start: subset_named(&to.target).map_or(to.span.start, |name| name.span.end),
         ..weight.span
     };
     if weight.value == 0 {
@@ -229,7 +229,7 @@ fn needless_weight(to: &model::Destination, weight: Spanned<u32>) -> Diagnostic 
         "the only branch takes everything, whatever its weight",
     );
     // Without a name before it, where the property begins is not known.
-    match &to.subset {
+    match subset_named(&to.target) {
         Some(_) if to.otherwise.is_empty() => {
             finding.fix("remove the weight", vec![Edit::new(whole, "")])
         }
@@ -237,9 +237,17 @@ fn needless_weight(to: &model::Destination, weight: Spanned<u32>) -> Diagnostic 
     }
 }
 
-fn everything(span: Span) -> Destination {
+fn subset_named(target: &model::Target) -> Option<&Spanned<String>> {
+    target.name.as_ref().or(target.subset.as_ref())
+}
+
+fn everything(service: ServiceId, span: Span) -> Destination {
     Destination {
-        subset: None,
+        target: Target {
+            service,
+            subset: None,
+            port: None,
+        },
         weight: 1,
         otherwise: Vec::new(),
         span,

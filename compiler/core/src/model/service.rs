@@ -5,9 +5,41 @@ use mesh_syntax::Span;
 
 use super::{Condition, Exchange, Identity, Label, Settings, Spanned};
 
-/// A service.
+/// What shares the name space of services: all of them are something that requests enter.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A workload of the mesh.
+    Service,
+    /// Where requests from outside enter the mesh.
+    Gateway(Gateway),
+    /// Something outside the mesh that its workloads call.
+    External(External),
+}
+
+impl Kind {
+    /// The word that declares it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Gateway(_) => "gateway",
+            Self::External(_) => "external",
+        }
+    }
+}
+
+/// What only a `gateway` has.
+#[derive(Clone, Debug, Default)]
+pub struct Gateway {}
+
+/// What only an `external` has.
+#[derive(Clone, Debug, Default)]
+pub struct External {}
+
+/// A service, gateway or external.
 #[derive(Clone, Debug)]
 pub struct Service {
+    /// Which of them.
+    pub kind: Kind,
     /// Its name.
     pub name: Spanned<String>,
     /// Its ports.
@@ -106,12 +138,27 @@ pub struct Match {
 /// One `to`.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// A subset; none: all endpoints.
-    pub subset: Option<Spanned<String>>,
+    /// Where the requests go.
+    pub target: Target,
     /// Share among the branches.
     pub weight: Option<Spanned<u32>>,
-    /// In order, when the destination has no healthy endpoint; none in it means all endpoints.
-    pub otherwise: Vec<Spanned<Option<String>>>,
+    /// In order, when the destination has no healthy endpoint.
+    pub otherwise: Vec<Target>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// What a `to` or an `else` names; nothing: all endpoints of the route's own service.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The argument: a subset in a service, a service in a gateway.
+    pub name: Option<Spanned<String>>,
+    /// `service=`.
+    pub service: Option<Spanned<String>>,
+    /// `subset=`.
+    pub subset: Option<Spanned<String>>,
+    /// `port=`.
+    pub port: Option<Spanned<u16>>,
     /// The whole node.
     pub span: Span,
 }
