@@ -336,6 +336,14 @@ impl Upstream {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
+            // The next hop was told of the same deadline, and may break off first.
+            Poll::Ready(Some(Err(error))) if self.clock.is_over() => {
+                if let Some(record) = &self.record {
+                    record.count_timeout("request");
+                }
+                self.end(Some(Reason::RequestTimeout));
+                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+            }
             Poll::Ready(Some(Err(error))) => {
                 self.end(Some(Reason::UpstreamReset));
                 Poll::Ready(Some(Err(BodyError::Upstream(error))))

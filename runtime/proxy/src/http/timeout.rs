@@ -47,14 +47,19 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     Some(timeout.min(limits::DEADLINE_MAX))
 }
 
-/// A duration as `x-mesh-timeout-ms` has it, at least 1.
+/// A duration as `x-mesh-timeout-ms` has it, at least 1. Rounded up: the next hop must not give up
+/// before this one does, or the ending would look like its failure.
 pub(crate) fn milliseconds(left: Duration) -> HeaderValue {
-    HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1))
+    HeaderValue::from(u64::try_from(whole_millis(left)).unwrap_or(u64::MAX))
 }
 
-/// A duration as `grpc-timeout` has it, at least one millisecond.
+fn whole_millis(left: Duration) -> u128 {
+    left.as_nanos().div_ceil(1_000_000).max(1)
+}
+
+/// A duration as `grpc-timeout` has it, at least one millisecond; rounded up like the other.
 pub(crate) fn grpc_milliseconds(left: Duration) -> HeaderValue {
-    let millis = left.min(limits::DEADLINE_MAX).as_millis().max(1);
+    let millis = whole_millis(left.min(limits::DEADLINE_MAX));
     HeaderValue::try_from(format!("{millis}m")).expect("digits and a letter are a header value")
 }
 
@@ -137,6 +142,15 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    #[test]
+    fn the_next_hop_gives_up_no_sooner() {
+        let text = |left| milliseconds(left).to_str().unwrap().to_owned();
+        assert_eq!(text(Duration::ZERO), "1");
+        assert_eq!(text(Duration::from_millis(20)), "20");
+        assert_eq!(text(Duration::from_micros(20_001)), "21");
+        assert_eq!(grpc_milliseconds(Duration::from_micros(20_001)), "21m");
+    }
 
     #[test]
     fn grpc_deadlines() {
