@@ -15,6 +15,7 @@ use mesh_syntax::Witness;
 pub(crate) struct Facts<'m> {
     mesh: &'m LinkedMesh,
     graph: OnceCell<CallGraph>,
+    declared: OnceCell<CallGraph>,
     routes: OnceCell<Vec<RouteFacts>>,
     access: OnceCell<Vec<AccessFacts>>,
 }
@@ -24,6 +25,7 @@ impl<'m> Facts<'m> {
         Self {
             mesh,
             graph: OnceCell::new(),
+            declared: OnceCell::new(),
             routes: OnceCell::new(),
             access: OnceCell::new(),
         }
@@ -36,6 +38,11 @@ impl<'m> Facts<'m> {
     /// Declared and permitted calls.
     pub(crate) fn graph(&self) -> &CallGraph {
         self.graph.get_or_init(|| CallGraph::of(self.mesh))
+    }
+
+    /// The calls that policy says happen.
+    pub(crate) fn declared(&self) -> &CallGraph {
+        self.declared.get_or_init(|| self.graph().declared())
     }
 
     /// Each service with what its routes do to each other.

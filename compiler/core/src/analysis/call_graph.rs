@@ -1,12 +1,17 @@
 //! Who calls whom, with what each edge may do to a failing call. Built from a linked mesh, or directly
 //! by a test; it knows nothing of files but the spans it passes on.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use mesh_bundle::slice::RetryCause;
 use mesh_syntax::Span;
 
 mod build;
+mod policy;
+mod topology;
+
+pub use policy::{Branch, Budget, BudgetOf, Hedge, Policy};
+pub use topology::Topology;
 
 /// Index of a service in [`CallGraph::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +29,8 @@ pub struct CallGraph {
     /// For each node the edges that leave it and those that enter it, ascending.
     leaving: Vec<Vec<EdgeId>>,
     entering: Vec<Vec<EdgeId>>,
+    /// Computed when first asked for; forgotten when the graph grows.
+    topology: OnceLock<Topology>,
 }
 
 /// A service.
@@ -31,6 +38,10 @@ pub struct CallGraph {
 pub struct Node {
     /// Its name.
     pub name: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Instances, where declared.
+    pub replicas: Option<f64>,
     /// Time that it needs for a request itself, where declared.
     pub handling: Option<Duration>,
     /// Requests per second that it can take, where declared.
@@ -41,6 +52,20 @@ pub struct Node {
     pub span: Option<Span>,
 }
 
+/// What a node of the graph is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A service of the mesh.
+    #[default]
+    Service,
+    /// A gateway: where requests come in from outside.
+    Gateway,
+    /// A service outside of the mesh, which calls nobody in it.
+    External,
+    /// Something asked on the way: an authorizer.
+    Side,
+}
+
 /// Calls of one service to another.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -49,7 +74,9 @@ pub struct Edge {
     /// Who is called.
     pub to: NodeId,
     /// Where the edge is known from.
-    pub origin: Origin,
+    pub provenance: Provenance,
+    /// What the calls are for.
+    pub purpose: Purpose,
     /// Calls for each request handled; 1 where not declared.
     pub per_request: f64,
     /// How often a request makes the call at all, 0 to 1; 1 where not declared.
@@ -64,107 +91,88 @@ pub struct Edge {
 }
 
 /// Where an edge is known from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The caller says so.
+    pub declared: bool,
+    /// A route leads there.
+    pub routed: bool,
+    /// The callee would admit it.
+    pub authorized: bool,
+    /// Somebody measured it.
+    pub observed: bool,
+}
+
+impl Provenance {
+    /// Only declared.
+    pub const DECLARED: Self = Self {
+        declared: true,
+        routed: false,
+        authorized: false,
+        observed: false,
+    };
+
+    /// How far it can be relied on.
+    pub const fn origin(self) -> Origin {
+        if self.declared || self.routed {
+            Origin::Declared
+        } else {
+            Origin::Permitted
+        }
+    }
+
+    /// The words used in outputs.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (self.declared, "declared"),
+            (self.routed, "routed"),
+            (self.authorized, "authorized"),
+            (self.observed, "observed"),
+        ];
+        all.into_iter()
+            .filter_map(|(holds, name)| holds.then_some(name))
+    }
+}
+
+/// How far an edge can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// The caller says so.
+    /// Policy says that the calls happen.
     Declared,
-    /// The callee would admit it, but nobody says that it happens.
+    /// The callee would admit them, or they were seen, but no policy says that they happen.
     Permitted,
 }
 
-/// What a caller does with a call that fails.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
-    /// Name of the route.
-    pub route: String,
-    /// All calls, the first included; at least 1.
-    pub attempts: u32,
-    /// What is tried again.
-    pub causes: Vec<RetryCause>,
-    /// Longest time of one try; none: as long as the timeout.
-    pub per_try: Option<Duration>,
-    /// Longest time of all tries; none: no limit.
-    pub timeout: Option<Duration>,
-    /// First step of the back-off.
-    pub backoff_base: Duration,
-    /// Its cap.
-    pub backoff_max: Duration,
-    /// What bounds the share of retries.
-    pub budget: Option<Budget>,
-    /// Where `attempts` was set.
-    pub attempts_span: Option<Span>,
-    /// Where the time of a try was set: by itself, or as the timeout.
-    pub limit_span: Option<Span>,
+/// What calls are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// The caller's own business.
+    #[default]
+    Call,
+    /// To ask whether a request may enter.
+    Authorize,
+    /// To count a request against a limit.
+    RateLimit,
+    /// A copy of a request to somebody else.
+    Mirror,
 }
 
-/// What bounds the share of retries.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Budget {
-    /// The share, 0 to 1.
-    pub share: f64,
-    /// Share of what.
-    pub of: BudgetOf,
+impl Purpose {
+    /// The word used in outputs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Authorize => "authorizer",
+            Self::RateLimit => "rate-limit",
+            Self::Mirror => "mirror",
+        }
+    }
 }
 
-/// What a budget is a share of, and what it always allows each client.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum BudgetOf {
-    /// Of the requests that are not retries.
-    Requests {
-        /// Retries per second that are always allowed.
-        min_per_second: f64,
-    },
-    /// Of the requests in flight, retries among them.
-    Active {
-        /// Retries at once that are always allowed.
-        min_concurrent: f64,
-    },
-}
-
-impl Policy {
-    /// The time after which a try is given up, if ever.
-    pub fn try_limit(&self) -> Option<Duration> {
-        match (self.per_try, self.timeout) {
-            (Some(per_try), Some(timeout)) => Some(per_try.min(timeout)),
-            (limit, None) | (None, limit) => limit,
-        }
-    }
-
-    /// Tries that can begin before the timeout when each takes as long as it may.
-    pub fn usable_attempts(&self) -> u32 {
-        match (self.per_try, self.timeout) {
-            (_, None) => self.attempts,
-            (None, Some(_)) => 1,
-            (Some(per_try), Some(timeout)) => {
-                let fitting = timeout.as_nanos().div_ceil(per_try.as_nanos().max(1));
-                u32::try_from(fitting)
-                    .unwrap_or(u32::MAX)
-                    .clamp(1, self.attempts)
-            }
-        }
-    }
-
-    /// Tries that never begin when each takes as long as it may.
-    pub fn dead_attempts(&self) -> u32 {
-        self.attempts - self.usable_attempts()
-    }
-
-    /// The longest wait before all retries together, with full jitter at its worst.
-    pub fn backoff_total(&self) -> Duration {
-        let mut total = Duration::ZERO;
-        for retry in 1..self.attempts {
-            let steps = 1_u32.checked_shl(retry).map_or(u32::MAX, |power| power - 1);
-            let wait = self
-                .backoff_base
-                .saturating_mul(steps)
-                .min(self.backoff_max);
-            if wait == self.backoff_max {
-                let left = self.attempts - retry;
-                return total.saturating_add(wait.saturating_mul(left));
-            }
-            total = total.saturating_add(wait);
-        }
-        total
+impl Edge {
+    /// How far the edge can be relied on.
+    pub const fn origin(&self) -> Origin {
+        self.provenance.origin()
     }
 }
 
@@ -176,6 +184,7 @@ impl CallGraph {
 
     /// Adds a service.
     pub fn add_node(&mut self, node: Node) -> NodeId {
+        self.topology = OnceLock::new();
         self.nodes.push(node);
         self.leaving.push(Vec::new());
         self.entering.push(Vec::new());
@@ -184,6 +193,7 @@ impl CallGraph {
 
     /// Adds calls between two services of this graph.
     pub fn add_edge(&mut self, edge: Edge) -> EdgeId {
+        self.topology = OnceLock::new();
         let id = EdgeId(self.edges.len());
         self.leaving[edge.from.0].push(id);
         self.entering[edge.to.0].push(id);
@@ -228,7 +238,19 @@ impl CallGraph {
             .map(|edge| (*edge, self.edge(*edge)))
     }
 
-    /// The same services, with only the edges that somebody declares.
+    /// Calls that a service makes, with their ids.
+    pub fn leaving_ids(&self, id: NodeId) -> impl Iterator<Item = (EdgeId, &Edge)> {
+        self.leaving[id.0]
+            .iter()
+            .map(|edge| (*edge, self.edge(*edge)))
+    }
+
+    /// The order of services, and who calls in a round.
+    pub fn topology(&self) -> &Topology {
+        self.topology.get_or_init(|| Topology::of(self))
+    }
+
+    /// The same services, with only the edges that policy says happen.
     #[must_use]
     pub fn declared(&self) -> Self {
         let mut graph = Self::new();
@@ -238,85 +260,91 @@ impl CallGraph {
         for edge in self
             .edges
             .iter()
-            .filter(|edge| edge.origin == Origin::Declared)
+            .filter(|edge| edge.origin() == Origin::Declared)
         {
             graph.add_edge(edge.clone());
         }
         graph
     }
 
-    /// Where requests come from outside: services that nobody declares to call. Where callers only
-    /// call each other, the first service by name of each such round stands for it.
+    /// Where requests come from outside: gateways' destinations and services that nobody is said to
+    /// call. Where callers only call each other, the first service by name of each such round stands
+    /// for it. Gateways are not among them: see [`Self::sources`].
     pub fn entries(&self) -> Vec<NodeId> {
-        let graph = self.declared();
-        let mut entries: Vec<NodeId> = graph
-            .nodes()
-            .filter(|id| graph.entering(*id).next().is_none())
-            .collect();
-        let mut reached = vec![false; graph.nodes.len()];
-        for entry in &entries {
-            graph.mark_reached(*entry, &mut reached);
-        }
-        for id in graph.nodes() {
-            if !reached[id.0] {
-                entries.push(id);
-                graph.mark_reached(id, &mut reached);
+        let mut entries = self.starts();
+        for id in self.nodes() {
+            if self.node(id).kind == NodeKind::Gateway {
+                let to = self
+                    .leaving(id)
+                    .filter(|edge| edge.origin() == Origin::Declared)
+                    .map(|edge| edge.to);
+                entries.extend(to);
             }
         }
+        entries.retain(|id| self.node(*id).kind == NodeKind::Service);
         entries.sort_unstable();
+        entries.dedup();
         entries
+    }
+
+    /// Where requests begin: [`Self::entries`], with the gateways instead of what only they lead to.
+    pub fn sources(&self) -> Vec<NodeId> {
+        let mut sources = self.starts();
+        let begins =
+            |id: &NodeId| matches!(self.node(*id).kind, NodeKind::Service | NodeKind::Gateway);
+        sources.retain(begins);
+        sources
+    }
+
+    /// Whatever nobody is said to call, and one of each round that nobody enters.
+    fn starts(&self) -> Vec<NodeId> {
+        let said = |edge: &&Edge| edge.origin() == Origin::Declared;
+        let mut starts: Vec<NodeId> = self
+            .nodes()
+            .filter(|id| !self.entering(*id).any(|(_, edge)| said(&edge)))
+            .collect();
+        let mut reached = vec![false; self.nodes.len()];
+        for entry in &starts {
+            self.mark_reached(*entry, &mut reached);
+        }
+        for id in self.nodes() {
+            if !reached[id.0] {
+                starts.push(id);
+                self.mark_reached(id, &mut reached);
+            }
+        }
+        starts.sort_unstable();
+        starts
     }
 
     fn mark_reached(&self, from: NodeId, reached: &mut [bool]) {
         let mut waiting = vec![from];
         while let Some(id) = waiting.pop() {
             if !std::mem::replace(&mut reached[id.0], true) {
-                waiting.extend(self.leaving(id).map(|edge| edge.to));
+                let said = self
+                    .leaving(id)
+                    .filter(|edge| edge.origin() == Origin::Declared);
+                waiting.extend(said.map(|edge| edge.to));
             }
         }
     }
 
     /// Groups of services that call each other in a round, in ascending order; a service that calls
     /// itself is one.
-    pub fn rounds(&self) -> Vec<Vec<NodeId>> {
-        let mut rounds: Vec<Vec<NodeId>> = self
-            .components()
-            .into_iter()
-            .filter(|nodes| self.is_round(nodes))
-            .map(|mut nodes| {
-                nodes.sort_unstable();
-                nodes
-            })
-            .collect();
-        rounds.sort_unstable();
-        rounds
-    }
-
-    fn is_round(&self, nodes: &[NodeId]) -> bool {
-        nodes.len() > 1
-            || nodes
-                .iter()
-                .any(|id| self.leaving(*id).any(|edge| edge.to == *id))
+    pub fn rounds(&self) -> &[Vec<NodeId>] {
+        &self.topology().rounds
     }
 
     /// Strongly connected components, callees before callers.
-    pub fn components(&self) -> Vec<Vec<NodeId>> {
-        let mut graph =
-            petgraph::graph::DiGraph::<(), ()>::with_capacity(self.nodes.len(), self.edges.len());
-        let indices: Vec<_> = self.nodes.iter().map(|_| graph.add_node(())).collect();
-        for edge in &self.edges {
-            graph.add_edge(indices[edge.from.0], indices[edge.to.0], ());
-        }
-        // Kosaraju's keeps its own stack, so that a chain of any length is fine.
-        petgraph::algo::kosaraju_scc(&graph)
-            .into_iter()
-            .map(|nodes| nodes.into_iter().map(|node| NodeId(node.index())).collect())
-            .collect()
+    pub fn components(&self) -> &[Vec<NodeId>] {
+        &self.topology().components
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use mesh_bundle::slice::RetryCause;
+
     use super::*;
 
     /// All classes.
@@ -339,6 +367,9 @@ pub(super) mod tests {
             backoff_base: Duration::ZERO,
             backoff_max: Duration::ZERO,
             budget: None,
+            hedge: None,
+            retries_at_once: None,
+            branches: Vec::new(),
             attempts_span: None,
             limit_span: None,
         }
@@ -348,7 +379,8 @@ pub(super) mod tests {
         Edge {
             from,
             to,
-            origin: Origin::Declared,
+            provenance: Provenance::DECLARED,
+            purpose: Purpose::Call,
             per_request: 1.0,
             share: 1.0,
             parallel: false,
@@ -371,29 +403,6 @@ pub(super) mod tests {
             from = to;
         }
         graph
-    }
-
-    #[test]
-    fn tc_s1_a_third_try_of_a_second_does_not_fit_in_two() {
-        let policy = policy(3, 1.0, 2.0);
-        assert_eq!((policy.usable_attempts(), policy.dead_attempts()), (2, 1));
-    }
-
-    #[test]
-    fn tc_s6_a_try_longer_than_the_timeout_leaves_one() {
-        assert_eq!(policy(6, 16.0, 15.0).dead_attempts(), 5);
-    }
-
-    #[test]
-    fn back_off_grows_to_its_cap() {
-        let policy = |attempts| Policy {
-            backoff_base: Duration::from_millis(25),
-            backoff_max: Duration::from_millis(250),
-            ..policy(attempts, 1.0, 1.0)
-        };
-        let millis = |attempts| policy(attempts).backoff_total().as_millis();
-        assert_eq!([1, 2, 3, 4, 5, 6].map(millis), [0, 25, 100, 275, 525, 775]);
-        assert!(policy(u32::MAX).backoff_total() > Duration::from_secs(1_000_000_000));
     }
 
     #[test]

@@ -9,18 +9,20 @@ mod budget;
 mod change;
 mod expectation;
 mod failure;
+mod paths;
 mod response;
 mod rounds;
 mod windows;
 
 pub use amplification::{Amplification, Hop, Worst};
 pub use budget::{Traffic, factor, throttle_balance};
-pub use change::{Change, smallest_change};
+pub use change::{Change, Proposal, smallest_change};
 pub use expectation::{Load, client_failure, expected_calls, load_state};
 pub use failure::Failure;
+pub use paths::{Mode, Paths, WorstPath};
 pub use response::ResponseBounds;
 pub use rounds::{Round, rounds};
-pub use windows::{overlap, slow_calls, slow_calls_abandoned};
+pub use windows::{SlowCalls, overlap, slow_calls, slow_calls_abandoned};
 
 #[cfg(test)]
 mod tests;

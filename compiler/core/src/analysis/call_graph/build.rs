@@ -1,9 +1,13 @@
 //! The call graph of a linked mesh.
 
+use std::collections::BTreeMap;
+
 use mesh_bundle::slice::RetryCause;
 
-use super::{Budget, BudgetOf, CallGraph, Edge, Node, NodeId, Origin, Policy};
-use crate::linked::{self, Exchange, LinkedMesh, Source};
+use super::{
+    Branch, Budget, BudgetOf, CallGraph, Edge, Node, NodeId, NodeKind, Policy, Provenance, Purpose,
+};
+use crate::linked::{self, Destination, Exchange, LinkedMesh, Route, Service, ServiceId, Source};
 use crate::model::{BudgetMinimum, CallMode, RetryBudget};
 
 impl CallGraph {
@@ -14,6 +18,11 @@ impl CallGraph {
         for service in &mesh.services {
             graph.add_node(Node {
                 name: service.name.value.clone(),
+                kind: kind(&service.kind),
+                replicas: service
+                    .facts
+                    .replicas
+                    .map(|replicas| f64::from(replicas.value)),
                 handling: service.facts.handling.map(|handling| handling.value),
                 capacity: service.facts.capacity.map(|capacity| capacity.value),
                 load: service.facts.load.map(|load| load.value),
@@ -22,34 +31,55 @@ impl CallGraph {
         }
         for edge in &mesh.edges {
             if edge.declared.is_empty() {
-                graph.add_edge(permitted(mesh, edge));
+                for edge in routed(mesh, edge, permitted(mesh, edge), |_| true) {
+                    graph.add_edge(edge);
+                }
             }
             for call in &edge.declared {
-                graph.add_edge(declared(mesh, edge, *call));
+                for edge in declared(mesh, edge, *call) {
+                    graph.add_edge(edge);
+                }
             }
         }
         graph
     }
 }
 
+const fn node(service: ServiceId) -> NodeId {
+    NodeId(service.index())
+}
+
+const fn kind(kind: &linked::Kind) -> NodeKind {
+    match kind {
+        linked::Kind::Service => NodeKind::Service,
+        linked::Kind::Gateway(_) => NodeKind::Gateway,
+        linked::Kind::External(_) => NodeKind::External,
+    }
+}
+
+/// The edge without its policies.
 fn permitted(mesh: &LinkedMesh, edge: &linked::Edge) -> Edge {
     let rule = edge
         .permitted
         .first()
         .and_then(|rule| mesh.service(edge.callee).access.get(*rule));
     Edge {
-        from: NodeId(edge.caller.index()),
-        to: NodeId(edge.callee.index()),
-        origin: Origin::Permitted,
+        from: node(edge.caller),
+        to: node(edge.callee),
+        provenance: Provenance {
+            authorized: true,
+            ..Provenance::default()
+        },
+        purpose: Purpose::Call,
         per_request: 1.0,
         share: 1.0,
         parallel: false,
-        policies: policies(mesh, edge, |_| true),
+        policies: Vec::new(),
         span: rule.and_then(|rule| rule.source.span()),
     }
 }
 
-fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Edge {
+fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Vec<Edge> {
     let calls = &mesh.service(edge.caller).calls;
     let call = &calls[call];
     let of_others = |route: usize| {
@@ -59,18 +89,19 @@ fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Edge {
             .filter_map(|other| calls.get(*other)?.route);
         others.any(|other| other.index == route)
     };
+    let all_named = (0..mesh.service(edge.callee).routes.len()).all(of_others);
     let takes = |route: usize| match call.route {
         Some(only) => only.index == route,
-        None => !of_others(route),
+        None => all_named || !of_others(route),
     };
-    let mut policies_taken = policies(mesh, edge, takes);
-    if policies_taken.is_empty() {
-        policies_taken = policies(mesh, edge, |_| true);
-    }
-    Edge {
-        from: NodeId(edge.caller.index()),
-        to: NodeId(edge.callee.index()),
-        origin: Origin::Declared,
+    let plain = Edge {
+        from: node(edge.caller),
+        to: node(edge.callee),
+        provenance: Provenance {
+            authorized: !edge.permitted.is_empty(),
+            ..Provenance::DECLARED
+        },
+        purpose: Purpose::Call,
         per_request: call.per_request.map_or(1.0, |calls| calls.value),
         share: call
             .share
@@ -78,17 +109,87 @@ fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Edge {
         parallel: call
             .mode
             .is_some_and(|mode| mode.value == CallMode::Parallel),
-        policies: policies_taken,
+        policies: Vec::new(),
         span: Some(call.callee.span),
-    }
+    };
+    routed(mesh, edge, plain, takes)
 }
 
-fn policies(mesh: &LinkedMesh, edge: &linked::Edge, takes: impl Fn(usize) -> bool) -> Vec<Policy> {
+/// The edge with the policies of the routes that it takes, and one more for each other service that
+/// these routes lead to.
+fn routed(
+    mesh: &LinkedMesh,
+    edge: &linked::Edge,
+    plain: Edge,
+    takes: impl Fn(usize) -> bool,
+) -> Vec<Edge> {
     let callee = mesh.service(edge.callee);
-    let budget = callee.retry_budget.value.as_ref().map(budget);
-    (callee.routes.iter().zip(&edge.exchanges).enumerate())
-        .filter(|(index, _)| takes(*index))
-        .map(|(_, (route, exchange))| policy(&route.name.value, exchange, budget))
+    let mut policies: BTreeMap<ServiceId, Vec<Policy>> = BTreeMap::new();
+    let routes = callee.routes.iter().zip(&edge.exchanges).enumerate();
+    for (_, (route, exchange)) in routes.filter(|(index, _)| takes(*index)) {
+        for target in targets(route) {
+            let to = mesh.service(target);
+            let budget = to.retry_budget.value.as_ref().map(budget);
+            policies.entry(target).or_default().push(Policy {
+                branches: branches(to, route),
+                ..policy(&route.name.value, exchange, budget)
+            });
+        }
+    }
+    let caller = edge.caller;
+    let edge_to = |(target, policies): (ServiceId, Vec<Policy>)| {
+        let mut edge = Edge {
+            to: node(target),
+            policies,
+            ..plain.clone()
+        };
+        if target != callee.id {
+            let admits = mesh
+                .edge(caller, target)
+                .is_some_and(|edge| !edge.permitted.is_empty());
+            edge.provenance = Provenance {
+                routed: edge.provenance.declared,
+                authorized: admits || !edge.provenance.declared,
+                ..Provenance::default()
+            };
+        }
+        edge
+    };
+    policies.into_iter().map(edge_to).collect()
+}
+
+/// Services that a route leads to, ascending; where all else fails, too.
+fn targets(route: &Route) -> Vec<ServiceId> {
+    let mut targets: Vec<ServiceId> = (route.destinations.iter())
+        .filter(|to| to.weight > 0)
+        .flat_map(|to| std::iter::once(&to.target).chain(&to.otherwise))
+        .map(|target| target.service)
+        .collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
+/// The shares of a route that go to one service, where it splits or narrows.
+fn branches(to: &Service, route: &Route) -> Vec<Branch> {
+    let destinations = &route.destinations;
+    let total: u64 = destinations.iter().map(|each| u64::from(each.weight)).sum();
+    let is_whole =
+        |each: &Destination| each.target.service == to.id && each.target.subset.is_none();
+    if total == 0 || destinations.iter().all(is_whole) {
+        return Vec::new();
+    }
+    let branch = |each: &Destination| Branch {
+        subset: each
+            .target
+            .subset
+            .and_then(|subset| to.subsets.get(subset))
+            .map(|subset| subset.name.value.clone()),
+        share: f64::from(each.weight) / as_number(total),
+    };
+    (destinations.iter())
+        .filter(|each| each.target.service == to.id)
+        .map(branch)
         .collect()
 }
 
@@ -108,6 +209,9 @@ fn policy(route: &str, exchange: &Exchange, budget: Option<Budget>) -> Policy {
         backoff_base: exchange.backoff_base.value,
         backoff_max: exchange.backoff_max.value,
         budget,
+        hedge: None,
+        retries_at_once: None,
+        branches: Vec::new(),
         attempts_span: exchange.attempts.source.span(),
         limit_span: limit_source(exchange).span(),
     }
@@ -123,17 +227,21 @@ fn limit_source(exchange: &Exchange) -> Source {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "counts of retries are far below 2^52"
+    reason = "weights and counts of retries are far below 2^52"
 )]
+const fn as_number(count: u64) -> f64 {
+    count as f64
+}
+
 fn budget(budget: &RetryBudget) -> Budget {
     Budget {
         share: f64::from(budget.share) / 10_000.0,
         of: match budget.minimum {
             BudgetMinimum::Requests { count, per, .. } => BudgetOf::Requests {
-                min_per_second: count as f64 / per.as_secs_f64().max(f64::MIN_POSITIVE),
+                min_per_second: as_number(count) / per.as_secs_f64().max(f64::MIN_POSITIVE),
             },
             BudgetMinimum::Active { count } => BudgetOf::Active {
-                min_concurrent: count as f64,
+                min_concurrent: as_number(count),
             },
         },
     }

@@ -17,8 +17,6 @@ pub struct Amplification<'g> {
     calls: Vec<Vec<f64>>,
     /// For each service the calls when nothing fails.
     healthy: Vec<f64>,
-    /// Attempts that edges are limited to, for trying out changes.
-    limits: Vec<Option<u32>>,
 }
 
 /// The worst that one request can cause at one service.
@@ -60,17 +58,10 @@ impl<'g> Amplification<'g> {
             order: order(graph, entry),
             calls: Vec::new(),
             healthy: Vec::new(),
-            limits: vec![None; graph.edges().len()],
         };
         this.healthy = this.chained(|_, _, _| 1.0);
         this.count();
         this
-    }
-
-    /// Limits edges to fewer attempts, to see what that would do.
-    pub(super) fn limit(&mut self, limits: &[Option<u32>]) {
-        limits.clone_into(&mut self.limits);
-        self.count();
     }
 
     fn count(&mut self) {
@@ -110,11 +101,12 @@ impl<'g> Amplification<'g> {
             .copied()
             .filter(|calls| *calls > 0.0)?;
         let calls = &self.calls[node.0];
-        // The first of equals.
+        // Of equals the one that people meet most, else the first.
         let (class, calls) = (self.classes.iter().zip(calls)).fold(
             (Failure::ConnectFailure, 0.0),
             |worst, (class, calls)| {
-                if *calls > worst.1 {
+                let is_usual = *calls >= worst.1 && *class == Failure::USUAL;
+                if *calls > worst.1 || is_usual {
                     (*class, *calls)
                 } else {
                     worst
@@ -139,21 +131,7 @@ impl<'g> Amplification<'g> {
 
     /// Attempts that an edge makes when its callee fails in this way, with the policy that says so.
     fn attempts(&self, id: EdgeId, class: Failure) -> (u32, usize) {
-        let edge = self.graph.edge(id);
-        let limit = self.limits.get(id.0).copied().flatten().unwrap_or(u32::MAX);
-        let mut worst = (1, 0);
-        for (index, policy) in edge.policies.iter().enumerate() {
-            // A hang takes its time even in the worst case.
-            let possible = match class {
-                Failure::PerTryTimeout => policy.usable_attempts(),
-                _ => policy.attempts,
-            };
-            let attempts = possible.min(limit);
-            if class.is_retried_by(policy) && attempts > worst.0 {
-                worst = (attempts, index);
-            }
-        }
-        worst
+        worst_policy(self.graph.edge(id), class)
     }
 
     fn sum(&self, node: NodeId, class: Failure) -> f64 {
@@ -232,32 +210,40 @@ impl<'g> Amplification<'g> {
     }
 }
 
+/// Tries that an edge makes when its callee fails in this way, with the policy that says so.
+pub(super) fn worst_policy(edge: &Edge, class: Failure) -> (u32, usize) {
+    let mut worst = (1, 0);
+    for (index, policy) in edge.policies.iter().enumerate() {
+        let tries = class.tries(policy);
+        if tries > worst.0 {
+            worst = (tries, index);
+        }
+    }
+    worst
+}
+
 /// Services that `entry` reaches, callers before callees, without those in or behind a round.
 fn order(graph: &CallGraph, entry: NodeId) -> Vec<NodeId> {
+    let topology = graph.topology();
     let mut reached = vec![false; graph.nodes().len()];
-    let mut in_round = vec![false; graph.nodes().len()];
-    for node in graph.rounds().iter().flatten() {
-        in_round[node.0] = true;
-    }
+    let mut order = Vec::new();
     let mut waiting = vec![entry];
     while let Some(node) = waiting.pop() {
         if !std::mem::replace(&mut reached[node.0], true) {
+            order.push(node);
             waiting.extend(graph.leaving(node).map(|edge| edge.to));
         }
     }
-    let mut behind = in_round;
-    let mut order = Vec::new();
-    for component in graph.components().into_iter().rev() {
-        for node in component {
-            let after_round = graph
-                .entering(node)
-                .any(|(_, edge)| reached[edge.from.0] && behind[edge.from.0]);
-            behind[node.0] |= after_round;
-            if reached[node.0] && (!behind[node.0] || node == entry) {
-                order.push(node);
-            }
-        }
+    // Components that call each other have neighbouring positions, callees before callers.
+    order.sort_unstable_by_key(|node| std::cmp::Reverse(topology.position[node.0]));
+    let mut behind = topology.in_round.clone();
+    for node in &order {
+        let after_round = |edge: &Edge| reached[edge.from.0] && behind[edge.from.0];
+        behind[node.0] |= graph.entering(*node).any(|(_, edge)| after_round(edge));
     }
+    order.retain(|node| !behind[node.0] || *node == entry);
+    // An entry in a round is not the first by position.
+    order.sort_by_key(|node| *node != entry);
     order
 }
 
@@ -386,10 +372,23 @@ mod tests {
     }
 
     #[test]
-    fn a_hang_is_tried_again_only_while_there_is_time() {
-        let mut slow = policy(6, 16.0, 15.0);
+    fn a_hang_is_no_failure_at_once() {
+        let mut slow = policy(6, 1.0, 15.0);
         slow.causes = vec![RetryCause::PerTryTimeout];
         check(&chain(vec![slow]), &[("a", 1.0)]);
+    }
+
+    #[test]
+    fn hedging_and_retrying_share_their_tries() {
+        let mut hedged = policy(3, 1.0, 15.0);
+        let hedge = |attempts| {
+            let delay = std::time::Duration::from_millis(100);
+            Some(crate::analysis::call_graph::Hedge { delay, attempts })
+        };
+        hedged.hedge = hedge(2);
+        check(&chain(vec![hedged.clone()]), &[("a", 3.0)]);
+        hedged.hedge = hedge(4);
+        check(&chain(vec![hedged]), &[("a", 4.0)]);
     }
 
     #[test]

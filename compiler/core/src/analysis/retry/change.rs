@@ -1,6 +1,6 @@
 //! The smallest change that brings a service below a limit.
 
-use super::amplification::Amplification;
+use super::paths::{Mode, Paths};
 use crate::analysis::call_graph::{CallGraph, EdgeId, NodeId};
 
 /// Edges in one proposal; whoever has to change more needs another design, not a list.
@@ -20,20 +20,29 @@ pub struct Change {
     pub to: u32,
 }
 
-/// Fewer attempts on as few edges as can be, so that one request at `entry` amplifies no more than
-/// `limit` at `target`. First a single edge that keeps as many attempts as possible, then greedily the
-/// edge that helps most. Among equals, the hop furthest from both ends: retries are worth most next to
-/// the entry and next to the callee. `made` are changes that are to be made anyway; where they suffice
-/// the answer is empty. None if nothing helps, or only more changes than anybody would read.
+/// Changes that together bring a service below the limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// What to change; nothing where earlier changes suffice.
+    pub changes: Vec<Change>,
+    /// By how much retries multiply on the worst path once all is done, computed anew.
+    pub leaves: f64,
+}
+
+/// Fewer attempts on as few edges as can be, so that retries multiply by no more than `limit` on any
+/// path to `target`, when it fails at once or when it hangs. First a single edge that keeps as many
+/// attempts as possible, then greedily the edge that helps most. Among equals, the hop furthest from
+/// both ends: retries are worth most next to the entry and next to the callee. `made` are changes that
+/// are to be made anyway; where they suffice the answer is empty. None if nothing helps, or only more
+/// changes than anybody would read.
 pub fn smallest_change(
     graph: &CallGraph,
-    entry: NodeId,
     target: NodeId,
     limit: f64,
     made: &[Change],
-) -> Option<Vec<Change>> {
+) -> Option<Proposal> {
     let mut search = Search {
-        now: Amplification::from(graph, entry),
+        now: Paths::to(graph, target),
         target,
         limit,
         limits: vec![None; graph.edges().len()],
@@ -41,14 +50,22 @@ pub fn smallest_change(
     for change in made {
         search.limits[change.edge.0] = Some(change.to);
     }
-    if search.amplification()? <= limit {
-        return Some(Vec::new());
+    let now = search.product();
+    if now <= limit {
+        return Some(Proposal {
+            changes: Vec::new(),
+            leaves: now,
+        });
     }
     if let Some(change) = search.single() {
-        return Some(vec![change]);
+        search.limits[change.edge.0] = Some(change.to);
+        return Some(Proposal {
+            changes: vec![change],
+            leaves: search.product(),
+        });
     }
     let mut changes = Vec::new();
-    while search.amplification()? > limit {
+    while search.product() > limit {
         if changes.len() == CHANGES_MAX {
             return None;
         }
@@ -60,25 +77,29 @@ pub fn smallest_change(
         search.limits[edge.0] = Some(1);
         changes.push(Change { edge, from, to: 1 });
     }
-    Some(changes)
+    Some(Proposal {
+        changes,
+        leaves: search.product(),
+    })
 }
 
 struct Search<'g> {
-    now: Amplification<'g>,
+    now: Paths<'g>,
     target: NodeId,
     limit: f64,
     limits: Vec<Option<u32>>,
 }
 
 impl Search<'_> {
-    fn amplification(&mut self) -> Option<f64> {
+    fn product(&mut self) -> f64 {
         self.now.limit(&self.limits);
-        self.now.of(self.target)
+        let fast = self.now.fast(self.target).0;
+        fast.max(self.now.slow(self.target))
     }
 
     fn with(&mut self, edge: EdgeId, attempts: u32) -> f64 {
         let before = self.limits[edge.0].replace(attempts);
-        let result = self.amplification().unwrap_or(f64::INFINITY);
+        let result = self.product();
         self.limits[edge.0] = before;
         result
     }
@@ -86,10 +107,13 @@ impl Search<'_> {
     /// The edges of the worst path that try again, from its middle outwards.
     fn candidates(&mut self) -> Vec<(EdgeId, u32)> {
         self.now.limit(&self.limits);
-        let path = self
-            .now
-            .worst(self.target)
-            .map_or_else(Vec::new, |worst| worst.path);
+        let (fast, class) = self.now.fast(self.target);
+        let mode = if self.now.slow(self.target) > fast {
+            Mode::Slow
+        } else {
+            Mode::Fast(class)
+        };
+        let path = self.now.worst(self.target, mode).hops;
         let last = path.len().saturating_sub(1);
         let mut candidates: Vec<(usize, EdgeId, u32)> = path
             .iter()
@@ -147,9 +171,10 @@ mod tests {
                 .map(|attempts| policy(*attempts, 1.0, 3.0))
                 .collect(),
         );
-        let changes =
-            smallest_change(&graph, NodeId(0), NodeId(attempts.len()), limit, &[]).unwrap();
-        let changes: Vec<(usize, u32)> = changes
+        let proposal = smallest_change(&graph, NodeId(attempts.len()), limit, &[]).unwrap();
+        assert!(proposal.leaves <= limit);
+        let changes: Vec<(usize, u32)> = proposal
+            .changes
             .iter()
             .map(|change| (change.edge.0, change.to))
             .collect();

@@ -22,11 +22,14 @@ pub enum Failure {
     Status(u16),
     /// A received gRPC status.
     GrpcStatus(u8),
-    /// A try took too long. The last of the classes: of equals, a failure at once is named.
+    /// A try took too long.
     PerTryTimeout,
 }
 
 impl Failure {
+    /// The failure that people meet most: of equally bad ones this is named.
+    pub const USUAL: Self = Self::Status(503);
+
     /// What the caller answers its own caller once it gives up.
     #[must_use]
     pub fn upstream(self) -> Self {
@@ -60,14 +63,23 @@ impl Failure {
         }
     }
 
-    /// The classes that some policy of the graph could tell apart, ascending.
+    /// Tries of a call that fails in this way, under a policy.
+    pub fn tries(self, policy: &Policy) -> u32 {
+        if self.is_retried_by(policy) {
+            policy.tries()
+        } else {
+            policy.hedged_tries()
+        }
+    }
+
+    /// The classes of failures at once that some policy of the graph could tell apart, ascending. A
+    /// hang is not among them: see [`super::SlowCalls`].
     pub fn classes(graph: &CallGraph) -> Vec<Self> {
         let mut classes = BTreeSet::from([
             Self::ConnectFailure,
             Self::Refused,
             Self::Reset,
             Self::ResetBeforeRequest,
-            Self::PerTryTimeout,
             Self::Status(500),
             Self::Status(502),
             Self::Status(503),

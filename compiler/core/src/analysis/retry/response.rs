@@ -18,13 +18,12 @@ impl ResponseBounds {
         let mut this = Self {
             bounds: vec![None; graph.nodes().len()],
         };
-        let rounds = graph.rounds();
+        let in_round = &graph.topology().in_round;
         // Callees come before their callers.
         for component in graph.components() {
             for node in component {
-                let in_round = rounds.iter().any(|round| round.contains(&node));
-                if !in_round {
-                    this.bounds[node.0] = this.response(graph, node);
+                if !in_round[node.0] {
+                    this.bounds[node.0] = this.response(graph, *node);
                 }
             }
         }

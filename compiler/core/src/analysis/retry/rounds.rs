@@ -33,8 +33,8 @@ impl Round {
 pub fn rounds(graph: &CallGraph) -> Vec<Round> {
     graph
         .rounds()
-        .into_iter()
-        .map(|services| round(graph, services))
+        .iter()
+        .map(|services| round(graph, services.clone()))
         .collect()
 }
 
@@ -56,8 +56,8 @@ fn round(graph: &CallGraph, services: Vec<NodeId>) -> Round {
         spectral_radius,
         retried: inside
             .iter()
-            .any(|edge| edge.policies.iter().any(|policy| policy.attempts > 1)),
-        declared: inside.iter().all(|edge| edge.origin == Origin::Declared),
+            .any(|edge| edge.policies.iter().any(|policy| policy.tries() > 1)),
+        declared: inside.iter().all(|edge| edge.origin() == Origin::Declared),
         services,
     }
 }
@@ -67,7 +67,7 @@ fn calls(edge: &Edge) -> f64 {
     let tries = edge
         .policies
         .iter()
-        .map(|policy| factor(policy.attempts, policy.budget.as_ref(), None));
+        .map(|policy| factor(policy.tries(), policy.budget.as_ref(), None));
     edge.per_request * edge.share * tries.fold(1.0, f64::max)
 }
 

@@ -84,7 +84,7 @@ proptest! {
     fn amplification_is_what_a_followed_request_does(graph in any_graph()) {
         let from = Amplification::from(&graph, NodeId(0));
         for target in graph.nodes().skip(1) {
-            let counted = Failure::classes(&graph).into_iter().filter(|class| *class != Failure::PerTryTimeout).map(|class| {
+            let counted = Failure::classes(&graph).into_iter().map(|class| {
                 let mut calls = 0;
                 follow(&graph, NodeId(0), target, class, &mut calls);
                 calls

@@ -14,77 +14,101 @@ const DEPTH_MAX: usize = 64;
 /// Tries of one call that are followed one by one; further ones are counted like the last of these.
 const TRIES_MAX: u32 = 1_000;
 
+/// Windows of one service that are told apart; past that, every try is counted.
+const WINDOWS_MAX: usize = 100_000;
+
 /// Calls to `target` for one request at `entry` when it hangs and whoever gives up takes its work
 /// along (deadlines are passed on). Jitter only delays, so this is an upper bound. None in or behind a
 /// round.
 pub fn slow_calls(graph: &CallGraph, entry: NodeId, target: NodeId) -> Option<f64> {
-    let mut slow = Slow::new(graph, target)?;
-    Some(if entry == target {
-        1.0
-    } else {
-        slow.calls(entry, None, 0)
-    })
+    let bounds = ResponseBounds::of(graph);
+    Some(SlowCalls::to(graph, &bounds, target)?.propagated(entry))
 }
 
 /// The same when abandoned work goes on.
 pub fn slow_calls_abandoned(graph: &CallGraph, entry: NodeId, target: NodeId) -> Option<f64> {
-    let slow = Slow::new(graph, target)?;
-    Some(if entry == target {
-        1.0
-    } else {
-        slow.abandoned(entry)
-    })
+    let bounds = ResponseBounds::of(graph);
+    Some(SlowCalls::to(graph, &bounds, target)?.abandoned(entry))
 }
 
 /// Calls of one caller that can be in flight at once when a callee that needs `response` is given up
-/// after the time of a try and tried again.
-pub fn overlap(policy: &Policy, response: Duration) -> u32 {
-    let Some(limit) = policy.try_limit() else {
-        return 1;
+/// after the time of a try and tried again; a callee that hangs (none) needs for ever.
+pub fn overlap(policy: &Policy, response: Option<Duration>) -> u32 {
+    let hedged = policy.hedged_tries();
+    let (Some(limit), Some(response)) = (policy.try_limit(), response) else {
+        return policy.usable_attempts().max(hedged);
     };
     let running = response.as_nanos().div_ceil(limit.as_nanos().max(1));
-    u32::try_from(running)
-        .unwrap_or(u32::MAX)
-        .clamp(1, policy.attempts)
+    let running = u32::try_from(running).unwrap_or(u32::MAX);
+    running.clamp(1, policy.attempts).max(hedged)
 }
 
-struct Slow<'g> {
+/// What a service that hangs gets from those that lead to it.
+#[derive(Debug)]
+pub struct SlowCalls<'g> {
     graph: &'g CallGraph,
+    bounds: &'g ResponseBounds,
     target: NodeId,
-    bounds: ResponseBounds,
-    /// Services from which the target is reached, ascending; none of them is in a round.
+    /// Services from which the target is reached; none of them is in a round.
     leads: Vec<bool>,
-    /// Services that lead to the target, callees first.
-    order: Vec<NodeId>,
+    /// For each of them the calls when abandoned work goes on.
+    abandoned: HashMap<NodeId, f64>,
     known: HashMap<(NodeId, Option<u128>), f64>,
 }
 
-impl<'g> Slow<'g> {
-    fn new(graph: &'g CallGraph, target: NodeId) -> Option<Self> {
+impl<'g> SlowCalls<'g> {
+    /// Looks at one service; none if somebody on the way to it is in a round.
+    pub fn to(graph: &'g CallGraph, bounds: &'g ResponseBounds, target: NodeId) -> Option<Self> {
+        let topology = graph.topology();
         let mut leads = vec![false; graph.nodes().len()];
-        leads[target.0] = true;
         let mut order = Vec::new();
-        for node in graph.components().into_iter().flatten() {
-            if leads[node.0] || graph.leaving(node).any(|edge| leads[edge.to.0]) {
-                leads[node.0] = true;
-                order.push(node);
+        let mut waiting = vec![target];
+        while let Some(node) = waiting.pop() {
+            if std::mem::replace(&mut leads[node.0], true) {
+                continue;
             }
+            if topology.in_round[node.0] {
+                return None;
+            }
+            order.push(node);
+            waiting.extend(graph.entering(node).map(|(_, edge)| edge.from));
         }
-        if graph.rounds().iter().flatten().any(|node| leads[node.0]) {
-            return None;
-        }
-        Some(Self {
+        order.sort_unstable_by_key(|node| topology.position[node.0]);
+        let mut this = Self {
             graph,
+            bounds,
             target,
-            bounds: ResponseBounds::of(graph),
             leads,
-            order,
+            abandoned: HashMap::new(),
             known: HashMap::new(),
-        })
+        };
+        for node in order {
+            let calls = if node == target {
+                1.0
+            } else {
+                this.abandoned_from(node)
+            };
+            this.abandoned.insert(node, calls);
+        }
+        Some(this)
     }
 
-    /// Attempts when the callee hangs or stands above what hangs.
-    fn attempts(&self, edge: &Edge, policy: &Policy) -> u32 {
+    /// Calls for one request at `entry` when whoever gives up takes its work along.
+    pub fn propagated(&mut self, entry: NodeId) -> f64 {
+        if entry == self.target {
+            1.0
+        } else {
+            self.calls(entry, None, 0)
+        }
+    }
+
+    /// Calls for one request at `entry` when abandoned work goes on.
+    pub fn abandoned(&self, entry: NodeId) -> f64 {
+        self.abandoned.get(&entry).copied().unwrap_or(0.0)
+    }
+
+    /// Tries when the callee hangs or stands above what hangs.
+    pub fn tries(&self, edge: &Edge, policy: &Policy) -> u32 {
         // A callee that gives up in time answers 504 itself; otherwise the try times out.
         let answers_in_time = edge.to != self.target
             && self
@@ -93,12 +117,16 @@ impl<'g> Slow<'g> {
                 .is_some_and(|slack| slack >= 0.0);
         let retried = Failure::PerTryTimeout.is_retried_by(policy)
             || answers_in_time && Failure::Status(504).is_retried_by(policy);
-        if retried { policy.attempts } else { 1 }
+        if retried {
+            policy.tries()
+        } else {
+            policy.hedged_tries()
+        }
     }
 
     /// Calls to the target for one request at `node` that has this much time left.
     fn calls(&mut self, node: NodeId, window: Option<Duration>, depth: usize) -> f64 {
-        if depth >= DEPTH_MAX {
+        if depth >= DEPTH_MAX || self.known.len() >= WINDOWS_MAX {
             return self.abandoned(node);
         }
         let key = (node, window.map(|window| window.as_millis()));
@@ -113,7 +141,7 @@ impl<'g> Slow<'g> {
             }
             let mut worst = 0.0_f64;
             for policy in &edge.policies {
-                worst = worst.max(self.tries(edge, policy, window, depth));
+                worst = worst.max(self.exchange(edge, policy, window, depth));
             }
             sum += edge.per_request * worst;
         }
@@ -121,62 +149,73 @@ impl<'g> Slow<'g> {
         sum
     }
 
-    fn tries(
+    /// Calls to the target for one call of an edge with all of its tries.
+    fn exchange(
         &mut self,
         edge: &Edge,
         policy: &Policy,
         window: Option<Duration>,
         depth: usize,
     ) -> f64 {
-        let attempts = self.attempts(edge, policy);
-        let end = match (policy.timeout, window) {
-            (Some(timeout), Some(window)) => Some(timeout.min(window)),
-            (end, None) | (None, end) => end,
-        };
+        let end = earlier(policy.timeout, window);
         let each = policy.per_try.or(policy.timeout);
+        let tries = self.tries(edge, policy);
+        let in_turn = self.series(edge, (tries, each, each), end, depth);
+        let Some(hedge) = policy.hedge else {
+            return in_turn;
+        };
+        let beside = self.series(edge, (hedge.attempts, Some(hedge.delay), each), end, depth);
+        in_turn.max(beside)
+    }
+
+    /// Tries of which one begins after each `step` and none takes longer than `each`.
+    fn series(
+        &mut self,
+        edge: &Edge,
+        (tries, step, each): (u32, Option<Duration>, Option<Duration>),
+        end: Option<Duration>,
+        depth: usize,
+    ) -> f64 {
         let mut sum = 0.0;
         let mut start = Duration::ZERO;
-        for number in 0..attempts {
+        for number in 0..tries {
             if end.is_some_and(|end| start >= end) {
                 break;
             }
             let left = end.map(|end| end.saturating_sub(start));
-            let own = match (each, left) {
-                (Some(each), Some(left)) => Some(each.min(left)),
-                (own, None) | (None, own) => own,
-            };
             let calls = if edge.to == self.target {
                 1.0
             } else {
-                self.calls(edge.to, own, depth + 1)
+                self.calls(edge.to, earlier(each, left), depth + 1)
             };
             if number == TRIES_MAX {
-                return sum + calls * f64::from(attempts - number);
+                return sum + calls * f64::from(tries - number);
             }
             sum += calls;
             // A try without an end is the last one.
-            let Some(own) = each else { break };
-            start = start.saturating_add(own);
+            let Some(step) = step else { break };
+            start = start.saturating_add(step);
         }
         sum
     }
 
-    fn abandoned(&self, entry: NodeId) -> f64 {
-        let mut calls = vec![0.0; self.graph.nodes().len()];
-        calls[self.target.0] = 1.0;
-        for node in self.order.iter().filter(|node| **node != self.target) {
-            calls[node.0] = self
-                .graph
-                .leaving(*node)
-                .map(|edge| {
-                    let tries =
-                        |policy: &Policy| self.attempts(edge, policy).min(policy.usable_attempts());
-                    let worst = edge.policies.iter().map(tries).max().unwrap_or(1);
-                    calls[edge.to.0] * edge.per_request * f64::from(worst)
-                })
-                .sum();
-        }
-        calls[entry.0]
+    fn abandoned_from(&self, node: NodeId) -> f64 {
+        let calls = |edge: &Edge| {
+            let tries = |policy: &Policy| {
+                let in_time = policy.usable_attempts().max(policy.hedged_tries());
+                self.tries(edge, policy).min(in_time)
+            };
+            let worst = edge.policies.iter().map(tries).max().unwrap_or(1);
+            self.abandoned(edge.to) * edge.per_request * f64::from(worst)
+        };
+        self.graph.leaving(node).map(calls).sum()
+    }
+}
+
+fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (end, None) | (None, end) => end,
     }
 }
 
@@ -238,9 +277,12 @@ mod tests {
     #[test]
     fn work_given_up_goes_on_beside_the_next_try() {
         assert_eq!(
-            overlap(&policy(3, 1.0, 3.0), Duration::from_millis(2500)),
+            overlap(&policy(3, 1.0, 3.0), Some(Duration::from_millis(2500))),
             3
         );
-        assert_eq!(overlap(&policy(3, 1.0, 3.0), Duration::from_millis(500)), 1);
+        assert_eq!(
+            overlap(&policy(3, 1.0, 3.0), Some(Duration::from_millis(500))),
+            1
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! `retries/amplification`
 
-use mesh_compiler::analysis::call_graph::{CallGraph, NodeId, Origin};
+use mesh_compiler::analysis::call_graph::{CallGraph, NodeId, NodeKind, Origin};
 use mesh_compiler::analysis::retry::{
-    Amplification, Change, Hop, Worst, slow_calls, slow_calls_abandoned, smallest_change,
+    Amplification, Change, Hop, Mode, Paths, Proposal, ResponseBounds, SlowCalls, Worst, WorstPath,
+    smallest_change,
 };
 use mesh_compiler::linked::LinkedMesh;
 use mesh_syntax::{Diagnostic, Span};
@@ -54,29 +55,26 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let limit = f64::from(facts.mesh().refuse.amplification.value);
-    let declared = facts.graph().declared();
-    let storms = storms(&declared, limit);
-    for storm in &storms {
-        cx.report(finding(facts.mesh(), &declared, storm, limit));
-    }
+    let declared = facts.declared();
+    let storms = storms(declared, limit);
+    let mut findings: Vec<Diagnostic> = (storms.iter())
+        .map(|storm| finding(facts.mesh(), declared, storm, limit))
+        .collect();
     // What is only permitted may happen too, but nobody says that it does.
     let graph = facts.graph();
-    if graph
-        .edges()
-        .all(|edge| graph.edge(edge).origin == Origin::Declared)
-    {
-        return;
-    }
-    for storm in self::storms(graph, limit) {
-        let is_possible = storm
-            .worst
-            .path
-            .iter()
-            .any(|hop| graph.edge(hop.edge).origin == Origin::Permitted);
-        let is_known = storms.iter().any(|known| known.service == storm.service);
-        if is_possible && !is_known {
-            cx.report(finding(facts.mesh(), graph, &storm, limit).possible());
+    let all_declared = (graph.edges()).all(|edge| graph.edge(edge).origin() == Origin::Declared);
+    if !all_declared {
+        for storm in self::storms(graph, limit) {
+            let mut hops = storm.path.hops.iter();
+            let is_possible = hops.any(|hop| graph.edge(hop.edge).origin() == Origin::Permitted);
+            let is_known = storms.iter().any(|known| known.service == storm.service);
+            if is_possible && !is_known {
+                findings.push(finding(facts.mesh(), graph, &storm, limit).possible());
+            }
         }
+    }
+    for finding in findings {
+        cx.report(finding);
     }
 }
 
@@ -86,64 +84,71 @@ const STORMS_MAX: usize = 32;
 
 /// A service that one request can hit more often than the limit allows.
 struct Storm {
-    entry: NodeId,
     service: NodeId,
+    path: WorstPath,
     worst: Worst,
-    changes: Vec<Change>,
+    slow: Option<Slow>,
+    proposal: Option<Proposal>,
 }
 
-/// For each service over the limit its worst entry, without those that the changes proposed for
+/// Calls while the service hangs.
+#[derive(Clone, Copy)]
+struct Slow {
+    propagated: f64,
+    abandoned: f64,
+}
+
+/// Each service over the limit with the path that does it, without those that the changes proposed for
 /// others bring below it too: callees first, since their paths hold those of their callers.
 fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
-    let mut worst: Vec<Option<(f64, NodeId)>> = vec![None; graph.nodes().len()];
-    let mut order: Vec<NodeId> = Vec::new();
-    for entry in graph.entries() {
-        let from = Amplification::from(graph, entry);
-        for node in from.reached() {
-            let Some(calls) = from.of(*node).filter(|calls| *calls > limit) else {
-                continue;
-            };
-            let known = &mut worst[node.0];
-            if known.is_none() {
-                order.push(*node);
-            }
-            if known.is_none_or(|known| calls > known.0) {
-                *known = Some((calls, entry));
-            }
-        }
-    }
-    let mut position = vec![0; graph.nodes().len()];
-    for (index, node) in graph.components().into_iter().flatten().enumerate() {
-        position[node.0] = index;
-    }
-    order.sort_unstable_by_key(|node| (position[node.0], *node));
+    let mut paths = Paths::of(graph);
+    let bounds = ResponseBounds::of(graph);
+    let mut limits: Vec<Option<u32>> = vec![None; graph.edges().len()];
     let mut made: Vec<Change> = Vec::new();
     let mut hopeless = vec![false; graph.nodes().len()];
     let mut storms = Vec::new();
-    for service in order {
-        let Some((_, entry)) = worst[service.0].filter(|_| !hopeless[service.0]) else {
-            continue;
-        };
-        let changes = smallest_change(graph, entry, service, limit, &made);
-        if changes.as_ref().is_some_and(Vec::is_empty) {
+    for service in graph.components().iter().flatten().copied() {
+        let (fast, class) = paths.fast(service);
+        if fast.max(paths.slow(service)) <= limit || hopeless[service.0] {
             continue;
         }
-        let Some(worst) = Amplification::from(graph, entry).worst(service) else {
+        let mode = if fast > limit {
+            Mode::Fast(class)
+        } else {
+            Mode::Slow
+        };
+        let path = paths.worst(service, mode);
+        let Some(worst) = Amplification::from(graph, path.entry).worst(service) else {
             continue;
         };
-        if changes.is_none() {
+        let slow = SlowCalls::to(graph, &bounds, service).map(|mut calls| Slow {
+            propagated: calls.propagated(path.entry),
+            abandoned: calls.abandoned(path.entry),
+        });
+        let is_slow = slow.is_some_and(|slow| slow.abandoned / worst.healthy > limit);
+        if mode == Mode::Slow && !is_slow {
+            continue;
+        }
+        let proposal = smallest_change(graph, service, limit, &made);
+        match &proposal {
+            Some(proposal) => made.extend(&proposal.changes),
             // Whatever is done about it changes what is before it on the path.
-            for hop in &worst.path {
-                hopeless[graph.edge(hop.edge).from.0] = true;
+            None => {
+                for hop in &path.hops {
+                    hopeless[graph.edge(hop.edge).from.0] = true;
+                }
             }
         }
-        let changes = changes.unwrap_or_default();
-        made.extend(&changes);
+        for change in &made {
+            limits[change.edge.0] = Some(change.to);
+        }
+        paths.limit(&limits);
         storms.push(Storm {
-            entry,
             service,
+            path,
             worst,
-            changes,
+            slow,
+            proposal,
         });
         if storms.len() == STORMS_MAX {
             break;
@@ -153,60 +158,84 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
 }
 
 fn finding(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm, limit: f64) -> Diagnostic {
-    let worst = &storm.worst;
+    let (worst, path) = (&storm.worst, &storm.path);
     let name = |node: NodeId| graph.node(node).name.as_str();
-    let slow = slow_calls(graph, storm.entry, storm.service).unwrap_or(f64::NAN);
-    let abandoned = slow_calls_abandoned(graph, storm.entry, storm.service).unwrap_or(f64::NAN);
-    let path: Vec<&str> = std::iter::once(name(storm.entry))
-        .chain(worst.path.iter().map(|hop| name(graph.edge(hop.edge).to)))
+    let (entry, service) = (name(path.entry), name(storm.service));
+    let way: Vec<&str> = std::iter::once(entry)
+        .chain(path.hops.iter().map(|hop| name(graph.edge(hop.edge).to)))
         .collect();
-    let factors: Vec<String> = worst
-        .path
-        .iter()
+    let factors: Vec<String> = (path.hops.iter())
         .map(|hop| hop.factor.to_string())
         .collect();
+    let (count, how) = match (path.mode, storm.slow) {
+        (Mode::Fast(class), _) => (worst.calls, format!("fails with {class}")),
+        (Mode::Slow, slow) => (
+            slow.map_or(path.product, |slow| slow.abandoned),
+            "hangs".to_owned(),
+        ),
+    };
     let message = format!(
-        "one request to `{}` can become {} to `{}` when it fails with {} ({} along {}, limit {})",
-        name(storm.entry),
-        calls(worst.calls),
-        name(storm.service),
-        worst.class,
+        "one request to `{entry}` can become {} to `{service}` when it {how} ({} along {}, limit {})",
+        calls(count),
         factors.join("×"),
-        path.join(" → "),
+        way.join(" → "),
         number(limit),
     );
     let mut finding = AMPLIFICATION.at(span(mesh, graph, storm), message);
-    if let [only] = storm.changes.as_slice() {
-        finding = finding.at(format!(
-            "with `attempts={}` here it is within the limit",
-            only.to
-        ));
+    let changes = storm
+        .proposal
+        .as_ref()
+        .map_or(&[][..], |proposal| &proposal.changes);
+    if let [only] = changes {
+        let change = format!("with `attempts={}` here it is within the limit", only.to);
+        finding = finding.at(change);
     }
-    for hop in &worst.path {
+    for hop in &path.hops {
         finding = label(graph, finding, hop);
     }
-    finding
+    let (propagated, abandoned) = storm.slow.map_or((f64::NAN, f64::NAN), |slow| {
+        (slow.propagated, slow.abandoned)
+    });
+    let certain = matches!(path.mode, Mode::Fast(_)) || propagated / worst.healthy > limit;
+    finding = finding
         .help(format!(
-            "{}; or raise `refuse amplification=`. When `{}` hangs instead: {} if whoever gives up takes \
-             its work along, {} if abandoned work goes on",
+            "{}; or raise `refuse amplification=`. {}",
             proposal(graph, storm),
-            name(storm.service),
-            calls(slow),
-            calls(abandoned),
+            modes(service, storm)
         ))
-        .number("amplification", worst.amplification)
+        .number("amplification", path.product)
         .number("limit", limit)
-        .number("calls", worst.calls)
+        .number("calls", count)
+        .number("fast", worst.calls)
         .number("calls_without_failure", worst.healthy)
         .number("slow", abandoned)
-        .number("slow_propagated", slow)
+        .number("slow_propagated", propagated)
         .number("budgeted", worst.budgeted)
-        .number("safe_utilisation", 1.0 / worst.amplification)
+        .number("safe_utilisation", 1.0 / path.product);
+    if certain { finding } else { finding.possible() }
+}
+
+/// What happens in either mode of failure.
+fn modes(service: &str, storm: &Storm) -> String {
+    let fast = calls(storm.worst.calls);
+    match storm.slow {
+        Some(slow) => format!(
+            "When `{service}` fails at once: {fast}. When it hangs: {} if whoever gives up takes its work \
+             along, {} if abandoned work goes on",
+            calls(slow.propagated),
+            calls(slow.abandoned),
+        ),
+        None => format!("When `{service}` fails at once: {fast}"),
+    }
 }
 
 /// Where the first proposed change is to be made.
 fn span(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm) -> Span {
-    let edge = storm.changes.first().map(|change| graph.edge(change.edge));
+    let changes = storm
+        .proposal
+        .as_ref()
+        .and_then(|proposal| proposal.changes.first());
+    let edge = changes.map(|change| graph.edge(change.edge));
     edge.and_then(|edge| edge.span)
         .or(graph.node(storm.service).span)
         .unwrap_or(mesh.name.span)
@@ -234,20 +263,31 @@ fn label(graph: &CallGraph, finding: Diagnostic, hop: &Hop) -> Diagnostic {
 }
 
 fn proposal(graph: &CallGraph, storm: &Storm) -> String {
+    let Some(proposal) = &storm.proposal else {
+        return "no change of a few hops brings it below the limit: retry at one or two hops only"
+            .to_owned();
+    };
     let change = |change: &Change| {
         let edge = graph.edge(change.edge);
-        let (from, to) = (&graph.node(edge.from).name, &graph.node(edge.to).name);
-        format!(
-            "`calls {to} {{ retry attempts={} }}` in `{from}` ({} instead of {})",
-            change.to, change.to, change.from
-        )
+        let (from, to) = (graph.node(edge.from), &graph.node(edge.to).name);
+        let place = match from.kind {
+            NodeKind::Gateway => format!(
+                "`retry attempts={}` in the route of `{}` to `{to}`",
+                change.to, from.name
+            ),
+            _ => format!(
+                "`calls {to} {{ retry attempts={} }}` in `{}`",
+                change.to, from.name
+            ),
+        };
+        format!("{place} ({} instead of {})", change.to, change.from)
     };
-    let changes: Vec<String> = storm.changes.iter().map(change).collect();
-    match changes.len() {
-        0 => "no change of a few hops brings it below the limit: retry at one or two hops only"
-            .to_owned(),
-        _ => format!("smallest change: {}", changes.join(" and ")),
-    }
+    let changes: Vec<String> = proposal.changes.iter().map(change).collect();
+    format!(
+        "smallest change: {}, which leaves ×{}",
+        changes.join(" and "),
+        number(proposal.leaves)
+    )
 }
 
 #[cfg(test)]
@@ -293,6 +333,16 @@ mod tests {
             "MSH0401",
             &mesh("defaults { retry connect-failure attempts=3 }"),
         );
+    }
+
+    #[test]
+    fn a_storm_of_hangs_is_certain_only_if_abandoned_work_need_not_go_on() {
+        insta::assert_snapshot!(findings(
+            "MSH0401",
+            &mesh(
+                "defaults { timeout \"3s\"; retry per-try-timeout attempts=3 per-try=\"1s\"; retry-budget \"20%\" }"
+            )
+        ));
     }
 
     #[test]

@@ -36,10 +36,10 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
-    let declared = facts.graph().declared();
-    let certain = rounds(&declared);
+    let declared = facts.declared();
+    let certain = rounds(declared);
     for round in certain.iter().filter(|round| round.retried) {
-        report(cx, &declared, round);
+        report(cx, declared, round);
     }
     let graph = facts.graph();
     for round in rounds(graph) {
@@ -67,7 +67,7 @@ fn report(cx: &mut RuleContext<'_>, graph: &CallGraph, round: &Round) {
         .iter()
         .flat_map(|node| graph.leaving(*node).filter(inside))
         .collect();
-    let retried = |edge: &&&Edge| edge.policies.iter().any(|policy| policy.attempts > 1);
+    let retried = |edge: &&&Edge| edge.policies.iter().any(|policy| policy.tries() > 1);
     let Some(first) = edges.iter().find(retried) else {
         return;
     };

@@ -42,8 +42,8 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let graph = cx.facts().graph().declared();
-    let bounds = ResponseBounds::of(&graph);
+    let graph = cx.facts().declared();
+    let bounds = ResponseBounds::of(graph);
     for id in graph.edges() {
         let edge = graph.edge(id);
         let slacks = edge
@@ -53,7 +53,7 @@ fn check(cx: &mut RuleContext<'_>) {
         let worst = slacks.reduce(|worst, next| if next.1 < worst.1 { next } else { worst });
         let inverted = worst.filter(|(_, slack)| *slack < SLACK_MIN_S);
         if let Some(finding) =
-            inverted.and_then(|(policy, slack)| finding(&graph, &bounds, edge, policy, slack))
+            inverted.and_then(|(policy, slack)| finding(graph, &bounds, edge, policy, slack))
         {
             cx.report(finding);
         }
@@ -72,7 +72,7 @@ fn finding(
     let patience = policy.try_limit()?;
     let below: Vec<(&Edge, Duration)> = graph
         .leaving(edge.to)
-        .filter(|edge| edge.origin == Origin::Declared)
+        .filter(|edge| edge.origin() == Origin::Declared)
         .filter_map(|edge| Some((edge, bounds.exchange(edge)?)))
         .collect();
     let written =
