@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -138,7 +139,7 @@ pub(crate) struct Explain {
     /// A request, as in 'GET /reviews/7'.
     #[arg(long, value_name = "METHOD PATH", requires_all = ["from", "to"])]
     pub(crate) request: Option<String>,
-    /// The calling service.
+    /// The calling service or gateway, or `unauthenticated`.
     #[arg(long, value_name = "SERVICE")]
     pub(crate) from: Option<String>,
     /// The called service.
@@ -153,6 +154,15 @@ pub(crate) struct Explain {
     /// The port of the called service; without it its first.
     #[arg(long, value_name = "N")]
     pub(crate) port: Option<u16>,
+    /// The address of the client, as the gateway establishes it.
+    #[arg(long, value_name = "IP")]
+    pub(crate) client_ip: Option<IpAddr>,
+    /// The address of the connection's peer.
+    #[arg(long, value_name = "IP")]
+    pub(crate) peer_ip: Option<IpAddr>,
+    /// A claim of the verified token.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
+    pub(crate) claim: Vec<(String, String)>,
     /// How to write the explanation.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) format: Format,
@@ -222,6 +232,13 @@ fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_lowercase(), value.to_owned())),
         _ => Err("a header is NAME=VALUE".to_owned()),
+    }
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a claim is NAME=VALUE".to_owned()),
     }
 }
 

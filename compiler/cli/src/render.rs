@@ -14,15 +14,20 @@ pub(crate) mod sarif;
 /// A witness as the test that would show it.
 fn witness_as_test(witness: &Witness) -> String {
     let mut request = format!("request {} {:?}", witness.method, witness.path);
-    if let Some(from) = &witness.from {
-        request = format!("{request} from={from}");
-    }
+    let from = witness.from.as_deref().unwrap_or("unauthenticated");
+    request = format!("{request} from={from}");
     request = format!("{request} to={}", witness.to);
     if witness.host != witness.to && !witness.host.is_empty() {
         request = format!("{request} host={:?}", witness.host);
     }
     if let Some(port) = witness.port {
         request = format!("{request} port={port}");
+    }
+    if let Some(ip) = witness.client_ip {
+        request = format!("{request} client-ip=\"{ip}\"");
+    }
+    if let Some(ip) = witness.peer_ip {
+        request = format!("{request} peer-ip=\"{ip}\"");
     }
     let headers = witness
         .headers
@@ -32,7 +37,11 @@ fn witness_as_test(witness: &Witness) -> String {
         .query
         .iter()
         .map(|(name, value)| format!("query {name} {value:?}"));
-    let fields: Vec<String> = headers.chain(query).collect();
+    let claims = witness
+        .claims
+        .iter()
+        .map(|(name, value)| format!("claim {name} {value:?}"));
+    let fields: Vec<String> = headers.chain(query).chain(claims).collect();
     if fields.is_empty() {
         request
     } else {

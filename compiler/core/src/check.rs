@@ -69,7 +69,10 @@ pub fn check(analysed: Analysed, findings: &[Diagnostic]) -> Result<CheckedMesh,
 /// A slice that no proxy would take is found here, not in the fleet: bounds of the format and of the
 /// engine that no keyword enforces by itself.
 fn refusal(mesh: &LinkedMesh, slice: &Slice) -> Option<Diagnostic> {
-    let why = match Slice::decode(&slice.encode()) {
+    // What a feature asks of a proxy is for the proxy to judge: one that lacks it keeps its last good
+    // slice, and a later release of it will not.
+    let needed: Vec<&str> = slice.required_features.iter().map(String::as_str).collect();
+    let why = match Slice::decode_with(&slice.encode(), &needed) {
         Err(rejection) => rejection.to_string(),
         Ok(decoded) => chain(&Snapshot::build(&decoded).err()?),
     };

@@ -24,6 +24,7 @@ mod retry_budget;
 mod route;
 mod service;
 mod subset;
+mod team;
 mod test;
 mod timeout;
 mod to;
@@ -41,6 +42,9 @@ pub static KEYWORDS: &[&Keyword] = &[
     &mesh::ENVIRONMENT,
     &defaults::DEFAULTS,
     &refuse::REFUSE,
+    &team::TEAM,
+    &team::OWNS,
+    &team::SERVICE,
     &policy::POLICY,
     &policy::USE,
     &service::SERVICE,
@@ -72,16 +76,19 @@ pub static KEYWORDS: &[&Keyword] = &[
     &condition::HOST,
     &condition::PORT,
     &condition::FROM,
+    &condition::CLIENT_IP,
     &condition::PEER_IP,
     &condition::HEADER,
     &condition::QUERY,
     &condition::COOKIE,
+    &condition::CLAIM,
     &condition::NOT,
     &test::TEST,
     &request::REQUEST,
     &request::HEADER,
     &request::QUERY,
     &request::COOKIE,
+    &request::CLAIM,
     &expect::EXPECT,
     &expect::TO,
 ];
@@ -95,6 +102,8 @@ pub enum Place {
     TestFile,
     /// The block of `mesh`.
     Mesh,
+    /// The block of `team`.
+    Team,
     /// The block of `defaults`.
     Defaults,
     /// The block of `policy`.
@@ -136,6 +145,7 @@ impl Place {
             Self::Root => "at the top of a policy file",
             Self::TestFile => "at the top of a test file",
             Self::Mesh => "in `mesh`",
+            Self::Team => "in `team`",
             Self::Defaults => "in `defaults`",
             Self::Policy => "in `policy`",
             Self::Service => "in `service`",

@@ -20,6 +20,7 @@ mod merge;
 mod resolve;
 mod route;
 mod scope;
+mod team;
 mod tighten;
 
 use scope::Scope;
@@ -89,6 +90,7 @@ fn link_below(
         context,
         findings,
     };
+    let teams = linker.teams();
     let mut services = linker.services();
     linker.check_claims(&services);
     let edges = linker.edges(&mut services)?;
@@ -102,6 +104,7 @@ fn link_below(
         environment: context.environment.to_owned(),
         environments: environments(root),
         refuse: linker.refuse,
+        teams,
         services,
         edges,
         tests,
@@ -144,6 +147,17 @@ impl<'m> Linker<'m, '_> {
 
     /// The service of this name; otherwise reports that there is none.
     fn find_service(&mut self, name: &Spanned<String>) -> Option<ServiceId> {
+        self.find_service_or(name, &[])
+    }
+
+    /// The service of this name, where a rule says who; otherwise reports that there is none.
+    fn find_caller(&mut self, name: &Spanned<String>) -> Option<ServiceId> {
+        self.find_service_or(name, &["any", "unauthenticated"])
+    }
+
+    /// The service of this name; otherwise reports that there is none, or that one of these words may
+    /// be meant.
+    fn find_service_or(&mut self, name: &Spanned<String>, words: &[&str]) -> Option<ServiceId> {
         if let Some(id) = self.scope.service(&name.value) {
             return Some(id);
         }
@@ -153,7 +167,8 @@ impl<'m> Linker<'m, '_> {
             return None;
         }
         if !self.context.incomplete {
-            let near = suggest::nearest(&name.value, self.scope.service_names());
+            let names = self.scope.service_names().chain(words.iter().copied());
+            let near = suggest::nearest(&name.value, names);
             let finding = dangling(name, "service", near);
             self.report(finding);
         }
@@ -192,7 +207,7 @@ impl<'m> Linker<'m, '_> {
     fn check_tests(&mut self, tests: &[model::Test]) {
         let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
         for test in tests {
-            for name in [&test.request.from, &test.request.to] {
+            for name in test.request.from.iter().chain([&test.request.to]) {
                 self.find_service(name);
             }
             for expect in &test.expect {

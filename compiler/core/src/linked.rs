@@ -49,6 +49,8 @@ pub struct LinkedMesh {
     pub edges: Vec<Edge>,
     /// Limits that `check` enforces.
     pub refuse: Refuse,
+    /// Ascending by name.
+    pub teams: Vec<Team>,
     /// Tests, ascending by (name, place).
     pub tests: Vec<Test>,
 }
@@ -105,6 +107,19 @@ pub struct Refuse {
     pub amplification: Effective<u32>,
     /// Highest number of attempts.
     pub attempts: Effective<u32>,
+}
+
+/// A team and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Team {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Files, as patterns.
+    pub owns: Vec<Spanned<String>>,
+    /// Services, gateways and externals, ascending.
+    pub services: Vec<ServiceId>,
+    /// The whole node.
+    pub span: Span,
 }
 
 /// A value and who set it.

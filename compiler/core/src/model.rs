@@ -80,6 +80,8 @@ pub struct Root {
     pub defaults: Settings,
     /// `refuse`.
     pub refuse: Refuse,
+    /// Teams.
+    pub teams: Vec<Team>,
     /// The whole node.
     pub span: Span,
     /// The word `mesh`.
@@ -93,6 +95,19 @@ pub struct Refuse {
     pub amplification: Option<Spanned<u32>>,
     /// Highest number of attempts.
     pub attempts: Option<Spanned<u32>>,
+}
+
+/// A team and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Team {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Files, as patterns.
+    pub owns: Vec<Spanned<String>>,
+    /// Services, gateways and externals.
+    pub services: Vec<Spanned<String>>,
+    /// The whole node.
+    pub span: Span,
 }
 
 /// A named policy.

@@ -2,16 +2,18 @@
 //! callee's slice authorises. Tests, explanations and witnesses all ask here.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::host;
 use mesh_engine::path::{self, NormalisedPath};
 use mesh_engine::rbac::Verdict;
-use mesh_engine::request::{Peer, Request};
+use mesh_engine::request::{HeaderView, Peer, Request};
 use mesh_engine::route::RouteTable;
 use mesh_engine::{Snapshot, SnapshotError};
 use mesh_syntax::Witness;
 
+use crate::analysis::request_space::ORDINARY_IP;
 use crate::emit;
 use crate::linked::{Exchange, LinkedMesh, RouteId, ServiceId, Source};
 
@@ -69,6 +71,12 @@ pub struct Call {
     pub host: Option<String>,
     /// The port of the called service; none: its first.
     pub port: Option<u16>,
+    /// The address of the client; none: an ordinary one.
+    pub client_ip: Option<IpAddr>,
+    /// The address of the connection's peer; none: an ordinary one.
+    pub peer_ip: Option<IpAddr>,
+    /// Claims of a verified token; empty: the request has none.
+    pub claims: Vec<(String, String)>,
 }
 
 /// The proxy's own answer.
@@ -100,6 +108,9 @@ impl From<&Witness> for Call {
             to: witness.to.clone(),
             host: Some(witness.host.clone()).filter(|host| !host.is_empty()),
             port: witness.port,
+            client_ip: witness.client_ip,
+            peer_ip: witness.peer_ip,
+            claims: witness.claims.clone(),
         }
     }
 }
@@ -265,6 +276,9 @@ impl<'m> Trial<'m> {
             headers: &call.headers,
             port,
             peer: caller_id.map_or(Peer::Unauthenticated, Peer::Identity),
+            peer_ip: Some(call.peer_ip.unwrap_or(ORDINARY_IP)),
+            client_ip: Some(call.client_ip.unwrap_or(ORDINARY_IP)),
+            claims: (!call.claims.is_empty()).then_some(&call.claims as &dyn HeaderView),
             ..Request::new(&call.method, host.host(), path)
         };
         let mut outcome = Outcome::denied();

@@ -134,7 +134,11 @@ kinds! {
     /// An identity.
     SPIFFE_ID = spiffe_id, "an identity in quotes, such as \"spiffe://bookshop.example/service/reviews\"";
     /// Who a rule speaks of.
-    WHO = who, "a service, any, or an identity in quotes";
+    WHO = who, "a service, any, unauthenticated, or an identity in quotes";
+    /// Who sends the request of a test.
+    CALLER = caller, "a service or unauthenticated";
+    /// An address.
+    ADDRESS = address, "an address in quotes, such as \"203.0.113.7\"";
     /// A host that names a service.
     HOST = host, "a host in quotes, such as \"reviews.example\"";
     /// Addresses to dial.
@@ -405,16 +409,27 @@ pub(crate) fn spiffe_id(value: &Value) -> Result<SpiffeId, Wrong> {
 pub(crate) fn who(value: &Value) -> Result<Who, Wrong> {
     match value {
         Value::Word(word) if word == "any" => Ok(Who::Any),
-        Value::Word(word) if word == "unauthenticated" => Err(Wrong::later(
-            "`unauthenticated` is not supported by this release",
-        )
-        .help("every connection is mutual TLS for now, so it would admit nobody")),
+        Value::Word(word) if word == "unauthenticated" => Ok(Who::Unauthenticated),
         Value::Text(text) if text.starts_with("spiffe://") => match text.strip_suffix("/**") {
             Some(prefix) => identity_prefix(prefix),
             None => spiffe_id(value).map(Who::Identity),
         },
         other => name(other).map(Who::Service),
     }
+}
+
+/// None: `unauthenticated`.
+pub(crate) fn caller(value: &Value) -> Result<Option<String>, Wrong> {
+    match value {
+        Value::Word(word) if word == "unauthenticated" => Ok(None),
+        other => name(other).map(Some),
+    }
+}
+
+pub(crate) fn address(value: &Value) -> Result<std::net::IpAddr, Wrong> {
+    let text = text_of(value)?;
+    text.parse()
+        .map_err(|_not_one| Wrong::because(format!("\"{text}\" is not an address")))
 }
 
 fn identity_prefix(prefix: &str) -> Result<Who, Wrong> {

@@ -65,6 +65,32 @@ fn words_of_later_releases() {
 }
 
 #[test]
+fn whom_rules_name() {
+    insta::assert_snapshot!(in_service(&[
+        "allow unauthenticated { client-ip \"10.0.0.1/8\" }",
+        "allow unauthentcated",
+        "allow team=pay",
+        "allow mode=audit",
+        "deny team=any",
+        "allow b { claim }",
+        "allow b { claim role contains=\"x\" sufix=\"y\" }",
+        "allow b { client-ip 10.0.0.1 }",
+    ]));
+    insta::assert_snapshot!(findings_in(&[(
+        "mesh.kdl",
+        r#"
+mesh m {
+    trust-domain "m.example"
+    team pay { owns "teams/pay/**"; service a c; servce b }
+    team pay { service b }
+}
+service a { port 80; allow team=paw }
+service b { port 80; allow team=pay }
+"#
+    )]));
+}
+
+#[test]
 fn values() {
     insta::assert_snapshot!(in_service(&[
         "timeout 10",

@@ -17,6 +17,8 @@ mesh shop {
         allow ops
     }
     refuse amplification=10 attempts=4
+    team edge { owns "edge/**"; service web; service ops }
+    team data { service store api }
 }
 policy patient { timeout "12s" max-duration="1h" }
 policy spread { balance random }
@@ -45,6 +47,8 @@ service api {
     route all { to v1 weight=3; to v2 weight=1 }
     allow web { path "/**"; not { header x-forbidden } }
     allow "spiffe://shop.example/ns/**" mode=audit
+    allow unauthenticated { client-ip "203.0.113.0/24" "2001:db8::/32" }
+    allow team=edge { claim role "buyer" "admin"; method GET }
     deny ops { method DELETE; query force prefix="y" case=ignore }
     callers-may-extend timeout
 }

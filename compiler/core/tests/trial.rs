@@ -146,3 +146,53 @@ fn a_witness_asks_for_a_host_that_can_be_asked_for() {
     let point = RouteFacts::of(&mesh, api).uncovered.unwrap();
     assert_eq!(point.host, "www.api.example");
 }
+
+#[test]
+fn rules_see_addresses_claims_and_who_comes_without_a_name() {
+    let sources = sources(&[
+        (
+            "mesh.kdl",
+            r#"mesh m { trust-domain "m.example"; team shop { service web } }"#,
+        ),
+        (
+            "a.kdl",
+            r#"
+            service web { port 80; calls api }
+            service other { port 80; calls api }
+            service api {
+                port 80
+                allow unauthenticated { client-ip "203.0.113.0/24" }
+                allow team=shop { claim role "buyer" }
+                deny { peer-ip "192.0.2.0/24" }
+            }
+            "#,
+        ),
+        (
+            "a.test.kdl",
+            r#"
+            test "near" { request GET "/" from=unauthenticated to=api client-ip="203.0.113.7"; expect allowed }
+            test "far" { request GET "/" from=unauthenticated to=api client-ip="198.51.100.7"; expect denied }
+            test "buyer" { request GET "/" from=web to=api { claim role "buyer" }; expect allowed }
+            test "seller" { request GET "/" from=web to=api { claim role "seller" }; expect denied }
+            test "not of the team" { request GET "/" from=other to=api { claim role "buyer" }; expect denied }
+            test "bad neighbour" {
+                request GET "/" from=web to=api peer-ip="192.0.2.9" { claim role "buyer" }
+                expect denied status=403
+            }
+            "#,
+        ),
+    ]);
+    let analysed = load(&sources);
+    assert_eq!(render(&sources, &analysed.diagnostics), "");
+    let mesh = analysed.mesh.unwrap();
+    let mut trial = Trial::new(&mesh);
+    for test in &mesh.tests {
+        let report = trial.test(test);
+        assert!(
+            report.passed(),
+            "{}: {:?}",
+            test.name.value,
+            report.failures
+        );
+    }
+}

@@ -133,6 +133,12 @@ pub struct Witness {
     pub to: String,
     /// The port, where the service has several.
     pub port: Option<u16>,
+    /// The address of the client, where it matters.
+    pub client_ip: Option<std::net::IpAddr>,
+    /// The address of the connection's peer, where it matters.
+    pub peer_ip: Option<std::net::IpAddr>,
+    /// Names and values of claims of a verified token; empty: the request has none.
+    pub claims: Vec<(String, String)>,
 }
 
 /// One finding.

@@ -60,10 +60,13 @@ fn spec(args: &Explain) -> Option<Call> {
         method: method.to_uppercase(),
         path: path.to_owned(),
         query: query.to_owned(),
-        from: Some(args.from.clone()?),
+        from: args.from.clone().filter(|from| from != "unauthenticated"),
         to: args.to.clone()?,
         host: args.host.clone(),
         port: args.port,
         headers: args.header.clone(),
+        client_ip: args.client_ip,
+        peer_ip: args.peer_ip,
+        claims: args.claim.clone(),
     })
 }

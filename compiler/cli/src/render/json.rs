@@ -65,6 +65,9 @@ struct WitnessOut<'a> {
     from: Option<&'a str>,
     to: &'a str,
     port: Option<u16>,
+    client_ip: Option<std::net::IpAddr>,
+    peer_ip: Option<std::net::IpAddr>,
+    claims: &'a [(String, String)],
 }
 
 #[derive(Serialize)]
@@ -190,6 +193,9 @@ fn witness(witness: &Witness) -> WitnessOut<'_> {
         from: witness.from.as_deref(),
         to: &witness.to,
         port: witness.port,
+        client_ip: witness.client_ip,
+        peer_ip: witness.peer_ip,
+        claims: &witness.claims,
     }
 }
 

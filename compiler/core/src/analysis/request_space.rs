@@ -17,7 +17,7 @@ mod value_set;
 use mesh_bundle::slice::{AccessRule, Condition, Principal, RouteMatch};
 
 use cell::Cell;
-pub use point::{FieldKind, Likely, Point};
+pub use point::{FieldKind, Likely, ORDINARY_IP, Point};
 
 /// Products in one set.
 const CELLS_MAX: usize = 2_048;

@@ -1,17 +1,19 @@
 //! `allow` and `deny`
 
-use mesh_syntax::Value;
+use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Allow, Defaults, Deny, Policy, Service};
 use super::{Args, Entry, Keyword, Property, Reader, Repeats, condition};
-use crate::model::{Access, Effect, Enforcement};
+use crate::code;
+use crate::model::{Access, Effect, Enforcement, Spanned, Who};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static ALLOW: Keyword = Keyword {
-    args: Args::list("WHO", &value::WHO, 1),
+    args: Args::list("WHO", &value::WHO, 0),
     repeats: Repeats::Many,
-    props: &[MODE],
+    props: &[TEAM, MODE],
     block: Some(Allow),
+    alone: true,
     ..Keyword::new(
         "allow",
         &[Defaults, Policy, Service],
@@ -22,7 +24,7 @@ pub(super) static ALLOW: Keyword = Keyword {
 pub(super) static DENY: Keyword = Keyword {
     args: Args::list("WHO", &value::WHO, 0),
     repeats: Repeats::Many,
-    props: &[MODE],
+    props: &[TEAM, MODE],
     block: Some(Deny),
     alone: true,
     ..Keyword::new(
@@ -31,6 +33,9 @@ pub(super) static DENY: Keyword = Keyword {
         "Who may not call, whatever allows it; without a who, everyone.",
     )
 };
+
+pub(super) const TEAM: Property =
+    Property::new("team", &value::NAME, "Every service of this team.");
 
 const MODE: Property = Property::new(
     "mode",
@@ -48,15 +53,32 @@ fn audit(value: &Value) -> Result<(), Wrong> {
     value::one_of(value, &[("audit", ())])
 }
 
+/// Whom the arguments and `team=` name.
+pub(super) fn who(entry: Entry<'_>) -> Vec<Spanned<Who>> {
+    let mut who = entry.args(0, value::who);
+    who.extend(entry.prop("team", |value| value::name(value).map(Who::Team)));
+    who
+}
+
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>, effect: Effect) -> Access {
     let enforcement = match entry.node.prop("mode") {
         Some(_) => Enforcement::Audit,
         None => Enforcement::Enforce,
     };
+    if effect == Effect::Allow && entry.node.args.is_empty() && entry.node.prop("team").is_none() {
+        reader.report(
+            Diagnostic::error(
+                code::MISSING,
+                entry.node.name.span,
+                format!("`allow` needs its WHO: {}", value::WHO.expected),
+            )
+            .help("`any` is everyone with an identity, `team=NAME` every service of a team"),
+        );
+    }
     Access {
         effect,
         enforcement,
-        who: entry.args(0, value::who),
+        who: who(entry),
         conditions: condition::decode_block(reader, entry),
         span: entry.span(),
         head: entry.node.args.last().map_or(entry.node.name.span, |last| {

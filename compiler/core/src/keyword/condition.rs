@@ -8,7 +8,7 @@ use mesh_engine::regex::Regex;
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{self, Allow, Deny, Match, Not};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, access};
 use crate::code;
 use crate::limits;
 use crate::model::{Condition, ConditionKind};
@@ -50,9 +50,20 @@ pub(super) static PORT: Keyword = Keyword {
 };
 
 pub(super) static FROM: Keyword = Keyword {
-    args: Args::list("WHO", &value::WHO, 1),
+    args: Args::list("WHO", &value::WHO, 0),
     repeats: Repeats::Many,
+    props: &[access::TEAM],
     ..Keyword::new("from", &[Match, Not], "The caller is one of these.")
+};
+
+pub(super) static CLIENT_IP: Keyword = Keyword {
+    args: Args::list("RANGE", &value::CIDR, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "client-ip",
+        EVERYWHERE,
+        "The address of the client, as the listener establishes it, is in one of these.",
+    )
 };
 
 pub(super) static PEER_IP: Keyword = Keyword {
@@ -81,6 +92,12 @@ pub(super) static COOKIE: Keyword = field(
     "cookie",
     &[Argument::new("NAME", &value::FIELD_NAME)],
     "A cookie has one of these values, or is there at all.",
+);
+
+pub(super) static CLAIM: Keyword = field(
+    "claim",
+    &[Argument::new("NAME", &value::FIELD_NAME)],
+    "A claim of the verified token has one of these values, or is there at all.",
 );
 
 pub(super) static NOT: Keyword = Keyword {
@@ -205,11 +222,13 @@ fn kind(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Option<Condi
         "path" => slice::Condition::Path(paths(reader, entry)?),
         "host" => slice::Condition::Host(values(entry, 0, value::host)),
         "port" => slice::Condition::Port(values(entry, 0, value::port)),
+        "client-ip" => slice::Condition::ClientIp(values(entry, 0, value::cidr)),
         "peer-ip" => slice::Condition::PeerIp(values(entry, 0, value::cidr)),
         "header" => slice::Condition::Header(field_match(entry, value::header_name)?),
         "query" => slice::Condition::Query(field_match(entry, value::field_name)?),
         "cookie" => slice::Condition::Cookie(field_match(entry, value::field_name)?),
-        "from" => return Some(ConditionKind::From(entry.args(0, value::who))),
+        "claim" => slice::Condition::Claim(field_match(entry, value::field_name)?),
+        "from" => return Some(ConditionKind::From(access::who(entry))),
         "not" => return not(reader, entry, depth),
         _ => return None,
     };

@@ -3,8 +3,8 @@
 
 use super::Place;
 use super::Place::{
-    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Request, Root, Route, Service,
-    Subset, Test, TestFile, To,
+    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Root, Route, Service, Subset,
+    Test, TestFile, To,
 };
 
 /// A word that a later release enforces.
@@ -49,7 +49,6 @@ pub static LATER: &[Later] = &[
     later("override", &[Root]),
     later("remove", &[Root]),
     later("route", &[Root]),
-    later("team", &[Mesh]),
     later("telemetry", &[Mesh, Service]),
     later("federate", &[Mesh]),
     later("rollout", &[Mesh]),
@@ -79,10 +78,7 @@ pub static LATER: &[Later] = &[
     later("path-accepts", &[Route]),
     later("streaming", &[Route]),
     later("grpc", CONDITIONS),
-    later("client-ip", CONDITIONS),
-    later("claim", CONDITIONS),
     later("connect", &[Test]),
-    later("claim", &[Request]),
     later("limited", &[Expect]),
     later("override", &[TestFile]),
 ];
@@ -98,8 +94,4 @@ pub(super) static LATER_PROPERTIES: &[LaterProperty] = &[
     property("timeout", "idle"),
     property("balance", "choices"),
     property("balance", "slow-start"),
-    property("allow", "team"),
-    property("deny", "team"),
-    property("from", "team"),
-    property("request", "client-ip"),
 ];

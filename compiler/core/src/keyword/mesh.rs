@@ -4,7 +4,7 @@ use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Mesh, Root};
 use super::reader::not_in_this_release;
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, defaults, refuse};
+use super::{Args, Argument, Entry, Keyword, Reader, Repeats, defaults, refuse, team};
 use crate::code;
 use crate::model;
 use crate::value::{self, Kind, Wrong};
@@ -76,6 +76,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut environments = Vec::new();
     let mut settings = model::Settings::default();
     let mut limits = model::Refuse::default();
+    let mut teams = Vec::new();
     if entry.node.children_named("trust-domain").next().is_none() {
         reader.report(
             Diagnostic::error(
@@ -91,6 +92,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
             "trust-domain" => trust_domain = child.arg(0, value::trust_domain),
             "environment" => environments = child.args(0, environment_name),
             "defaults" => settings = defaults::decode(reader, child),
+            "team" => teams.extend(team::decode(reader, child)),
             "refuse" => limits = refuse::decode(child),
             _ => {}
         }
@@ -101,6 +103,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         environments,
         defaults: settings,
         refuse: limits,
+        teams,
         span: entry.span(),
         name_span: entry.node.name.span,
     })

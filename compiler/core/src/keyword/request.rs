@@ -2,7 +2,7 @@
 
 use super::Place::{Request, Test};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
-use crate::model::TestRequest;
+use crate::model::{Spanned, TestRequest};
 use crate::value;
 
 pub(super) static REQUEST: Keyword = Keyword {
@@ -11,7 +11,12 @@ pub(super) static REQUEST: Keyword = Keyword {
         Argument::new("PATH", &value::REQUEST_PATH),
     ]),
     props: &[
-        Property::new("from", &value::NAME, "The calling service.").required(),
+        Property::new(
+            "from",
+            &value::CALLER,
+            "The calling service or gateway, or `unauthenticated`.",
+        )
+        .required(),
         Property::new("to", &value::NAME, "The called service.").required(),
         Property::new(
             "host",
@@ -23,6 +28,16 @@ pub(super) static REQUEST: Keyword = Keyword {
             &value::PORT,
             "Port, when the called service has several.",
         ),
+        Property::new(
+            "client-ip",
+            &value::ADDRESS,
+            "Address of the client, as the gateway establishes it.",
+        ),
+        Property::new(
+            "peer-ip",
+            &value::ADDRESS,
+            "Address of the connection's peer.",
+        ),
     ],
     block: Some(Request),
     ..Keyword::new("request", &[Test], "The request that is sent.")
@@ -31,6 +46,7 @@ pub(super) static REQUEST: Keyword = Keyword {
 pub(super) static HEADER: Keyword = pair("header", PAIR, "A header that is sent.");
 pub(super) static QUERY: Keyword = pair("query", PAIR, "A query parameter that is sent.");
 pub(super) static COOKIE: Keyword = pair("cookie", PAIR, "A cookie that is sent.");
+pub(super) static CLAIM: Keyword = pair("claim", PAIR, "A claim of the verified token.");
 
 const PAIR: &[Argument] = &[
     Argument::new("NAME", &value::FIELD_NAME),
@@ -49,6 +65,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<TestRe
     let mut headers = Vec::new();
     let mut query = Vec::new();
     let mut cookies = Vec::new();
+    let mut claims = Vec::new();
     for child in reader.block(entry) {
         let pair = child
             .arg(0, value::field_name)
@@ -59,19 +76,29 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<TestRe
         match child.word() {
             "header" => headers.push((name.to_ascii_lowercase(), value)),
             "query" => query.push((name, value)),
+            "claim" => claims.push((name, value)),
             _ => cookies.push((name, value)),
         }
     }
     Some(TestRequest {
         method: entry.arg(0, value::method)?,
         path: entry.arg(1, value::request_path)?,
-        from: entry.prop("from", value::name)?,
+        from: match entry.prop("from", value::caller)? {
+            Spanned { value: None, .. } => None,
+            Spanned {
+                value: Some(name),
+                span,
+            } => Some(Spanned::new(name, span)),
+        },
         to: entry.prop("to", value::name)?,
         host: entry.prop("host", value::host),
         port: entry.prop("port", value::port),
         headers,
         query,
         cookies,
+        claims,
+        client_ip: entry.prop("client-ip", value::address),
+        peer_ip: entry.prop("peer-ip", value::address),
         span: entry.span(),
     })
 }

@@ -219,6 +219,16 @@ impl<'m> Linker<'m, '_> {
         for Spanned { value, span } in who {
             match value {
                 Who::Any => principals.push(Principal::Any),
+                Who::Unauthenticated => principals.push(Principal::Unauthenticated),
+                Who::Team(name) => {
+                    let name = Spanned::new(name.clone(), *span);
+                    for service in self.team_services(&name) {
+                        if let Some(id) = self.scope.service(&service) {
+                            named.push(id);
+                            principals.extend(self.identities_named(&service));
+                        }
+                    }
+                }
                 Who::Identity(id) => {
                     self.check_trust_domain(id.trust_domain(), *span);
                     principals.push(Principal::SpiffeId(id.clone()));
@@ -229,7 +239,7 @@ impl<'m> Linker<'m, '_> {
                 }
                 Who::Service(name) => {
                     let name = Spanned::new(name.clone(), *span);
-                    if let Some(id) = self.find_service(&name) {
+                    if let Some(id) = self.find_caller(&name) {
                         named.push(id);
                         principals.extend(self.identities_named(&name.value));
                     }
@@ -354,6 +364,8 @@ fn who_text(who: &Who) -> String {
         Who::Identity(id) => format!("\"{}\"", id.as_str()),
         Who::Prefix { text, .. } => format!("\"{text}**\""),
         Who::Any => "any".to_owned(),
+        Who::Unauthenticated => "unauthenticated".to_owned(),
+        Who::Team(name) => format!("team={name}"),
     }
 }
 

@@ -6,16 +6,18 @@ use mesh_syntax::{Diagnostic, Span};
 
 use crate::code;
 use crate::linked::ServiceId;
-use crate::model::{Mesh, Policy, Service, Spanned};
+use crate::model::{Mesh, Policy, Service, Spanned, Team};
 
 /// The definitions by name. Of two with one name, which is an error, the first in the files.
 pub(super) struct Scope<'m> {
     services: BTreeMap<&'m str, (ServiceId, &'m Service)>,
     policies: BTreeMap<&'m str, &'m Policy>,
+    teams: BTreeMap<&'m str, &'m Team>,
 }
 
 impl<'m> Scope<'m> {
     pub(super) fn new(mesh: &'m Mesh, findings: &mut Vec<Diagnostic>) -> Self {
+        let teams = mesh.root.as_ref().map_or(&[][..], |root| &root.teams);
         let services = by_name("service", &mesh.services, |service| &service.name, findings);
         let services = services
             .into_iter()
@@ -24,6 +26,7 @@ impl<'m> Scope<'m> {
         Self {
             services: services.collect(),
             policies: by_name("policy", &mesh.policies, |policy| &policy.name, findings),
+            teams: by_name("team", teams, |team| &team.name, findings),
         }
     }
 
@@ -52,6 +55,15 @@ impl<'m> Scope<'m> {
 
     pub(super) fn policy(&self, name: &str) -> Option<&'m Policy> {
         self.policies.get(name).copied()
+    }
+
+    /// Ascending by name.
+    pub(super) fn teams(&self) -> impl Iterator<Item = &'m Team> + '_ {
+        self.teams.values().copied()
+    }
+
+    pub(super) fn team(&self, name: &str) -> Option<&'m Team> {
+        self.teams.get(name).copied()
     }
 
     pub(super) fn policy_names(&self) -> impl Iterator<Item = &'m str> + '_ {

@@ -39,6 +39,10 @@ pub enum Who {
     },
     /// Any verified identity.
     Any,
+    /// A peer without an identity, and no other.
+    Unauthenticated,
+    /// Every service of a team.
+    Team(String),
 }
 
 /// One condition of `match`, `allow` or `deny`.

@@ -24,8 +24,8 @@ pub struct TestRequest {
     pub method: Spanned<String>,
     /// Path as sent, without the query.
     pub path: Spanned<String>,
-    /// The calling service.
-    pub from: Spanned<String>,
+    /// The calling service; none: a peer without an identity.
+    pub from: Option<Spanned<String>>,
     /// The called service.
     pub to: Spanned<String>,
     /// Host as sent; the name of the called service when absent.
@@ -38,6 +38,12 @@ pub struct TestRequest {
     pub query: Vec<(String, String)>,
     /// Cookies, in the order written.
     pub cookies: Vec<(String, String)>,
+    /// Claims of a verified token, in the order written.
+    pub claims: Vec<(String, String)>,
+    /// Address of the client.
+    pub client_ip: Option<Spanned<std::net::IpAddr>>,
+    /// Address of the connection's peer.
+    pub peer_ip: Option<Spanned<std::net::IpAddr>>,
     /// The whole node.
     pub span: Span,
 }

@@ -77,10 +77,13 @@ impl From<&TestRequest> for Call {
             path: path.to_owned(),
             query: query.join("&"),
             headers,
-            from: Some(request.from.value.clone()),
+            from: request.from.as_ref().map(|from| from.value.clone()),
             to: request.to.value.clone(),
             host: request.host.as_ref().map(|host| host.value.clone()),
             port: request.port.map(|port| port.value),
+            client_ip: request.client_ip.map(|ip| ip.value),
+            peer_ip: request.peer_ip.map(|ip| ip.value),
+            claims: request.claims.clone(),
         }
     }
 }

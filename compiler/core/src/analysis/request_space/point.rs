@@ -1,9 +1,12 @@
 //! One concrete request.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use mesh_syntax::Witness;
+
+/// The address of a request for which no address matters.
+pub const ORDINARY_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 /// Where a named value of a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +96,12 @@ impl Point {
             from,
             to,
             port: several_ports.then_some(self.port),
+            client_ip: Some(self.client_ip).filter(|ip| *ip != ORDINARY_IP),
+            peer_ip: Some(self.peer_ip).filter(|ip| *ip != ORDINARY_IP),
+            claims: self
+                .fields_of(FieldKind::Claim)
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
         }
     }
 }

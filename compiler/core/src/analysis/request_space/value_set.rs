@@ -164,7 +164,7 @@ impl Addresses {
 
     /// An address of the set, an ordinary one where there is a choice.
     pub(super) fn pick(&self) -> Option<IpAddr> {
-        let ordinary = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+        let ordinary = super::point::ORDINARY_IP;
         if self.contains(ordinary) {
             return Some(ordinary);
         }
