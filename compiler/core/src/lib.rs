@@ -11,6 +11,7 @@
 pub mod analysis;
 mod check;
 pub mod code;
+pub mod diff;
 mod emit;
 pub mod keyword;
 pub mod limits;

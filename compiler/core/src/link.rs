@@ -284,5 +284,7 @@ fn refuse(root: &model::Root) -> linked::Refuse {
             limits::AMPLIFICATION_REFUSED_ABOVE,
         ),
         attempts: effective(root.refuse.attempts, limits::ATTEMPTS_REFUSED_ABOVE),
+        canary_step: root.refuse.canary_step,
+        blast_radius: root.refuse.blast_radius,
     }
 }

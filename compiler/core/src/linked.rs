@@ -107,6 +107,10 @@ pub struct Refuse {
     pub amplification: Effective<u32>,
     /// Highest number of attempts.
     pub attempts: Effective<u32>,
+    /// Most that one commit may move between branches of a route, of 10,000; none: all.
+    pub canary_step: Option<Spanned<u32>>,
+    /// Most workloads whose slices one commit may change, of 10,000; none: the lint's own.
+    pub blast_radius: Option<Spanned<u32>>,
 }
 
 /// A team and what belongs to it.

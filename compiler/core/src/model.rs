@@ -95,6 +95,10 @@ pub struct Refuse {
     pub amplification: Option<Spanned<u32>>,
     /// Highest number of attempts.
     pub attempts: Option<Spanned<u32>>,
+    /// Most that one commit may move between branches, of 10,000.
+    pub canary_step: Option<Spanned<u32>>,
+    /// Most workloads whose slices one commit may change, of 10,000.
+    pub blast_radius: Option<Spanned<u32>>,
 }
 
 /// A team and what belongs to it.

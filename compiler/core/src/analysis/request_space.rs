@@ -211,6 +211,14 @@ impl Space {
         Ok(left)
     }
 
+    /// The same requests from anybody: what is left of the set when nobody looks at who calls.
+    #[must_use]
+    pub fn whoever_calls(&self) -> Self {
+        Self {
+            cells: self.cells.iter().map(Cell::whoever_calls).collect(),
+        }
+    }
+
     /// Whether every request of this set is in the other.
     pub fn is_covered_by(&self, other: &Self) -> Result<bool, CapExceeded> {
         Ok(self.remainder(&[other], 1)?.is_empty())

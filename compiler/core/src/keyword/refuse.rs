@@ -17,6 +17,16 @@ pub(super) static REFUSE: Keyword = Keyword {
             &value::ATTEMPTS,
             "Most attempts that any `retry` may ask for.",
         ),
+        Property::new(
+            "canary-step",
+            &value::PERCENT,
+            "Most of a route's requests that one commit may move to another branch.",
+        ),
+        Property::new(
+            "blast-radius",
+            &value::PERCENT,
+            "Most of the workloads whose slices one commit may change; above it, a warning.",
+        ),
     ],
     ..Keyword::new("refuse", &[Mesh], "Limits that `check` enforces.")
 };
@@ -25,5 +35,7 @@ pub(super) fn decode(entry: Entry<'_>) -> Refuse {
     Refuse {
         amplification: entry.prop("amplification", value::amplification),
         attempts: entry.prop("attempts", value::attempts),
+        canary_step: entry.prop("canary-step", value::percent),
+        blast_radius: entry.prop("blast-radius", value::percent),
     }
 }

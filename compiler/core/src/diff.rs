@@ -1,0 +1,119 @@
+//! Two linked meshes compared by meaning: who gained or lost access, which pairs of services can't
+//! work together while one has the new generation and the other still the old, and whose slices
+//! change. What only moves text changes nothing here.
+//!
+//! Facts only: what is worth a finding is for the lints, how it reads for `meshc diff`.
+
+pub mod access;
+pub mod skew;
+pub mod slices;
+pub mod split;
+pub mod staging;
+
+use crate::analysis::request_space::{CapExceeded, Space};
+use crate::linked::{Edge, LinkedMesh, Service, ServiceId};
+
+/// Two meshes of one root: what is deployed, and what would replace it.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'m> {
+    /// What is deployed.
+    pub base: &'m LinkedMesh,
+    /// What would replace it.
+    pub head: &'m LinkedMesh,
+}
+
+/// A service that both meshes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its id in the base.
+    pub base: ServiceId,
+    /// Its id in the head.
+    pub head: ServiceId,
+}
+
+/// A pair of services that both meshes have, of which one declares to call the other before or after.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptEdge {
+    /// Who calls.
+    pub caller: Kept,
+    /// Who is called.
+    pub callee: Kept,
+}
+
+impl<'m> Change<'m> {
+    /// Compares two meshes.
+    pub const fn new(base: &'m LinkedMesh, head: &'m LinkedMesh) -> Self {
+        Self { base, head }
+    }
+
+    /// The same the other way round: what a revert would do.
+    #[must_use]
+    pub const fn reverted(self) -> Self {
+        Self {
+            base: self.head,
+            head: self.base,
+        }
+    }
+
+    /// Services of both meshes, ascending by name.
+    pub fn kept(self) -> impl Iterator<Item = Kept> + 'm {
+        self.head.service_ids().filter_map(move |head| {
+            let base = self
+                .base
+                .service_named(&self.head.service(head).name.value)?;
+            Some(Kept { base, head })
+        })
+    }
+
+    /// Services that only the base has, ascending by name.
+    pub fn removed(self) -> impl Iterator<Item = ServiceId> + 'm {
+        let head = self.head;
+        let is_gone = move |service: &&Service| head.service_named(&service.name.value).is_none();
+        self.base
+            .services
+            .iter()
+            .filter(is_gone)
+            .map(|service| service.id)
+    }
+
+    /// The service of the head in both.
+    pub fn kept_service(self, head: ServiceId) -> Option<Kept> {
+        let base = self
+            .base
+            .service_named(&self.head.service(head).name.value)?;
+        Some(Kept { base, head })
+    }
+
+    /// The same service of the base in both.
+    pub fn kept_in_head(self, base: ServiceId) -> Option<Kept> {
+        let head = self
+            .head
+            .service_named(&self.base.service(base).name.value)?;
+        Some(Kept { base, head })
+    }
+
+    /// Pairs that both meshes have, declared by one of them, ascending.
+    pub fn kept_edges(self) -> impl Iterator<Item = KeptEdge> + 'm {
+        self.head.edges.iter().filter_map(move |edge| {
+            let kept = KeptEdge {
+                caller: self.kept_service(edge.caller)?,
+                callee: self.kept_service(edge.callee)?,
+            };
+            let before = self.base.edge(kept.caller.base, kept.callee.base)?;
+            let is_declared = |edge: &Edge| !edge.declared.is_empty();
+            (is_declared(edge) || is_declared(before)).then_some(kept)
+        })
+    }
+}
+
+/// The numbers of the ports of a service.
+fn ports(service: &Service) -> impl Iterator<Item = u16> + Clone + '_ {
+    service.ports.iter().map(|port| port.number.value)
+}
+
+fn requests_to(service: &Service) -> Result<Space, CapExceeded> {
+    Space::to_ports(ports(service))
+}
+
+#[cfg(test)]
+mod tests;
