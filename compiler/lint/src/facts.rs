@@ -7,6 +7,10 @@ use mesh_compiler::analysis::access::AccessFacts;
 use mesh_compiler::analysis::call_graph::CallGraph;
 use mesh_compiler::analysis::request_space::Point;
 use mesh_compiler::analysis::routes::RouteFacts;
+use mesh_compiler::diff::Change;
+use mesh_compiler::diff::access::{self as access_diff, AccessChange};
+use mesh_compiler::diff::slices::SliceChange;
+use mesh_compiler::diff::staging::{self, Staging};
 use mesh_compiler::linked::{Service, ServiceId};
 use mesh_syntax::Witness;
 
@@ -18,6 +22,41 @@ pub(crate) struct Facts<'m> {
     declared: OnceCell<CallGraph>,
     routes: OnceCell<Vec<RouteFacts>>,
     access: OnceCell<Vec<AccessFacts>>,
+    change: Option<ChangeFacts<'m>>,
+}
+
+/// What is deployed, and what is known about the difference.
+#[derive(Debug)]
+pub(crate) struct ChangeFacts<'m> {
+    meshes: Change<'m>,
+    access: OnceCell<Vec<AccessChange>>,
+    staging: OnceCell<Staging>,
+    slices: OnceCell<Option<SliceChange>>,
+}
+
+impl<'m> ChangeFacts<'m> {
+    /// The two meshes.
+    pub(crate) fn meshes(&self) -> Change<'m> {
+        self.meshes
+    }
+
+    /// Services to which somebody gained or lost access.
+    pub(crate) fn access(&self) -> &[AccessChange] {
+        self.access
+            .get_or_init(|| access_diff::changes(self.meshes))
+    }
+
+    /// Pairs that don't work while the change rolls out, and the way around it.
+    pub(crate) fn staging(&self) -> &Staging {
+        self.staging.get_or_init(|| staging::of(self.meshes))
+    }
+
+    /// Whose slices change.
+    pub(crate) fn slices(&self) -> Option<&SliceChange> {
+        self.slices
+            .get_or_init(|| SliceChange::of(self.meshes))
+            .as_ref()
+    }
 }
 
 impl<'m> Facts<'m> {
@@ -28,7 +67,26 @@ impl<'m> Facts<'m> {
             declared: OnceCell::new(),
             routes: OnceCell::new(),
             access: OnceCell::new(),
+            change: None,
         }
+    }
+
+    /// The same mesh, as what would replace another one.
+    pub(crate) fn against(self, base: &'m LinkedMesh) -> Self {
+        Self {
+            change: Some(ChangeFacts {
+                meshes: Change::new(base, self.mesh),
+                access: OnceCell::new(),
+                staging: OnceCell::new(),
+                slices: OnceCell::new(),
+            }),
+            ..self
+        }
+    }
+
+    /// What is deployed, where that is known.
+    pub(crate) fn change(&self) -> Option<&ChangeFacts<'m>> {
+        self.change.as_ref()
     }
 
     pub(crate) fn mesh(&self) -> &'m LinkedMesh {

@@ -22,13 +22,22 @@ pub use page::Page;
 pub use pages::{page, pages};
 pub use rule::Rule;
 use rule::RuleContext;
-pub use rules::RULES;
+pub use rules::{COMPARISONS, RULES};
 
 /// Checks a mesh. Findings are in the order of outputs: by file and position.
 pub fn lint(mesh: &LinkedMesh) -> Vec<Diagnostic> {
-    let facts = Facts::new(mesh);
-    let mut cx = RuleContext::new(&facts);
-    for rule in RULES {
+    run(RULES, &Facts::new(mesh))
+}
+
+/// Checks what changes from what is deployed, `base`, to what would replace it, `head`. Findings lie in
+/// the files of `head` and are in the order of outputs.
+pub fn compare(base: &LinkedMesh, head: &LinkedMesh) -> Vec<Diagnostic> {
+    run(COMPARISONS, &Facts::new(head).against(base))
+}
+
+fn run(rules: &[&Rule], facts: &Facts<'_>) -> Vec<Diagnostic> {
+    let mut cx = RuleContext::new(facts);
+    for rule in rules {
         rule.check(&mut cx);
     }
     let mut findings = cx.into_findings();

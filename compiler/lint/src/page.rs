@@ -24,16 +24,30 @@ impl Page {
         text
     }
 
-    /// The examples of the page: whether each is a good one, and its text.
+    /// The examples of the page, in order.
     #[cfg(test)]
-    pub(crate) fn examples(&self) -> Vec<(bool, String)> {
+    pub(crate) fn examples(&self) -> Vec<Example> {
         let mut examples = Vec::new();
-        let mut open: Option<(bool, String)> = None;
-        for line in self.text().lines() {
+        let mut base: Option<String> = None;
+        let text = self.text();
+        let mut open: Option<(&str, String)> = None;
+        for line in text.lines() {
             match (line, &mut open) {
-                ("```kdl bad", _) => open = Some((false, String::new())),
-                ("```kdl good", _) => open = Some((true, String::new())),
-                ("```", _) => examples.extend(open.take()),
+                ("```kdl bad" | "```kdl good" | "```kdl base", _) => {
+                    open = Some((
+                        if line.ends_with("base") { "base" } else { line },
+                        String::new(),
+                    ));
+                }
+                ("```", _) => match open.take() {
+                    Some(("base", text)) => base = Some(text),
+                    Some((kind, text)) => examples.push(Example {
+                        good: kind.ends_with("good"),
+                        text,
+                        base: base.clone(),
+                    }),
+                    None => {}
+                },
                 (line, Some((_, example))) => {
                     example.push_str(line);
                     example.push('\n');
@@ -43,4 +57,16 @@ impl Page {
         }
         examples
     }
+}
+
+/// An example of a page.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(crate) struct Example {
+    /// Whether it has no such finding.
+    pub(crate) good: bool,
+    /// Its files.
+    pub(crate) text: String,
+    /// What was deployed before, where the page speaks of changes.
+    pub(crate) base: Option<String>,
 }

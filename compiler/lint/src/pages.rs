@@ -1,7 +1,7 @@
 //! Every page: those of the rules, and those of the codes that reading and linking report.
 
 use crate::page::Page;
-use crate::rules::RULES;
+use crate::rules::{COMPARISONS, RULES};
 
 /// Turns declarations into pages; a doc comment is the text of the page.
 macro_rules! declare_pages {
@@ -22,7 +22,7 @@ mod source;
 
 /// The page of every code that any stage reports, ascending.
 pub fn pages() -> Vec<Page> {
-    let rules = RULES.iter().map(|rule| rule.page);
+    let rules = RULES.iter().chain(COMPARISONS).map(|rule| rule.page);
     let earlier = [source::PAGES, linking::PAGES, routing::PAGES]
         .into_iter()
         .flatten()
@@ -44,7 +44,8 @@ mod tests {
     use mesh_syntax::{Level, code as syntax};
 
     use super::*;
-    use crate::tester::{all_findings, draw, sources};
+    use crate::page::Example;
+    use crate::tester::{all_findings, compared, draw, sources};
 
     #[test]
     fn every_code_has_one_page() {
@@ -80,23 +81,27 @@ mod tests {
     }
 
     /// Pages whose mistake does not fit into one small file.
-    const WITHOUT_EXAMPLE: &[&str] = &["MSH0010", "MSH0012"];
+    const WITHOUT_EXAMPLE: &[&str] = &["MSH0010", "MSH0012", "MSH1106"];
 
     #[test]
     fn examples_do_what_their_pages_say() {
         for page in pages() {
             let examples = page.examples();
             for good in [true, false] {
-                let some = examples.iter().any(|(is_good, _)| *is_good == good);
+                let some = examples.iter().any(|example| example.good == good);
                 assert!(
                     some || WITHOUT_EXAMPLE.contains(&page.code),
                     "{} lacks an example",
                     page.code
                 );
             }
-            for (good, example) in examples {
+            for Example { good, text, base } in examples {
+                let example = text;
                 let sources = sources(&example);
-                let findings = all_findings(&sources);
+                let mut findings = all_findings(&sources);
+                if let Some(base) = base {
+                    findings.extend(compared(&base, &example));
+                }
                 let found = findings.iter().any(|finding| finding.code == page.code);
                 assert_eq!(
                     found,

@@ -9,6 +9,20 @@ mod access {
     pub(crate) mod shared;
     pub(crate) mod unused_permission;
 }
+mod change {
+    pub(crate) mod access_narrowed;
+    pub(crate) mod access_widened;
+    pub(crate) mod blast_radius;
+    pub(crate) mod called_service_removed;
+    pub(crate) mod canary_step;
+    pub(crate) mod no_effect;
+    pub(crate) mod other_scope;
+    pub(crate) mod skewed_pair;
+    pub(crate) mod slice_size;
+    pub(crate) mod staged_plan;
+    pub(crate) mod transition;
+    pub(crate) mod unsafe_transition;
+}
 mod retries {
     pub(crate) mod amplification;
     pub(crate) mod no_budget;
@@ -45,14 +59,30 @@ pub static RULES: &[&Rule] = &[
     &access::redundant_rule::REDUNDANT_RULE,
 ];
 
+/// Every rule about the difference between two commits, ascending by code.
+pub static COMPARISONS: &[&Rule] = &[
+    &change::called_service_removed::CALLED_SERVICE_REMOVED,
+    &change::canary_step::CANARY_STEP,
+    &change::unsafe_transition::UNSAFE_TRANSITION,
+    &change::access_widened::ACCESS_WIDENED,
+    &change::access_narrowed::ACCESS_NARROWED,
+    &change::skewed_pair::SKEWED_PAIR,
+    &change::other_scope::OTHER_SCOPE,
+    &change::slice_size::SLICE_SIZE,
+    &change::blast_radius::BLAST_RADIUS,
+    &change::staged_plan::STAGED_PLAN,
+    &change::no_effect::NO_EFFECT,
+];
+
 #[cfg(test)]
 mod tests {
-    use super::RULES;
+    use super::{COMPARISONS, RULES};
 
     #[test]
     fn codes_are_ascending_and_names_are_kebab_case() {
         assert!(RULES.is_sorted_by(|a, b| a.page.code < b.page.code));
-        for rule in RULES {
+        assert!(COMPARISONS.is_sorted_by(|a, b| a.page.code < b.page.code));
+        for rule in RULES.iter().chain(COMPARISONS) {
             let good = |letter: char| letter.is_ascii_lowercase() || "-/".contains(letter);
             assert!(rule.page.name.chars().all(good), "{}", rule.page.name);
         }

@@ -70,6 +70,28 @@ pub(crate) fn none(code: &str, policy: &str) {
     assert!(findings.is_empty(), "{}", draw(&sources, &findings));
 }
 
+/// What changes from one policy to another, neither of which may have mistakes of its own.
+#[track_caller]
+pub(crate) fn compared(base: &str, head: &str) -> Vec<Diagnostic> {
+    let mesh = |policy: &str| {
+        let sources = sources(policy);
+        let analysed = load(&sources);
+        let found = draw(&sources, &analysed.diagnostics);
+        analysed
+            .mesh
+            .unwrap_or_else(|| panic!("the snippet has mistakes of its own:\n{found}"))
+    };
+    crate::compare(&mesh(base), &mesh(head))
+}
+
+/// The findings of one code about a change, drawn; empty if there are none.
+#[track_caller]
+pub(crate) fn changes(code: &str, base: &str, head: &str) -> String {
+    let mut findings = compared(base, head);
+    findings.retain(|finding| finding.code == code);
+    draw(&sources(head), &findings)
+}
+
 /// Findings as text, with everything in them.
 pub(crate) fn draw(sources: &SourceSet, findings: &[Diagnostic]) -> String {
     let mut text = String::new();
