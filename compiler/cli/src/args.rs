@@ -87,6 +87,9 @@ pub(crate) struct Check {
     /// How to write the findings.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) format: CheckFormat,
+    /// The commit that is deployed: also say what changes from it to the work tree.
+    #[arg(long, value_name = "REV")]
+    pub(crate) base: Option<String>,
     /// The lowest level that makes the exit code 1.
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "error")]
     pub(crate) deny: Deny,

@@ -3,6 +3,8 @@
 use mesh_compiler::{Analysed, CheckedMesh, Input};
 use mesh_syntax::{Diagnostic, Level, SourceSet};
 
+use crate::base::Base;
+
 /// What is known about the policies of one root.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -27,16 +29,30 @@ pub(crate) struct Skipped {
 
 /// Reads, links, lints and, without an error among the findings, compiles.
 pub(crate) fn compile(sources: &SourceSet, environment: &str, root_path: &str) -> Compiled {
+    compile_against(None, sources, environment, root_path)
+}
+
+/// The same, with what changes from what is deployed.
+pub(crate) fn compile_against(
+    base: Option<&Base>,
+    sources: &SourceSet,
+    environment: &str,
+    root_path: &str,
+) -> Compiled {
     let analysed = mesh_compiler::load(Input {
         sources,
         environment,
         root_path,
     });
-    let lints = analysed
+    let mut lints = analysed
         .mesh
         .as_ref()
         .map(mesh_lint::lint)
         .unwrap_or_default();
+    let (changes, skipped) = base
+        .map(|base| base.compare(analysed.mesh.as_ref()))
+        .unwrap_or_default();
+    lints.extend(changes);
     let (checked, mut findings) = match mesh_compiler::check(analysed.clone(), &lints) {
         Ok(checked) => (
             Some(checked),
@@ -45,12 +61,11 @@ pub(crate) fn compile(sources: &SourceSet, environment: &str, root_path: &str) -
         Err(refused) => (None, refused.diagnostics),
     };
     findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    // Every check of this release works on what policy itself declares.
     Compiled {
         analysed,
         findings,
         checked,
-        skipped: Vec::new(),
+        skipped,
     }
 }
 

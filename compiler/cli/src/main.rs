@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 mod args;
+mod base;
 mod commands;
 mod compile;
 mod exit_code;

@@ -62,10 +62,15 @@ impl Repository {
         Ok(self.git.graph_descendant_of(commit.0, ancestor.0)?)
     }
 
+    /// Whether part of the history was left out when it was cloned.
+    pub fn is_shallow(&self) -> bool {
+        self.git.is_shallow() || self.git.commondir().join("shallow").exists()
+    }
+
     /// libgit2 knows no `refs/replace`, but it does follow these two.
     fn refuse_partial_history(&self) -> Result<(), HistoryError> {
         let common = self.git.commondir();
-        if self.git.is_shallow() || common.join("shallow").exists() {
+        if self.is_shallow() {
             return Err(HistoryError::Shallow);
         }
         if common.join("info").join("grafts").exists() {

@@ -4,15 +4,26 @@ use mesh_syntax::Level;
 
 use super::{Failure, folder};
 use crate::args::{Check, CheckFormat, Deny, Place};
-use crate::compile::compile;
+use crate::base::Base;
+use crate::compile::compile_against;
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
 use crate::render::{github, human, json, sarif};
 
 pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
-    let loaded = load(&folder(place, args.folder.as_deref()))?;
-    let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
+    let folder = folder(place, args.folder.as_deref());
+    let loaded = load(&folder)?;
+    let base = match &args.base {
+        Some(name) => Some(Base::read(&folder, name, &loaded, &place.environment)?),
+        None => None,
+    };
+    let compiled = compile_against(
+        base.as_ref(),
+        &loaded.sources,
+        &place.environment,
+        &loaded.root_path,
+    );
     let text = match args.format {
         CheckFormat::Human => human::check(&loaded.sources, &compiled),
         CheckFormat::Json => json::check(&loaded.sources, &compiled)?,

@@ -1,5 +1,6 @@
 //! `meshc` as its users run it: few tests, for wiring. What policies mean is tested below.
 
+mod base;
 mod build;
 mod check;
 mod explain;
