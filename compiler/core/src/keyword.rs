@@ -14,6 +14,7 @@ mod expect;
 mod facts;
 mod later;
 mod mesh;
+mod overriding;
 mod policy;
 mod reader;
 mod reference;
@@ -31,6 +32,7 @@ mod to;
 
 pub(crate) use decode::decode;
 pub use later::LATER;
+pub(crate) use overriding::{KINDS, kind as overridden_kind};
 pub(crate) use reader::{Entry, Reader};
 pub use reference::reference;
 
@@ -83,6 +85,8 @@ pub static KEYWORDS: &[&Keyword] = &[
     &condition::COOKIE,
     &condition::CLAIM,
     &condition::NOT,
+    &overriding::OVERRIDE,
+    &overriding::REMOVE,
     &test::TEST,
     &request::REQUEST,
     &request::HEADER,
@@ -100,6 +104,10 @@ pub enum Place {
     Root,
     /// The top of a `*.test.kdl` file.
     TestFile,
+    /// The top of a file of an environment.
+    Environment,
+    /// The block of `override`, besides what its target holds.
+    Override,
     /// The block of `mesh`.
     Mesh,
     /// The block of `team`.
@@ -144,6 +152,8 @@ impl Place {
         match self {
             Self::Root => "at the top of a policy file",
             Self::TestFile => "at the top of a test file",
+            Self::Environment => "at the top of an environment's file",
+            Self::Override => "in `override`",
             Self::Mesh => "in `mesh`",
             Self::Team => "in `team`",
             Self::Defaults => "in `defaults`",
@@ -185,6 +195,8 @@ pub struct Keyword {
     pub block: Option<Place>,
     /// Whether it means something without argument, property and block.
     pub alone: bool,
+    /// What an `override` does with it; none: as [`Keyword::merging`] says.
+    pub merge: Option<Merge>,
     /// What it does, in a sentence.
     pub summary: &'static str,
 }
@@ -205,9 +217,35 @@ impl Keyword {
             labels: None,
             block: None,
             alone: false,
+            merge: None,
             summary,
         }
     }
+
+    /// What an `override` does with this word.
+    pub fn merging(&self) -> Merge {
+        self.merge.unwrap_or(match self.repeats {
+            Repeats::Once => Merge::Fields,
+            Repeats::Many => Merge::Adds,
+        })
+    }
+}
+
+/// What an environment's `override` does with a word that its target may have too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// Field by field: the arguments together, each property by itself, the block by this same rule.
+    Fields,
+    /// Whole, because its parts mean something only together.
+    Whole,
+    /// Whole, one definition by its name; the target must have it.
+    Named,
+    /// Whole, one definition by its name; an environment may add one.
+    NamedOrNew,
+    /// All of them replace all of the target's.
+    List,
+    /// It is one more.
+    Adds,
 }
 
 /// How often a word may stand in one place.

@@ -18,6 +18,7 @@ pub mod limits;
 mod link;
 pub mod linked;
 pub mod model;
+mod overlay;
 mod suggest;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
@@ -69,10 +70,18 @@ pub struct Analysed {
 pub fn load(input: Input<'_>) -> Analysed {
     let files = input.sources.files().len();
     let (trees, mut diagnostics) = mesh_syntax::parse(input.sources);
+    // What is wrong in another environment's files is no concern of this one.
+    diagnostics.retain(|finding| {
+        let path = input.sources.path(finding.span.file);
+        !overlay::is_foreign(path, input.root_path, input.environment)
+    });
     let unread = diagnostics
         .iter()
         .any(|finding| finding.level == Level::Error);
-    let decoded = keyword::decode(input.sources, input.root_path, &trees);
+    let overlaid = overlay::apply(input.sources, input.root_path, input.environment, &trees);
+    let trees = overlaid.trees.iter().map(AsRef::as_ref);
+    let mut decoded = keyword::decode(input.sources, trees);
+    decoded.findings.extend(overlaid.findings);
     let unreadable = errors_by_file(&diagnostics);
     diagnostics.extend(
         decoded
@@ -80,7 +89,7 @@ pub fn load(input: Input<'_>) -> Analysed {
             .into_iter()
             .filter(|finding| !is_within(finding, &unreadable)),
     );
-    let incomplete = unread || decoded.incomplete;
+    let incomplete = unread || decoded.incomplete || overlaid.incomplete;
     let linked = link::link(
         &decoded.mesh,
         link::Context {

@@ -4,11 +4,12 @@ use mesh_bundle::slice::Balance;
 use mesh_syntax::Value;
 
 use super::Place::{Defaults, Policy, Service};
-use super::{Args, Argument, Entry, Keyword};
+use super::{Args, Argument, Entry, Keyword, Merge};
 use crate::model::Spanned;
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static BALANCE: Keyword = Keyword {
+    merge: Some(Merge::Whole),
     args: Args::required(&[Argument::new("ALGORITHM", &ALGORITHM)]),
     ..Keyword::new(
         "balance",

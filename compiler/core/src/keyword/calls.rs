@@ -3,11 +3,12 @@
 use mesh_syntax::Value;
 
 use super::Place::{Calls, Service};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, defaults};
+use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, defaults};
 use crate::model::{self, CallMode, Exchange};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static CALLS: Keyword = Keyword {
+    merge: Some(Merge::Named),
     args: Args::required(&[Argument::new("SERVICE", &value::NAME)]),
     repeats: Repeats::Many,
     props: &[

@@ -16,7 +16,10 @@ pub(crate) struct Decoded {
 }
 
 /// Decodes the files of a root.
-pub(crate) fn decode(sources: &SourceSet, root_path: &str, trees: &[Tree]) -> Decoded {
+pub(crate) fn decode<'t>(
+    sources: &SourceSet,
+    trees: impl IntoIterator<Item = &'t Tree>,
+) -> Decoded {
     let mut reader = Reader::new(sources);
     let mut mesh = Mesh::default();
     let mut incomplete = false;
@@ -27,13 +30,6 @@ pub(crate) fn decode(sources: &SourceSet, root_path: &str, trees: &[Tree]) -> De
         } else {
             Place::Root
         };
-        if let Some(environment) = environment_folder(path, root_path) {
-            if let Some(first) = tree.nodes.first() {
-                reader.report(mesh::overlay(first.name.span, environment));
-            }
-            incomplete = true;
-            continue;
-        }
         let entries = reader.entries(&tree.nodes, place);
         incomplete |= entries.len() < tree.nodes.len();
         for entry in entries {
@@ -69,14 +65,4 @@ fn second_root(reader: &mut Reader<'_>, span: Span, first: Span) {
             .label(first, "the first one")
             .help("one folder holds one mesh; a command takes one of several folders"),
     );
-}
-
-/// The environment whose folder a file lies in.
-fn environment_folder<'p>(path: &'p str, root_path: &str) -> Option<&'p str> {
-    let below = match root_path {
-        "" => path,
-        root => path.strip_prefix(root)?.strip_prefix('/')?,
-    };
-    let (environment, _) = below.strip_prefix("environments/")?.split_once('/')?;
-    Some(environment)
 }

@@ -4,12 +4,13 @@ use mesh_bundle::slice;
 use mesh_syntax::Value;
 
 use super::Place::{Endpoints, Service};
-use super::{Args, Entry, Keyword, Property, Reader, Repeats};
+use super::{Args, Entry, Keyword, Merge, Property, Reader, Repeats};
 use crate::model::{self, EndpointSource, Label, Spanned};
 use crate::value::{self, Wrong};
 
 pub(super) static ENDPOINTS: Keyword = Keyword {
     block: Some(Endpoints),
+    merge: Some(Merge::Whole),
     ..Keyword::new(
         "endpoints",
         &[Service],

@@ -4,7 +4,7 @@
 use super::Place;
 use super::Place::{
     Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Root, Route, Service, Subset,
-    Test, TestFile, To,
+    Test, To,
 };
 
 /// A word that a later release enforces.
@@ -46,8 +46,6 @@ pub static LATER: &[Later] = &[
     later("authorizer", &[Root]),
     later("invariant", &[Root]),
     later("suppress", &[Root]),
-    later("override", &[Root]),
-    later("remove", &[Root]),
     later("route", &[Root]),
     later("telemetry", &[Mesh, Service]),
     later("federate", &[Mesh]),
@@ -80,7 +78,6 @@ pub static LATER: &[Later] = &[
     later("grpc", CONDITIONS),
     later("connect", &[Test]),
     later("limited", &[Expect]),
-    later("override", &[TestFile]),
 ];
 
 /// Every such property.

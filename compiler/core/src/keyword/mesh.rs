@@ -3,7 +3,6 @@
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Mesh, Root};
-use super::reader::not_in_this_release;
 use super::{Args, Argument, Entry, Keyword, Reader, Repeats, defaults, refuse, team};
 use crate::code;
 use crate::model;
@@ -107,10 +106,4 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         span: entry.span(),
         name_span: entry.node.name.span,
     })
-}
-
-/// The finding about policies of a folder that belongs to an environment.
-pub(super) fn overlay(span: mesh_syntax::Span, name: &str) -> Diagnostic {
-    not_in_this_release(span, &format!("a folder of the environment `{name}`"))
-        .help("for now an environment differs from another in nothing but its name; move the file")
 }

@@ -1,7 +1,7 @@
 //! `policy` and `use`: settings with a name.
 
 use super::Place::{Defaults, Policy, Root, Service};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, defaults};
+use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults};
 use crate::model::{self, Spanned};
 use crate::value;
 
@@ -18,6 +18,7 @@ pub(super) static POLICY: Keyword = Keyword {
 
 // Not in `policy` itself: one level of names is all there is, so nothing can go in circles.
 pub(super) static USE: Keyword = Keyword {
+    merge: Some(Merge::List),
     args: Args::list("NAME", &value::NAME, 1),
     repeats: Repeats::Many,
     ..Keyword::new(

@@ -5,12 +5,13 @@ use std::time::Duration;
 use mesh_syntax::Diagnostic;
 
 use super::Place::{Defaults, Policy, Service};
-use super::{Args, Argument, Entry, Keyword, Property, Reader};
+use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader};
 use crate::code;
 use crate::model::{BudgetMinimum, Field, RetryBudget, Setting, Spanned};
 use crate::value::{self, Kind, RateOrCount};
 
 pub(super) static RETRY_BUDGET: Keyword = Keyword {
+    merge: Some(Merge::Whole),
     args: Args::required(&[Argument::new("SHARE", &value::PERCENT_OR_NONE)]),
     props: &[
         Property::new(

@@ -1,11 +1,12 @@
 //! `route` and `match`
 
 use super::Place::{Match, Route, Service};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, condition, defaults, to};
+use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, condition, defaults, to};
 use crate::model::{self, Exchange};
 use crate::value;
 
 pub(super) static ROUTE: Keyword = Keyword {
+    merge: Some(Merge::Named),
     args: Args::required(&[Argument::new("NAME", &value::NAME)]),
     repeats: Repeats::Many,
     block: Some(Route),

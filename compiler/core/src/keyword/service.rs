@@ -5,8 +5,8 @@ use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Root, Service};
 use super::{
-    Args, Argument, Entry, Keyword, Property, Reader, Repeats, calls, defaults, endpoints, facts,
-    route, subset,
+    Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, calls, defaults, endpoints,
+    facts, route, subset,
 };
 use crate::code;
 use crate::model::{self, Extendable, Port};
@@ -24,6 +24,7 @@ pub(super) static SERVICE: Keyword = Keyword {
 };
 
 pub(super) static PORT: Keyword = Keyword {
+    merge: Some(Merge::NamedOrNew),
     args: Args::list("PORT", &value::PORT, 1),
     repeats: Repeats::Many,
     props: &[Property::new(
@@ -35,6 +36,7 @@ pub(super) static PORT: Keyword = Keyword {
 };
 
 pub(super) static HOST: Keyword = Keyword {
+    merge: Some(Merge::List),
     args: Args::list("HOST", &value::HOST, 1),
     repeats: Repeats::Many,
     ..Keyword::new(
@@ -45,6 +47,7 @@ pub(super) static HOST: Keyword = Keyword {
 };
 
 pub(super) static IDENTITY: Keyword = Keyword {
+    merge: Some(Merge::List),
     args: Args::list("IDENTITY", &value::SPIFFE_ID, 1),
     repeats: Repeats::Many,
     ..Keyword::new(
@@ -55,6 +58,7 @@ pub(super) static IDENTITY: Keyword = Keyword {
 };
 
 pub(super) static CALLERS_MAY_EXTEND: Keyword = Keyword {
+    merge: Some(Merge::List),
     args: Args::list("FIELD", &FIELD, 1),
     repeats: Repeats::Many,
     ..Keyword::new(

@@ -3,12 +3,13 @@
 use mesh_syntax::Diagnostic;
 
 use super::Place::{Service, Subset};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, endpoints};
+use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, endpoints};
 use crate::code;
 use crate::model;
 use crate::value;
 
 pub(super) static SUBSET: Keyword = Keyword {
+    merge: Some(Merge::Named),
     args: Args::required(&[Argument::new("NAME", &value::NAME)]),
     repeats: Repeats::Many,
     block: Some(Subset),

@@ -1,0 +1,75 @@
+//! `override` and `remove`: what an environment changes about what all of them share.
+
+use mesh_syntax::Value;
+
+use super::Place::{Environment, Override};
+use super::{Args, Argument, Keyword, Repeats};
+use crate::value::{self, Kind, Wrong};
+
+pub(super) static OVERRIDE: Keyword = Keyword {
+    args: Args::required(&[
+        Argument::new("KIND", &KIND),
+        Argument::new("NAME", &value::NAME),
+    ]),
+    repeats: Repeats::Many,
+    block: Some(Override),
+    ..Keyword::new(
+        "override",
+        &[Environment],
+        "Changes a definition for this environment, field by field; it holds what the definition holds.",
+    )
+};
+
+pub(super) static REMOVE: Keyword = Keyword {
+    args: Args::required(&[
+        Argument::new("KIND", &WORD),
+        Argument::new("NAME", &NAME_OR_NUMBER),
+    ]),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "remove",
+        &[Environment, Override],
+        "Takes a definition away in this environment.",
+    )
+};
+
+/// The definitions that an environment may change.
+pub(crate) const KINDS: &[&str] = &[
+    "mesh",
+    "service",
+    "gateway",
+    "external",
+    "policy",
+    "jwt",
+    "authorizer",
+];
+
+static KIND: Kind = Kind {
+    expected: "a kind of definition",
+    words: KINDS,
+    check: |value| kind(value).map(drop),
+};
+
+static WORD: Kind = Kind {
+    expected: "a kind of definition, such as route",
+    words: &[],
+    check: |value| match value {
+        Value::Word(_) => Ok(()),
+        _ => Err(Wrong::kind()),
+    },
+};
+
+static NAME_OR_NUMBER: Kind = Kind {
+    expected: "the name of what is taken away",
+    words: &[],
+    check: |value| match value {
+        Value::Integer(_) => Ok(()),
+        other => value::name(other).map(drop),
+    },
+};
+
+pub(crate) fn kind(value: &Value) -> Result<&'static str, Wrong> {
+    let pairs: Vec<(&'static str, &'static str)> =
+        KINDS.iter().map(|kind| (*kind, *kind)).collect();
+    value::one_of(value, &pairs)
+}
