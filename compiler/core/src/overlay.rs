@@ -75,7 +75,7 @@ pub(crate) fn apply<'t>(
         for entry in entries {
             match entry.word() {
                 "override" => {
-                    incomplete |= target.plan(&mut reader, entry, Some(entry.node)).is_none()
+                    incomplete |= target.plan(&mut reader, entry, Some(entry.node)).is_none();
                 }
                 "remove" => incomplete |= target.plan(&mut reader, entry, None).is_none(),
                 _ => rest.push(entry.node.clone()),
