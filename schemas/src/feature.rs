@@ -5,12 +5,9 @@
 //! A new field of a slice comes with a new name here, so that an older proxy refuses it by name
 //! and never mistakes it for damage.
 
-use std::collections::BTreeSet;
+use crate::slice::Slice;
 
-use crate::slice::{
-    Balance, Callee, Condition, EndpointAddress, EndpointSource, Enforcement, Port, Principal,
-    Protocol, RetryBudgetKind, Slice,
-};
+mod required;
 
 /// HTTP/1.1 and HTTP/2 ports.
 pub const PROTOCOL_HTTP: &str = "protocol.http";
@@ -49,7 +46,165 @@ pub const BALANCE_LEAST_REQUEST: &str = "balance.least-request";
 /// Endpoints at random.
 pub const BALANCE_RANDOM: &str = "balance.random";
 
-/// The features of this release, ascending.
+/// Rate limits that each proxy counts for itself.
+pub const ACCESS_RATE_LIMIT: &str = "access.rate-limit";
+/// Rate limits that a service counts.
+pub const ACCESS_RATE_LIMIT_VIA: &str = "access.rate-limit.via";
+/// Tokens verified with keys of the slice.
+pub const ACCESS_JWT: &str = "access.jwt";
+/// Tokens verified with keys that are fetched.
+pub const ACCESS_JWT_URL: &str = "access.jwt.url";
+/// Services that are asked whether a request may enter.
+pub const ACCESS_AUTHORIZER: &str = "access.authorizer";
+/// Ports where mTLS is not strict.
+pub const ACCESS_MTLS: &str = "access.mtls";
+/// Probes in plaintext.
+pub const ACCESS_PROBE: &str = "access.probe";
+/// Routes of a gateway.
+pub const GATEWAY: &str = "gateway";
+/// Listeners with a certificate of their own.
+pub const LISTENER_TLS: &str = "listener.tls";
+/// Listeners that ask clients for certificates.
+pub const LISTENER_CLIENT_CERTIFICATE: &str = "listener.client-certificate";
+/// Clients' addresses from the PROXY protocol.
+pub const LISTENER_PROXY_PROTOCOL: &str = "listener.proxy-protocol";
+/// Clients' addresses from `X-Forwarded-For`.
+pub const LISTENER_FORWARDED_FOR: &str = "listener.forwarded-for";
+/// Callees outside the mesh.
+pub const CALLEE_EXTERNAL: &str = "callee.external";
+/// Callees outside the mesh behind a gateway.
+pub const CALLEE_EXTERNAL_VIA: &str = "callee.external.via";
+/// Services without a sidecar.
+pub const CALLEE_UNMESHED: &str = "callee.unmeshed";
+/// Virtual addresses.
+pub const CALLEE_ADDRESS: &str = "callee.address";
+/// Ports dialled under another number.
+pub const CALLEE_DIAL: &str = "callee.dial";
+/// TLS to a peer that is not of the mesh.
+pub const CALLEE_TLS: &str = "callee.tls";
+/// Addresses where the caller's proxy listens for a callee.
+pub const CALLEE_LISTEN: &str = "callee.listen";
+/// Routes to another port.
+pub const ROUTE_DESTINATION_PORT: &str = "route.destination-port";
+/// Redirects.
+pub const ROUTE_REDIRECT: &str = "route.redirect";
+/// Answers of the proxy itself.
+pub const ROUTE_RESPOND: &str = "route.respond";
+/// Rewritten paths and hosts.
+pub const ROUTE_REWRITE: &str = "route.rewrite";
+/// Copies of requests.
+pub const ROUTE_MIRROR: &str = "route.mirror";
+/// Failures on purpose.
+pub const ROUTE_FAULT: &str = "route.fault";
+/// Edited headers.
+pub const ROUTE_HEADERS: &str = "route.headers";
+/// CORS.
+pub const ROUTE_CORS: &str = "route.cors";
+/// Routes that say what a connection may become.
+pub const ROUTE_UPGRADE: &str = "route.upgrade";
+/// Paths with what is refused elsewhere.
+pub const ROUTE_PATH_ACCEPTS: &str = "route.path-accepts";
+/// Routes whose timeout ends with the request.
+pub const ROUTE_STREAMING: &str = "route.streaming";
+/// Idle timeouts of connections.
+pub const TIMEOUT_IDLE: &str = "timeout.idle";
+/// Hedged requests.
+pub const HEDGE: &str = "hedge";
+/// The endpoint that answers sooner.
+pub const BALANCE_PEAK_EWMA: &str = "balance.peak-ewma";
+/// Endpoints by hash, on a ring.
+pub const BALANCE_RING_HASH: &str = "balance.ring-hash";
+/// Endpoints by hash, in a table.
+pub const BALANCE_MAGLEV: &str = "balance.maglev";
+/// Another number of endpoints to compare.
+pub const BALANCE_CHOICES: &str = "balance.choices";
+/// New endpoints that get their share slowly.
+pub const BALANCE_SLOW_START: &str = "balance.slow-start";
+/// Subsets with a pool of their own.
+pub const POOL_SUBSET: &str = "pool.subset";
+/// Near endpoints first.
+pub const POOL_LOCALITY: &str = "pool.locality";
+/// Limits of connections and requests.
+pub const POOL_LIMITS: &str = "pool.limits";
+/// Limits of bodies.
+pub const POOL_LIMITS_BODY: &str = "pool.limits.body";
+/// Endpoints left out for their answers.
+pub const POOL_OUTLIER: &str = "pool.outlier";
+/// Endpoints asked whether they live.
+pub const POOL_HEALTH_CHECK: &str = "pool.health-check";
+/// Access logs as policy has them.
+pub const TELEMETRY_ACCESS_LOG: &str = "telemetry.access-log";
+/// Traces.
+pub const TELEMETRY_TRACES: &str = "telemetry.traces";
+
+/// Every feature that this release can write and read, ascending; a proxy carries out fewer.
+pub const KNOWN: &[&str] = &[
+    ACCESS_AUDIT,
+    ACCESS_AUTHORIZER,
+    ACCESS_JWT,
+    ACCESS_JWT_URL,
+    ACCESS_MTLS,
+    ACCESS_PROBE,
+    ACCESS_RATE_LIMIT,
+    ACCESS_RATE_LIMIT_VIA,
+    ACCESS_UNAUTHENTICATED,
+    BALANCE_CHOICES,
+    BALANCE_LEAST_REQUEST,
+    BALANCE_MAGLEV,
+    BALANCE_PEAK_EWMA,
+    BALANCE_RANDOM,
+    BALANCE_RING_HASH,
+    BALANCE_ROUND_ROBIN,
+    BALANCE_SLOW_START,
+    CALLEE_ADDRESS,
+    CALLEE_DIAL,
+    CALLEE_EXTERNAL,
+    CALLEE_EXTERNAL_VIA,
+    CALLEE_LISTEN,
+    CALLEE_TLS,
+    CALLEE_UNMESHED,
+    CONDITION_CLAIM,
+    CONDITION_CLIENT_IP,
+    CONDITION_PEER_IP,
+    ENDPOINTS_DISCOVERED,
+    ENDPOINTS_DNS,
+    ENDPOINTS_STATIC,
+    GATEWAY,
+    HEDGE,
+    LISTENER_CLIENT_CERTIFICATE,
+    LISTENER_FORWARDED_FOR,
+    LISTENER_PROXY_PROTOCOL,
+    LISTENER_TLS,
+    POOL_HEALTH_CHECK,
+    POOL_LIMITS,
+    POOL_LIMITS_BODY,
+    POOL_LOCALITY,
+    POOL_OUTLIER,
+    POOL_SUBSET,
+    PROTOCOL_GRPC,
+    PROTOCOL_HTTP,
+    PROTOCOL_TCP,
+    PROTOCOL_TLS,
+    RETRY,
+    RETRY_BUDGET_ACTIVE,
+    RETRY_BUDGET_REQUESTS,
+    ROUTE_CORS,
+    ROUTE_DESTINATION_PORT,
+    ROUTE_FAULT,
+    ROUTE_HEADERS,
+    ROUTE_MIRROR,
+    ROUTE_PATH_ACCEPTS,
+    ROUTE_REDIRECT,
+    ROUTE_RESPOND,
+    ROUTE_REWRITE,
+    ROUTE_STREAMING,
+    ROUTE_UPGRADE,
+    TELEMETRY_ACCESS_LOG,
+    TELEMETRY_TRACES,
+    TIMEOUT_IDLE,
+];
+
+/// The features that the proxy of this release carries out, ascending.
 pub const SUPPORTED: &[&str] = &[
     ACCESS_AUDIT,
     ACCESS_UNAUTHENTICATED,
@@ -71,85 +226,7 @@ pub const SUPPORTED: &[&str] = &[
 /// The features that this slice's content needs, ascending: what the compiler writes into
 /// [`Slice::required_features`].
 pub fn required_by(slice: &Slice) -> Vec<String> {
-    let mut needed = BTreeSet::new();
-    for service in &slice.access.services {
-        ports(&service.ports, &mut needed);
-        for rule in &service.rules {
-            if rule.enforcement == Enforcement::Audit {
-                needed.insert(ACCESS_AUDIT);
-            }
-            if rule.who.contains(&Principal::Unauthenticated) {
-                needed.insert(ACCESS_UNAUTHENTICATED);
-            }
-            conditions(&rule.conditions, &mut needed);
-        }
-    }
-    for callee in &slice.callees {
-        of_callee(callee, &mut needed);
-    }
-    needed.into_iter().map(str::to_owned).collect()
-}
-
-fn of_callee(callee: &Callee, needed: &mut BTreeSet<&'static str>) {
-    ports(&callee.ports, needed);
-    match &callee.endpoints {
-        EndpointSource::Discovered => {
-            needed.insert(ENDPOINTS_DISCOVERED);
-        }
-        EndpointSource::Declared(endpoints) => {
-            needed.extend(endpoints.iter().map(|endpoint| match endpoint.address {
-                EndpointAddress::Static(_) => ENDPOINTS_STATIC,
-                EndpointAddress::Dns { .. } => ENDPOINTS_DNS,
-            }));
-        }
-    }
-    for route in &callee.routes {
-        for route_match in &route.matches {
-            conditions(&route_match.conditions, needed);
-        }
-        if route.exchange.retry.attempts > 1 {
-            needed.insert(RETRY);
-        }
-    }
-    if let Some(budget) = &callee.retry_budget {
-        needed.insert(match budget.kind {
-            RetryBudgetKind::Requests { .. } => RETRY_BUDGET_REQUESTS,
-            RetryBudgetKind::Active { .. } => RETRY_BUDGET_ACTIVE,
-        });
-    }
-    needed.insert(match callee.balance {
-        Balance::RoundRobin => BALANCE_ROUND_ROBIN,
-        Balance::LeastRequest => BALANCE_LEAST_REQUEST,
-        Balance::Random => BALANCE_RANDOM,
-    });
-}
-
-fn ports(ports: &[Port], needed: &mut BTreeSet<&'static str>) {
-    needed.extend(ports.iter().map(|port| match port.protocol {
-        Protocol::Http => PROTOCOL_HTTP,
-        Protocol::Grpc => PROTOCOL_GRPC,
-        Protocol::Tcp => PROTOCOL_TCP,
-        Protocol::Tls => PROTOCOL_TLS,
-    }));
-}
-
-fn conditions(conditions: &[Condition], needed: &mut BTreeSet<&'static str>) {
-    for condition in conditions {
-        // `not` holds one condition, so this loop ends.
-        let mut inner = condition;
-        while let Condition::Not(next) = inner {
-            inner = next;
-        }
-        match inner {
-            Condition::Claim(_) => needed.insert(CONDITION_CLAIM),
-            Condition::ClientIp(_) => needed.insert(CONDITION_CLIENT_IP),
-            Condition::PeerIp(_) => needed.insert(CONDITION_PEER_IP),
-            Condition::From(who) if who.contains(&Principal::Unauthenticated) => {
-                needed.insert(ACCESS_UNAUTHENTICATED)
-            }
-            _ => false,
-        };
-    }
+    required::by(slice)
 }
 
 #[cfg(test)]
@@ -157,7 +234,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn supported_is_ascending() {
+    fn lists_are_ascending() {
+        assert!(KNOWN.is_sorted_by(|a, b| a < b));
         assert!(SUPPORTED.is_sorted_by(|a, b| a < b));
+        assert!(SUPPORTED.iter().all(|feature| KNOWN.contains(feature)));
     }
 }

@@ -43,7 +43,7 @@ pub const AUTHORITIES_MAX: usize = 32;
 pub const REVOCATIONS_MAX: usize = 1024;
 
 /// Features that a slice or a statement requires.
-pub const FEATURES_MAX: usize = 64;
+pub const FEATURES_MAX: usize = 256;
 /// Services behind one identity.
 pub const INBOUND_SERVICES_MAX: usize = 256;
 /// Callees of one slice.
@@ -72,6 +72,30 @@ pub const CONDITION_DEPTH_MAX: usize = 8;
 pub const WEIGHT_MAX: u32 = 1_000_000;
 /// All calls of one exchange, the first included.
 pub const ATTEMPTS_MAX: u32 = 100;
+/// Listeners of one gateway.
+pub const LISTENERS_MAX: usize = 1024;
+/// Trusted hops before a listener that reads `X-Forwarded-For`.
+pub const FORWARDED_HOPS_MAX: u32 = 16;
+/// Providers of tokens, and likewise authorizers, of one slice.
+pub const GATES_MAX: usize = 256;
+/// One JSON Web Key Set.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Headers that one list names.
+pub const HEADERS_MAX: usize = 256;
+/// Parts of one compound key.
+pub const REQUEST_KEYS_MAX: usize = 8;
+/// Requests of one rate limit.
+pub const RATE_MAX: u64 = 1_000_000_000;
+/// Body of one `respond`.
+pub const RESPOND_BYTES_MAX: usize = 64 * 1024;
+/// Highest limit on bodies: 1 TiB.
+pub const BODY_LIMIT_MAX: u64 = 1 << 40;
+/// Highest limit on connections, requests and counts of answers in a row.
+pub const LIMIT_MAX: u32 = 1_000_000_000;
+/// Endpoints that one pick compares.
+pub const CHOICES_MAX: u32 = 100;
+/// Health checks of one pool.
+pub const HEALTH_CHECKS_MAX: usize = 16;
 /// Longest duration that a slice can carry: one year.
 pub const DURATION_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
 

@@ -544,18 +544,15 @@ fn refused_slices() -> Vec<(&'static str, Vec<u8>)> {
 
 fn smallest() -> Slice {
     Slice {
-        required_features: Vec::new(),
-        identity: identity("details"),
         access: Access::default(),
         callees: Vec::new(),
+        ..Slice::new(identity("details"))
     }
 }
 
 /// One of each thing that a slice can hold; every list ascends.
 fn everything() -> Slice {
     let mut slice = Slice {
-        required_features: Vec::new(),
-        identity: identity("reviews"),
         access: Access {
             services: vec![InboundService {
                 service: "reviews".to_owned(),
@@ -573,9 +570,12 @@ fn everything() -> Slice {
                         ..rule("audit", Effect::Allow, principals(), Vec::new())
                     },
                 ],
+                ..InboundService::default()
             }],
+            ..Access::default()
         },
         callees: vec![declared(), discovered()],
+        ..Slice::new(identity("reviews"))
     };
     slice.required_features = feature::required_by(&slice);
     // Rules are a set by their bytes; take them in the order that decoding gives.
@@ -650,6 +650,7 @@ fn exchange(causes: Vec<RetryCause>) -> Exchange {
         },
         stream_idle: Some(Duration::from_mins(1)),
         max_duration: Some(Duration::from_hours(1)),
+        ..Exchange::default()
     }
 }
 
@@ -657,6 +658,7 @@ fn target(service: &str, subset: Option<&str>) -> Target {
     Target {
         service: service.to_owned(),
         subset: subset.map(ToOwned::to_owned),
+        ..Target::default()
     }
 }
 
@@ -699,6 +701,7 @@ fn declared() -> Callee {
                 target: target("details", None),
                 weight: 1,
                 otherwise: Vec::new(),
+                ..Destination::default()
             }],
             exchange: Exchange {
                 timeout: None,
@@ -706,6 +709,7 @@ fn declared() -> Callee {
                 max_duration: None,
                 ..exchange(Vec::new())
             },
+            ..Route::default()
         }],
         retry_budget: Some(RetryBudget {
             share: 2_000,
@@ -716,6 +720,7 @@ fn declared() -> Callee {
             },
         }),
         balance: Balance::RoundRobin,
+        ..Callee::default()
     }
 }
 
@@ -724,6 +729,7 @@ fn discovered() -> Callee {
         target: target("ratings", Some(subset)),
         weight,
         otherwise,
+        ..Destination::default()
     };
     Callee {
         service: "ratings".to_owned(),
@@ -734,6 +740,7 @@ fn discovered() -> Callee {
             .map(|version| Subset {
                 name: version.to_owned(),
                 labels: labels(version),
+                ..Subset::default()
             })
             .to_vec(),
         endpoints: EndpointSource::Discovered,
@@ -761,11 +768,13 @@ fn discovered() -> Callee {
                 RetryCause::Gateway,
                 RetryCause::GrpcStatus(14),
             ]),
+            ..Route::default()
         }],
         retry_budget: Some(RetryBudget {
             share: 2_000,
             kind: RetryBudgetKind::Active { min_count: 3 },
         }),
         balance: Balance::LeastRequest,
+        ..Callee::default()
     }
 }

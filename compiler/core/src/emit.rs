@@ -53,12 +53,12 @@ pub(crate) fn slice_of(mesh: &LinkedMesh, identity: &SpiffeId) -> Slice {
 
 fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice {
     let mut slice = Slice {
-        required_features: Vec::new(),
-        identity: identity.clone(),
         access: slice::Access {
             services: services.iter().copied().map(inbound).collect(),
+            ..slice::Access::default()
         },
         callees: callees(mesh, services),
+        ..Slice::new(identity.clone())
     };
     slice.required_features = feature::required_by(&slice);
     slice
@@ -69,6 +69,7 @@ fn inbound(service: &Service) -> slice::InboundService {
         service: service.name.value.clone(),
         ports: ports(&service.ports),
         rules: service.access.iter().map(rule).collect(),
+        ..slice::InboundService::default()
     }
 }
 
@@ -140,6 +141,7 @@ fn callee(mesh: &LinkedMesh, service: &Service, edge: &Edge) -> slice::Callee {
             .collect(),
         retry_budget: service.retry_budget.value.as_ref().map(retry_budget),
         balance: service.balance.value,
+        ..slice::Callee::default()
     }
 }
 
@@ -151,6 +153,7 @@ fn subset(subset: &crate::linked::Subset) -> slice::Subset {
             .iter()
             .map(|label| label.value.clone())
             .collect(),
+        ..slice::Subset::default()
     }
 }
 
@@ -162,6 +165,7 @@ fn target(mesh: &LinkedMesh, target: Target) -> slice::Target {
             .subset
             .and_then(|index| service.subsets.get(index))
             .map(|subset| subset.name.value.clone()),
+        ..slice::Target::default()
     }
 }
 
@@ -181,12 +185,14 @@ fn route(mesh: &LinkedMesh, route: &Route, exchange: &Exchange) -> slice::Route 
             .iter()
             .map(|other| target(mesh, *other))
             .collect(),
+        ..slice::Destination::default()
     });
     slice::Route {
         name: route.name.value.clone(),
         matches: matches.collect(),
         destinations: destinations.collect(),
         exchange: self::exchange(exchange),
+        ..slice::Route::default()
     }
 }
 
@@ -205,6 +211,7 @@ pub(crate) fn exchange(exchange: &Exchange) -> slice::Exchange {
         },
         stream_idle: exchange.stream_idle.value,
         max_duration: exchange.max_duration.value,
+        ..slice::Exchange::default()
     }
 }
 

@@ -222,14 +222,15 @@ pub(crate) fn slice(name: &str, callees: &[&str]) -> Slice {
         service: name.to_owned(),
         ports: vec![port],
         rules: Vec::new(),
+        ..InboundService::default()
     };
     Slice {
-        required_features: Vec::new(),
-        identity: id(name),
         access: Access {
             services: vec![service],
+            ..Access::default()
         },
         callees,
+        ..Slice::new(id(name))
     }
 }
 
@@ -247,10 +248,12 @@ fn callee(name: &str) -> Callee {
         },
         stream_idle: Some(Duration::from_mins(1)),
         max_duration: None,
+        ..Exchange::default()
     };
     let target = Target {
         service: name.to_owned(),
         subset: None,
+        ..Target::default()
     };
     Callee {
         service: name.to_owned(),
@@ -269,11 +272,14 @@ fn callee(name: &str) -> Callee {
                 target,
                 weight: 1,
                 otherwise: Vec::new(),
+                ..Destination::default()
             }],
             exchange,
+            ..Route::default()
         }],
         retry_budget: None,
         balance: Balance::LeastRequest,
+        ..Callee::default()
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use mesh_bundle::digest::Digest;
 use mesh_bundle::envelope::Envelope;
+use mesh_bundle::feature;
 use mesh_bundle::generation::Generation;
 use mesh_bundle::merkle::{Tree, TreeError};
 use mesh_bundle::messages::bundle as signed;
@@ -139,7 +140,9 @@ impl Served {
 
 impl ServedSlice {
     fn verify(identity: &SpiffeId, bytes: Bytes) -> Result<Self, ServedError> {
-        let slice = Slice::decode(&bytes).map_err(|rejection| ServedError::Slice {
+        // What a proxy of this release lacks is for the proxy to refuse; another may have it.
+        let decoded = Slice::decode_with(&bytes, feature::KNOWN);
+        let slice = decoded.map_err(|rejection| ServedError::Slice {
             identity: identity.clone(),
             rejection,
         })?;

@@ -27,6 +27,7 @@ fn route(number: usize) -> Route {
     let target = Target {
         service: "shop".into(),
         subset: None,
+        ..Target::default()
     };
     Route {
         name: format!("route{number}"),
@@ -37,6 +38,7 @@ fn route(number: usize) -> Route {
             target,
             weight: 1,
             otherwise: Vec::new(),
+            ..Destination::default()
         }],
         exchange: Exchange {
             timeout: Some(Duration::from_secs(15)),
@@ -51,7 +53,9 @@ fn route(number: usize) -> Route {
             },
             stream_idle: None,
             max_duration: None,
+            ..Exchange::default()
         },
+        ..Route::default()
     }
 }
 
@@ -66,6 +70,7 @@ fn callee(routes: usize) -> Callee {
         routes: (0..routes).map(route).collect(),
         retry_budget: None,
         balance: Balance::RoundRobin,
+        ..Callee::default()
     }
 }
 

@@ -75,8 +75,11 @@ impl Balancer {
         let nth = |wanted: usize| candidates().nth(wanted).or_else(|| candidates().next());
         let picked = match self.algorithm {
             Balance::RoundRobin => nth(self.turn.fetch_add(1, Ordering::Relaxed) % count),
-            Balance::Random => nth(rng.random_range(0..count)),
-            Balance::LeastRequest => {
+            // No proxy has the features of hashing and of latencies yet, so none comes here with them.
+            Balance::Random | Balance::RingHash | Balance::Maglev => {
+                nth(rng.random_range(0..count))
+            }
+            Balance::LeastRequest | Balance::PeakEwma => {
                 let first = rng.random_range(0..count);
                 // Another one, unless there is no other.
                 let second = (first + rng.random_range(1..count.max(2))) % count;

@@ -244,6 +244,7 @@ mod tests {
             service: name.into(),
             ports: vec![port(number)],
             rules,
+            ..InboundService::default()
         }
     }
 
@@ -254,12 +255,12 @@ mod tests {
         let mut shop = callee("shop", vec![route("default", Vec::new())]);
         shop.hosts.push("api.example".into());
         Slice {
-            required_features: Vec::new(),
-            identity: id("shop"),
             access: Access {
                 services: vec![service("shop", 80), service("admin", 9000)],
+                ..Access::default()
             },
             callees: vec![shop, admin],
+            ..Slice::new(id("shop"))
         }
     }
 

@@ -118,6 +118,7 @@ pub(crate) fn exchange() -> Exchange {
         retry: retry(),
         stream_idle: None,
         max_duration: None,
+        ..Exchange::default()
     }
 }
 
@@ -136,11 +137,13 @@ pub(crate) fn destination(subset: &str, weight: u32) -> Destination {
     let target = Target {
         service: "shop".into(),
         subset: Some(subset.into()),
+        ..Target::default()
     };
     Destination {
         target,
         weight,
         otherwise: Vec::new(),
+        ..Destination::default()
     }
 }
 
@@ -150,6 +153,7 @@ pub(crate) fn route(name: &str, matches: Vec<RouteMatch>) -> Route {
         matches,
         destinations: vec![destination("v1", 1)],
         exchange: exchange(),
+        ..Route::default()
     }
 }
 
@@ -171,5 +175,6 @@ pub(crate) fn callee(service: &str, routes: Vec<Route>) -> Callee {
         routes,
         retry_budget: None,
         balance: Balance::RoundRobin,
+        ..Callee::default()
     }
 }

@@ -280,12 +280,27 @@ pub struct Slice {
     /// Strictly ascending by service.
     #[prost(message, repeated, tag = "5")]
     pub callees: ::prost::alloc::vec::Vec<Callee>,
+    /// Strictly ascending by name.
+    #[prost(message, repeated, tag = "6")]
+    pub gateways: ::prost::alloc::vec::Vec<Gateway>,
+    /// Strictly ascending by service.
+    #[prost(message, repeated, tag = "7")]
+    pub telemetry: ::prost::alloc::vec::Vec<Telemetry>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Access {
-    /// Strictly ascending by service.
+    /// Gateways too. Strictly ascending by service.
     #[prost(message, repeated, tag = "1")]
     pub services: ::prost::alloc::vec::Vec<InboundService>,
+    /// Who may leave for an external, enforced at the caller. Strictly ascending by service.
+    #[prost(message, repeated, tag = "2")]
+    pub externals: ::prost::alloc::vec::Vec<OutboundService>,
+    /// Strictly ascending by name.
+    #[prost(message, repeated, tag = "3")]
+    pub jwts: ::prost::alloc::vec::Vec<JwtProvider>,
+    /// Strictly ascending by name.
+    #[prost(message, repeated, tag = "4")]
+    pub authorizers: ::prost::alloc::vec::Vec<Authorizer>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InboundService {
@@ -297,6 +312,267 @@ pub struct InboundService {
     /// Strictly ascending by encoded bytes: rules have no order, deny beats allow.
     #[prost(message, repeated, tag = "3")]
     pub rules: ::prost::alloc::vec::Vec<AccessRule>,
+    /// Of a gateway, and of ports with TLS of their own. Strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "4")]
+    pub listeners: ::prost::alloc::vec::Vec<Listener>,
+    /// Ports where mTLS is not strict, strictly ascending by port.
+    #[prost(message, repeated, tag = "5")]
+    pub mtls: ::prost::alloc::vec::Vec<PortMtls>,
+    /// Strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "6")]
+    pub requirements: ::prost::alloc::vec::Vec<Requirement>,
+    /// Strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "7")]
+    pub rate_limits: ::prost::alloc::vec::Vec<RateLimit>,
+    /// Strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "8")]
+    pub probes: ::prost::alloc::vec::Vec<Probe>,
+}
+/// Who may call an external; the rules decide as those of an InboundService do.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OutboundService {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// Strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "2")]
+    pub rules: ::prost::alloc::vec::Vec<AccessRule>,
+}
+/// How connections to a port are taken. Several may share a port and differ in hosts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Listener {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// As in Condition.host; strictly ascending; empty: any.
+    #[prost(string, repeated, tag = "2")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Absent: this leg is plaintext, or with PROTOCOL_TLS passed on as it is.
+    #[prost(message, optional, tag = "3")]
+    pub tls: ::core::option::Option<ServerTls>,
+    #[prost(message, optional, tag = "4")]
+    pub client_address: ::core::option::Option<ClientAddress>,
+}
+/// Names are of key material that the proxy is given; none is in a slice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServerTls {
+    #[prost(string, tag = "1")]
+    pub certificate: ::prost::alloc::string::String,
+    /// Authorities of client certificates; empty: none are asked for.
+    #[prost(string, tag = "2")]
+    pub trust: ::prost::alloc::string::String,
+    #[prost(enumeration = "ClientCertificate", tag = "3")]
+    pub client: i32,
+    #[prost(enumeration = "TlsVersion", tag = "4")]
+    pub min: i32,
+}
+/// Where a listener takes the client's address from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientAddress {
+    #[prost(oneof = "client_address::Source", tags = "1, 2, 3")]
+    pub source: ::core::option::Option<client_address::Source>,
+}
+/// Nested message and enum types in `ClientAddress`.
+pub mod client_address {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Source {
+        #[prost(message, tag = "1")]
+        Peer(super::Unit),
+        #[prost(message, tag = "2")]
+        ProxyProtocol(super::Unit),
+        /// The entry of X-Forwarded-For that this many trusted hops before us appended; at least 1.
+        #[prost(uint32, tag = "3")]
+        ForwardedForHops(u32),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortMtls {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    #[prost(enumeration = "MtlsMode", tag = "2")]
+    pub mode: i32,
+}
+/// What a request must bring beyond an allow rule.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Requirement {
+    /// Only requests that this route of the gateway takes; empty: all.
+    #[prost(string, tag = "4")]
+    pub route: ::prost::alloc::string::String,
+    /// And; strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "5")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+    #[prost(oneof = "requirement::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<requirement::Kind>,
+}
+/// Nested message and enum types in `Requirement`.
+pub mod requirement {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        /// A token that this provider's keys verify.
+        #[prost(string, tag = "1")]
+        RequireJwt(::prost::alloc::string::String),
+        /// Verified when present.
+        #[prost(string, tag = "2")]
+        AcceptJwt(::prost::alloc::string::String),
+        /// The word of this authorizer.
+        #[prost(string, tag = "3")]
+        RequireAuthorizer(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JwtProvider {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Or; strictly ascending.
+    #[prost(string, repeated, tag = "3")]
+    pub audiences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// In order; empty: "Authorization: Bearer".
+    #[prost(message, repeated, tag = "6")]
+    pub locations: ::prost::alloc::vec::Vec<TokenLocation>,
+    /// Strictly ascending by header.
+    #[prost(message, repeated, tag = "7")]
+    pub forwards: ::prost::alloc::vec::Vec<ClaimHeader>,
+    #[prost(oneof = "jwt_provider::Jwks", tags = "4, 5")]
+    pub jwks: ::core::option::Option<jwt_provider::Jwks>,
+}
+/// Nested message and enum types in `JwtProvider`.
+pub mod jwt_provider {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Jwks {
+        /// The file as it is in the repository.
+        #[prost(bytes, tag = "4")]
+        Inline(::prost::alloc::vec::Vec<u8>),
+        #[prost(string, tag = "5")]
+        Url(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenLocation {
+    #[prost(oneof = "token_location::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<token_location::Kind>,
+}
+/// Nested message and enum types in `TokenLocation`.
+pub mod token_location {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        /// Lower-case.
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Query(::prost::alloc::string::String),
+        #[prost(string, tag = "3")]
+        Cookie(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimHeader {
+    #[prost(string, tag = "1")]
+    pub claim: ::prost::alloc::string::String,
+    /// Lower-case.
+    #[prost(string, tag = "2")]
+    pub header: ::prost::alloc::string::String,
+}
+/// A service that is asked whether a request may enter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authorizer {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub to: ::core::option::Option<Fallback>,
+    #[prost(enumeration = "AuthorizerProtocol", tag = "3")]
+    pub protocol: i32,
+    #[prost(uint64, tag = "4")]
+    pub timeout_ms: u64,
+    #[prost(enumeration = "OnFailure", tag = "5")]
+    pub on_failure: i32,
+    /// Request headers that it is sent; lower-case, strictly ascending.
+    #[prost(string, repeated, tag = "6")]
+    pub send_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Headers of its answer that go on to the service; lower-case, strictly ascending.
+    #[prost(string, repeated, tag = "7")]
+    pub keep_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Headers of its refusal that go back to the caller; lower-case, strictly ascending.
+    #[prost(string, repeated, tag = "8")]
+    pub return_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// So much of the body it is sent; 0: none.
+    #[prost(uint64, tag = "9")]
+    pub body_bytes: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    /// This many requests …
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// … in this time.
+    #[prost(uint64, tag = "2")]
+    pub per_ms: u64,
+    /// Requests at once; at least 1.
+    #[prost(uint64, tag = "3")]
+    pub burst: u64,
+    /// One compound key; strictly ascending by encoded bytes; empty: all requests together.
+    #[prost(message, repeated, tag = "4")]
+    pub keys: ::prost::alloc::vec::Vec<RequestKey>,
+    /// The service that counts for all proxies; absent: each proxy counts for itself.
+    #[prost(message, optional, tag = "5")]
+    pub via: ::core::option::Option<Fallback>,
+    /// Only with `via`.
+    #[prost(enumeration = "OnFailure", tag = "6")]
+    pub on_failure: i32,
+    /// Only requests that this route of the gateway takes; empty: all.
+    #[prost(string, tag = "7")]
+    pub route: ::prost::alloc::string::String,
+    /// And; strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "8")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+    /// Absent: 429.
+    #[prost(message, optional, tag = "9")]
+    pub respond: ::core::option::Option<Respond>,
+}
+/// A property of a request that tells clients apart.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestKey {
+    #[prost(oneof = "request_key::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub kind: ::core::option::Option<request_key::Kind>,
+}
+/// Nested message and enum types in `RequestKey`.
+pub mod request_key {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        ClientIp(super::Unit),
+        /// SPIFFE ID of the peer.
+        #[prost(message, tag = "2")]
+        Caller(super::Unit),
+        #[prost(message, tag = "3")]
+        Path(super::Unit),
+        /// Lower-case.
+        #[prost(string, tag = "4")]
+        Header(::prost::alloc::string::String),
+        #[prost(string, tag = "5")]
+        Query(::prost::alloc::string::String),
+        #[prost(message, tag = "6")]
+        Cookie(super::CookieKey),
+        #[prost(string, tag = "7")]
+        Claim(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CookieKey {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Set when the request has none, for so long; absent: never set.
+    #[prost(uint64, optional, tag = "2")]
+    pub ttl_ms: ::core::option::Option<u64>,
+}
+/// GET of these paths is admitted in plaintext.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Probe {
+    /// Or; strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "1")]
+    pub paths: ::prost::alloc::vec::Vec<PathPattern>,
+    /// CIDRs, or; strictly ascending; empty: any peer.
+    #[prost(string, repeated, tag = "2")]
+    pub peer_ip: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Port {
@@ -487,6 +763,82 @@ pub struct Callee {
     pub retry_budget: ::core::option::Option<RetryBudget>,
     #[prost(enumeration = "Balance", tag = "10")]
     pub balance: i32,
+    /// Absent: a service of the mesh, dialled with mTLS always.
+    #[prost(message, optional, tag = "11")]
+    pub kind: ::core::option::Option<CalleeKind>,
+    /// Virtual addresses as CIDRs, strictly ascending.
+    #[prost(string, repeated, tag = "12")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Ports that are dialled in their own way, strictly ascending by port.
+    #[prost(message, repeated, tag = "13")]
+    pub dials: ::prost::alloc::vec::Vec<PortDial>,
+    /// Where the caller's proxy listens for it, strictly ascending by address.
+    #[prost(message, repeated, tag = "14")]
+    pub listeners: ::prost::alloc::vec::Vec<CalleeListener>,
+    /// Absent: nothing of it.
+    #[prost(message, optional, tag = "15")]
+    pub pool: ::core::option::Option<Pool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CalleeKind {
+    #[prost(oneof = "callee_kind::Kind", tags = "1, 2")]
+    pub kind: ::core::option::Option<callee_kind::Kind>,
+}
+/// Nested message and enum types in `CalleeKind`.
+pub mod callee_kind {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        /// A service without a sidecar.
+        #[prost(message, tag = "1")]
+        Unmeshed(super::Unit),
+        #[prost(message, tag = "2")]
+        External(super::External),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct External {
+    /// The gateway, a callee too, that its requests pass; empty: they leave from here.
+    #[prost(string, tag = "1")]
+    pub via: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortDial {
+    /// The port of the service.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// The port really dialled; 0: the same.
+    #[prost(uint32, tag = "2")]
+    pub dial: u32,
+    /// Absent: plaintext.
+    #[prost(message, optional, tag = "3")]
+    pub tls: ::core::option::Option<ClientTls>,
+}
+/// TLS to a peer that is not of the mesh. Names are of key material that the proxy is given.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientTls {
+    /// Empty: the host.
+    #[prost(string, tag = "1")]
+    pub sni: ::prost::alloc::string::String,
+    /// Names of which the peer's certificate must have one, strictly ascending; empty: the SNI.
+    #[prost(string, repeated, tag = "2")]
+    pub sans: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Empty: the authorities of the system.
+    #[prost(string, tag = "3")]
+    pub trust: ::prost::alloc::string::String,
+    /// Empty: no client certificate.
+    #[prost(string, tag = "4")]
+    pub certificate: ::prost::alloc::string::String,
+    #[prost(enumeration = "TlsVersion", tag = "5")]
+    pub min: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CalleeListener {
+    /// "127.0.0.1:15432"
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// The port of the service that is meant.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Subset {
@@ -495,6 +847,132 @@ pub struct Subset {
     /// Strictly ascending by key.
     #[prost(message, repeated, tag = "2")]
     pub labels: ::prost::alloc::vec::Vec<Label>,
+    /// Absent: that of the service.
+    #[prost(message, optional, tag = "3")]
+    pub pool: ::core::option::Option<SubsetPool>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubsetPool {
+    #[prost(enumeration = "Balance", tag = "1")]
+    pub balance: i32,
+    /// Absent: nothing of it.
+    #[prost(message, optional, tag = "2")]
+    pub pool: ::core::option::Option<Pool>,
+}
+/// How the endpoints of a callee, or of a subset of it, are picked, limited and watched by one
+/// calling proxy.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Pool {
+    /// What BALANCE_RING_HASH and BALANCE_MAGLEV hash; strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "1")]
+    pub hash_keys: ::prost::alloc::vec::Vec<RequestKey>,
+    /// Endpoints that BALANCE_LEAST_REQUEST compares; 0: 2.
+    #[prost(uint32, tag = "2")]
+    pub choices: u32,
+    /// A new endpoint reaches its full share after so long; absent: at once.
+    #[prost(uint64, optional, tag = "3")]
+    pub slow_start_ms: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "4")]
+    pub locality: ::core::option::Option<Locality>,
+    #[prost(message, optional, tag = "5")]
+    pub limits: ::core::option::Option<Limits>,
+    #[prost(message, optional, tag = "6")]
+    pub outlier: ::core::option::Option<Outlier>,
+    /// Strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "7")]
+    pub health_checks: ::prost::alloc::vec::Vec<HealthCheck>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Locality {
+    /// Labels that an endpoint best shares with the caller, the most important first.
+    #[prost(string, repeated, tag = "1")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of 10,000: below this share of healthy endpoints the next best join in.
+    #[prost(uint32, tag = "2")]
+    pub min_healthy: u32,
+    /// In order, when the caller's own value has too few.
+    #[prost(message, repeated, tag = "3")]
+    pub otherwise: ::prost::alloc::vec::Vec<LocalityFallback>,
+    /// Never beyond `otherwise`.
+    #[prost(bool, tag = "4")]
+    pub confined: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LocalityFallback {
+    /// Values of the first label that are tried, in order.
+    #[prost(string, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only for callers of this value; empty: for all.
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+}
+/// Absent: no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Limits {
+    #[prost(uint32, optional, tag = "1")]
+    pub connections: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub pending: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub requests: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    pub retries: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "5")]
+    pub requests_per_connection: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "6")]
+    pub body_bytes: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Outlier {
+    /// Absent: not counted.
+    #[prost(uint32, optional, tag = "1")]
+    pub consecutive_5xx: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub consecutive_gateway: ::core::option::Option<u32>,
+    #[prost(uint64, tag = "3")]
+    pub every_ms: u64,
+    #[prost(uint64, tag = "4")]
+    pub eject_ms: u64,
+    /// Of 10,000.
+    #[prost(uint32, tag = "5")]
+    pub max_ejected: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthCheck {
+    #[prost(uint64, tag = "4")]
+    pub every_ms: u64,
+    #[prost(uint64, tag = "5")]
+    pub timeout_ms: u64,
+    /// Successes in a row until it is healthy again.
+    #[prost(uint32, tag = "6")]
+    pub healthy: u32,
+    /// Failures in a row until it is not.
+    #[prost(uint32, tag = "7")]
+    pub unhealthy: u32,
+    #[prost(oneof = "health_check::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<health_check::Kind>,
+}
+/// Nested message and enum types in `HealthCheck`.
+pub mod health_check {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        /// GET of this path.
+        #[prost(string, tag = "1")]
+        Http(::prost::alloc::string::String),
+        #[prost(message, tag = "2")]
+        Tcp(super::Unit),
+        #[prost(message, tag = "3")]
+        Grpc(super::Unit),
+    }
+}
+/// Routes of one gateway; how it is entered is its InboundService.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Gateway {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Strictly ascending by name. The engine ranks them by specificity.
+    #[prost(message, repeated, tag = "2")]
+    pub routes: ::prost::alloc::vec::Vec<Route>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Label {
@@ -533,12 +1011,181 @@ pub struct Route {
     /// Or; strictly ascending by encoded bytes; empty: every request.
     #[prost(message, repeated, tag = "2")]
     pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
-    /// Strictly ascending by (service, subset); never empty.
+    /// Strictly ascending by (service, subset, port); empty exactly when there is an answer.
     #[prost(message, repeated, tag = "3")]
     pub destinations: ::prost::alloc::vec::Vec<Destination>,
     /// Effective for this caller: defaults, policies, service, route and the caller's own tightening.
     #[prost(message, optional, tag = "4")]
     pub exchange: ::core::option::Option<Exchange>,
+    /// Absent: nothing of it.
+    #[prost(message, optional, tag = "7")]
+    pub filters: ::core::option::Option<RouteFilters>,
+    /// Of a gateway: what holds for a request that then takes this route of the callee; strictly
+    /// ascending by (service, route).
+    #[prost(message, repeated, tag = "8")]
+    pub exchanges: ::prost::alloc::vec::Vec<CalleeExchange>,
+    /// The proxy answers itself.
+    #[prost(oneof = "route::Answer", tags = "5, 6")]
+    pub answer: ::core::option::Option<route::Answer>,
+}
+/// Nested message and enum types in `Route`.
+pub mod route {
+    /// The proxy answers itself.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Answer {
+        #[prost(message, tag = "5")]
+        Redirect(super::Redirect),
+        #[prost(message, tag = "6")]
+        Respond(super::Respond),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CalleeExchange {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub route: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub exchange: ::core::option::Option<Exchange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Redirect {
+    /// "http" or "https"; empty: as received.
+    #[prost(string, tag = "1")]
+    pub scheme: ::prost::alloc::string::String,
+    /// Empty: as received.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// 0: that of the scheme if it is given, else as received.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// With captures, as in Rewrite; empty: as received.
+    #[prost(string, tag = "4")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "5")]
+    pub status: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Respond {
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    #[prost(string, tag = "2")]
+    pub body: ::prost::alloc::string::String,
+    /// In order.
+    #[prost(message, repeated, tag = "3")]
+    pub headers: ::prost::alloc::vec::Vec<HeaderLine>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeaderLine {
+    /// Lower-case.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteFilters {
+    #[prost(message, optional, tag = "1")]
+    pub rewrite: ::core::option::Option<Rewrite>,
+    /// Strictly ascending by (service, subset, port).
+    #[prost(message, repeated, tag = "2")]
+    pub mirrors: ::prost::alloc::vec::Vec<Mirror>,
+    #[prost(message, optional, tag = "3")]
+    pub fault: ::core::option::Option<Fault>,
+    #[prost(message, optional, tag = "4")]
+    pub request_headers: ::core::option::Option<HeaderEdits>,
+    #[prost(message, optional, tag = "5")]
+    pub response_headers: ::core::option::Option<HeaderEdits>,
+    #[prost(message, optional, tag = "6")]
+    pub cors: ::core::option::Option<Cors>,
+    /// Unspecified: as the protocol of the port has it.
+    #[prost(enumeration = "Upgrade", tag = "7")]
+    pub upgrade: i32,
+    /// Strictly ascending.
+    #[prost(enumeration = "PathAccepts", repeated, tag = "8")]
+    pub path_accepts: ::prost::alloc::vec::Vec<i32>,
+    /// The timeout ends with the request.
+    #[prost(bool, tag = "9")]
+    pub streaming: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rewrite {
+    /// "**", "*" and "{x}" stand for what the pattern of the match captured; empty: as received.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Empty: as received.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mirror {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub subset: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Of 10,000.
+    #[prost(uint32, tag = "4")]
+    pub share: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fault {
+    #[prost(message, optional, tag = "1")]
+    pub delay: ::core::option::Option<FaultDelay>,
+    #[prost(message, optional, tag = "2")]
+    pub abort: ::core::option::Option<FaultAbort>,
+    /// Unix seconds; nothing happens from then on; 0: without end.
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FaultDelay {
+    #[prost(uint64, tag = "1")]
+    pub by_ms: u64,
+    /// Of 10,000.
+    #[prost(uint32, tag = "2")]
+    pub share: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FaultAbort {
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    /// Of 10,000.
+    #[prost(uint32, tag = "2")]
+    pub share: u32,
+}
+/// Done in this order: set, add, remove.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeaderEdits {
+    /// Strictly ascending by name.
+    #[prost(message, repeated, tag = "1")]
+    pub set: ::prost::alloc::vec::Vec<HeaderLine>,
+    /// In order.
+    #[prost(message, repeated, tag = "2")]
+    pub add: ::prost::alloc::vec::Vec<HeaderLine>,
+    /// Lower-case; strictly ascending.
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cors {
+    /// "<https://shop.example",> "<https://*.shop.example",> "*"; strictly ascending.
+    #[prost(string, repeated, tag = "1")]
+    pub origins: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Strictly ascending.
+    #[prost(string, repeated, tag = "2")]
+    pub methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Lower-case; strictly ascending.
+    #[prost(string, repeated, tag = "3")]
+    pub headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Lower-case; strictly ascending.
+    #[prost(string, repeated, tag = "4")]
+    pub expose: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "5")]
+    pub credentials: bool,
+    #[prost(uint64, optional, tag = "6")]
+    pub max_age_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteMatch {
@@ -558,6 +1205,14 @@ pub struct Destination {
     /// In order, when the destination has no healthy endpoint.
     #[prost(message, repeated, tag = "4")]
     pub otherwise: ::prost::alloc::vec::Vec<Fallback>,
+    /// The port of the service; 0: that of the request.
+    #[prost(uint32, tag = "5")]
+    pub port: u32,
+    /// After those of the route.
+    #[prost(message, optional, tag = "6")]
+    pub request_headers: ::core::option::Option<HeaderEdits>,
+    #[prost(message, optional, tag = "7")]
+    pub response_headers: ::core::option::Option<HeaderEdits>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Fallback {
@@ -565,6 +1220,9 @@ pub struct Fallback {
     pub service: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub subset: ::prost::alloc::string::String,
+    /// The port of the service; 0: that of the request.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Exchange {
@@ -580,6 +1238,20 @@ pub struct Exchange {
     pub stream_idle_ms: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "5")]
     pub max_duration_ms: ::core::option::Option<u64>,
+    /// Longest life of a connection without requests, or of one of opaque bytes without bytes.
+    #[prost(uint64, optional, tag = "6")]
+    pub idle_ms: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "7")]
+    pub hedge: ::core::option::Option<Hedge>,
+}
+/// Another try beside one that takes long; whichever answers first counts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hedge {
+    #[prost(uint64, tag = "1")]
+    pub delay_ms: u64,
+    /// All tries, the first included; at least 2.
+    #[prost(uint32, tag = "2")]
+    pub attempts: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Retry {
@@ -637,6 +1309,55 @@ pub struct RetryBudget {
     /// Only with REQUESTS.
     #[prost(uint64, tag = "5")]
     pub window_ms: u64,
+}
+/// Logs and traces of one service or gateway.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Telemetry {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// Absent: the proxy's own default.
+    #[prost(message, optional, tag = "2")]
+    pub access_log: ::core::option::Option<AccessLog>,
+    #[prost(message, optional, tag = "3")]
+    pub traces: ::core::option::Option<Traces>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AccessLog {
+    #[prost(enumeration = "AccessLogFormat", tag = "1")]
+    pub format: i32,
+    /// Or; strictly ascending by encoded bytes; empty: every request.
+    #[prost(message, repeated, tag = "2")]
+    pub only: ::prost::alloc::vec::Vec<AccessLogFilter>,
+}
+/// And.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AccessLogFilter {
+    /// Or; strictly ascending by (from, to); empty: any.
+    #[prost(message, repeated, tag = "1")]
+    pub statuses: ::prost::alloc::vec::Vec<StatusRange>,
+    /// Absent: however fast.
+    #[prost(uint64, optional, tag = "2")]
+    pub slower_than_ms: ::core::option::Option<u64>,
+    /// Strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "3")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+}
+/// Both ends are in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatusRange {
+    #[prost(uint32, tag = "1")]
+    pub from: u32,
+    #[prost(uint32, tag = "2")]
+    pub to: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Traces {
+    /// Of 10,000.
+    #[prost(uint32, tag = "1")]
+    pub share: u32,
+    /// URL of the collector.
+    #[prost(string, tag = "2")]
+    pub otlp: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -731,6 +1452,156 @@ impl IdentitySource {
             "IDENTITY_SOURCE_UNSPECIFIED" => Some(Self::Unspecified),
             "IDENTITY_SOURCE_ISSUER" => Some(Self::Issuer),
             "IDENTITY_SOURCE_WORKLOAD_API" => Some(Self::WorkloadApi),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClientCertificate {
+    Unspecified = 0,
+    None = 1,
+    Optional = 2,
+    Required = 3,
+}
+impl ClientCertificate {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLIENT_CERTIFICATE_UNSPECIFIED",
+            Self::None => "CLIENT_CERTIFICATE_NONE",
+            Self::Optional => "CLIENT_CERTIFICATE_OPTIONAL",
+            Self::Required => "CLIENT_CERTIFICATE_REQUIRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLIENT_CERTIFICATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLIENT_CERTIFICATE_NONE" => Some(Self::None),
+            "CLIENT_CERTIFICATE_OPTIONAL" => Some(Self::Optional),
+            "CLIENT_CERTIFICATE_REQUIRED" => Some(Self::Required),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TlsVersion {
+    Unspecified = 0,
+    TlsVersion12 = 1,
+    TlsVersion13 = 2,
+}
+impl TlsVersion {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TLS_VERSION_UNSPECIFIED",
+            Self::TlsVersion12 => "TLS_VERSION_1_2",
+            Self::TlsVersion13 => "TLS_VERSION_1_3",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TLS_VERSION_UNSPECIFIED" => Some(Self::Unspecified),
+            "TLS_VERSION_1_2" => Some(Self::TlsVersion12),
+            "TLS_VERSION_1_3" => Some(Self::TlsVersion13),
+            _ => None,
+        }
+    }
+}
+/// Strict is what holds where nothing is said, and never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MtlsMode {
+    Unspecified = 0,
+    Permissive = 1,
+    Off = 2,
+}
+impl MtlsMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MTLS_MODE_UNSPECIFIED",
+            Self::Permissive => "MTLS_MODE_PERMISSIVE",
+            Self::Off => "MTLS_MODE_OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MTLS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MTLS_MODE_PERMISSIVE" => Some(Self::Permissive),
+            "MTLS_MODE_OFF" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuthorizerProtocol {
+    Unspecified = 0,
+    Http = 1,
+    Grpc = 2,
+}
+impl AuthorizerProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTHORIZER_PROTOCOL_UNSPECIFIED",
+            Self::Http => "AUTHORIZER_PROTOCOL_HTTP",
+            Self::Grpc => "AUTHORIZER_PROTOCOL_GRPC",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTHORIZER_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTHORIZER_PROTOCOL_HTTP" => Some(Self::Http),
+            "AUTHORIZER_PROTOCOL_GRPC" => Some(Self::Grpc),
+            _ => None,
+        }
+    }
+}
+/// What happens when whoever is asked doesn't answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnFailure {
+    Unspecified = 0,
+    Allow = 1,
+    Deny = 2,
+}
+impl OnFailure {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ON_FAILURE_UNSPECIFIED",
+            Self::Allow => "ON_FAILURE_ALLOW",
+            Self::Deny => "ON_FAILURE_DENY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_FAILURE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON_FAILURE_ALLOW" => Some(Self::Allow),
+            "ON_FAILURE_DENY" => Some(Self::Deny),
             _ => None,
         }
     }
@@ -862,6 +1733,67 @@ impl EndpointSource {
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
+pub enum Upgrade {
+    Unspecified = 0,
+    None = 1,
+    Websocket = 2,
+}
+impl Upgrade {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "UPGRADE_UNSPECIFIED",
+            Self::None => "UPGRADE_NONE",
+            Self::Websocket => "UPGRADE_WEBSOCKET",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UPGRADE_UNSPECIFIED" => Some(Self::Unspecified),
+            "UPGRADE_NONE" => Some(Self::None),
+            "UPGRADE_WEBSOCKET" => Some(Self::Websocket),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PathAccepts {
+    Unspecified = 0,
+    EncodedSlash = 1,
+    EncodedBackslash = 2,
+    Semicolon = 3,
+}
+impl PathAccepts {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PATH_ACCEPTS_UNSPECIFIED",
+            Self::EncodedSlash => "PATH_ACCEPTS_ENCODED_SLASH",
+            Self::EncodedBackslash => "PATH_ACCEPTS_ENCODED_BACKSLASH",
+            Self::Semicolon => "PATH_ACCEPTS_SEMICOLON",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PATH_ACCEPTS_UNSPECIFIED" => Some(Self::Unspecified),
+            "PATH_ACCEPTS_ENCODED_SLASH" => Some(Self::EncodedSlash),
+            "PATH_ACCEPTS_ENCODED_BACKSLASH" => Some(Self::EncodedBackslash),
+            "PATH_ACCEPTS_SEMICOLON" => Some(Self::Semicolon),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
 pub enum RetryFailure {
     Unspecified = 0,
     ConnectFailure = 1,
@@ -965,6 +1897,9 @@ pub enum Balance {
     RoundRobin = 1,
     LeastRequest = 2,
     Random = 3,
+    PeakEwma = 4,
+    RingHash = 5,
+    Maglev = 6,
 }
 impl Balance {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -977,6 +1912,9 @@ impl Balance {
             Self::RoundRobin => "BALANCE_ROUND_ROBIN",
             Self::LeastRequest => "BALANCE_LEAST_REQUEST",
             Self::Random => "BALANCE_RANDOM",
+            Self::PeakEwma => "BALANCE_PEAK_EWMA",
+            Self::RingHash => "BALANCE_RING_HASH",
+            Self::Maglev => "BALANCE_MAGLEV",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -986,6 +1924,41 @@ impl Balance {
             "BALANCE_ROUND_ROBIN" => Some(Self::RoundRobin),
             "BALANCE_LEAST_REQUEST" => Some(Self::LeastRequest),
             "BALANCE_RANDOM" => Some(Self::Random),
+            "BALANCE_PEAK_EWMA" => Some(Self::PeakEwma),
+            "BALANCE_RING_HASH" => Some(Self::RingHash),
+            "BALANCE_MAGLEV" => Some(Self::Maglev),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AccessLogFormat {
+    Unspecified = 0,
+    None = 1,
+    Json = 2,
+    Text = 3,
+}
+impl AccessLogFormat {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ACCESS_LOG_FORMAT_UNSPECIFIED",
+            Self::None => "ACCESS_LOG_FORMAT_NONE",
+            Self::Json => "ACCESS_LOG_FORMAT_JSON",
+            Self::Text => "ACCESS_LOG_FORMAT_TEXT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ACCESS_LOG_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
+            "ACCESS_LOG_FORMAT_NONE" => Some(Self::None),
+            "ACCESS_LOG_FORMAT_JSON" => Some(Self::Json),
+            "ACCESS_LOG_FORMAT_TEXT" => Some(Self::Text),
             _ => None,
         }
     }

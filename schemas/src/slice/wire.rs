@@ -4,13 +4,9 @@
 
 use prost::Message;
 
-use super::{
-    Access, AccessRule, Effect, Enforcement, InboundService, Port, Principal, Protocol,
-    SLICE_FORMAT, Slice,
-};
+use super::{Access, SLICE_FORMAT, Slice, Target};
 use crate::canonical::{
-    self, NonCanonical, Wire, ascending, ascending_by_bytes, each, enumeration, invalid, required,
-    set, set_by_bytes, text, within,
+    self, NonCanonical, Wire, ascending, each, invalid, required, set, text, within,
 };
 use crate::envelope::too_large;
 use crate::limits;
@@ -18,9 +14,17 @@ use crate::messages::bundle as wire;
 use crate::reject::Rejection;
 use crate::statement::judge_features;
 
+mod access;
+mod action;
 mod callee;
 mod condition;
 mod exchange;
+mod gate;
+mod limit;
+mod pool;
+mod route;
+mod telemetry;
+mod tls;
 
 type Result<T> = std::result::Result<T, NonCanonical>;
 
@@ -62,12 +66,18 @@ impl Wire for Slice {
     fn to_message(&self) -> wire::Slice {
         let mut callees: Vec<_> = self.callees.iter().map(Wire::to_message).collect();
         callees.sort_by(|a: &wire::Callee, b| a.service.cmp(&b.service));
+        let mut gateways: Vec<_> = self.gateways.iter().map(Wire::to_message).collect();
+        gateways.sort_by(|a: &wire::Gateway, b| a.name.cmp(&b.name));
+        let mut telemetry: Vec<_> = self.telemetry.iter().map(Wire::to_message).collect();
+        telemetry.sort_by(|a: &wire::Telemetry, b| a.service.cmp(&b.service));
         wire::Slice {
             format: SLICE_FORMAT,
             required_features: set(&self.required_features),
             identity: self.identity.to_string(),
             access: Some(self.access.to_message()),
             callees,
+            gateways,
+            telemetry,
         }
     }
 
@@ -84,176 +94,27 @@ impl Wire for Slice {
             limits::CALLEES_MAX,
             |a, b| a.service < b.service,
         )?;
+        ascending(
+            "slice.gateways",
+            &message.gateways,
+            limits::INBOUND_SERVICES_MAX,
+            |a, b| a.name < b.name,
+        )?;
+        ascending(
+            "slice.telemetry",
+            &message.telemetry,
+            limits::INBOUND_SERVICES_MAX,
+            |a, b| a.service < b.service,
+        )?;
         Ok(Self {
             required_features: message.required_features,
             identity: canonical::spiffe_id("slice.identity", &message.identity)?,
             access: Access::from_message(required("slice.access", message.access)?)?,
             callees: each(message.callees)?,
+            gateways: each(message.gateways)?,
+            telemetry: each(message.telemetry)?,
         })
     }
-}
-
-impl Wire for Access {
-    type Message = wire::Access;
-
-    fn to_message(&self) -> wire::Access {
-        let mut services: Vec<_> = self.services.iter().map(Wire::to_message).collect();
-        services.sort_by(|a: &wire::InboundService, b| a.service.cmp(&b.service));
-        wire::Access { services }
-    }
-
-    fn from_message(message: wire::Access) -> Result<Self> {
-        ascending(
-            "access.services",
-            &message.services,
-            limits::INBOUND_SERVICES_MAX,
-            |a, b| a.service < b.service,
-        )?;
-        Ok(Self {
-            services: each(message.services)?,
-        })
-    }
-}
-
-impl Wire for InboundService {
-    type Message = wire::InboundService;
-
-    fn to_message(&self) -> wire::InboundService {
-        wire::InboundService {
-            service: self.service.clone(),
-            ports: ports_to(&self.ports),
-            rules: set_by_bytes(&self.rules),
-        }
-    }
-
-    fn from_message(message: wire::InboundService) -> Result<Self> {
-        ascending_by_bytes("inbound_service.rules", &message.rules, limits::RULES_MAX)?;
-        Ok(Self {
-            service: name("inbound_service.service", message.service)?,
-            ports: ports_from("inbound_service.ports", message.ports)?,
-            rules: each(message.rules)?,
-        })
-    }
-}
-
-fn ports_to(ports: &[Port]) -> Vec<wire::Port> {
-    let mut messages: Vec<_> = ports.iter().map(Wire::to_message).collect();
-    messages.sort_by_key(|port| (port.number, port.protocol));
-    messages.dedup();
-    messages
-}
-
-fn ports_from(field: &'static str, ports: Vec<wire::Port>) -> Result<Vec<Port>> {
-    ascending(field, &ports, limits::PORTS_MAX, |a, b| a.number < b.number)?;
-    each(ports)
-}
-
-impl Wire for Port {
-    type Message = wire::Port;
-
-    fn to_message(&self) -> wire::Port {
-        wire::Port {
-            number: self.number.into(),
-            protocol: match self.protocol {
-                Protocol::Http => wire::Protocol::Http,
-                Protocol::Grpc => wire::Protocol::Grpc,
-                Protocol::Tcp => wire::Protocol::Tcp,
-                Protocol::Tls => wire::Protocol::Tls,
-            } as i32,
-        }
-    }
-
-    fn from_message(message: wire::Port) -> Result<Self> {
-        Ok(Self {
-            number: port("port.number", message.number)?,
-            protocol: match enumeration("port.protocol", message.protocol)? {
-                wire::Protocol::Unspecified => return unspecified("port.protocol"),
-                wire::Protocol::Http => Protocol::Http,
-                wire::Protocol::Grpc => Protocol::Grpc,
-                wire::Protocol::Tcp => Protocol::Tcp,
-                wire::Protocol::Tls => Protocol::Tls,
-            },
-        })
-    }
-}
-
-impl Wire for AccessRule {
-    type Message = wire::AccessRule;
-
-    fn to_message(&self) -> wire::AccessRule {
-        wire::AccessRule {
-            name: self.name.clone(),
-            effect: match self.effect {
-                Effect::Allow => wire::Effect::Allow,
-                Effect::Deny => wire::Effect::Deny,
-            } as i32,
-            enforcement: match self.enforcement {
-                Enforcement::Enforce => wire::Enforcement::Enforce,
-                Enforcement::Audit => wire::Enforcement::Audit,
-            } as i32,
-            who: set_by_bytes(&self.who),
-            conditions: set_by_bytes(&self.conditions),
-        }
-    }
-
-    fn from_message(message: wire::AccessRule) -> Result<Self> {
-        ascending_by_bytes("access_rule.who", &message.who, limits::VALUES_MAX)?;
-        let effect = match enumeration("access_rule.effect", message.effect)? {
-            wire::Effect::Unspecified => return unspecified("access_rule.effect"),
-            wire::Effect::Allow => Effect::Allow,
-            wire::Effect::Deny => Effect::Deny,
-        };
-        if effect == Effect::Allow && message.who.is_empty() {
-            return Err(invalid("access_rule.who", "an allow rule without a who"));
-        }
-        Ok(Self {
-            name: text("access_rule.name", message.name, limits::TEXT_BYTES_MAX)?,
-            effect,
-            enforcement: match enumeration("access_rule.enforcement", message.enforcement)? {
-                wire::Enforcement::Unspecified => return unspecified("access_rule.enforcement"),
-                wire::Enforcement::Enforce => Enforcement::Enforce,
-                wire::Enforcement::Audit => Enforcement::Audit,
-            },
-            who: each(message.who)?,
-            conditions: condition::conditions_from("access_rule.conditions", message.conditions)?,
-        })
-    }
-}
-
-impl Wire for Principal {
-    type Message = wire::Principal;
-
-    fn to_message(&self) -> wire::Principal {
-        use wire::principal::Kind;
-        wire::Principal {
-            kind: Some(match self {
-                Self::SpiffeId(id) => Kind::SpiffeId(id.to_string()),
-                Self::SpiffePrefix(prefix) => Kind::SpiffePrefix(prefix.clone()),
-                Self::Any => Kind::Any(wire::Unit {}),
-                Self::Unauthenticated => Kind::Unauthenticated(wire::Unit {}),
-            }),
-        }
-    }
-
-    fn from_message(message: wire::Principal) -> Result<Self> {
-        use wire::principal::Kind;
-        Ok(match required("principal.kind", message.kind)? {
-            Kind::SpiffeId(id) => Self::SpiffeId(canonical::spiffe_id("principal.spiffe_id", &id)?),
-            Kind::SpiffePrefix(prefix) => Self::SpiffePrefix(spiffe_prefix(prefix)?),
-            Kind::Any(wire::Unit {}) => Self::Any,
-            Kind::Unauthenticated(wire::Unit {}) => Self::Unauthenticated,
-        })
-    }
-}
-
-/// `spiffe://domain/` or deeper: what is left without the last `/` and with a segment is an ID.
-fn spiffe_prefix(prefix: String) -> Result<String> {
-    const FIELD: &str = "principal.spiffe_prefix";
-    if !prefix.ends_with('/') {
-        return Err(invalid(FIELD, "does not end in \"/\""));
-    }
-    canonical::spiffe_id(FIELD, &format!("{prefix}x"))?;
-    Ok(prefix)
 }
 
 fn name(field: &'static str, value: String) -> Result<String> {
@@ -294,4 +155,65 @@ fn narrow<N: TryFrom<u32>>(field: &'static str, number: u32, low: u32, high: u32
 
 fn unspecified<T>(field: &'static str) -> Result<T> {
     Err(invalid(field, "unspecified"))
+}
+
+/// The empty text stands for none.
+fn optional_name(field: &'static str, value: String) -> Result<Option<String>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    name(field, value).map(Some)
+}
+
+/// 0 stands for none.
+fn optional_port(field: &'static str, number: u32) -> Result<Option<u16>> {
+    if number == 0 {
+        return Ok(None);
+    }
+    port(field, number).map(Some)
+}
+
+/// Of 10,000.
+fn share(field: &'static str, value: u32) -> Result<u32> {
+    within(field, value, 0, 10_000)
+}
+
+/// A lower-case header name (RFC 9110 §5.1, `token`).
+fn header_name(field: &'static str, value: String) -> Result<String> {
+    let token = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    };
+    if !value.bytes().all(token) {
+        return Err(invalid(field, "not a lower-case header name"));
+    }
+    name(field, value)
+}
+
+/// A strictly ascending list of lower-case header names.
+fn header_names(field: &'static str, list: Vec<String>) -> Result<Vec<String>> {
+    ascending(field, &list, limits::HEADERS_MAX, |a, b| a < b)?;
+    list.into_iter()
+        .map(|value| header_name(field, value))
+        .collect()
+}
+
+/// A message that is left out when nothing is in it.
+fn unless_default<M: Message + Default + PartialEq>(message: M) -> Option<M> {
+    (message != M::default()).then_some(message)
+}
+
+fn target_to(target: &Target) -> wire::Fallback {
+    wire::Fallback {
+        service: target.service.clone(),
+        subset: target.subset.clone().unwrap_or_default(),
+        port: target.port.map_or(0, u32::from),
+    }
+}
+
+fn target_from(field: &'static str, message: wire::Fallback) -> Result<Target> {
+    Ok(Target {
+        service: name(field, message.service)?,
+        subset: optional_name(field, message.subset)?,
+        port: optional_port(field, message.port)?,
+    })
 }

@@ -201,6 +201,7 @@ fn inbound(service: &Service) -> InboundService {
         service: service.name.value.clone(),
         ports: ports(service),
         rules: service.access.iter().map(access_rule).collect(),
+        ..InboundService::default()
     }
 }
 
@@ -213,9 +214,11 @@ fn callee(service: &Service) -> Callee {
             target: Target {
                 service: service.name.value.clone(),
                 subset: None,
+                ..Target::default()
             },
             weight: 1,
             otherwise: Vec::new(),
+            ..slice::Destination::default()
         }],
         exchange: slice::Exchange {
             timeout: None,
@@ -230,7 +233,9 @@ fn callee(service: &Service) -> Callee {
             },
             stream_idle: None,
             max_duration: None,
+            ..slice::Exchange::default()
         },
+        ..slice::Route::default()
     };
     Callee {
         service: service.name.value.clone(),
@@ -242,5 +247,6 @@ fn callee(service: &Service) -> Callee {
         routes: service.routes.iter().map(route).collect(),
         retry_budget: None,
         balance: Balance::RoundRobin,
+        ..Callee::default()
     }
 }

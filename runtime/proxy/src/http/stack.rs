@@ -677,5 +677,6 @@ fn to_application() -> Exchange {
         },
         stream_idle: None,
         max_duration: None,
+        ..Exchange::default()
     }
 }

@@ -1,16 +1,22 @@
-//! Callees: where they are, their subsets and routes.
+//! Callees: where they are, how they are dialled, and their subsets.
 
-use super::condition::conditions_from;
-use super::{Result, name, names, not_empty, port, ports_from, ports_to, unspecified};
+use std::net::SocketAddr;
+
+use super::access::{ports_from, ports_to};
+use super::condition::{nets_from, nets_to};
+use super::pool::{balance_from, balance_to};
+use super::{
+    Result, name, names, not_empty, optional_name, optional_port, port, unless_default, unspecified,
+};
 use crate::canonical::{
-    self, Wire, ascending, ascending_by_bytes, counted, each, enumeration, invalid, required, set,
-    set_by_bytes, text_or_empty, within,
+    self, Wire, ascending, ascending_by_bytes, each, enumeration, invalid, required, set,
+    set_by_bytes, text_or_empty,
 };
 use crate::limits;
 use crate::messages::bundle as wire;
 use crate::slice::{
-    Balance, Callee, DeclaredEndpoint, Destination, EndpointAddress, EndpointSource, Exchange,
-    Label, RetryBudget, Route, RouteMatch, Subset, Target,
+    Callee, CalleeKind, CalleeListener, ClientTls, DeclaredEndpoint, EndpointAddress,
+    EndpointSource, Label, Pool, PortDial, RetryBudget, Subset, SubsetPool,
 };
 use crate::spiffe::SpiffeId;
 
@@ -31,6 +37,10 @@ impl Wire for Callee {
             }
             EndpointSource::Discovered => (wire::EndpointSource::Discovered, Vec::new()),
         };
+        let mut dials: Vec<_> = self.dials.iter().map(Wire::to_message).collect();
+        dials.sort_by_key(|dial: &wire::PortDial| dial.port);
+        let mut listeners: Vec<_> = self.listeners.iter().map(Wire::to_message).collect();
+        listeners.sort_by(|a: &wire::CalleeListener, b| a.address.cmp(&b.address));
         wire::Callee {
             service: self.service.clone(),
             hosts: set(&self.hosts),
@@ -41,11 +51,12 @@ impl Wire for Callee {
             endpoints,
             routes,
             retry_budget: self.retry_budget.as_ref().map(Wire::to_message),
-            balance: match self.balance {
-                Balance::RoundRobin => wire::Balance::RoundRobin,
-                Balance::LeastRequest => wire::Balance::LeastRequest,
-                Balance::Random => wire::Balance::Random,
-            } as i32,
+            balance: balance_to(self.balance),
+            kind: kind_to(&self.kind),
+            addresses: nets_to(&self.addresses),
+            dials,
+            listeners,
+            pool: unless_default(self.pool.to_message()),
         }
     }
 
@@ -74,6 +85,15 @@ impl Wire for Callee {
             &message.routes,
             limits::ROUTES_MAX,
             |a, b| a.name < b.name,
+        )?;
+        ascending("callee.dials", &message.dials, limits::PORTS_MAX, |a, b| {
+            a.port < b.port
+        })?;
+        ascending(
+            "callee.listeners",
+            &message.listeners,
+            limits::PORTS_MAX,
+            |a, b| a.address < b.address,
         )?;
         Ok(Self {
             service: name("callee.service", message.service)?,
@@ -105,12 +125,12 @@ impl Wire for Callee {
                 .retry_budget
                 .map(RetryBudget::from_message)
                 .transpose()?,
-            balance: match enumeration("callee.balance", message.balance)? {
-                wire::Balance::Unspecified => return unspecified("callee.balance"),
-                wire::Balance::RoundRobin => Balance::RoundRobin,
-                wire::Balance::LeastRequest => Balance::LeastRequest,
-                wire::Balance::Random => Balance::Random,
-            },
+            balance: balance_from("callee.balance", message.balance)?,
+            kind: kind_from(message.kind)?,
+            addresses: nets_from("callee.addresses", &message.addresses)?,
+            dials: each(message.dials)?,
+            listeners: each(message.listeners)?,
+            pool: Pool::from_message(message.pool.unwrap_or_default())?,
         })
     }
 }
@@ -122,6 +142,7 @@ impl Wire for Subset {
         wire::Subset {
             name: self.name.clone(),
             labels: labels_to(&self.labels),
+            pool: self.pool.as_ref().map(Wire::to_message),
         }
     }
 
@@ -129,8 +150,80 @@ impl Wire for Subset {
         Ok(Self {
             name: name("subset.name", message.name)?,
             labels: labels_from("subset.labels", message.labels)?,
+            pool: message.pool.map(SubsetPool::from_message).transpose()?,
         })
     }
+}
+
+fn kind_to(kind: &CalleeKind) -> Option<wire::CalleeKind> {
+    use wire::callee_kind::Kind;
+    let kind = match kind {
+        CalleeKind::Meshed => return None,
+        CalleeKind::Unmeshed => Kind::Unmeshed(wire::Unit {}),
+        CalleeKind::External { via } => Kind::External(wire::External {
+            via: via.clone().unwrap_or_default(),
+        }),
+    };
+    Some(wire::CalleeKind { kind: Some(kind) })
+}
+
+fn kind_from(message: Option<wire::CalleeKind>) -> Result<CalleeKind> {
+    use wire::callee_kind::Kind;
+    let Some(message) = message else {
+        return Ok(CalleeKind::Meshed);
+    };
+    Ok(match required("callee_kind.kind", message.kind)? {
+        Kind::Unmeshed(wire::Unit {}) => CalleeKind::Unmeshed,
+        Kind::External(external) => CalleeKind::External {
+            via: optional_name("external.via", external.via)?,
+        },
+    })
+}
+
+impl Wire for PortDial {
+    type Message = wire::PortDial;
+
+    fn to_message(&self) -> wire::PortDial {
+        wire::PortDial {
+            port: self.port.into(),
+            dial: self.dial.map_or(0, u32::from),
+            tls: self.tls.as_ref().map(Wire::to_message),
+        }
+    }
+
+    fn from_message(message: wire::PortDial) -> Result<Self> {
+        Ok(Self {
+            port: port("port_dial.port", message.port)?,
+            dial: optional_port("port_dial.dial", message.dial)?,
+            tls: message.tls.map(ClientTls::from_message).transpose()?,
+        })
+    }
+}
+
+impl Wire for CalleeListener {
+    type Message = wire::CalleeListener;
+
+    fn to_message(&self) -> wire::CalleeListener {
+        wire::CalleeListener {
+            address: self.address.to_string(),
+            port: self.port.into(),
+        }
+    }
+
+    fn from_message(message: wire::CalleeListener) -> Result<Self> {
+        Ok(Self {
+            address: socket_address("callee_listener.address", &message.address)?,
+            port: port("callee_listener.port", message.port)?,
+        })
+    }
+}
+
+fn socket_address(field: &'static str, text: &str) -> Result<SocketAddr> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|error: std::net::AddrParseError| invalid(field, &error.to_string()))?;
+    port(field, address.port().into())?;
+    Ok(address)
 }
 
 fn labels_to(labels: &[Label]) -> Vec<wire::Label> {
@@ -176,12 +269,7 @@ impl Wire for DeclaredEndpoint {
         Ok(Self {
             address: match required("declared_endpoint.address", message.address)? {
                 Address::Static(address) => {
-                    let address: std::net::SocketAddr =
-                        address.parse().map_err(|error: std::net::AddrParseError| {
-                            invalid("declared_endpoint.static", &error.to_string())
-                        })?;
-                    port("declared_endpoint.static", address.port().into())?;
-                    EndpointAddress::Static(address)
+                    EndpointAddress::Static(socket_address("declared_endpoint.static", &address)?)
                 }
                 Address::Dns(address) => dns("declared_endpoint.dns", &address)?,
             },
@@ -206,106 +294,5 @@ fn dns(field: &'static str, address: &str) -> Result<EndpointAddress> {
     Ok(EndpointAddress::Dns {
         name: host.to_owned(),
         port: port(field, number)?,
-    })
-}
-
-impl Wire for Route {
-    type Message = wire::Route;
-
-    fn to_message(&self) -> wire::Route {
-        let mut destinations: Vec<_> = self.destinations.iter().map(Wire::to_message).collect();
-        destinations.sort_by(|a: &wire::Destination, b| {
-            (&a.service, &a.subset).cmp(&(&b.service, &b.subset))
-        });
-        wire::Route {
-            name: self.name.clone(),
-            matches: set_by_bytes(&self.matches),
-            destinations,
-            exchange: Some(self.exchange.to_message()),
-        }
-    }
-
-    fn from_message(message: wire::Route) -> Result<Self> {
-        ascending_by_bytes("route.matches", &message.matches, limits::VALUES_MAX)?;
-        not_empty("route.destinations", &message.destinations)?;
-        ascending(
-            "route.destinations",
-            &message.destinations,
-            limits::DESTINATIONS_MAX,
-            |a, b| (&a.service, &a.subset) < (&b.service, &b.subset),
-        )?;
-        if message.destinations.iter().all(|to| to.weight == 0) {
-            return Err(invalid("route.destinations", "every weight is 0"));
-        }
-        Ok(Self {
-            name: name("route.name", message.name)?,
-            matches: each(message.matches)?,
-            destinations: each(message.destinations)?,
-            exchange: Exchange::from_message(required("route.exchange", message.exchange)?)?,
-        })
-    }
-}
-
-impl Wire for RouteMatch {
-    type Message = wire::RouteMatch;
-
-    fn to_message(&self) -> wire::RouteMatch {
-        wire::RouteMatch {
-            conditions: set_by_bytes(&self.conditions),
-        }
-    }
-
-    fn from_message(message: wire::RouteMatch) -> Result<Self> {
-        Ok(Self {
-            conditions: conditions_from("route_match.conditions", message.conditions)?,
-        })
-    }
-}
-
-impl Wire for Destination {
-    type Message = wire::Destination;
-
-    fn to_message(&self) -> wire::Destination {
-        wire::Destination {
-            service: self.target.service.clone(),
-            subset: self.target.subset.clone().unwrap_or_default(),
-            weight: self.weight,
-            otherwise: self
-                .otherwise
-                .iter()
-                .map(|target| wire::Fallback {
-                    service: target.service.clone(),
-                    subset: target.subset.clone().unwrap_or_default(),
-                })
-                .collect(),
-        }
-    }
-
-    fn from_message(message: wire::Destination) -> Result<Self> {
-        counted(
-            "destination.otherwise",
-            &message.otherwise,
-            limits::DESTINATIONS_MAX,
-        )?;
-        Ok(Self {
-            target: target("destination", message.service, message.subset)?,
-            weight: within("destination.weight", message.weight, 0, limits::WEIGHT_MAX)?,
-            otherwise: message
-                .otherwise
-                .into_iter()
-                .map(|to| target("destination.otherwise", to.service, to.subset))
-                .collect::<Result<_>>()?,
-        })
-    }
-}
-
-fn target(field: &'static str, service: String, subset: String) -> Result<Target> {
-    Ok(Target {
-        service: name(field, service)?,
-        subset: if subset.is_empty() {
-            None
-        } else {
-            Some(name(field, subset)?)
-        },
     })
 }

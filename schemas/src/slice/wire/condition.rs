@@ -31,8 +31,12 @@ impl Wire for Condition {
                 Self::Query(field) => Kind::Query(field.to_message()),
                 Self::Cookie(field) => Kind::Cookie(field.to_message()),
                 Self::Claim(field) => Kind::Claim(field.to_message()),
-                Self::ClientIp(nets) => Kind::ClientIp(nets_to(nets)),
-                Self::PeerIp(nets) => Kind::PeerIp(nets_to(nets)),
+                Self::ClientIp(nets) => Kind::ClientIp(wire::Strings {
+                    values: nets_to(nets),
+                }),
+                Self::PeerIp(nets) => Kind::PeerIp(wire::Strings {
+                    values: nets_to(nets),
+                }),
                 Self::From(who) => Kind::From(wire::Principals {
                     values: set_by_bytes(who),
                 }),
@@ -87,8 +91,8 @@ fn condition_from(message: wire::Condition, depth: usize) -> Result<Condition> {
         Kind::Query(field) => Condition::Query(FieldMatch::from_message(field)?),
         Kind::Cookie(field) => Condition::Cookie(FieldMatch::from_message(field)?),
         Kind::Claim(field) => Condition::Claim(FieldMatch::from_message(field)?),
-        Kind::ClientIp(nets) => Condition::ClientIp(nets_from("condition.client_ip", nets)?),
-        Kind::PeerIp(nets) => Condition::PeerIp(nets_from("condition.peer_ip", nets)?),
+        Kind::ClientIp(nets) => Condition::ClientIp(some_nets("condition.client_ip", &nets)?),
+        Kind::PeerIp(nets) => Condition::PeerIp(some_nets("condition.peer_ip", &nets)?),
         Kind::From(who) => {
             not_empty("condition.from", &who.values)?;
             ascending_by_bytes("condition.from", &who.values, limits::VALUES_MAX)?;
@@ -227,18 +231,23 @@ fn values(field: &'static str, list: wire::Strings) -> Result<Vec<String>> {
 }
 
 /// Host bits are dropped, so that one network has one text.
-fn nets_to(nets: &[IpNet]) -> wire::Strings {
+pub(super) fn nets_to(nets: &[IpNet]) -> Vec<String> {
     let texts: Vec<_> = nets.iter().map(|net| net.trunc().to_string()).collect();
-    strings(&texts)
+    set(&texts)
 }
 
-fn nets_from(field: &'static str, list: wire::Strings) -> Result<Vec<IpNet>> {
-    values(field, list)?
-        .iter()
+pub(super) fn nets_from(field: &'static str, list: &[String]) -> Result<Vec<IpNet>> {
+    names(field, list, limits::VALUES_MAX)?;
+    list.iter()
         .map(|text| match text.parse::<IpNet>() {
             Ok(net) if net == net.trunc() => Ok(net),
             Ok(_) => Err(invalid(field, "has host bits")),
             Err(_) => Err(invalid(field, "not a network")),
         })
         .collect()
+}
+
+fn some_nets(field: &'static str, list: &wire::Strings) -> Result<Vec<IpNet>> {
+    not_empty(field, &list.values)?;
+    nets_from(field, &list.values)
 }

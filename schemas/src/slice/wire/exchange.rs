@@ -1,4 +1,4 @@
-//! Timeouts, retries and retry budgets. Durations are whole milliseconds, at least one unless they
+//! Timeouts, retries, hedging and retry budgets. Durations are whole milliseconds, at least one unless they
 //! are a step of the back-off.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::canonical::{
 };
 use crate::limits;
 use crate::messages::bundle as wire;
-use crate::slice::{Exchange, Retry, RetryBudget, RetryBudgetKind, RetryCause};
+use crate::slice::{Exchange, Hedge, Retry, RetryBudget, RetryBudgetKind, RetryCause};
 
 impl Wire for Exchange {
     type Message = wire::Exchange;
@@ -21,6 +21,8 @@ impl Wire for Exchange {
             retry: Some(self.retry.to_message()),
             stream_idle_ms: self.stream_idle.map(millis),
             max_duration_ms: self.max_duration.map(millis),
+            idle_ms: self.idle.map(millis),
+            hedge: self.hedge.as_ref().map(Wire::to_message),
         }
     }
 
@@ -31,6 +33,26 @@ impl Wire for Exchange {
             retry: Retry::from_message(required("exchange.retry", message.retry)?)?,
             stream_idle: optional_duration("exchange.stream_idle_ms", message.stream_idle_ms)?,
             max_duration: optional_duration("exchange.max_duration_ms", message.max_duration_ms)?,
+            idle: optional_duration("exchange.idle_ms", message.idle_ms)?,
+            hedge: message.hedge.map(Hedge::from_message).transpose()?,
+        })
+    }
+}
+
+impl Wire for Hedge {
+    type Message = wire::Hedge;
+
+    fn to_message(&self) -> wire::Hedge {
+        wire::Hedge {
+            delay_ms: millis(self.delay),
+            attempts: self.attempts,
+        }
+    }
+
+    fn from_message(message: wire::Hedge) -> Result<Self> {
+        Ok(Self {
+            delay: duration("hedge.delay_ms", message.delay_ms)?,
+            attempts: within("hedge.attempts", message.attempts, 2, limits::ATTEMPTS_MAX)?,
         })
     }
 }
@@ -171,7 +193,7 @@ impl Wire for RetryBudget {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if duration.subsec_nanos().is_multiple_of(1_000_000) {
         whole
@@ -180,10 +202,13 @@ fn millis(duration: Duration) -> u64 {
     }
 }
 
-fn duration(field: &'static str, millis: u64) -> Result<Duration> {
+pub(super) fn duration(field: &'static str, millis: u64) -> Result<Duration> {
     within(field, millis, 1, limits::DURATION_MS_MAX).map(Duration::from_millis)
 }
 
-fn optional_duration(field: &'static str, millis: Option<u64>) -> Result<Option<Duration>> {
+pub(super) fn optional_duration(
+    field: &'static str,
+    millis: Option<u64>,
+) -> Result<Option<Duration>> {
     millis.map(|millis| duration(field, millis)).transpose()
 }

@@ -96,14 +96,15 @@ impl Mesh {
                 protocol: Protocol::Http,
             }],
             rules: rules.collect(),
+            ..InboundService::default()
         };
         Slice {
-            required_features: Vec::new(),
-            identity: self.id(service),
             access: Access {
                 services: vec![service_access],
+                ..Access::default()
             },
             callees: Vec::new(),
+            ..Slice::new(self.id(service))
         }
     }
 
@@ -115,6 +116,7 @@ impl Mesh {
                 key: "version".to_owned(),
                 value: name.to_owned(),
             }],
+            ..Subset::default()
         };
         let callee = Callee {
             service: "reviews".to_owned(),
@@ -129,12 +131,12 @@ impl Mesh {
             routes,
             retry_budget: None,
             balance: Balance::RoundRobin,
+            ..Callee::default()
         };
         Slice {
-            required_features: Vec::new(),
-            identity: self.id("productpage"),
             access: Access::default(),
             callees: vec![callee],
+            ..Slice::new(self.id("productpage"))
         }
     }
 }
@@ -165,7 +167,9 @@ pub(super) fn route() -> Route {
             retry: retry(1, &[]),
             stream_idle: None,
             max_duration: None,
+            ..Exchange::default()
         },
+        ..Route::default()
     }
 }
 
@@ -173,11 +177,13 @@ pub(super) fn destination(subset: Option<&str>, weight: u32) -> Destination {
     let target = Target {
         service: "reviews".to_owned(),
         subset: subset.map(str::to_owned),
+        ..Target::default()
     };
     Destination {
         target,
         weight,
         otherwise: Vec::new(),
+        ..Destination::default()
     }
 }
 

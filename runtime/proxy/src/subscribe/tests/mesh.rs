@@ -162,8 +162,6 @@ impl Mesh {
     /// A slice of a workload; the name of its one service makes it different from another.
     pub(super) fn slice(identity: &SpiffeId, service: &str) -> Vec<u8> {
         let mut slice = Slice {
-            required_features: Vec::new(),
-            identity: identity.clone(),
             access: Access {
                 services: vec![InboundService {
                     service: service.to_owned(),
@@ -172,9 +170,12 @@ impl Mesh {
                         protocol: Protocol::Http,
                     }],
                     rules: Vec::new(),
+                    ..InboundService::default()
                 }],
+                ..Access::default()
             },
             callees: Vec::new(),
+            ..Slice::new(identity.clone())
         };
         slice.required_features = feature::required_by(&slice);
         slice.encode()
@@ -250,6 +251,7 @@ fn callee(service: &str, identity: SpiffeId, endpoints: EndpointSource) -> Calle
     let target = Target {
         service: service.to_owned(),
         subset: None,
+        ..Target::default()
     };
     let route = Route {
         name: "default".to_owned(),
@@ -258,6 +260,7 @@ fn callee(service: &str, identity: SpiffeId, endpoints: EndpointSource) -> Calle
             target,
             weight: 1,
             otherwise: Vec::new(),
+            ..Destination::default()
         }],
         exchange: Exchange {
             timeout: None,
@@ -272,7 +275,9 @@ fn callee(service: &str, identity: SpiffeId, endpoints: EndpointSource) -> Calle
             },
             stream_idle: None,
             max_duration: None,
+            ..Exchange::default()
         },
+        ..Route::default()
     };
     Callee {
         service: service.to_owned(),
@@ -287,6 +292,7 @@ fn callee(service: &str, identity: SpiffeId, endpoints: EndpointSource) -> Calle
         routes: vec![route],
         retry_budget: None,
         balance: Balance::LeastRequest,
+        ..Callee::default()
     }
 }
 
