@@ -8,7 +8,7 @@ use crate::slice::{
     Access, AccessRule, Answer, Balance, Callee, CalleeKind, ClientAddress, ClientCertificate,
     Condition, Destination, EndpointAddress, EndpointSource, Enforcement, Exchange, HeaderEdits,
     InboundService, Jwks, Pool, Port, Principal, Protocol, RequirementKind, RetryBudgetKind, Route,
-    RouteFilters, Target,
+    RouteFilters, Slice, Target,
 };
 
 type Needed = BTreeSet<&'static str>;
