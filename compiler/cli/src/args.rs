@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Test(Test),
     /// Say what becomes of a request, or what a code such as MSH0401 means.
     Explain(Explain),
+    /// Print the call graph: what retries and timeouts do over several hops.
+    Graph(Graph),
     /// Make the keys and first statements of a mesh.
     Keygen(Keygen),
     /// Write a first policy repository.
@@ -171,6 +173,25 @@ pub(crate) struct Explain {
     pub(crate) format: Format,
 }
 
+/// `meshc graph`
+#[derive(Debug, Args)]
+pub(crate) struct Graph {
+    /// The policy root, or a folder in or above it.
+    pub(crate) folder: Option<PathBuf>,
+    /// The one service that a request from outside comes in at; without it, every entry.
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) entry: Option<String>,
+    /// How often a call to the failing service fails, 0 to 1.
+    #[arg(long, value_name = "Q", value_parser = rate)]
+    pub(crate) failure_rate: Option<f64>,
+    /// The service that fails; without it, each in turn.
+    #[arg(long, value_name = "SERVICE", requires = "failure_rate")]
+    pub(crate) failing: Option<String>,
+    /// How to write the graph.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
 /// `meshc keygen`
 #[derive(Debug, Args)]
 pub(crate) struct Keygen {
@@ -229,6 +250,13 @@ pub(crate) fn parse() -> Result<(Command, Place), Exit> {
         exit
     })?;
     Ok((cli.command, cli.place))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(rate),
+        _ => Err("a rate is a number from 0 to 1".to_owned()),
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

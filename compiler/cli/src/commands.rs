@@ -8,6 +8,7 @@ use crate::exit_code::Exit;
 pub(crate) mod build;
 mod check;
 mod explain;
+mod graph;
 mod init;
 mod keygen;
 pub(crate) mod test;
@@ -22,6 +23,7 @@ pub(crate) fn run((command, place): (Command, Place)) -> Result<Exit, Failure> {
         Command::Build(args) => build::run(&args, &place),
         Command::Test(args) => test::run(&args, &place),
         Command::Explain(args) => explain::run(&args, &place),
+        Command::Graph(args) => graph::run(&args, &place),
         Command::Keygen(args) => keygen::run(&args, &place),
         Command::Init(args) => init::run(&args, &place),
     }

@@ -7,6 +7,7 @@ use mesh_syntax::Witness;
 mod effective;
 mod expectation;
 pub(crate) mod github;
+pub(crate) mod graph;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod sarif;

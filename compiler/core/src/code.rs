@@ -52,8 +52,6 @@ codes! {
     DESTINATION_TWICE = "MSH0304" "routing/destination-twice";
     /// A subset that the service does not have.
     UNKNOWN_SUBSET = "MSH0305" "routing/unknown-subset";
-    /// A try that may take longer than the exchange it is part of.
-    PER_TRY_OVER_TIMEOUT = "MSH0501" "timeouts/per-try-over-timeout";
 }
 
 #[cfg(test)]

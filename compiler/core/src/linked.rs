@@ -163,6 +163,18 @@ pub enum Source {
 }
 
 impl Source {
+    /// The place among the levels: the higher beats the lower.
+    pub const fn level(self) -> u8 {
+        match self {
+            Self::BuiltIn => 0,
+            Self::Defaults(_) => 1,
+            Self::Policy(_) => 2,
+            Self::Service(_) => 3,
+            Self::Route(_) => 4,
+            Self::Calls(_) => 5,
+        }
+    }
+
     /// Where it was written; none for a built-in.
     pub const fn span(self) -> Option<Span> {
         match self {

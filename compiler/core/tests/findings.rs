@@ -247,7 +247,6 @@ fn levels() {
     let policies = [
         "policy p { timeout \"1s\" }\npolicy q { timeout \"2s\" }\nservice a { port 80; use p q }"
             .to_owned(),
-        "service a { port 80; timeout \"1s\"; retry reset attempts=2 per-try=\"3s\" }".to_owned(),
         "service a { port 80; retry reset attempts=9 }".to_owned(),
         "service a { port 80; retry attempts=2 }".to_owned(),
         "service a { port 80; retry reset }".to_owned(),

@@ -28,6 +28,7 @@ mod retries {
     pub(crate) mod no_budget;
     pub(crate) mod retry_cycle;
 }
+mod exchanges;
 mod routing {
     pub(crate) mod impossible_match;
     pub(crate) mod no_default_route;
@@ -37,6 +38,7 @@ mod routing {
 }
 mod timeouts {
     pub(crate) mod dead_attempts;
+    pub(crate) mod per_try_over_timeout;
     pub(crate) mod timeout_inversion;
 }
 mod words;
@@ -53,6 +55,7 @@ pub static RULES: &[&Rule] = &[
     &retries::amplification::AMPLIFICATION,
     &retries::retry_cycle::RETRY_CYCLE,
     &retries::no_budget::NO_BUDGET,
+    &timeouts::per_try_over_timeout::PER_TRY_OVER_TIMEOUT,
     &timeouts::dead_attempts::DEAD_ATTEMPTS,
     &timeouts::timeout_inversion::TIMEOUT_INVERSION,
     &access::impossible_rule::IMPOSSIBLE_RULE,

@@ -214,7 +214,7 @@ fn fix<'a>(sources: &'a SourceSet, fix: &'a Fix) -> FixOut<'a> {
 }
 
 /// Whole numbers without a fraction; what is no number is null, never 0.
-fn number(value: f64) -> Value {
+pub(crate) fn number(value: f64) -> Value {
     const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= WHOLE_MAX {
         #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]

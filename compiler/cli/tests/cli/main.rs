@@ -4,6 +4,7 @@ mod base;
 mod build;
 mod check;
 mod explain;
+mod graph;
 mod init;
 mod keygen;
 mod support;

@@ -220,40 +220,7 @@ fn plain<T: Clone>(onto: &mut Effective<T>, field: &Field<T>, level: Level, buil
 impl Linker<'_, '_> {
     /// Reports what is wrong with an exchange only once all levels are known.
     pub(super) fn check_exchange(&mut self, exchange: &Exchange) {
-        self.check_per_try(exchange);
         self.check_attempts(exchange);
-    }
-
-    // A try that a lower level allows more time than a higher one leaves for the whole exchange is
-    // only cut short; one that whoever set the timeout, or someone after him, made longer is a mistake.
-    fn check_per_try(&mut self, exchange: &Exchange) {
-        let (Some(timeout), Some(per_try)) = (exchange.timeout.value, exchange.per_try.value)
-        else {
-            return;
-        };
-        let Some(span) = exchange.per_try.source.span() else {
-            return;
-        };
-        if per_try <= timeout || level(exchange.per_try.source) < level(exchange.timeout.source) {
-            return;
-        }
-        let timeout = crate::value::duration_text(timeout);
-        let per_try = crate::value::duration_text(per_try);
-        let finding = Diagnostic::error(
-            code::PER_TRY_OVER_TIMEOUT,
-            span,
-            format!("a try may take {per_try}, but the whole exchange only {timeout}"),
-        )
-        .at("longer than the timeout")
-        .help("the first try uses up the time of all; give tries less, or the exchange more")
-        .unsafe_fix(
-            format!("write \"{timeout}\""),
-            vec![mesh_syntax::Edit::new(span, format!("\"{timeout}\""))],
-        );
-        self.report(match exchange.timeout.source.span() {
-            Some(set) => finding.label(set, "the timeout"),
-            None => finding,
-        });
     }
 
     fn check_attempts(&mut self, exchange: &Exchange) {
@@ -295,17 +262,5 @@ impl Linker<'_, '_> {
             }
             _ => {}
         }
-    }
-}
-
-/// The place of a source among the levels.
-fn level(source: Source) -> u8 {
-    match source {
-        Source::BuiltIn => 0,
-        Source::Defaults(_) => 1,
-        Source::Policy(_) => 2,
-        Source::Service(_) => 3,
-        Source::Route(_) => 4,
-        Source::Calls(_) => 5,
     }
 }

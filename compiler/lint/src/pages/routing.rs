@@ -134,30 +134,4 @@ super::declare_pages! {
     /// }
     /// ```
     code::UNKNOWN_SUBSET => "destination that is no subset";
-
-    /// ## What it flags
-    /// A `per-try` longer than the `timeout` of the whole exchange. `per-try` is one try; `timeout` is
-    /// all tries together.
-    /// ## Why it matters
-    /// The first try already uses up the whole time, so a hanging service is never tried again.
-    /// ## Examples
-    /// ```kdl bad
-    /// service reviews {
-    ///     port 80
-    ///     endpoints { static "10.0.0.7:80" }
-    ///     timeout "15s"
-    ///     retry "5xx" per-try-timeout attempts=6 per-try="16s"
-    ///     retry-budget "20%"
-    /// }
-    /// ```
-    /// ```kdl good
-    /// service reviews {
-    ///     port 80
-    ///     endpoints { static "10.0.0.7:80" }
-    ///     timeout "15s"
-    ///     retry "5xx" per-try-timeout attempts=3 per-try="5s"
-    ///     retry-budget "20%"
-    /// }
-    /// ```
-    code::PER_TRY_OVER_TIMEOUT => "one try may take longer than all tries together";
 }

@@ -31,7 +31,7 @@ impl CallGraph {
         }
         for edge in &mesh.edges {
             if edge.declared.is_empty() {
-                for edge in routed(mesh, edge, permitted(mesh, edge), |_| true) {
+                for edge in routed(mesh, edge, &permitted(mesh, edge), |_| true) {
                     graph.add_edge(edge);
                 }
             }
@@ -112,7 +112,7 @@ fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Vec<Edge> {
         policies: Vec::new(),
         span: Some(call.callee.span),
     };
-    routed(mesh, edge, plain, takes)
+    routed(mesh, edge, &plain, takes)
 }
 
 /// The edge with the policies of the routes that it takes, and one more for each other service that
@@ -120,7 +120,7 @@ fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Vec<Edge> {
 fn routed(
     mesh: &LinkedMesh,
     edge: &linked::Edge,
-    plain: Edge,
+    plain: &Edge,
     takes: impl Fn(usize) -> bool,
 ) -> Vec<Edge> {
     let callee = mesh.service(edge.callee);

@@ -1,9 +1,9 @@
 //! Calls that one request from outside causes when a service fails at once (D1, D2, D4): time limits
 //! do not bind, and every layer of retries multiplies the ones before it.
 
-use super::budget::factor;
+use super::budget::alpha;
 use super::failure::Failure;
-use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId, Policy};
+use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId};
 
 /// What one request that enters at one service can cause.
 #[derive(Debug)]
@@ -47,6 +47,47 @@ pub struct Hop {
     pub factor: u32,
 }
 
+/// Steps of the search for paths.
+const STEPS_MAX: usize = 10_000;
+
+/// The end of a path, and the most that any beginning makes of it.
+struct Partial {
+    bound: f64,
+    calls: f64,
+    at: NodeId,
+    hops: Vec<Hop>,
+}
+
+impl Ord for Partial {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // Of equals the shorter and first: the order of a heap is not that of its pushes.
+        let tie = || {
+            let edges =
+                |partial: &Self| partial.hops.iter().map(|hop| hop.edge).collect::<Vec<_>>();
+            other
+                .hops
+                .len()
+                .cmp(&self.hops.len())
+                .then_with(|| edges(other).cmp(&edges(self)))
+        };
+        self.bound.total_cmp(&other.bound).then_with(tie)
+    }
+}
+
+impl PartialOrd for Partial {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Partial {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Partial {}
+
 impl<'g> Amplification<'g> {
     /// Follows one request that enters at `entry`. Services in or behind a round have no number: see
     /// [`super::rounds()`].
@@ -77,20 +118,94 @@ impl<'g> Amplification<'g> {
         }
     }
 
+    /// Where the request enters.
+    pub fn entry(&self) -> NodeId {
+        self.entry
+    }
+
+    /// The most calls at one service, whatever the class.
+    pub fn calls(&self, node: NodeId) -> Option<f64> {
+        self.calls.get(node.0)?.iter().copied().reduce(f64::max)
+    }
+
+    /// Calls over one edge before its own tries multiply, when its callee fails in this way.
+    pub fn calls_into(&self, id: EdgeId, class: Failure) -> f64 {
+        let edge = self.graph.edge(id);
+        self.calls_at(edge.from, class.upstream()) * edge.per_request
+    }
+
+    /// The paths that contribute most to the calls at one service that fails in this way, with what
+    /// they contribute.
+    pub fn top_paths(&self, node: NodeId, class: Failure, count: usize) -> Vec<(Vec<Hop>, f64)> {
+        let most = self.chained_most(class);
+        let mut open = std::collections::BinaryHeap::from([Partial {
+            bound: f64::INFINITY,
+            calls: 1.0,
+            at: node,
+            hops: Vec::new(),
+        }]);
+        let mut found = Vec::new();
+        let mut steps = 0_usize;
+        while let Some(partial) = open.pop() {
+            steps += 1;
+            if partial.at == self.entry {
+                let mut hops = partial.hops;
+                hops.reverse();
+                found.push((hops, partial.calls));
+                if found.len() == count {
+                    break;
+                }
+                continue;
+            }
+            if steps > STEPS_MAX {
+                break;
+            }
+            // Above the failing service its failure has become a status.
+            let class = if partial.hops.is_empty() {
+                class
+            } else {
+                class.upstream()
+            };
+            for (id, edge) in self.graph.entering(partial.at) {
+                let (factor, policy) = self.attempts(id, class);
+                let calls = partial.calls * edge.per_request * f64::from(factor);
+                let bound = calls * most[edge.from.0];
+                if bound > 0.0 {
+                    let mut hops = partial.hops.clone();
+                    hops.push(Hop {
+                        edge: id,
+                        policy,
+                        factor,
+                    });
+                    open.push(Partial {
+                        bound,
+                        calls,
+                        at: edge.from,
+                        hops,
+                    });
+                }
+            }
+        }
+        found
+    }
+
+    /// The most that one path brings to each service whose callees answer with what `class` becomes.
+    fn chained_most(&self, class: Failure) -> Vec<f64> {
+        let above = class.upstream();
+        let mut most = vec![0.0_f64; self.graph.nodes().len()];
+        most[self.entry.0] = 1.0;
+        for at in self.order.iter().skip(1) {
+            for (id, edge) in self.graph.entering(*at) {
+                let tries = f64::from(self.attempts(id, above).0);
+                most[at.0] = most[at.0].max(most[edge.from.0] * edge.per_request * tries);
+            }
+        }
+        most
+    }
+
     /// Services that the request reaches, callers first.
     pub fn reached(&self) -> &[NodeId] {
         &self.order
-    }
-
-    /// Calls per call when nothing fails, at one service; the short answer of [`Self::worst`].
-    pub fn of(&self, node: NodeId) -> Option<f64> {
-        let healthy = self
-            .healthy
-            .get(node.0)
-            .copied()
-            .filter(|calls| *calls > 0.0)?;
-        let calls = self.calls.get(node.0)?.iter().copied().fold(0.0, f64::max);
-        Some(calls / healthy)
     }
 
     /// The worst at one service; none where the request never gets, or in or behind a round.
@@ -114,10 +229,9 @@ impl<'g> Amplification<'g> {
             },
         );
         let budgeted = self.in_class(node, class, |this, id, class| {
-            let edge = this.graph.edge(id);
-            let attempts = this.attempts(id, class).0;
-            let budgeted = |policy: &Policy| factor(attempts, policy.budget.as_ref(), None);
-            edge.policies.iter().map(budgeted).fold(1.0, f64::max)
+            alpha(this.graph, this.graph.edge(id), |policy| {
+                class.tries(policy)
+            })
         });
         Some(Worst {
             calls,

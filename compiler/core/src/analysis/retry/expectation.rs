@@ -1,5 +1,82 @@
 //! What to expect when calls fail now and then, and how much load a service should carry (D3, D10).
 
+use super::amplification::worst_policy;
+use super::failure::Failure;
+use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId};
+
+/// What to expect of one request while one service fails now and then, each call on its own (Wald).
+/// Every declared call is made, also after another one has failed.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    calls: Vec<Option<f64>>,
+    client_failure: f64,
+}
+
+impl Expectation {
+    /// One request at `entry` while each call to a service fails in a class, with this probability.
+    pub fn of(
+        graph: &CallGraph,
+        entry: NodeId,
+        (failing, class): (NodeId, Failure),
+        rate: f64,
+    ) -> Self {
+        let topology = graph.topology();
+        let mut reached = vec![false; graph.nodes().len()];
+        let mut order = Vec::new();
+        let mut waiting = vec![entry];
+        while let Some(node) = waiting.pop() {
+            if !topology.in_round[node.0] && !std::mem::replace(&mut reached[node.0], true) {
+                order.push(node);
+                waiting.extend(graph.leaving(node).map(|edge| edge.to));
+            }
+        }
+        order.sort_unstable_by_key(|node| topology.position[node.0]);
+        let mut fails = vec![0.0; graph.nodes().len()];
+        let tries = |id: EdgeId, edge: &Edge| {
+            let class = if edge.to == failing {
+                class
+            } else {
+                class.upstream()
+            };
+            f64::from(worst_policy(graph.edge(id), class).0)
+        };
+        for node in &order {
+            fails[node.0] = if *node == failing {
+                rate
+            } else {
+                let succeeds = graph.leaving_ids(*node).map(|(id, edge)| {
+                    let ends = client_failure(tries(id, edge), fails[edge.to.0]);
+                    (1.0 - edge.share * ends).powf(edge.per_request)
+                });
+                1.0 - succeeds.product::<f64>()
+            };
+        }
+        let mut calls = vec![None; graph.nodes().len()];
+        calls[entry.0] = Some(1.0);
+        for node in order.iter().rev().filter(|node| **node != entry) {
+            let sum = graph.entering(*node).filter_map(|(id, edge)| {
+                let made = calls[edge.from.0]? * edge.per_request * edge.share;
+                Some(made * expected_calls(tries(id, edge), fails[node.0]))
+            });
+            calls[node.0] = Some(sum.sum());
+        }
+        Self {
+            calls,
+            client_failure: fails[entry.0],
+        }
+    }
+
+    /// Expected calls at a service; none where the request never gets, or in or behind a round.
+    pub fn calls(&self, node: NodeId) -> Option<f64> {
+        self.calls.get(node.0).copied().flatten()
+    }
+
+    /// Requests from outside that fail.
+    pub fn client_failure(&self) -> f64 {
+        self.client_failure
+    }
+}
+
 /// Calls to the last service for each request, when each fails with probability `failing` on its own
 /// and `attempts` is the product over all hops.
 pub fn expected_calls(attempts: f64, failing: f64) -> f64 {

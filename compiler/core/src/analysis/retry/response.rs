@@ -55,7 +55,8 @@ impl ResponseBounds {
         longest.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
-    fn exchange_of(&self, edge: &Edge, policy: &Policy) -> Option<Duration> {
+    /// The longest time of one call by one route.
+    pub fn exchange_of(&self, edge: &Edge, policy: &Policy) -> Option<Duration> {
         let tries = policy.try_limit().map(|limit| {
             limit
                 .saturating_mul(policy.attempts)

@@ -1,8 +1,8 @@
 //! Services that call each other in a round: every retry on the way multiplies the next time around
 //! (D9).
 
-use super::budget::factor;
-use crate::analysis::call_graph::{CallGraph, Edge, NodeId, Origin};
+use super::budget::alpha;
+use crate::analysis::call_graph::{CallGraph, Edge, NodeId, Origin, Policy};
 
 /// Steps of the power iteration; it stops earlier once the result stands still.
 const STEPS_MAX: usize = 1_000;
@@ -44,10 +44,10 @@ fn round(graph: &CallGraph, services: Vec<NodeId>) -> Round {
         .flat_map(|node| graph.leaving(*node))
         .filter(|edge| services.contains(&edge.to))
         .collect();
-    let spectral_radius = spectral_radius(&services, &inside);
+    let spectral_radius = spectral_radius(graph, &services, &inside);
     let is_simple = inside.len() == services.len();
     let gain = if is_simple {
-        inside.iter().map(|edge| calls(edge)).product()
+        inside.iter().map(|edge| calls(graph, edge)).product()
     } else {
         spectral_radius.powf(as_number(services.len()))
     };
@@ -63,21 +63,17 @@ fn round(graph: &CallGraph, services: Vec<NodeId>) -> Round {
 }
 
 /// Calls for each request handled, tries included, as far as budgets let them.
-fn calls(edge: &Edge) -> f64 {
-    let tries = edge
-        .policies
-        .iter()
-        .map(|policy| factor(policy.tries(), policy.budget.as_ref(), None));
-    edge.per_request * edge.share * tries.fold(1.0, f64::max)
+fn calls(graph: &CallGraph, edge: &Edge) -> f64 {
+    edge.per_request * edge.share * alpha(graph, edge, Policy::tries)
 }
 
 /// By power iteration on M + I, which has the same vectors, and no period that could keep it from
 /// settling.
-fn spectral_radius(services: &[NodeId], edges: &[&Edge]) -> f64 {
+fn spectral_radius(graph: &CallGraph, services: &[NodeId], edges: &[&Edge]) -> f64 {
     let position = |node: NodeId| services.binary_search(&node).ok();
     let entries: Vec<(usize, usize, f64)> = edges
         .iter()
-        .filter_map(|edge| Some((position(edge.from)?, position(edge.to)?, calls(edge))))
+        .filter_map(|edge| Some((position(edge.from)?, position(edge.to)?, calls(graph, edge))))
         .collect();
     let mut vector = vec![1.0_f64; services.len()];
     let mut radius = 0.0;

@@ -1,0 +1,54 @@
+//! `meshc graph`: who calls whom, and what retries and timeouts make of it.
+
+use mesh_compiler::analysis::call_graph::{CallGraph, NodeId};
+use mesh_compiler::analysis::retry::{Question, Report};
+
+use super::{Failure, folder};
+use crate::args::{Format, Graph, Place};
+use crate::compile::compile;
+use crate::exit_code::Exit;
+use crate::load::load;
+use crate::output;
+use crate::render::{graph, human, json};
+
+/// Why there is no graph.
+#[derive(Debug, thiserror::Error)]
+enum GraphError {
+    #[error("no service, gateway or external is named {0}")]
+    Unknown(String),
+}
+
+pub(super) fn run(args: &Graph, place: &Place) -> Result<Exit, Failure> {
+    let loaded = load(&folder(place, args.folder.as_deref()))?;
+    let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
+    // What checks find is no obstacle: the graph is where one looks to understand it.
+    let Some(mesh) = &compiled.analysed.mesh else {
+        match args.format {
+            Format::Human => output::note(human::check(&loaded.sources, &compiled).trim_end()),
+            Format::Json => output::data(&json::check(&loaded.sources, &compiled)?)?,
+        }
+        return Ok(Exit::Findings);
+    };
+    let calls = CallGraph::of(mesh);
+    let question = Question {
+        entry: named(&calls, args.entry.as_deref())?,
+        failure_rate: args.failure_rate,
+        failing: named(&calls, args.failing.as_deref())?,
+    };
+    let report = Report::of(&calls, question);
+    let text = match args.format {
+        Format::Human => graph::human(&calls, &report),
+        Format::Json => graph::json(&loaded.sources, &calls, &report)?,
+    };
+    output::data(&text)?;
+    Ok(Exit::Clean)
+}
+
+fn named(graph: &CallGraph, name: Option<&str>) -> Result<Option<NodeId>, GraphError> {
+    name.map(|name| {
+        graph
+            .named(name)
+            .ok_or_else(|| GraphError::Unknown(name.to_owned()))
+    })
+    .transpose()
+}

@@ -1,0 +1,306 @@
+//! `meshc graph`: the worked examples of the retry model, as policies.
+#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::support::Fixture;
+
+/// `s → a → b → c`, with what each called service, the mesh and the last call say.
+fn chain(defaults: &str, services: [&str; 3], call: &str) -> Fixture {
+    let fixture = Fixture::empty();
+    let [a, b, c] = services;
+    fixture.write(
+        "policy/mesh.kdl",
+        format!(
+            r#"
+mesh m {{ trust-domain "m.example"; refuse amplification=1000 attempts=10; defaults {{ {defaults} }} }}
+service s {{ port 80; endpoints {{ static "10.0.0.1:80" }}; calls a }}
+service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow s; calls b {call}; {a} }}
+service b {{ port 80; endpoints {{ static "10.0.0.3:80" }}; allow a; calls c; {b} }}
+service c {{ port 80; endpoints {{ static "10.0.0.4:80" }}; allow b; {c} }}
+"#
+        ),
+    );
+    fixture
+}
+
+fn graph(fixture: &Fixture, args: &[&str]) -> Value {
+    let run = fixture.meshc(&[&["graph", "policy", "--format", "json"], args].concat());
+    assert_eq!(run.code, Some(0), "{}", run.shown());
+    run.json()
+}
+
+fn service<'v>(graph: &'v Value, name: &str) -> &'v Value {
+    let services = graph["services"].as_array().unwrap();
+    services.iter().find(|each| each["name"] == name).unwrap()
+}
+
+fn edge<'v>(graph: &'v Value, from: &str, to: &str) -> &'v Value {
+    let edges = graph["edges"].as_array().unwrap();
+    let between = |edge: &&Value| edge["from"] == from && edge["to"] == to;
+    edges.iter().find(between).unwrap()
+}
+
+#[track_caller]
+fn close(value: &Value, expected: f64) {
+    let value = value.as_f64().unwrap();
+    assert!(
+        (value - expected).abs() < 1e-6 * expected.abs().max(1.0),
+        "{value}, not {expected}"
+    );
+}
+
+const THREE: &str = r#"retry "5xx" reset connect-failure per-try-timeout attempts=3"#;
+
+#[test]
+fn tc_f1_f2_f3_tries_multiply() {
+    for (attempts, calls, safe) in [
+        (3, [3, 9, 27], 0.037_037),
+        (4, [4, 16, 64], 0.015_625),
+        (6, [6, 36, 216], 0.004_629_6),
+    ] {
+        let fixture = chain(&format!("retry \"5xx\" attempts={attempts}"), [""; 3], "");
+        let graph = graph(&fixture, &[]);
+        assert_eq!(graph["entries"], serde_json::json!(["s"]));
+        for (name, calls) in ["a", "b", "c"].into_iter().zip(calls) {
+            assert_eq!(service(&graph, name)["worst_calls"]["fast"], calls);
+        }
+        let c = service(&graph, "c");
+        assert_eq!(c["worst_class"], "503");
+        assert_eq!(c["worst_path"], serde_json::json!(["s", "a", "b", "c"]));
+        let safe_utilisation = c["safe_utilisation"].as_f64().unwrap();
+        assert!((safe_utilisation - safe).abs() < 1e-6);
+        assert_eq!(service(&graph, "s")["worst_calls"]["fast"], 1);
+    }
+}
+
+#[test]
+fn tc_f5_fan_out() {
+    let fixture = chain("retry \"5xx\" attempts=3", [""; 3], "per-request=2");
+    let graph = graph(&fixture, &[]);
+    assert_eq!(service(&graph, "b")["worst_calls"]["fast"], 18);
+    assert_eq!(service(&graph, "c")["worst_calls"]["fast"], 54);
+    assert_eq!(edge(&graph, "a", "b")["per_request"], 2);
+}
+
+#[test]
+fn tc_f7_classes() {
+    let each = [
+        "retry \"5xx\" attempts=3",
+        "retry connect-failure attempts=3",
+        "retry 503 attempts=3",
+    ];
+    let graph = graph(&chain("", each, ""), &[]);
+    let c = service(&graph, "c");
+    assert_eq!(c["worst_calls"]["fast"], 9);
+    assert_eq!(c["worst_class"], "503");
+}
+
+#[test]
+fn tc_f10_a_split() {
+    let split = r#"
+    subset v1 { labels v=v1 }
+    subset v2 { labels v=v2 }
+    route all { to v1 weight=90; to v2 weight=10 }"#;
+    let graph = graph(&chain("retry \"5xx\" attempts=3", ["", "", split], ""), &[]);
+    let subsets = &service(&graph, "c")["subsets"];
+    assert_eq!(
+        (&subsets[0]["name"], &subsets[1]["name"]),
+        (&Value::from("v1"), &Value::from("v2"))
+    );
+    for (index, share) in [24.3, 2.7].into_iter().enumerate() {
+        close(&subsets[index]["worst_fast"], 27.0);
+        close(&subsets[index]["expected_share"], share);
+    }
+}
+
+#[test]
+fn tc_e1_to_e8_expected_calls() {
+    let fixture = chain("retry \"5xx\" attempts=3", [""; 3], "");
+    for (rate, expected) in [
+        ("0.01", 1.010_101),
+        ("0.1", 1.111_111),
+        ("0.3", 1.428_571),
+        ("0.5", 2.0),
+        ("0.9", 9.418_503),
+        ("0.99", 23.765_729),
+        ("1", 27.0),
+    ] {
+        let graph = graph(&fixture, &["--failure-rate", rate, "--failing", "c"]);
+        close(&service(&graph, "c")["expected_calls"], expected);
+        if rate == "0.9" {
+            close(&service(&graph, "c")["client_failure"], 0.058_150);
+            assert_eq!(service(&graph, "b")["client_failure"], Value::Null);
+        }
+    }
+    let unasked = graph(&fixture, &[]);
+    assert_eq!(service(&unasked, "c")["expected_calls"], Value::Null);
+}
+
+#[test]
+fn tc_b1_b2_budgets() {
+    for (budget, at_a, at_c) in [
+        ("\"20%\" of=requests min=\"5/s\"", 1.2, 1.728),
+        ("\"20%\" of=active min=3", 1.25, 1.953_125),
+    ] {
+        let fixture = chain(
+            &format!("retry \"5xx\" attempts=3; retry-budget {budget}"),
+            [""; 3],
+            "",
+        );
+        let graph = graph(&fixture, &[]);
+        close(&service(&graph, "a")["budgeted"], at_a);
+        close(&service(&graph, "c")["budgeted"], at_c);
+        close(
+            &service(&graph, "c")["safe_utilisation_budgeted"],
+            1.0 / at_c,
+        );
+        close(&edge(&graph, "b", "c")["alpha"], at_a);
+    }
+}
+
+#[test]
+fn tc_b5_the_minimum_dominates() {
+    let facts = "facts replicas=100 load=\"1000/s\"";
+    let fixture = chain(
+        "retry \"5xx\" attempts=3; retry-budget \"20%\" of=active min=3",
+        ["", facts, "facts handling=\"25ms\""],
+        "",
+    );
+    let graph = graph(&fixture, &[]);
+    let edge = edge(&graph, "b", "c");
+    close(&edge["alpha"], 3.0);
+    close(&edge["budget"]["minimum_rate"], 12_000.0);
+    assert_eq!(edge["budget"]["min_per_second"], Value::Null);
+}
+
+#[test]
+fn tc_s1_dead_attempts() {
+    let graph = graph(
+        &chain(
+            "timeout \"2s\"; retry \"5xx\" attempts=3 per-try=\"1s\"",
+            [""; 3],
+            "",
+        ),
+        &[],
+    );
+    assert_eq!(edge(&graph, "b", "c")["dead_attempts"], 1);
+}
+
+#[test]
+fn tc_s2_s3_hangs() {
+    let fixture = chain(
+        &format!("timeout \"3s\"; {THREE} per-try=\"1s\""),
+        [""; 3],
+        "",
+    );
+    let found = graph(&fixture, &[]);
+    let calls = &service(&found, "c")["worst_calls"];
+    assert_eq!(
+        *calls,
+        serde_json::json!({ "fast": 27, "slow": 27, "slow_propagated": 3 })
+    );
+    assert_eq!(edge(&found, "s", "a")["slack_ms"], -2000);
+    assert_eq!(edge(&found, "a", "b")["slack_ms"], -2000);
+    assert_eq!(edge(&found, "b", "c")["slack_ms"], Value::Null);
+
+    let within = |timeout: &str, per_try: &str| {
+        format!(
+            "timeout \"{timeout}\"; {THREE} per-try=\"{per_try}\" {{ backoff \"1ms\" max=\"1ms\" }}"
+        )
+    };
+    let (a, b, c) = (
+        within("3s", "1s"),
+        within("900ms", "300ms"),
+        within("300ms", "100ms"),
+    );
+    let found = graph(&chain("", [&a, &b, &c], ""), &[]);
+    let calls = &service(&found, "c")["worst_calls"];
+    assert_eq!(
+        *calls,
+        serde_json::json!({ "fast": 27, "slow": 27, "slow_propagated": 27 })
+    );
+    assert_eq!(edge(&found, "s", "a")["slack_ms"], 100);
+    assert_eq!(edge(&found, "a", "b")["slack_ms"], 0);
+}
+
+#[test]
+fn tc_s6_a_try_longer_than_the_exchange() {
+    let fixture = chain(
+        "timeout \"15s\"; retry \"5xx\" per-try-timeout attempts=6 per-try=\"16s\"",
+        [""; 3],
+        "",
+    );
+    let found = graph(&fixture, &[]);
+    assert_eq!(edge(&found, "b", "c")["dead_attempts"], 5);
+    assert_eq!(service(&found, "c")["worst_calls"]["slow"], 1);
+    assert_eq!(service(&found, "c")["worst_calls"]["slow_propagated"], 1);
+    let checked = fixture
+        .meshc(&["check", "policy", "--format", "json"])
+        .json();
+    let findings = checked["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["code"] == "MSH0501"));
+}
+
+#[test]
+fn tc_t1_response_time() {
+    let retry = "timeout \"10s\"; retry \"5xx\" attempts=3 per-try=\"1s\" { backoff \"25ms\" max=\"250ms\" }";
+    let graph = graph(&chain("", ["", "", retry], ""), &[]);
+    assert_eq!(service(&graph, "b")["response_bound_ms"], 3100);
+    assert_eq!(service(&graph, "c")["response_bound_ms"], Value::Null);
+}
+
+#[test]
+fn tc_c2_a_round() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        r#"
+mesh m { trust-domain "m.example"; defaults { retry "5xx" attempts=3 } }
+service a { port 80; endpoints { static "10.0.0.1:80" }; allow b; calls b }
+service b { port 80; endpoints { static "10.0.0.2:80" }; allow a; calls a share="50%" }
+"#,
+    );
+    let graph = graph(&fixture, &[]);
+    let cycle = &graph["cycles"][0];
+    assert_eq!(cycle["services"], serde_json::json!(["a", "b"]));
+    close(&cycle["gain"], 4.5);
+    assert_eq!(cycle["bounded"], false);
+    assert_eq!(service(&graph, "a")["worst_calls"]["fast"], Value::Null);
+}
+
+#[test]
+fn tc_m1_capacity() {
+    let facts = "facts load=\"300/s\" capacity=\"1000/s\"";
+    let graph = graph(&chain("retry \"5xx\" attempts=3", ["", "", facts], ""), &[]);
+    assert_eq!(service(&graph, "c")["state"], "vulnerable");
+    assert_eq!(service(&graph, "b")["state"], Value::Null);
+}
+
+#[test]
+fn one_entry() {
+    let fixture = chain("retry \"5xx\" attempts=3", [""; 3], "");
+    let graph = graph(&fixture, &["--entry", "b"]);
+    assert_eq!(graph["entries"], serde_json::json!(["b"]));
+    assert_eq!(service(&graph, "c")["worst_calls"]["fast"], 3);
+    assert_eq!(service(&graph, "a")["worst_calls"]["fast"], 0);
+    let run = fixture.meshc(&["graph", "policy", "--entry", "x"]);
+    assert_eq!(run.code, Some(2));
+    let run = fixture.meshc(&["graph", "policy", "--failure-rate", "2"]);
+    assert_eq!(run.code, Some(2));
+}
+
+#[test]
+fn tables_for_people() {
+    let fixture = chain(
+        &format!("timeout \"3s\"; {THREE} per-try=\"1s\"; retry-budget \"20%\""),
+        [""; 3],
+        "",
+    );
+    assert_snapshot!(
+        fixture
+            .meshc(&["graph", "policy", "--failure-rate", "0.9", "--failing", "c"])
+            .shown()
+    );
+}
