@@ -1,5 +1,6 @@
 //! The tasks of this workspace: `cargo xtask <task>`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -7,6 +8,7 @@ use mesh_tests::workspace_root;
 
 mod demo;
 mod generate;
+mod mesh;
 mod story;
 mod test;
 mod tidy;
@@ -34,6 +36,13 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write a mesh of any size, for benchmarks and for trying things out.
+    GenerateMesh {
+        #[command(flatten)]
+        shape: mesh::Shape,
+        /// The folder to write to.
+        out: PathBuf,
+    },
     /// Check the shape of the workspace: crate arrows, file headers.
     Tidy,
 }
@@ -49,6 +58,7 @@ fn main() -> ExitCode {
         Task::Demo { check } => demo::run(&root, check),
         Task::Test => test::run(&root),
         Task::Generate { check } => generate::run(&root, check),
+        Task::GenerateMesh { shape, out } => mesh::run(shape, &out),
         Task::Tidy => tidy::run(&root),
     };
     match done {

@@ -95,6 +95,9 @@ pub(crate) struct Check {
     /// The lowest level that makes the exit code 1.
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "error")]
     pub(crate) deny: Deny,
+    /// Write to a file, as JSON, how long each part of the work took and the memory it needed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timings: Option<PathBuf>,
 }
 
 /// `meshc build`

@@ -1,6 +1,7 @@
 //! From sources to findings and, where there is no error, to slices: what every command starts with.
 
-use mesh_compiler::{Analysed, CheckedMesh, Input};
+use mesh_compiler::progress::Observer;
+use mesh_compiler::{CheckedMesh, Input, LinkedMesh};
 use mesh_syntax::{Diagnostic, Level, SourceSet};
 
 use crate::base::Base;
@@ -8,8 +9,10 @@ use crate::base::Base;
 /// What is known about the policies of one root.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// As far as they could be understood.
-    pub(crate) analysed: Analysed,
+    /// How many files were read.
+    pub(crate) files: usize,
+    /// What could be understood in spite of an error; nothing if there is none.
+    understood: Option<Box<LinkedMesh>>,
     /// Everything found, in the order of outputs.
     pub(crate) findings: Vec<Diagnostic>,
     /// The mesh as something that may be emitted; nothing if there is an error among the findings.
@@ -29,40 +32,45 @@ pub(crate) struct Skipped {
 
 /// Reads, links, lints and, without an error among the findings, compiles.
 pub(crate) fn compile(sources: &SourceSet, environment: &str, root_path: &str) -> Compiled {
-    compile_against(None, sources, environment, root_path)
+    compile_observed(None, sources, environment, root_path, &mut ())
 }
 
-/// The same, with what changes from what is deployed.
-pub(crate) fn compile_against(
+/// The same, with what changes from what is deployed, for somebody who watches.
+pub(crate) fn compile_observed(
     base: Option<&Base>,
     sources: &SourceSet,
     environment: &str,
     root_path: &str,
+    observer: &mut dyn Observer,
 ) -> Compiled {
-    let analysed = mesh_compiler::load(Input {
+    let input = Input {
         sources,
         environment,
         root_path,
-    });
+    };
+    let analysed = mesh_compiler::load_observed(input, observer);
     let mut lints = analysed
         .mesh
         .as_ref()
-        .map(mesh_lint::lint)
+        .map(|mesh| mesh_lint::lint_observed(mesh, observer))
         .unwrap_or_default();
     let (changes, skipped) = base
         .map(|base| base.compare(analysed.mesh.as_ref()))
         .unwrap_or_default();
     lints.extend(changes);
-    let (checked, mut findings) = match mesh_compiler::check(analysed.clone(), &lints) {
-        Ok(checked) => (
-            Some(checked),
-            [analysed.diagnostics.as_slice(), &lints].concat(),
-        ),
-        Err(refused) => (None, refused.diagnostics),
+    let files = analysed.files;
+    let mut findings = [analysed.diagnostics.as_slice(), &lints].concat();
+    let (checked, understood) = match mesh_compiler::check_observed(analysed, &lints, observer) {
+        Ok(checked) => (Some(checked), None),
+        Err(refused) => {
+            findings = refused.diagnostics;
+            (None, refused.mesh)
+        }
     };
     findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     Compiled {
-        analysed,
+        files,
+        understood,
         findings,
         checked,
         skipped,
@@ -70,6 +78,12 @@ pub(crate) fn compile_against(
 }
 
 impl Compiled {
+    /// The mesh, as far as it could be understood.
+    pub(crate) fn mesh(&self) -> Option<&LinkedMesh> {
+        let checked = self.checked.as_ref().map(CheckedMesh::mesh);
+        checked.or(self.understood.as_deref())
+    }
+
     /// How many findings there are of a level.
     pub(crate) fn count(&self, level: Level) -> usize {
         self.findings

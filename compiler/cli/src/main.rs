@@ -13,6 +13,7 @@ mod limits;
 mod load;
 mod output;
 mod render;
+mod timing;
 
 use crate::exit_code::Exit;
 

@@ -4,10 +4,12 @@
 use mesh_bundle::slice::Slice;
 use mesh_engine::Snapshot;
 use mesh_syntax::{Diagnostic, Level, code};
+use rayon::prelude::*;
 
 use crate::Analysed;
 use crate::emit::{self, Emitted};
 use crate::linked::LinkedMesh;
+use crate::progress::{Observer, Stage};
 
 /// A mesh without errors, the only thing that can be emitted.
 #[derive(Clone, Debug)]
@@ -32,38 +34,55 @@ impl CheckedMesh {
 pub struct Refused {
     /// In the order of outputs.
     pub diagnostics: Vec<Diagnostic>,
+    /// The mesh, as far as it could be understood.
+    pub mesh: Option<Box<LinkedMesh>>,
 }
 
 /// Passes a mesh on if neither its analysis nor the lints found an error.
 ///
 /// `findings` are those of the lints, without the suppressed ones.
 pub fn check(analysed: Analysed, findings: &[Diagnostic]) -> Result<CheckedMesh, Refused> {
+    check_observed(analysed, findings, &mut ())
+}
+
+/// [`check`] for somebody who watches.
+pub fn check_observed(
+    analysed: Analysed,
+    findings: &[Diagnostic],
+    observer: &mut dyn Observer,
+) -> Result<CheckedMesh, Refused> {
     let mut diagnostics = analysed.diagnostics;
     diagnostics.extend_from_slice(findings);
     let clean = diagnostics
         .iter()
         .all(|finding| finding.level != Level::Error);
-    let Some(mesh) = analysed.mesh.filter(|_| clean) else {
-        diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-        return Err(Refused { diagnostics });
+    let mesh = match analysed.mesh {
+        Some(mesh) if clean => mesh,
+        mesh => return Err(refused(diagnostics, mesh)),
     };
-    let refusals = |emitted: &Emitted| -> Vec<Diagnostic> {
-        emitted
-            .slices
-            .values()
-            .filter_map(|slice| refusal(&mesh, slice))
-            .collect()
+    observer.begin(Stage::Emit);
+    let Some(emitted) = emit::emit(&mesh) else {
+        return Err(refused(diagnostics, Some(mesh)));
     };
-    let emitted = emit::emit(&mesh).ok_or_else(|| Refused {
-        diagnostics: diagnostics.clone(),
-    })?;
-    let refusals = refusals(&emitted);
+    observer.begin(Stage::Verify);
+    let slices: Vec<&Slice> = emitted.slices.values().collect();
+    let refusals: Vec<Diagnostic> = slices
+        .into_par_iter()
+        .filter_map(|slice| refusal(&mesh, slice))
+        .collect();
     if refusals.is_empty() {
         return Ok(CheckedMesh { mesh, emitted });
     }
     diagnostics.extend(refusals);
+    Err(refused(diagnostics, Some(mesh)))
+}
+
+fn refused(mut diagnostics: Vec<Diagnostic>, mesh: Option<LinkedMesh>) -> Refused {
     diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    Err(Refused { diagnostics })
+    Refused {
+        diagnostics,
+        mesh: mesh.map(Box::new),
+    }
 }
 
 /// A slice that no proxy would take is found here, not in the fleet: bounds of the format and of the

@@ -19,6 +19,7 @@ mod link;
 pub mod linked;
 pub mod model;
 mod overlay;
+pub mod progress;
 mod suggest;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
@@ -29,9 +30,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_syntax::{Diagnostic, FileId, Level, SourceSet, Span};
 
-pub use check::{CheckedMesh, Refused, check};
+pub use check::{CheckedMesh, Refused, check, check_observed};
 pub use emit::Emitted;
 pub use linked::LinkedMesh;
+use progress::{Observer, Stage};
 pub use trial::{Trial, sample_request};
 
 /// Number of the byte format of slices: raised whenever the same policy yields other bytes.
@@ -68,7 +70,13 @@ pub struct Analysed {
 
 /// Reads, decodes and links the files of one root.
 pub fn load(input: Input<'_>) -> Analysed {
+    load_observed(input, &mut ())
+}
+
+/// [`load`] for somebody who watches.
+pub fn load_observed(input: Input<'_>, observer: &mut dyn Observer) -> Analysed {
     let files = input.sources.files().len();
+    observer.begin(Stage::Parse);
     let (trees, mut diagnostics) = mesh_syntax::parse(input.sources);
     // What is wrong in another environment's files is no concern of this one.
     diagnostics.retain(|finding| {
@@ -78,6 +86,7 @@ pub fn load(input: Input<'_>) -> Analysed {
     let unread = diagnostics
         .iter()
         .any(|finding| finding.level == Level::Error);
+    observer.begin(Stage::Decode);
     let overlaid = overlay::apply(input.sources, input.root_path, input.environment, &trees);
     let trees = overlaid.trees.iter().map(AsRef::as_ref);
     let mut decoded = keyword::decode(input.sources, trees);
@@ -90,6 +99,7 @@ pub fn load(input: Input<'_>) -> Analysed {
             .filter(|finding| !is_within(finding, &unreadable)),
     );
     let incomplete = unread || decoded.incomplete || overlaid.incomplete;
+    observer.begin(Stage::Link);
     let linked = link::link(
         &decoded.mesh,
         link::Context {

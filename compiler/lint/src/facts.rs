@@ -12,6 +12,7 @@ use mesh_compiler::diff::access::{self as access_diff, AccessChange};
 use mesh_compiler::diff::slices::SliceChange;
 use mesh_compiler::diff::staging::{self, Staging};
 use mesh_compiler::linked::{Service, ServiceId};
+use mesh_compiler::progress::{Observer, Stage};
 use mesh_syntax::Witness;
 
 /// A mesh and what is known about it.
@@ -87,6 +88,16 @@ impl<'m> Facts<'m> {
     /// What is deployed, where that is known.
     pub(crate) fn change(&self) -> Option<&ChangeFacts<'m>> {
         self.change.as_ref()
+    }
+
+    /// Computes every costly answer.
+    pub(crate) fn compute(&self, observer: &mut dyn Observer) {
+        observer.begin(Stage::Facts("call graph"));
+        self.graph();
+        observer.begin(Stage::Facts("routes"));
+        drop(self.routes());
+        observer.begin(Stage::Facts("access"));
+        drop(self.access());
     }
 
     pub(crate) fn mesh(&self) -> &'m LinkedMesh {

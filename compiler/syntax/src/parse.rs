@@ -1,13 +1,16 @@
 //! From sources to trees and findings.
 //!
-//! A linear walk over each file ([`scan`]) finds every mistake it can name, blanks out comments and what
+//! Nearly every file is read directly ([`plain`]). For the others a linear walk over each file ([`scan`]) finds every mistake it can name, blanks out comments and what
 //! is commented out, and puts a placeholder where a value can't be read. What is left is balanced, bounded
 //! in depth and almost always well-formed; only that reaches the `kdl` crate ([`lower`]), one top-level node at
 //! a time, because it drops a whole document for one error and answers hostile input with exponential time or a
 //! stack overflow.
 
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod agreement;
 mod lexeme;
 mod lower;
+mod plain;
 mod scan;
 mod trap;
 
@@ -15,6 +18,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use self::plain::{Plain, plain};
 use self::scan::{Scan, scan};
 use crate::diagnostic::code;
 use crate::source::Content;
@@ -36,25 +40,41 @@ fn parse_here(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
     }
     let files = files.get(..limits::FILES_MAX).unwrap_or(&files);
 
-    let scanned: Vec<Result<Scan, Box<Diagnostic>>> = files
+    let reads: Vec<Read> = files
         .par_iter()
-        .map(|file| scan_file(sources, *file))
+        .map(|file| read_file(sources, *file))
         .collect();
-    let mut scans = Vec::with_capacity(files.len());
+    let mut trees: Vec<Tree> = sources
+        .files()
+        .map(|file| Tree {
+            file,
+            nodes: Vec::new(),
+        })
+        .collect();
+    let mut scans = Vec::new();
     let mut items_left = limits::ITEMS_TOTAL_MAX;
-    for (file, scanned) in files.iter().zip(scanned) {
-        match scanned {
-            Err(refused) => diagnostics.push(*refused),
-            Ok(mut scan) => {
+    for (file, read) in files.iter().zip(reads) {
+        let items = read.items();
+        if items > items_left {
+            diagnostics.push(too_many_items(*file));
+        }
+        match read {
+            Read::Refused(refused) => diagnostics.push(*refused),
+            Read::Plain(plain) if items <= items_left => {
+                if let Some(tree) = trees.get_mut(file.index()) {
+                    tree.nodes = plain.nodes;
+                }
+            }
+            Read::Plain(_) => {}
+            Read::Scanned(mut scan) => {
                 diagnostics.append(&mut scan.diagnostics);
-                if scan.items > items_left {
-                    diagnostics.push(too_many_items(*file));
+                if items > items_left {
                     scan.chunks.clear();
                 }
-                items_left = items_left.saturating_sub(scan.items);
                 scans.push((*file, scan));
             }
         }
+        items_left = items_left.saturating_sub(items);
     }
 
     let chunks: Vec<_> = scans
@@ -68,14 +88,6 @@ fn parse_here(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
             (*file, nodes, found)
         })
         .collect();
-
-    let mut trees: Vec<Tree> = sources
-        .files()
-        .map(|file| Tree {
-            file,
-            nodes: Vec::new(),
-        })
-        .collect();
     for (file, nodes, found) in lowered {
         if let Some(tree) = trees.get_mut(file.index()) {
             tree.nodes.extend(nodes);
@@ -86,19 +98,45 @@ fn parse_here(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
     (trees, diagnostics)
 }
 
-/// Scans a file, or says why it has no text.
-fn scan_file(sources: &SourceSet, file: FileId) -> Result<Scan, Box<Diagnostic>> {
+/// A file as far as it could be read on its own.
+enum Read {
+    /// It has no text; why.
+    Refused(Box<Diagnostic>),
+    /// Whole.
+    Plain(Plain),
+    /// Walked over, its nodes not yet read.
+    Scanned(Scan),
+}
+
+impl Read {
+    fn items(&self) -> usize {
+        match self {
+            Self::Refused(_) => 0,
+            Self::Plain(plain) => plain.items,
+            Self::Scanned(scan) => scan.items,
+        }
+    }
+}
+
+fn read_file(sources: &SourceSet, file: FileId) -> Read {
     let start = Span::new(file, 0, 0);
+    let refused = |finding| Read::Refused(Box::new(finding));
     match sources.content(file) {
-        Some(Content::Text { text, invalid, .. }) => Ok(scan(file, text, invalid)),
-        Some(Content::TooLarge { bytes }) => Err(Box::new(too_large(start, *bytes))),
-        Some(Content::Refused { why }) => Err(Box::new(Diagnostic::error(
+        Some(Content::Text { text, invalid, .. }) => {
+            let plain = invalid.is_empty().then(|| plain(file, text, 0..text.len()));
+            match plain.flatten() {
+                Some(plain) => Read::Plain(plain),
+                None => Read::Scanned(scan(file, text, invalid)),
+            }
+        }
+        Some(Content::TooLarge { bytes }) => refused(too_large(start, *bytes)),
+        Some(Content::Refused { why }) => refused(Diagnostic::error(
             code::OUTSIDE_REPOSITORY,
             start,
             why.clone(),
-        ))),
+        )),
         // The file comes from the set's own list.
-        None => Ok(Scan::default()),
+        None => Read::Scanned(Scan::default()),
     }
 }
 

@@ -257,7 +257,7 @@ impl SourceCode for Excerpt<'_> {
 fn summary(compiled: &Compiled) -> String {
     let [errors, warnings, notes] =
         [Level::Error, Level::Warning, Level::Note].map(|level| compiled.count(level));
-    let read = counted(compiled.analysed.files, "file");
+    let read = counted(compiled.files, "file");
     let found = if errors + warnings + notes == 0 {
         format!("No findings in {read}")
     } else {
@@ -283,17 +283,13 @@ fn summary(compiled: &Compiled) -> String {
             )
         }
     };
-    let mesh = compiled
-        .analysed
-        .mesh
-        .as_ref()
-        .map_or_else(String::new, |mesh| {
-            format!(
-                " ({}, {})",
-                counted(mesh.services.len(), "service"),
-                counted(mesh.edges.len(), "edge")
-            )
-        });
+    let mesh = compiled.mesh().map_or_else(String::new, |mesh| {
+        format!(
+            " ({}, {})",
+            counted(mesh.services.len(), "service"),
+            counted(mesh.edges.len(), "edge")
+        )
+    });
     format!("{found}{mesh}.{skipped}\n")
 }
 

@@ -109,7 +109,7 @@ struct Summary {
 
 /// `meshc check --format json`
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> serde_json::Result<String> {
-    let mesh = compiled.analysed.mesh.as_ref();
+    let mesh = compiled.mesh();
     line(&Check {
         findings: compiled
             .findings
@@ -129,7 +129,7 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> serde_json::Res
             errors: compiled.count(Level::Error),
             warnings: compiled.count(Level::Warning),
             notes: compiled.count(Level::Note),
-            files: compiled.analysed.files,
+            files: compiled.files,
             services: mesh.map(|mesh| mesh.services.len()),
             routes: mesh.map(|mesh| {
                 mesh.services

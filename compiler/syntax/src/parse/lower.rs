@@ -1,16 +1,40 @@
-//! One top-level node through the `kdl` crate into our own tree. Nothing of that crate leaves this file.
+//! One top-level node into our own tree, through the `kdl` crate where it is anything but plain. Nothing of that crate
+//! leaves this file.
 
 use std::collections::HashMap;
 use std::panic::catch_unwind;
 
 use kdl::{KdlDocument, KdlEntry, KdlError, KdlIdentifier, KdlNode, KdlValue};
 
+use super::plain::plain;
 use super::scan::{Chunk, Scan};
 use super::trap;
 use crate::{Arg, Diagnostic, FileId, Name, Node, Prop, Span, Value};
 
 /// Parses a chunk. What the walk replaced comes back as what it stood for.
 pub(super) fn lower(file: FileId, scan: &Scan, chunk: &Chunk) -> (Vec<Node>, Vec<Diagnostic>) {
+    match lower_plain(file, scan, chunk) {
+        Some(nodes) => (nodes, Vec::new()),
+        None => lower_exactly(file, scan, chunk),
+    }
+}
+
+/// A chunk in which nothing was replaced but by blanks is mostly as plain as other files.
+pub(super) fn lower_plain(file: FileId, scan: &Scan, chunk: &Chunk) -> Option<Vec<Node>> {
+    let whole = chunk.missing_closes == 0;
+    let as_written = scan.recovered.range(chunk.range.clone()).next().is_none();
+    if !whole || !as_written {
+        return None;
+    }
+    plain(file, &scan.clean, chunk.range.clone()).map(|plain| plain.nodes)
+}
+
+/// Through the `kdl` crate, which decides what is KDL.
+pub(super) fn lower_exactly(
+    file: FileId,
+    scan: &Scan,
+    chunk: &Chunk,
+) -> (Vec<Node>, Vec<Diagnostic>) {
     // Blanked comments at the end are nothing to the parser but time.
     let text = scan
         .clean

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
+use super::agreement::disagreement;
 use super::lower;
+use super::plain::plain;
 use super::scan::scan;
 use crate::{Diagnostic, Node, SourceSet, Tree, Value, limits, parse};
 
@@ -374,8 +376,77 @@ proptest! {
         let file = sources.files().next().unwrap();
         let scan = scan(file, &text, &[]);
         for chunk in &scan.chunks {
-            let (_, diagnostics) = lower::lower(file, &scan, chunk);
+            let (_, diagnostics) = lower::lower_exactly(file, &scan, chunk);
             prop_assert!(diagnostics.iter().all(|found| found.code == "MSH0005"), "{:?}: {:#?}", text, diagnostics);
         }
+    }
+
+    #[test]
+    fn the_short_way_reads_kdl_as_the_long_way(text in kdl_like()) {
+        prop_assert_eq!(disagreement(&text), None, "{:?}", text);
+    }
+
+    #[test]
+    fn the_short_way_reads_policies_as_the_long_way(text in policy_like()) {
+        prop_assert_eq!(disagreement(&text), None, "{:?}", text);
+    }
+}
+
+/// Text that is mostly what policies are made of, in mostly the right order.
+fn policy_like() -> impl Strategy<Value = String> {
+    let token = prop_oneof![
+        8 => "[a-z][a-z0-9.-]{0,4}",
+        2 => "[a-z]{1,2}=",
+        4 => Just("\"a/{x}/**\"".to_owned()),
+        1 => Just("\"a\\\\d\\n\\\"\"".to_owned()),
+        1 => Just("\"\"".to_owned()),
+        1 => Just("#\"^/(a|b)\\d\"$\"#".to_owned()),
+        1 => Just("\"é–\"".to_owned()),
+        2 => "-?[0-9]{1,3}",
+        1 => "-?[0-9]{1,2}[.][0-9]{1,2}",
+        1 => Just("#true".to_owned()),
+        1 => Just("nan".to_owned()),
+        1 => Just("_a".to_owned()),
+    ];
+    let glue = prop_oneof![
+        12 => Just(" ".to_owned()),
+        1 => Just("\t  ".to_owned()),
+        3 => Just("\n".to_owned()),
+        1 => Just("\r\n".to_owned()),
+        2 => Just("; ".to_owned()),
+        1 => Just(";".to_owned()),
+        4 => Just(" {\n".to_owned()),
+        2 => Just(" { ".to_owned()),
+        1 => Just(" {}\n".to_owned()),
+        4 => Just("\n}\n".to_owned()),
+        2 => Just(" }".to_owned()),
+        1 => Just("}".to_owned()),
+        1 => Just(" // é \"x {\n".to_owned()),
+        1 => Just(" /* x */ ".to_owned()),
+        1 => Just(" \\\n".to_owned()),
+        1 => Just(String::new()),
+        1 => Just("=".to_owned()),
+        1 => Just("\n/- ".to_owned()),
+    ];
+    proptest::collection::vec((token, glue), 0..40).prop_map(|pieces| {
+        pieces
+            .into_iter()
+            .flat_map(|(token, glue)| [token, glue])
+            .collect()
+    })
+}
+
+/// What the short way is for must not slip into the long way unnoticed.
+#[test]
+fn ordinary_policies_are_read_the_short_way() {
+    for text in [
+        "service a {\n    port 80 protocol=http\r\n    route x { match { header n \"v\" }; to v1 weight=90 }\n}\n",
+        "a \"\\\\d+\" #\"\\d+\"# 1.5 -3\nb { }\nc {}\n// end",
+        include_str!("../../../../policies/examples/bookshop/mesh.kdl"),
+        include_str!("../../../../policies/examples/bookshop/teams/reviews/reviews.kdl"),
+    ] {
+        let file = sources(text.as_bytes()).files().next().unwrap();
+        assert!(plain(file, text, 0..text.len()).is_some(), "{text}");
+        assert_eq!(disagreement(text), None);
     }
 }
