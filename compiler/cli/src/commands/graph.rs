@@ -22,7 +22,7 @@ pub(super) fn run(args: &Graph, place: &Place) -> Result<Exit, Failure> {
     let loaded = load(&folder(place, args.folder.as_deref()))?;
     let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
     // What checks find is no obstacle: the graph is where one looks to understand it.
-    let Some(mesh) = &compiled.analysed.mesh else {
+    let Some(mesh) = compiled.mesh() else {
         match args.format {
             Format::Human => output::note(human::check(&loaded.sources, &compiled).trim_end()),
             Format::Json => output::data(&json::check(&loaded.sources, &compiled)?)?,
