@@ -29,6 +29,9 @@ use mesh_bundle::{cohort, feature};
 use prost::Message;
 use serde_json::{Value, json};
 
+#[path = "vectors/language.rs"]
+mod language;
+
 const SEEDS: [(&str, u8); 7] = [
     ("root", 1),
     ("trust", 2),
@@ -77,10 +80,15 @@ fn cohorts() {
 
 #[test]
 fn slices() {
-    let accepted = [("smallest", smallest()), ("everything", everything())];
+    let accepted = [
+        ("smallest", smallest()),
+        ("everything", everything()),
+        ("language", language::slice()),
+    ];
     let accepted = accepted.map(|(name, slice)| {
         let bytes = slice.encode();
-        assert_eq!(Slice::decode(&bytes).as_ref(), Ok(&slice), "{name}");
+        let decoded = Slice::decode_with(&bytes, feature::KNOWN);
+        assert_eq!(decoded.as_ref(), Ok(&slice), "{name}");
         json!({
             "name": name,
             "bytes": hex::encode(&bytes),
@@ -92,7 +100,7 @@ fn slices() {
     let refused: Vec<_> = refused
         .into_iter()
         .map(|(name, bytes)| {
-            let refusal = Slice::decode(&bytes).expect_err(name);
+            let refusal = Slice::decode_with(&bytes, feature::KNOWN).expect_err(name);
             json!({ "name": name, "bytes": hex::encode(bytes), "reason": refusal.as_str() })
         })
         .collect();
@@ -484,6 +492,12 @@ fn refused_slices() -> Vec<(&'static str, Vec<u8>)> {
         change(&mut message);
         message.encode_to_vec()
     };
+    let language = language::slice().encode();
+    let changed_language = |change: &dyn Fn(&mut messages::Slice)| {
+        let mut message = messages::Slice::decode(language.as_slice()).expect("a slice of our own");
+        change(&mut message);
+        message.encode_to_vec()
+    };
     vec![
         ("cut off", good[..good.len() - 1].to_vec()),
         (
@@ -536,6 +550,48 @@ fn refused_slices() -> Vec<(&'static str, Vec<u8>)> {
             changed(&|slice| {
                 for to in &mut slice.callees[0].routes[0].destinations {
                     to.weight = 0;
+                }
+            }),
+        ),
+        (
+            "neither destinations nor an answer",
+            changed(&|slice| slice.callees[0].routes[0].destinations.clear()),
+        ),
+        (
+            "destinations beside an answer",
+            changed_language(&|slice| {
+                let routes = &mut slice.gateways[0].routes;
+                let answer = routes[0].answer.clone();
+                routes[1].answer = answer;
+            }),
+        ),
+        (
+            "an empty message where nothing is meant",
+            changed(&|slice| slice.callees[0].pool = Some(messages::Pool::default())),
+        ),
+        (
+            "client certificates without authorities",
+            changed_language(&|slice| {
+                let access = slice.access.as_mut().expect("it has one");
+                let listener = &mut access.services[0].listeners[1];
+                listener.tls.as_mut().expect("it has").trust.clear();
+            }),
+        ),
+        (
+            "a header name in upper case",
+            changed_language(&|slice| {
+                let filters = slice.gateways[0].routes[1].filters.as_mut();
+                let edits = filters.and_then(|all| all.request_headers.as_mut());
+                edits.expect("it has").add[0].name.make_ascii_uppercase();
+            }),
+        ),
+        (
+            "a redirect with a status that is none",
+            changed_language(&|slice| {
+                if let Some(messages::route::Answer::Redirect(redirect)) =
+                    &mut slice.gateways[0].routes[2].answer
+                {
+                    redirect.status = 304;
                 }
             }),
         ),

@@ -14,6 +14,8 @@ use crate::messages::bundle as messages;
 use crate::reject::RejectReason;
 use crate::testing::{fields, identity, refused};
 
+mod language;
+
 /// A small slice with something in every list that has an order.
 pub(crate) fn sample() -> Slice {
     let exchange = Exchange {
@@ -135,16 +137,17 @@ fn field_matches() -> impl Strategy<Value = FieldMatch> {
     (names(), vec(value, 0..3)).prop_map(|(name, values)| FieldMatch { name, values })
 }
 
+fn nets() -> impl Strategy<Value = Vec<ipnet::IpNet>> {
+    prop_oneof![
+        Just(vec!["10.0.0.0/8".parse().unwrap()]),
+        Just(vec![
+            "fd00::/8".parse().unwrap(),
+            "192.168.1.1/32".parse().unwrap()
+        ]),
+    ]
+}
+
 fn conditions() -> impl Strategy<Value = Condition> {
-    let nets = || {
-        prop_oneof![
-            Just(vec!["10.0.0.0/8".parse().unwrap()]),
-            Just(vec![
-                "fd00::/8".parse().unwrap(),
-                "192.168.1.1/32".parse().unwrap()
-            ]),
-        ]
-    };
     let path = (names(), any::<bool>(), any::<bool>()).prop_map(|(name, regex, ignore_case)| {
         let kind = if regex {
             PathPatternKind::Regex(format!("/{name}.*"))
@@ -161,6 +164,7 @@ fn conditions() -> impl Strategy<Value = Condition> {
         field_matches().prop_map(Condition::Header),
         field_matches().prop_map(Condition::Query),
         field_matches().prop_map(Condition::Cookie),
+        field_matches().prop_map(Condition::Claim),
         nets().prop_map(Condition::ClientIp),
         nets().prop_map(Condition::PeerIp),
         vec(principals(), 1..3).prop_map(Condition::From),
@@ -170,7 +174,12 @@ fn conditions() -> impl Strategy<Value = Condition> {
 }
 
 fn ports() -> impl Strategy<Value = Vec<Port>> {
-    let protocol = prop_oneof![Just(Protocol::Http), Just(Protocol::Grpc)];
+    let protocol = prop_oneof![
+        Just(Protocol::Http),
+        Just(Protocol::Grpc),
+        Just(Protocol::Tcp),
+        Just(Protocol::Tls),
+    ];
     let port = (1_u16.., protocol).prop_map(|(number, protocol)| Port { number, protocol });
     distinct(vec(port, 0..3), |port| port.number)
 }
@@ -188,7 +197,18 @@ fn distinct<T: std::fmt::Debug, K: Ord>(
 }
 
 fn inbound_services() -> impl Strategy<Value = InboundService> {
-    let rule = (
+    (names(), ports(), vec(rules(), 0..3), language::gated()).prop_map(
+        |(service, ports, rules, gated)| InboundService {
+            service,
+            ports,
+            rules,
+            ..gated
+        },
+    )
+}
+
+fn rules() -> impl Strategy<Value = AccessRule> {
+    (
         names(),
         any::<bool>(),
         any::<bool>(),
@@ -205,13 +225,7 @@ fn inbound_services() -> impl Strategy<Value = InboundService> {
             },
             who,
             conditions,
-        });
-    (names(), ports(), vec(rule, 0..3)).prop_map(|(service, ports, rules)| InboundService {
-        service,
-        ports,
-        rules,
-        ..InboundService::default()
-    })
+        })
 }
 
 fn durations() -> impl Strategy<Value = Duration> {
@@ -251,48 +265,63 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
         retry,
         option::of(durations()),
         option::of(durations()),
+        option::of(durations()),
+        option::of(language::hedges()),
     )
         .prop_map(
-            |(timeout, connect_timeout, retry, stream_idle, max_duration)| Exchange {
+            |(timeout, connect_timeout, retry, stream_idle, max_duration, idle, hedge)| Exchange {
                 timeout,
                 connect_timeout,
                 retry,
                 stream_idle,
                 max_duration,
-                ..Exchange::default()
+                idle,
+                hedge,
             },
         )
 }
 
 fn targets() -> impl Strategy<Value = Target> {
-    (names(), option::of(names())).prop_map(|(service, subset)| Target {
+    (names(), option::of(names()), option::of(1_u16..)).prop_map(|(service, subset, port)| Target {
         service,
         subset,
-        ..Target::default()
+        port,
     })
 }
 
 fn routes() -> impl Strategy<Value = Route> {
-    let destination =
-        (targets(), 1_u32..100, vec(targets(), 0..2)).prop_map(|(target, weight, otherwise)| {
-            Destination {
+    let destination = (
+        targets(),
+        1_u32..100,
+        vec(targets(), 0..2),
+        language::header_edits(),
+    )
+        .prop_map(
+            |(target, weight, otherwise, (request, response))| Destination {
                 target,
                 weight,
                 otherwise,
-                ..Destination::default()
-            }
-        });
+                request_headers: request,
+                response_headers: response,
+            },
+        );
     let destinations = distinct(vec(destination, 1..3), |to| to.target.clone());
     let matches = vec(
         vec(conditions(), 0..3).prop_map(|conditions| RouteMatch { conditions }),
         0..3,
     );
-    (names(), matches, destinations, exchanges()).prop_map(
-        |(name, matches, destinations, exchange)| Route {
+    let ends = prop_oneof![
+        3 => destinations.prop_map(|destinations| (destinations, None)),
+        1 => language::answers().prop_map(|answer| (Vec::new(), Some(answer))),
+    ];
+    (names(), matches, ends, exchanges(), language::filters()).prop_map(
+        |(name, matches, (destinations, answer), exchange, filters)| Route {
             name,
             matches,
             destinations,
             exchange,
+            answer,
+            filters,
             ..Route::default()
         },
     )
@@ -332,16 +361,8 @@ fn callees() -> impl Strategy<Value = Callee> {
         (0_u64..9).prop_map(|min_count| RetryBudgetKind::Active { min_count }),
     ];
     let budget = (0_u32..=10_000, budget).prop_map(|(share, kind)| RetryBudget { share, kind });
-    let subset = (names(), labels()).prop_map(|(name, labels)| Subset {
-        name,
-        labels,
-        ..Subset::default()
-    });
-    let balance = prop_oneof![
-        Just(Balance::RoundRobin),
-        Just(Balance::LeastRequest),
-        Just(Balance::Random),
-    ];
+    let subset = (names(), labels(), option::of(language::subset_pools()))
+        .prop_map(|(name, labels, pool)| Subset { name, labels, pool });
     (
         (
             names(),
@@ -353,7 +374,7 @@ fn callees() -> impl Strategy<Value = Callee> {
         endpoints,
         distinct(vec(routes(), 1..3), |route| route.name.clone()),
         option::of(budget),
-        balance,
+        language::dialled(),
     )
         .prop_map(
             |(
@@ -362,7 +383,7 @@ fn callees() -> impl Strategy<Value = Callee> {
                 endpoints,
                 routes,
                 retry_budget,
-                balance,
+                dialled,
             )| Callee {
                 service,
                 hosts,
@@ -372,27 +393,48 @@ fn callees() -> impl Strategy<Value = Callee> {
                 endpoints,
                 routes,
                 retry_budget,
-                balance,
-                ..Callee::default()
+                ..dialled
             },
         )
+}
+
+fn accesses() -> impl Strategy<Value = Access> {
+    let external = (names(), vec(rules(), 0..3))
+        .prop_map(|(service, rules)| OutboundService { service, rules });
+    (
+        distinct(vec(inbound_services(), 0..3), |service| {
+            service.service.clone()
+        }),
+        distinct(vec(external, 0..2), |external| external.service.clone()),
+        distinct(vec(language::jwts(), 0..2), |jwt| jwt.name.clone()),
+        distinct(vec(language::authorizers(), 0..2), |each| each.name.clone()),
+    )
+        .prop_map(|(services, externals, jwts, authorizers)| Access {
+            services,
+            externals,
+            jwts,
+            authorizers,
+        })
 }
 
 pub(crate) fn slices() -> impl Strategy<Value = Slice> {
     (
         identities(),
-        distinct(vec(inbound_services(), 0..3), |service| {
-            service.service.clone()
-        }),
+        accesses(),
         distinct(vec(callees(), 0..3), |callee| callee.service.clone()),
+        distinct(vec(language::gateways(), 0..2), |gateway| {
+            gateway.name.clone()
+        }),
+        distinct(vec(language::telemetry(), 0..2), |each| {
+            each.service.clone()
+        }),
     )
-        .prop_map(|(identity, services, callees)| {
+        .prop_map(|(identity, access, callees, gateways, telemetry)| {
             let mut slice = Slice {
-                access: Access {
-                    services,
-                    ..Access::default()
-                },
+                access,
                 callees,
+                gateways,
+                telemetry,
                 ..Slice::new(identity)
             };
             slice.required_features = feature::required_by(&slice);
@@ -425,13 +467,33 @@ proptest! {
         let mut turned = slice;
         turned.callees.reverse();
         turned.access.services.reverse();
+        turned.access.externals.reverse();
+        turned.access.jwts.reverse();
+        turned.access.authorizers.reverse();
+        turned.gateways.reverse();
+        turned.telemetry.reverse();
         for service in &mut turned.access.services {
             service.rules.reverse();
             service.ports.reverse();
+            service.listeners.reverse();
+            service.mtls.reverse();
+            service.requirements.reverse();
+            service.rate_limits.reverse();
+            service.probes.reverse();
         }
         for callee in &mut turned.callees {
             callee.routes.reverse();
             callee.hosts.reverse();
+            callee.dials.reverse();
+            callee.listeners.reverse();
+            callee.pool.hash_keys.reverse();
+            callee.pool.health_checks.reverse();
+            for route in &mut callee.routes {
+                route.filters.mirrors.reverse();
+                route.filters.path_accepts.reverse();
+                route.filters.request_headers.set.reverse();
+                route.filters.request_headers.remove.reverse();
+            }
         }
         prop_assert_eq!(turned.encode(), bytes);
     }
@@ -456,7 +518,10 @@ proptest! {
         let cut = &bytes[..place.index(bytes.len())];
         if let Ok(other) = decode(cut) {
             prop_assert_eq!(other.encode(), cut);
-            prop_assert!(other.callees.len() < slice.callees.len());
+            let parts = |slice: &Slice| {
+                slice.callees.len() + slice.gateways.len() + slice.telemetry.len()
+            };
+            prop_assert!(parts(&other) < parts(&slice));
         }
     }
 
