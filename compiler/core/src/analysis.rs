@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod call_graph;
+pub mod gateways;
 pub mod probe;
 pub mod request_space;
 pub mod retry;

@@ -11,6 +11,8 @@ use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Route, Service, Target};
 use crate::model::{BudgetMinimum, Port, RetryBudget};
 
+mod gateway;
+
 /// Everything that a generation needs but the commit it was compiled from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emitted {
@@ -58,6 +60,11 @@ fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice
             ..slice::Access::default()
         },
         callees: callees(mesh, services),
+        gateways: services
+            .iter()
+            .filter(|service| service.gateway().is_some())
+            .map(|service| gateway::gateway(mesh, service))
+            .collect(),
         ..Slice::new(identity.clone())
     };
     slice.required_features = feature::required_by(&slice);
@@ -69,6 +76,10 @@ fn inbound(service: &Service) -> slice::InboundService {
         service: service.name.value.clone(),
         ports: ports(&service.ports),
         rules: service.access.iter().map(rule).collect(),
+        listeners: service
+            .gateway()
+            .map(gateway::listeners)
+            .unwrap_or_default(),
         ..slice::InboundService::default()
     }
 }
@@ -103,13 +114,7 @@ fn callees(mesh: &LinkedMesh, services: &[&Service]) -> Vec<slice::Callee> {
     let callers: BTreeSet<_> = services.iter().map(|service| service.id).collect();
     let mut edges: BTreeMap<_, &Edge> = BTreeMap::new();
     for caller in callers {
-        let first = mesh.edges.partition_point(|edge| edge.caller < caller);
-        for edge in mesh
-            .edges
-            .iter()
-            .skip(first)
-            .take_while(|edge| edge.caller == caller)
-        {
+        for edge in mesh.edges_of(caller) {
             edges.entry(edge.callee).or_insert(edge);
         }
     }

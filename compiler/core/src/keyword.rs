@@ -12,7 +12,9 @@ mod defaults;
 mod endpoints;
 mod expect;
 mod facts;
+mod gateway;
 mod later;
+mod listen;
 mod mesh;
 mod overriding;
 mod policy;
@@ -28,6 +30,7 @@ mod subset;
 mod team;
 mod test;
 mod timeout;
+mod tls;
 mod to;
 
 pub(crate) use decode::decode;
@@ -54,6 +57,12 @@ pub static KEYWORDS: &[&Keyword] = &[
     &service::HOST,
     &service::IDENTITY,
     &service::CALLERS_MAY_EXTEND,
+    &gateway::GATEWAY,
+    &gateway::DELEGATE,
+    &listen::LISTEN,
+    &listen::HOST,
+    &listen::CLIENT_IP,
+    &tls::TLS,
     &endpoints::ENDPOINTS,
     &endpoints::STATIC,
     &endpoints::DNS,
@@ -63,6 +72,7 @@ pub static KEYWORDS: &[&Keyword] = &[
     &facts::FACTS,
     &calls::CALLS,
     &route::ROUTE,
+    &route::ROUTE_OF_GATEWAY,
     &route::MATCH,
     &to::TO,
     &to::ELSE,
@@ -118,6 +128,12 @@ pub enum Place {
     Policy,
     /// The block of `service`.
     Service,
+    /// The block of `gateway`.
+    Gateway,
+    /// The block of `listen` in a gateway.
+    Listen,
+    /// The block of `delegate`.
+    Delegate,
     /// The block of `endpoints`.
     Endpoints,
     /// The block of `subset`.
@@ -159,6 +175,9 @@ impl Place {
             Self::Defaults => "in `defaults`",
             Self::Policy => "in `policy`",
             Self::Service => "in `service`",
+            Self::Gateway => "in `gateway`",
+            Self::Listen => "in `listen`",
+            Self::Delegate => "in `delegate`",
             Self::Endpoints => "in `endpoints`",
             Self::Subset => "in `subset`",
             Self::Calls => "in `calls`",

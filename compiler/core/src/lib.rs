@@ -13,6 +13,7 @@ mod check;
 pub mod code;
 pub mod diff;
 mod emit;
+pub mod glob;
 pub mod keyword;
 pub mod limits;
 mod link;
@@ -105,6 +106,8 @@ pub fn load_observed(input: Input<'_>, observer: &mut dyn Observer) -> Analysed 
         link::Context {
             environment: input.environment,
             earlier: &diagnostics,
+            sources: input.sources,
+            root_path: input.root_path,
             incomplete,
         },
     );

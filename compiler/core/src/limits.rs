@@ -16,6 +16,8 @@ pub const ATTEMPTS_REFUSED_ABOVE: u32 = 5;
 pub const AMPLIFICATION_REFUSED_ABOVE: u32 = 10;
 /// Highest amplification that `refuse` can permit.
 pub const AMPLIFICATION_MAX: u32 = 1_000_000;
+/// Most trusted proxies in front of a gateway.
+pub const HOPS_MAX: u32 = 16;
 /// Highest weight: shares finer than one in a million are noise.
 pub const WEIGHT_MAX: u32 = 1_000_000;
 /// Longest time that policy can say.

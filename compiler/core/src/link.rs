@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use mesh_bundle::spiffe::TrustDomain;
-use mesh_syntax::{Diagnostic, Span};
+use mesh_syntax::{Diagnostic, SourceSet, Span};
 
 use crate::code;
 use crate::limits;
@@ -16,6 +16,7 @@ use crate::suggest;
 mod claim;
 mod edge;
 mod endpoint;
+mod gateway;
 mod merge;
 mod resolve;
 mod route;
@@ -39,6 +40,10 @@ pub(crate) struct Context<'a> {
     pub(crate) environment: &'a str,
     /// Findings of decoding: where one lies inside a service, its parts may be missing.
     pub(crate) earlier: &'a [Diagnostic],
+    /// The files.
+    pub(crate) sources: &'a SourceSet,
+    /// Folder of the root.
+    pub(crate) root_path: &'a str,
     /// A whole definition may be missing, so a name that nothing has may be its.
     pub(crate) incomplete: bool,
 }
@@ -87,10 +92,12 @@ fn link_below(
         trust_domain,
         refuse: refuse(root),
         scope,
+        gateway_routes: &mesh.gateway_routes,
         context,
         findings,
     };
     let teams = linker.teams();
+    linker.check_gateway_routes();
     let mut services = linker.services();
     linker.check_claims(&services);
     let edges = linker.edges(&mut services)?;
@@ -117,6 +124,7 @@ struct Linker<'m, 'f> {
     trust_domain: TrustDomain,
     refuse: linked::Refuse,
     scope: Scope<'m>,
+    gateway_routes: &'m [model::GatewayRoute],
     context: Context<'m>,
     findings: &'f mut Vec<Diagnostic>,
 }
@@ -175,13 +183,51 @@ impl<'m> Linker<'m, '_> {
         None
     }
 
+    /// The definition of this name, if it is of this kind; otherwise reports that it is none.
+    fn find_kind(
+        &mut self,
+        name: &Spanned<String>,
+        wanted: &str,
+        is: impl Fn(&model::Kind) -> bool,
+    ) -> Option<ServiceId> {
+        let Some(declared) = self.scope.declared(&name.value) else {
+            let of_kind = self.scope.services().filter(|service| is(&service.kind));
+            let near = suggest::nearest(
+                &name.value,
+                of_kind.map(|service| service.name.value.as_str()),
+            );
+            if let Some(policy) = self.scope.policy(&name.value) {
+                let other = policy.name.span;
+                self.wrong_kind(name, "policy", wanted, other);
+            } else if !self.context.incomplete {
+                let finding = dangling(name, wanted, near);
+                self.report(finding);
+            }
+            return None;
+        };
+        if is(&declared.kind) {
+            return self.scope.service(&name.value);
+        }
+        let (word, other) = (declared.kind.word(), declared.name.span);
+        self.wrong_kind(name, word, wanted, other);
+        None
+    }
+
+    /// The service or external of this name, which requests can be sent to.
+    fn find_callee(&mut self, name: &Spanned<String>) -> Option<ServiceId> {
+        self.find_kind(name, "service", |kind| {
+            !matches!(kind, model::Kind::Gateway(_))
+        })
+    }
+
     /// The policy of this name; otherwise reports that there is none.
     fn find_policy(&mut self, name: &Spanned<String>) -> Option<&'m model::Policy> {
         if let Some(policy) = self.scope.policy(&name.value) {
             return Some(policy);
         }
-        if let Some(other) = self.scope.service_span(&name.value) {
-            self.wrong_kind(name, "service", "policy", other);
+        if let Some(declared) = self.scope.declared(&name.value) {
+            let (word, other) = (declared.kind.word(), declared.name.span);
+            self.wrong_kind(name, word, "policy", other);
             return None;
         }
         if !self.context.incomplete {

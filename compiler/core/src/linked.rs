@@ -10,7 +10,7 @@ use mesh_bundle::slice::{
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::Span;
 
-use crate::model::{CallMode, Extendable, Facts, Label, Port, RetryBudget, Spanned, Test};
+use crate::model::{CallMode, Extendable, Facts, Label, Port, RetryBudget, Spanned, Test, Tls};
 
 /// Index of a service in [`LinkedMesh::services`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +56,14 @@ pub struct LinkedMesh {
 }
 
 impl Service {
+    /// Whether it is a gateway, and what only a gateway has.
+    pub const fn gateway(&self) -> Option<&Gateway> {
+        match &self.kind {
+            Kind::Gateway(gateway) => Some(gateway),
+            Kind::Service | Kind::External(_) => None,
+        }
+    }
+
     /// Hosts that name it, one for each that it declares, with a label for each star.
     pub fn example_hosts(&self) -> impl Iterator<Item = String> {
         self.hosts.iter().map(|host| match host.as_str() {
@@ -88,6 +96,15 @@ impl LinkedMesh {
     /// Every service id, ascending.
     pub fn service_ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
         (0..self.services.len()).filter_map(|index| u32::try_from(index).ok().map(ServiceId))
+    }
+
+    /// The edges of one caller, ascending by callee.
+    pub fn edges_of(&self, caller: ServiceId) -> impl Iterator<Item = &Edge> {
+        let first = self.edges.partition_point(|edge| edge.caller < caller);
+        self.edges
+            .iter()
+            .skip(first)
+            .take_while(move |edge| edge.caller == caller)
     }
 
     /// The edge between two services.
@@ -207,7 +224,7 @@ pub struct Service {
     pub subsets: Vec<Subset>,
     /// Where its endpoints come from.
     pub endpoints: Endpoints,
-    /// Ascending by name, at least one: a service without routes has the implicit `default`.
+    /// Ascending by name. A service without routes has the implicit `default`, a gateway none.
     pub routes: Vec<Route>,
     /// Rules of all levels, own first.
     pub access: Vec<Access>,
@@ -249,7 +266,51 @@ impl Kind {
 
 /// What only a gateway has.
 #[derive(Clone, Debug, Default)]
-pub struct Gateway {}
+pub struct Gateway {
+    /// Ascending by (port, hosts), at least one.
+    pub listeners: Vec<Listener>,
+    /// What teams' routes may take, ascending by team.
+    pub delegates: Vec<Delegate>,
+    /// Its routes that stand in files of their own, ascending.
+    pub delegated: Vec<DelegatedRoute>,
+}
+
+/// A port of a gateway, or a part of its hosts.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The port, and where it is written.
+    pub port: Spanned<u16>,
+    /// Hosts that are served, ascending; empty: every host.
+    pub hosts: Vec<String>,
+    /// None: plaintext.
+    pub tls: Option<Tls>,
+    /// Where the client's address is taken from.
+    pub client_address: slice::ClientAddress,
+    /// Its word and port.
+    pub span: Span,
+}
+
+/// Requests that a team's routes may take.
+#[derive(Clone, Debug)]
+pub struct Delegate {
+    /// Name of the team.
+    pub team: Spanned<String>,
+    /// And.
+    pub conditions: Vec<Spanned<slice::Condition>>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A route of a gateway that stands in a file of its own.
+#[derive(Clone, Debug)]
+pub struct DelegatedRoute {
+    /// Index in [`Service::routes`].
+    pub route: usize,
+    /// The team that owns the file; none: nobody does.
+    pub team: Option<String>,
+    /// Where it names its gateway.
+    pub gateway_span: Span,
+}
 
 /// What only an external has.
 #[derive(Clone, Debug, Default)]
@@ -386,7 +447,21 @@ pub struct Edge {
     /// Indices in the callee's [`Service::access`] of the enforced `allow`s that admit the caller;
     /// empty: declared, never permitted.
     pub permitted: Vec<usize>,
+    /// The routes of the caller, which is a gateway, that lead to the callee, ascending.
+    pub routed: Vec<Routed>,
     /// Timeouts and retries of each route of the callee, for this caller; as [`Service::routes`].
+    pub exchanges: Vec<Exchange>,
+}
+
+/// A route of a gateway that leads to a service.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// The route of the gateway.
+    pub route: RouteId,
+    /// Where it names the service.
+    pub span: Span,
+    /// Timeouts and retries of each route of the callee, tightened by the gateway's; as
+    /// [`Service::routes`].
     pub exchanges: Vec<Exchange>,
 }
 

@@ -8,16 +8,20 @@ use mesh_syntax::Span;
 
 mod access;
 mod exchange;
+mod gateway;
 mod pool;
 mod service;
 mod test;
 
 pub use access::{Access, Condition, ConditionKind, Who};
 pub use exchange::{Exchange, Retry, Timeout};
+pub use gateway::{
+    ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,
+};
 pub use pool::{BudgetMinimum, Pool, RetryBudget};
 pub use service::{
-    Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, External, Facts, Gateway,
-    Kind, Match, Port, Route, Service, Subset, Target,
+    Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, External, Facts, Kind,
+    Match, Port, Route, Service, Subset, Target,
 };
 pub use test::{Expect, Share, Test, TestRequest, Verdict};
 
@@ -61,6 +65,8 @@ pub struct Mesh {
     pub root: Option<Root>,
     /// Services, gateways and externals, in no particular order.
     pub services: Vec<Service>,
+    /// Routes of gateways in files of their own, in no particular order.
+    pub gateway_routes: Vec<GatewayRoute>,
     /// Named policies, in no particular order.
     pub policies: Vec<Policy>,
     /// Tests, in no particular order.

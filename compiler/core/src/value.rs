@@ -213,7 +213,7 @@ pub(crate) fn one_of<T: Copy>(value: &Value, list: &[(&'static str, T)]) -> Resu
     )
 }
 
-fn integer(value: &Value, min: u32, max: u32) -> Result<u32, Wrong> {
+pub(crate) fn integer(value: &Value, min: u32, max: u32) -> Result<u32, Wrong> {
     match value {
         Value::Integer(number) => u32::try_from(*number)
             .ok()

@@ -53,7 +53,6 @@ fn words() {
 #[test]
 fn words_of_later_releases() {
     insta::assert_snapshot!(all(&[
-        "gateway public { listen 80 }",
         "service a { port 80; outlier consecutive-5xx=5 }",
         "service a { port 80 dial=81 }",
         "service a { port 80 protocol=tcp }",
@@ -88,6 +87,59 @@ service a { port 80; allow team=paw }
 service b { port 80; allow team=pay }
 "#
     )]));
+}
+
+#[test]
+fn gateways() {
+    let service =
+        "service a { port 80; subset v1 { labels version=v1 } }\npolicy patient { timeout \"2s\" }";
+    let inside = [
+        "listn 80",
+        "listen 80 protocl=http",
+        "listen 80 { hots \"a.example\" }",
+        "listen 80 { host \"https://a.example/\" }",
+        "listen 443 { tls }",
+        "listen 443 { tls certificate=a client=required }",
+        "listen 443 { tls certificate=a trust=b }",
+        "listen 443 { tls certificate=a sni=\"a.example\" min=\"1.1\" }",
+        "listen 443 { tls certificate=\"secret.pem\" client=requird trust=b }",
+        "listen 80 { client-ip forwarded-for }",
+        "listen 80 { client-ip peer hops=1 }",
+        "listen 80 { client-ip forwarded-for hops=99 }",
+        "listen 80\n    listen 80",
+        "listen 80 { host \"a.example\" }\n    listen 80 { host \"b.example\" \"a.example\" }",
+        "listen 80 { host \"a.example\" }\n    listen 80 { tls certificate=b; host \"b.example\" }",
+        "allow unauthenticated",
+        "listen 80; port 80",
+        "listen 80; use patient",
+        "listen 80; route r { }",
+        "listen 80; route r { to }",
+        "listen 80; route r { to b }",
+        "listen 80; route r { to g }",
+        "listen 80; route r { to a subset=v2 }",
+        "listen 80; route r { to a; to a }",
+        "listen 80; route r { match { port 81 }; to a }",
+        "listen 80; route r { to a; timeout \"20s\" }",
+        "listen 80; delegate pay { path \"/pay/**\" }",
+        "listen 80; delegate pay",
+        "listen 80; identity \"spiffe://m.example/service/a\"",
+    ];
+    let policies: Vec<String> = inside
+        .iter()
+        .map(|lines| format!("gateway g {{\n    {lines}\n}}\n{service}"))
+        .collect();
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(all(&policies));
+    insta::assert_snapshot!(all(&[
+        "gateway g { listen 80 }\ngateway g { listen 81 }",
+        "gateway g { listen 80 }\nservice g { port 81 }",
+        "gateway g { listen 80 }\nservice a { port 80; calls g }",
+        "service a { port 80 }\nroute r gateway=a { to a }",
+        "service a { port 80 }\ngateway gate { listen 80 }\nroute r gateway=gat { to a }",
+        "service a { port 80 }\nroute r { to a }",
+        "service a { port 80 }\ngateway g { listen 80; route r { to a } }\nroute r gateway=g { to a }",
+        "gateway g { listen 80; identity \"spiffe://m.example/gateway/h\" }\ngateway h { listen 80 }",
+    ]));
 }
 
 #[test]

@@ -45,18 +45,30 @@ service api {
     route slow { match { path "/slow/**" "/slower"; method POST GET }; to v2 { else v1; }; timeout "8s" }
     route canary { match { header x-canary }; match { cookie canary "1" "yes" }; to v2 }
     route all { to v1 weight=3; to v2 weight=1 }
-    allow web { path "/**"; not { header x-forbidden } }
+    allow public web { path "/**"; not { header x-forbidden } }
     allow "spiffe://shop.example/ns/**" mode=audit
     allow unauthenticated { client-ip "203.0.113.0/24" "2001:db8::/32" }
     allow team=edge { claim role "buyer" "admin"; method GET }
     deny ops { method DELETE; query force prefix="y" case=ignore }
     callers-may-extend timeout
 }
+gateway public {
+    listen 8443 { host "shop.example" "*.shop.example"; tls certificate=shop trust=partners client=optional min="1.3"; client-ip forwarded-for hops=2 }
+    listen 8443 { host "api.example"; tls certificate=api min="1.3"; client-ip forwarded-for hops=2 }
+    listen 8080
+    allow unauthenticated { not { client-ip "192.0.2.0/24" } }
+    delegate data { path "/items/**"; method GET }
+    delegate edge { host "shop.example" }
+    route split { match { path "/a/**"; host "api.example" }; to api subset=v2 weight=1 { else store }; to store weight=3; timeout "2s" }
+    route home { match { port 8443; path "/" }; to api; retry none }
+}
+route items gateway=public { match { path "/items/{id}"; method GET }; to store; timeout "1s" }
 service store {
     port 5000
     retry none
     retry-budget "10%" of=active min=3
     endpoints { kubernetes namespace=shop name=store }
+    allow public
     allow any { peer-ip "10.0.0.0/8"; host "store"; port 5000 }
 }
 "#;
@@ -125,6 +137,13 @@ fn slices_hold_what_their_workload_needs() {
         .find(|slice| slice.identity.path() == "/ns/web")
         .unwrap();
     insta::assert_debug_snapshot!(web);
+    let public = emitted
+        .slices
+        .values()
+        .find(|slice| slice.identity.path() == "/gateway/public")
+        .unwrap();
+    insta::assert_debug_snapshot!(public.gateways);
+    insta::assert_debug_snapshot!(public.access);
 }
 
 proptest! {

@@ -16,6 +16,7 @@ macro_rules! declare_pages {
 }
 use declare_pages;
 
+mod gateways;
 mod linking;
 mod routing;
 mod source;
@@ -23,10 +24,15 @@ mod source;
 /// The page of every code that any stage reports, ascending.
 pub fn pages() -> Vec<Page> {
     let rules = RULES.iter().chain(COMPARISONS).map(|rule| rule.page);
-    let earlier = [source::PAGES, linking::PAGES, routing::PAGES]
-        .into_iter()
-        .flatten()
-        .copied();
+    let earlier = [
+        source::PAGES,
+        linking::PAGES,
+        routing::PAGES,
+        gateways::PAGES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied();
     let mut pages: Vec<Page> = rules.chain(earlier).collect();
     pages.sort_unstable_by_key(|page| page.code);
     pages

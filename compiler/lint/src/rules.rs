@@ -23,6 +23,9 @@ mod change {
     pub(crate) mod transition;
     pub(crate) mod unsafe_transition;
 }
+mod gateways {
+    pub(crate) mod route_not_delegated;
+}
 mod retries {
     pub(crate) mod amplification;
     pub(crate) mod no_budget;
@@ -45,6 +48,7 @@ mod words;
 
 /// Every rule, ascending by code.
 pub static RULES: &[&Rule] = &[
+    &gateways::route_not_delegated::ROUTE_NOT_DELEGATED,
     &access::call_not_permitted::CALL_NOT_PERMITTED,
     &access::unused_permission::UNUSED_PERMISSION,
     &routing::shadowed_route::SHADOWED_ROUTE,

@@ -14,7 +14,8 @@ pub struct AccessFacts {
     pub never: Vec<usize>,
     /// Rules that could be left out, with those that say the same.
     pub redundant: Vec<Redundant>,
-    /// Declared calls to the service of which no request gets in, ascending by caller.
+    /// Declared calls to the service, and routes of gateways that lead to it, of which no request gets
+    /// in, ascending by caller.
     pub lockouts: Vec<Lockout>,
 }
 
@@ -148,7 +149,9 @@ impl AccessFacts {
                 facts.never.push(rule);
             }
         }
-        let declared = |edge: &&Edge| edge.callee == id && !edge.declared.is_empty();
+        let declared = |edge: &&Edge| {
+            edge.callee == id && !(edge.declared.is_empty() && edge.routed.is_empty())
+        };
         let calls = mesh.edges.iter().filter(declared);
         facts.lockouts = calls
             .filter_map(|edge| lockout(mesh, edge, &probe, &ports))

@@ -149,12 +149,14 @@ fn likely(mesh: &LinkedMesh, id: ServiceId) -> Likely {
         .take(STRANGERS_MAX)
         .chain([id])
         .flat_map(|other| &mesh.service(other).identities);
+    // Most of whoever enters a gateway has no identity, which in a set of requests is the empty one.
+    let nobody = mesh.service(id).gateway().map(|_| String::new());
+    let named = callers
+        .chain(others)
+        .map(|identity| identity.as_str().to_owned());
     Likely {
         hosts: mesh.service(id).example_hosts().collect(),
-        callers: callers
-            .chain(others)
-            .map(|identity| identity.as_str().to_owned())
-            .collect(),
+        callers: nobody.into_iter().chain(named).collect(),
         paths: Vec::new(),
     }
 }

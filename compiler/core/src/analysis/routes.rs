@@ -3,13 +3,13 @@
 
 use std::slice;
 
-use mesh_bundle::slice::RouteMatch;
+use mesh_bundle::slice::{Condition, RouteMatch};
 use mesh_engine::route::{Alternative, Precedence, alternatives};
 use rayon::prelude::*;
 
 use super::probe::{self, Probe};
-use super::request_space::{CapExceeded, Point, Space};
-use crate::linked::{LinkedMesh, ServiceId};
+use super::request_space::{CapExceeded, Point, Repeated, Space};
+use crate::linked::{LinkedMesh, Service, ServiceId};
 
 /// Requests that are tried as a witness before none is shown.
 const SAMPLES_MAX: usize = 16;
@@ -97,8 +97,7 @@ impl RouteFacts {
             return facts;
         };
         let service = mesh.service(id);
-        let Ok(universe) = Space::to_ports(service.ports.iter().map(|port| port.number.value))
-        else {
+        let Ok(universe) = universe(service) else {
             return facts;
         };
         let matches: Vec<Vec<RouteMatch>> = service.routes.iter().map(probe::matches).collect();
@@ -116,7 +115,10 @@ impl RouteFacts {
                 routes.look_whether_tied(first, second);
             }
         }
-        routes.look_for_uncovered(mesh, id, &universe);
+        // What a gateway's routes leave out, nobody has promised to serve.
+        if service.gateway().is_none() {
+            routes.look_for_uncovered(mesh, id, &universe);
+        }
         routes.facts
     }
 
@@ -148,6 +150,22 @@ impl RouteFacts {
         }
         pieces
     }
+}
+
+/// The requests that can come: to the ports of a service, to the listeners of a gateway.
+pub fn universe(service: &Service) -> Result<Space, CapExceeded> {
+    let Some(gateway) = service.gateway() else {
+        return Space::to_ports(service.ports.iter().map(|port| port.number.value));
+    };
+    let mut universe = Space::nothing();
+    for listener in &gateway.listeners {
+        let mut conditions = vec![Condition::Port(vec![listener.port.value])];
+        if !listener.hosts.is_empty() {
+            conditions.push(Condition::Host(listener.hosts.clone()));
+        }
+        universe = universe.union(&Space::of_conditions(&conditions, Repeated::One)?)?;
+    }
+    Ok(universe)
 }
 
 fn pieces_of(route: usize, each: &RouteMatch, universe: &Space) -> Result<Vec<Piece>, CapExceeded> {

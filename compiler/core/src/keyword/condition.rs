@@ -7,14 +7,14 @@ use mesh_engine::path::PathMatcher;
 use mesh_engine::regex::Regex;
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{self, Allow, Deny, Match, Not};
+use super::Place::{self, Allow, Delegate, Deny, Match, Not};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, access};
 use crate::code;
 use crate::limits;
 use crate::model::{Condition, ConditionKind};
 use crate::value::{self, Kind, Wrong};
 
-const EVERYWHERE: &[Place] = &[Match, Allow, Deny, Not];
+const EVERYWHERE: &[Place] = &[Match, Allow, Deny, Delegate, Not];
 
 pub(super) static METHOD: Keyword = Keyword {
     args: Args::list("METHOD", &value::METHOD, 1),
@@ -53,7 +53,11 @@ pub(super) static FROM: Keyword = Keyword {
     args: Args::list("WHO", &value::WHO, 0),
     repeats: Repeats::Many,
     props: &[access::TEAM],
-    ..Keyword::new("from", &[Match, Not], "The caller is one of these.")
+    ..Keyword::new(
+        "from",
+        &[Match, Delegate, Not],
+        "The caller is one of these.",
+    )
 };
 
 pub(super) static CLIENT_IP: Keyword = Keyword {

@@ -2,7 +2,7 @@
 
 use mesh_syntax::{Diagnostic, SourceSet, Span, Tree};
 
-use super::{Entry, Place, Reader, mesh, policy, service, test};
+use super::{Entry, Place, Reader, gateway, mesh, policy, route, service, test};
 use crate::code;
 use crate::model::Mesh;
 
@@ -45,6 +45,10 @@ pub(crate) fn decode<'t>(
 
 fn definition(reader: &mut Reader<'_>, entry: Entry<'_>, mesh: &mut Mesh) -> Option<()> {
     match entry.word() {
+        "gateway" => mesh.services.push(gateway::decode(reader, entry)?),
+        "route" => mesh
+            .gateway_routes
+            .push(route::decode_of_gateway(reader, entry)?),
         "service" => mesh.services.push(service::decode(reader, entry)?),
         "policy" => mesh.policies.push(policy::decode(reader, entry)?),
         "test" => mesh.tests.push(test::decode(reader, entry)?),

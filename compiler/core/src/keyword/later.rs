@@ -40,13 +40,11 @@ const CONDITIONS: &[Place] = &[Match, Allow, Deny, Not];
 
 /// Every such word.
 pub static LATER: &[Later] = &[
-    later("gateway", &[Root]),
     later("external", &[Root]),
     later("jwt", &[Root]),
     later("authorizer", &[Root]),
     later("invariant", &[Root]),
     later("suppress", &[Root]),
-    later("route", &[Root]),
     later("telemetry", &[Mesh, Service]),
     later("federate", &[Mesh]),
     later("rollout", &[Mesh]),

@@ -1,6 +1,6 @@
 //! `policy` and `use`: settings with a name.
 
-use super::Place::{Defaults, Policy, Root, Service};
+use super::Place::{Defaults, Gateway, Policy, Root, Service};
 use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults};
 use crate::model::{self, Spanned};
 use crate::value;
@@ -23,7 +23,7 @@ pub(super) static USE: Keyword = Keyword {
     repeats: Repeats::Many,
     ..Keyword::new(
         "use",
-        &[Defaults, Service],
+        &[Defaults, Service, Gateway],
         "Takes the settings of named policies.",
     )
 };

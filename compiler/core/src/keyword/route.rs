@@ -1,7 +1,9 @@
 //! `route` and `match`
 
-use super::Place::{Match, Route, Service};
-use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, condition, defaults, to};
+use super::Place::{Gateway, Match, Root, Route, Service};
+use super::{
+    Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, condition, defaults, to,
+};
 use crate::model::{self, Exchange};
 use crate::value;
 
@@ -12,8 +14,26 @@ pub(super) static ROUTE: Keyword = Keyword {
     block: Some(Route),
     ..Keyword::new(
         "route",
-        &[Service],
+        &[Service, Gateway],
         "Requests of one kind: where they go, and with what patience.",
+    )
+};
+
+pub(super) static ROUTE_OF_GATEWAY: Keyword = Keyword {
+    merge: Some(Merge::Named),
+    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    repeats: Repeats::Many,
+    props: &[Property::new(
+        "gateway",
+        &value::NAME,
+        "The gateway, which must delegate such requests to the team that owns the file.",
+    )
+    .required()],
+    block: Some(Route),
+    ..Keyword::new(
+        "route",
+        &[Root],
+        "A route of a gateway, in a file of the team whose requests it takes.",
     )
 };
 
@@ -47,5 +67,16 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         destinations,
         exchange,
         span: entry.span(),
+    })
+}
+
+pub(super) fn decode_of_gateway(
+    reader: &mut Reader<'_>,
+    entry: Entry<'_>,
+) -> Option<model::GatewayRoute> {
+    let route = decode(reader, entry);
+    Some(model::GatewayRoute {
+        gateway: entry.prop("gateway", value::name)?,
+        route: route?,
     })
 }

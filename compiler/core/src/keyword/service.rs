@@ -3,7 +3,7 @@
 use mesh_bundle::slice::Protocol;
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{Root, Service};
+use super::Place::{Gateway, Root, Service};
 use super::{
     Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, calls, defaults, endpoints,
     facts, route, subset,
@@ -52,8 +52,8 @@ pub(super) static IDENTITY: Keyword = Keyword {
     repeats: Repeats::Many,
     ..Keyword::new(
         "identity",
-        &[Service],
-        "SPIFFE IDs of its instances, instead of spiffe://<trust-domain>/service/<name>.",
+        &[Service, Gateway],
+        "SPIFFE IDs of its instances, instead of spiffe://<trust-domain>/service/<name> or /gateway/<name>.",
     )
 };
 

@@ -8,7 +8,7 @@ use mesh_syntax::{Diagnostic, Span};
 
 use super::Linker;
 use crate::code;
-use crate::linked::{Edge, Service, ServiceId};
+use crate::linked::{Edge, Kind, Service, ServiceId};
 
 impl Linker<'_, '_> {
     /// Hosts and inbound ports that two services claim.
@@ -18,7 +18,12 @@ impl Linker<'_, '_> {
         for service in services {
             for port in &service.ports {
                 let number = port.number.value;
-                for host in &service.hosts {
+                // Clients outside reach a gateway by addresses of their own, so hosts are not shared.
+                let answers_to = match service.kind {
+                    Kind::Gateway(_) => &[][..],
+                    Kind::Service | Kind::External(_) => &service.hosts,
+                };
+                for host in answers_to {
                     // Two services may share a host and differ in port.
                     if let Some(other) = hosts.insert((host, number), service) {
                         self.host_claimed(host, service, other);
@@ -119,7 +124,8 @@ impl Linker<'_, '_> {
 
 /// Whether one of the services has taken the other's own identity, which is reported by itself.
 fn is_taken(identity: &SpiffeId, service: &Service, other: &Service) -> bool {
-    let owner = identity.path().strip_prefix("/service/");
+    let path = identity.path().trim_start_matches('/');
+    let owner = path.split_once('/').map(|(_, name)| name);
     [service, other]
         .iter()
         .any(|either| owner == Some(either.name.value.as_str()))

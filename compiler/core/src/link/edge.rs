@@ -10,7 +10,7 @@ use mesh_syntax::{Diagnostic, Span};
 use super::tighten::Callee;
 use super::{Linker, dangling};
 use crate::limits;
-use crate::linked::{Call, Edge, Exchange, RouteId, Service, ServiceId};
+use crate::linked::{Call, Edge, Exchange, RouteId, Routed, Service, ServiceId};
 use crate::model::{self, Effect, Enforcement, Spanned};
 use crate::suggest;
 
@@ -20,6 +20,8 @@ type Pair = (ServiceId, ServiceId);
 struct Reasons {
     declared: Vec<usize>,
     permitted: Vec<usize>,
+    /// Routes of the calling gateway, and where each names the callee.
+    routed: Vec<(usize, Span)>,
 }
 
 impl<'m> Linker<'m, '_> {
@@ -33,11 +35,14 @@ impl<'m> Linker<'m, '_> {
                 reasons.declared.push(index);
             }
         }
+        routed(services, &mut pairs);
         if !self.permitted(services, &mut pairs) {
             return None;
         }
-        let routes = |pair: &Pair| services[pair.1.index()].routes.len();
-        if pairs.keys().map(routes).sum::<usize>() > limits::EXCHANGES_MAX {
+        let exchanges = |(pair, reasons): (&Pair, &Reasons)| {
+            services[pair.1.index()].routes.len() * (1 + reasons.routed.len())
+        };
+        if pairs.iter().map(exchanges).sum::<usize>() > limits::EXCHANGES_MAX {
             self.too_many(
                 "routes over all pairs of caller and callee",
                 limits::EXCHANGES_MAX,
@@ -46,15 +51,18 @@ impl<'m> Linker<'m, '_> {
         }
         let edges = pairs.into_iter().map(|((caller, callee), reasons)| {
             let exchanges = self.exchanges(services, (caller, callee), &reasons, &declared);
+            let routed = self.routed_exchanges(services, (caller, callee), &reasons.routed);
             let Reasons {
                 declared,
                 permitted,
+                ..
             } = reasons;
             Edge {
                 caller,
                 callee,
                 declared,
                 permitted,
+                routed,
                 exchanges,
             }
         });
@@ -69,7 +77,7 @@ impl<'m> Linker<'m, '_> {
             let mut resolved: BTreeMap<(ServiceId, Option<RouteId>), (Call, &'m model::Call)> =
                 BTreeMap::new();
             for call in &service.calls {
-                let Some(callee) = self.find_service(&call.callee) else {
+                let Some(callee) = self.find_callee(&call.callee) else {
                     continue;
                 };
                 let Some(route) = self.called_route(&services[callee.index()], call) else {
@@ -139,7 +147,9 @@ impl<'m> Linker<'m, '_> {
                 owners.entry(identity).or_default().push(service.id);
             }
         }
-        for callee in services {
+        // Whoever enters a gateway comes from outside, as its client and not through its own proxy.
+        let callees = services.iter().filter(|callee| callee.gateway().is_none());
+        for callee in callees {
             for (index, rule) in callee.access.iter().enumerate() {
                 if rule.effect != Effect::Allow || rule.enforcement != Enforcement::Enforce {
                     continue;
@@ -147,6 +157,12 @@ impl<'m> Linker<'m, '_> {
                 for caller in admitted(&rule.who, &owners) {
                     // A service that only everyone's `allow` covers has no need to call itself.
                     if caller == callee.id && !rule.named.contains(&caller) {
+                        continue;
+                    }
+                    // A gateway sends requests where its routes lead and nowhere else.
+                    if services[caller.index()].gateway().is_some()
+                        && !pairs.contains_key(&(caller, callee.id))
+                    {
                         continue;
                     }
                     let reasons = pairs.entry((caller, callee.id)).or_default();
@@ -173,6 +189,50 @@ impl<'m> Linker<'m, '_> {
             )
             .help("`allow any` makes a pair with every service; name the callers instead"),
         );
+    }
+
+    /// The exchanges of a gateway's routes with the routes of one service behind it.
+    fn routed_exchanges(
+        &mut self,
+        services: &[Service],
+        (caller, callee): Pair,
+        routed: &[(usize, Span)],
+    ) -> Vec<Routed> {
+        let gateway = &services[caller.index()];
+        let callee = &services[callee.index()];
+        let limits = Callee {
+            name: &callee.name.value,
+            may_extend: &callee.callers_may_extend,
+        };
+        let mut all = Vec::new();
+        for (index, span) in routed {
+            let name = gateway.routes[*index].name.span;
+            let Some(declared) = self.declared_route(&gateway.name.value, name) else {
+                continue;
+            };
+            let mut exchanges = Vec::new();
+            for route in &callee.routes {
+                let exchange = self.tighten(&route.exchange, &declared.exchange, limits);
+                self.check_exchange(&exchange);
+                exchanges.push(exchange);
+            }
+            all.push(Routed {
+                route: RouteId {
+                    service: gateway.id,
+                    index: *index,
+                },
+                span: *span,
+                exchanges,
+            });
+        }
+        all
+    }
+
+    /// A route of a gateway as declared, by the place of its name.
+    fn declared_route(&self, gateway: &str, name: Span) -> Option<&'m model::Route> {
+        let own = self.scope.declared(gateway)?.routes.iter();
+        own.chain(self.gateway_routes(gateway))
+            .find(|route| route.name.span == name)
     }
 
     fn exchanges(
@@ -211,6 +271,25 @@ impl<'m> Linker<'m, '_> {
             });
         }
         exchanges
+    }
+}
+
+/// Adds the pairs that routes of gateways make.
+fn routed(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
+    for gateway in services
+        .iter()
+        .filter(|service| service.gateway().is_some())
+    {
+        for (index, route) in gateway.routes.iter().enumerate() {
+            for to in &route.destinations {
+                for target in std::iter::once(&to.target).chain(&to.otherwise) {
+                    let reasons = pairs.entry((gateway.id, target.service)).or_default();
+                    if reasons.routed.last().is_none_or(|(last, _)| *last != index) {
+                        reasons.routed.push((index, to.span));
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -54,6 +54,26 @@ impl<'m> Linker<'m, '_> {
         Layers { layers }
     }
 
+    /// A gateway has access rules and nothing of what else a policy may set.
+    pub(super) fn check_gateway_uses(&mut self, uses: &[Spanned<String>]) {
+        for name in uses {
+            let Some(policy) = self.scope.policy(&name.value) else {
+                continue;
+            };
+            if let Some((field, span)) = fields(&policy.settings).next() {
+                self.report(
+                    Diagnostic::error(
+                        code::EXCLUSIVE,
+                        name.span,
+                        format!("`{}` sets {field}, which a gateway has not", name.value),
+                    )
+                    .label(span, "set here")
+                    .help("a gateway takes access rules; times and retries stand in its routes"),
+                );
+            }
+        }
+    }
+
     /// The policies of one `use`, ascending by name, so that the order of names decides nothing.
     fn policies(&mut self, uses: &[Spanned<String>]) -> Vec<&'m Policy> {
         let mut used: BTreeMap<&str, (&'m Policy, Span)> = BTreeMap::new();

@@ -18,6 +18,9 @@ use crate::model::{
 impl<'m> Linker<'m, '_> {
     pub(super) fn service(&mut self, declared: &'m model::Service, id: ServiceId) -> Service {
         let layers = self.layers(declared);
+        if matches!(declared.kind, model::Kind::Gateway(_)) {
+            self.check_gateway_uses(&declared.settings.uses);
+        }
         let ports = self.ports(declared);
         let subsets = self.subsets(declared);
         let mut callers_may_extend: Vec<_> = declared
@@ -27,18 +30,23 @@ impl<'m> Linker<'m, '_> {
             .collect();
         callers_may_extend.sort_unstable();
         callers_may_extend.dedup();
+        let routes = self.routes((declared, id), &layers, &subsets, &ports);
         Service {
             id,
             kind: match &declared.kind {
                 model::Kind::Service => Kind::Service,
-                model::Kind::Gateway(_) => Kind::Gateway(linked::Gateway {}),
+                model::Kind::Gateway(gateway) => {
+                    let mut gateway = self.gateway(gateway);
+                    gateway.delegated = self.delegated(&declared.name, &routes);
+                    Kind::Gateway(gateway)
+                }
                 model::Kind::External(_) => Kind::External(linked::External {}),
             },
             name: declared.name.clone(),
             hosts: hosts(declared),
             identities: self.identities(declared),
             endpoints: self.endpoints(declared, &ports),
-            routes: self.routes((declared, id), &layers, &subsets, &ports),
+            routes,
             access: self.access(&layers, &ports),
             retry_budget: retry_budget(&layers),
             balance: balance(&layers),
@@ -90,10 +98,7 @@ impl<'m> Linker<'m, '_> {
 
     fn default_identity(&mut self, service: &model::Service) -> Option<SpiffeId> {
         let name = &service.name;
-        match self
-            .trust_domain
-            .identity(&format!("/service/{}", name.value))
-        {
+        match self.trust_domain.identity(&default_path(service)) {
             Ok(identity) => Some(identity),
             Err(error) => {
                 let message = format!("`{}` gives no identity: {error}", name.value);
@@ -135,16 +140,17 @@ impl<'m> Linker<'m, '_> {
                 .help("a service's identity is usually /service/ and its name"),
             );
         }
-        let other = id.path().strip_prefix("/service/")?;
-        if other == service.name.value {
+        let (_, other) = id.path().strip_prefix('/')?.split_once('/')?;
+        let owner = self.scope.declared(other)?;
+        if other == service.name.value || id.path() != default_path(owner) {
             return None;
         }
-        let owner = self.scope.service_span(other)?;
+        let (word, owner) = (owner.kind.word(), owner.name.span);
         Some(
             Diagnostic::error(
                 code::IDENTITY,
                 identity.span,
-                format!("this is the identity of the service `{other}`"),
+                format!("this is the identity of the {word} `{other}`"),
             )
             .label(owner, "its owner")
             .help("whoever has it may do all that its owner may; to share one, give both services another"),
@@ -257,7 +263,7 @@ impl<'m> Linker<'m, '_> {
             return Vec::new();
         };
         if service.identities.is_empty() {
-            let default = self.trust_domain.identity(&format!("/service/{name}"));
+            let default = self.trust_domain.identity(&default_path(service));
             return default.into_iter().map(Principal::SpiffeId).collect();
         }
         service
@@ -327,6 +333,15 @@ impl<'m> Linker<'m, '_> {
     }
 }
 
+/// The path of the identity that a definition has unasked.
+fn default_path(service: &model::Service) -> String {
+    let kind = match service.kind {
+        model::Kind::Gateway(_) => "gateway",
+        model::Kind::Service | model::Kind::External(_) => "service",
+    };
+    format!("/{kind}/{}", service.name.value)
+}
+
 fn principal_key(principal: &Principal) -> (u8, &str) {
     match principal {
         Principal::SpiffeId(id) => (0, id.as_str()),
@@ -371,7 +386,11 @@ fn who_text(who: &Who) -> String {
 
 fn hosts(service: &model::Service) -> Vec<String> {
     if service.hosts.is_empty() {
-        return vec![service.name.value.clone()];
+        // A gateway answers to whatever its clients ask for.
+        return vec![match service.kind {
+            model::Kind::Gateway(_) => "**".to_owned(),
+            model::Kind::Service | model::Kind::External(_) => service.name.value.clone(),
+        }];
     }
     let mut hosts: Vec<String> = service
         .hosts

@@ -8,7 +8,7 @@ use super::merge::{Layers, apply};
 use super::scope::duplicate;
 use super::{Linker, dangling};
 use crate::code;
-use crate::linked::{Destination, Match, Route, ServiceId, Source, Subset, Target};
+use crate::linked::{Destination, Exchange, Match, Route, ServiceId, Source, Subset, Target};
 use crate::model::{self, Port, Spanned};
 use crate::suggest;
 
@@ -24,8 +24,13 @@ impl<'m> Linker<'m, '_> {
         ports: &[Port],
     ) -> Vec<Route> {
         let (service, id) = service;
-        let base = layers.exchange();
-        if service.routes.is_empty() {
+        let base = match service.kind {
+            // What a gateway asks for tightens what the service behind it grants, route by route.
+            model::Kind::Gateway(_) => Exchange::built_in(),
+            model::Kind::Service | model::Kind::External(_) => layers.exchange(),
+        };
+        let is_gateway = matches!(service.kind, model::Kind::Gateway(_));
+        if service.routes.is_empty() && !is_gateway {
             self.check_exchange(&base);
             let span = service.name.span;
             return vec![Route {
@@ -42,7 +47,9 @@ impl<'m> Linker<'m, '_> {
             .map(|declared| {
                 let mut exchange = base.clone();
                 apply(&mut exchange, &declared.exchange, Source::Route);
-                self.check_exchange(&exchange);
+                if !is_gateway {
+                    self.check_exchange(&exchange);
+                }
                 let matches = declared.matches.iter().map(|block| Match {
                     conditions: self.conditions(&block.conditions, Some(ports)),
                     span: block.span,
@@ -61,12 +68,16 @@ impl<'m> Linker<'m, '_> {
 
     fn unique_routes(&mut self, service: &'m model::Service) -> Vec<&'m model::Route> {
         let mut sorted: Vec<&model::Route> = service.routes.iter().collect();
+        if matches!(service.kind, model::Kind::Gateway(_)) {
+            sorted.extend(self.gateway_routes(&service.name.value));
+        }
         sorted.sort_by_key(|route| route.span);
         let mut routes: BTreeMap<&str, &model::Route> = BTreeMap::new();
         for route in sorted {
             let Spanned { value, span } = &route.name;
             if let Some(first) = routes.get(value.as_str()) {
-                self.report(duplicate("route", value, *span, first.name.span));
+                let first = first.name.span;
+                self.report(duplicate("route", value, *span, first));
             } else {
                 routes.insert(value, route);
             }
@@ -80,6 +91,17 @@ impl<'m> Linker<'m, '_> {
         route: &model::Route,
         subsets: &[Subset],
     ) -> Vec<Destination> {
+        if route.destinations.is_empty() && is_gateway(service.0) {
+            self.report(
+                Diagnostic::error(
+                    code::MISSING,
+                    route.name.span,
+                    "a gateway's route needs a `to`",
+                )
+                .help("a gateway has no endpoints of its own; name the service: `to SERVICE`"),
+            );
+            return Vec::new();
+        }
         if route.destinations.is_empty() {
             return vec![everything(service.1, route.span)];
         }
@@ -89,10 +111,13 @@ impl<'m> Linker<'m, '_> {
             let otherwise = to
                 .otherwise
                 .iter()
-                .map(|other| self.target(service, other, subsets))
+                .filter_map(|other| self.target(service, other, subsets))
                 .collect();
+            let Some(target) = self.target(service, &to.target, subsets) else {
+                continue;
+            };
             destinations.push(Destination {
-                target: self.target(service, &to.target, subsets),
+                target,
                 weight: to.weight.map_or(1, |weight| weight.value),
                 otherwise,
                 span: to.span,
@@ -102,7 +127,7 @@ impl<'m> Linker<'m, '_> {
             // One branch takes everything, whatever its weight; what that weight says is reported.
             destinations[0].weight = 1;
         }
-        self.check_repetition(&route.destinations);
+        self.check_repetition(&route.destinations, is_gateway(service.0));
         destinations.sort_by_key(|to| to.target);
         destinations
     }
@@ -112,13 +137,84 @@ impl<'m> Linker<'m, '_> {
         (service, id): (&model::Service, ServiceId),
         target: &model::Target,
         subsets: &[Subset],
-    ) -> Target {
+    ) -> Option<Target> {
+        if is_gateway(service) {
+            return self.gateway_target(target);
+        }
         let name = subset_named(target);
-        Target {
+        Some(Target {
             service: id,
             subset: name.and_then(|name| self.subset(service, name, subsets)),
             port: None,
+        })
+    }
+
+    /// In a gateway `to` names a service; its subsets may not be linked yet.
+    fn gateway_target(&mut self, target: &model::Target) -> Option<Target> {
+        let Some(name) = target.name.as_ref().or(target.service.as_ref()) else {
+            self.report(
+                Diagnostic::error(
+                    code::MISSING,
+                    target.span,
+                    "a gateway's `to` names a service",
+                )
+                .help("write `to SERVICE`, and `subset=` for a part of its endpoints"),
+            );
+            return None;
+        };
+        let service = self.find_callee(name)?;
+        let declared = self.scope.declared(&name.value)?;
+        let subset = target.subset.as_ref().and_then(|subset| {
+            let mut names: Vec<&str> = declared
+                .subsets
+                .iter()
+                .map(|subset| subset.name.value.as_str())
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            let found = names.iter().position(|name| *name == subset.value);
+            if found.is_none() && !self.is_incomplete(declared.span) {
+                self.unknown_subset(subset, &names);
+            }
+            found
+        });
+        if let Some(port) = target.port
+            && declared
+                .ports
+                .iter()
+                .all(|own| own.number.value != port.value)
+            && !self.is_incomplete(declared.span)
+        {
+            let known: Vec<String> = declared
+                .ports
+                .iter()
+                .map(|port| port.number.value.to_string())
+                .collect();
+            self.report(
+                Diagnostic::error(
+                    code::DANGLING_REFERENCE,
+                    port.span,
+                    format!("`{}` has no port {}", name.value, port.value),
+                )
+                .help(format!("it has {}", known.join(", "))),
+            );
         }
+        Some(Target {
+            service,
+            subset,
+            port: target.port.map(|port| port.value),
+        })
+    }
+
+    fn unknown_subset(&mut self, name: &Spanned<String>, names: &[&str]) {
+        let near = suggest::nearest(&name.value, names.iter().copied());
+        let finding = dangling(name, "subset", near);
+        let (code, text) = (code::UNKNOWN_SUBSET.code, code::UNKNOWN_SUBSET.name);
+        self.report(Diagnostic {
+            code,
+            name: text,
+            ..finding
+        });
     }
 
     fn subset(
@@ -134,15 +230,8 @@ impl<'m> Linker<'m, '_> {
             if self.scope.service(&name.value).is_some() {
                 self.other_service(name);
             } else {
-                let near =
-                    suggest::nearest(&name.value, subsets.iter().map(|s| s.name.value.as_str()));
-                let finding = dangling(name, "subset", near);
-                let (code, text) = (code::UNKNOWN_SUBSET.code, code::UNKNOWN_SUBSET.name);
-                self.report(Diagnostic {
-                    code,
-                    name: text,
-                    ..finding
-                });
+                let names: Vec<&str> = subsets.iter().map(|s| s.name.value.as_str()).collect();
+                self.unknown_subset(name, &names);
             }
         }
         found
@@ -187,13 +276,24 @@ impl<'m> Linker<'m, '_> {
         }
     }
 
-    fn check_repetition(&mut self, destinations: &[model::Destination]) {
-        let mut seen: BTreeMap<Option<&str>, Span> = BTreeMap::new();
+    fn check_repetition(&mut self, destinations: &[model::Destination], is_gateway: bool) {
+        let mut seen: BTreeMap<_, Span> = BTreeMap::new();
         for to in destinations {
-            let named = subset_named(&to.target);
-            let name = named.map(|subset| subset.value.as_str());
-            let span = named.map_or(to.span, |subset| subset.span);
-            let Some(first) = seen.insert(name, span) else {
+            let target = &to.target;
+            // In a gateway the argument is the service.
+            let (service, subset) = match (is_gateway, &target.name) {
+                (true, Some(name)) => (Some(name), target.subset.as_ref()),
+                _ => (target.service.as_ref(), subset_named(target)),
+            };
+            let named = service.or(subset);
+            let name = named.map(|named| named.value.as_str());
+            let span = named.map_or(to.span, |named| named.span);
+            let key = (
+                service.map(|service| service.value.as_str()),
+                subset.map(|subset| subset.value.as_str()),
+                target.port.map(|port| port.value),
+            );
+            let Some(first) = seen.insert(key, span) else {
                 continue;
             };
             let what = name.map_or("all endpoints".to_owned(), |name| format!("`{name}`"));
@@ -235,6 +335,10 @@ fn needless_weight(to: &model::Destination, weight: Spanned<u32>) -> Diagnostic 
         }
         _ => finding.help("remove the weight"),
     }
+}
+
+const fn is_gateway(service: &model::Service) -> bool {
+    matches!(service.kind, model::Kind::Gateway(_))
 }
 
 fn subset_named(target: &model::Target) -> Option<&Spanned<String>> {

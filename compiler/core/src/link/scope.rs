@@ -18,15 +18,25 @@ pub(super) struct Scope<'m> {
 impl<'m> Scope<'m> {
     pub(super) fn new(mesh: &'m Mesh, findings: &mut Vec<Diagnostic>) -> Self {
         let teams = mesh.root.as_ref().map_or(&[][..], |root| &root.teams);
-        let services = by_name("service", &mesh.services, |service| &service.name, findings);
+        let services = by_name(
+            |service| service.kind.word(),
+            &mesh.services,
+            |service| &service.name,
+            findings,
+        );
         let services = services
             .into_iter()
             .zip(0..)
             .map(|((name, service), id)| (name, (ServiceId(id), service)));
         Self {
             services: services.collect(),
-            policies: by_name("policy", &mesh.policies, |policy| &policy.name, findings),
-            teams: by_name("team", teams, |team| &team.name, findings),
+            policies: by_name(
+                |_| "policy",
+                &mesh.policies,
+                |policy| &policy.name,
+                findings,
+            ),
+            teams: by_name(|_| "team", teams, |team| &team.name, findings),
         }
     }
 
@@ -72,7 +82,7 @@ impl<'m> Scope<'m> {
 }
 
 fn by_name<'m, T>(
-    kind: &str,
+    kind: fn(&T) -> &'static str,
     definitions: &'m [T],
     name: fn(&T) -> &Spanned<String>,
     findings: &mut Vec<Diagnostic>,
@@ -83,7 +93,15 @@ fn by_name<'m, T>(
     for definition in sorted {
         let Spanned { value, span } = name(definition);
         if let Some(first) = by_name.get(value.as_str()) {
-            findings.push(duplicate(kind, value, *span, name(first).span));
+            let finding = duplicate(kind(definition), value, *span, name(first).span);
+            findings.push(if kind(definition) == kind(first) {
+                finding
+            } else {
+                Diagnostic {
+                    message: format!("the name `{value}` is taken by a {}", kind(first)),
+                    ..finding
+                }
+            });
         } else {
             by_name.insert(value, definition);
         }

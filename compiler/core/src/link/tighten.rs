@@ -76,6 +76,20 @@ impl Linker<'_, '_> {
             backoff_base,
             backoff_max,
         } = call;
+        if let Some(Spanned {
+            value: Setting::Removed,
+            span,
+        }) = causes
+        {
+            // `retry none`: nothing is tighter, so that the other fields no longer matter.
+            let source = Source::Calls(*span);
+            exchange.attempts = Effective { value: 1, source };
+            exchange.causes = Effective {
+                value: Vec::new(),
+                source,
+            };
+            return;
+        }
         self.limit(
             &mut exchange.per_try,
             per_try,

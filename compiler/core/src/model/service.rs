@@ -3,7 +3,7 @@
 use mesh_bundle::slice::{EndpointAddress, Protocol};
 use mesh_syntax::Span;
 
-use super::{Condition, Exchange, Identity, Label, Settings, Spanned};
+use super::{Condition, Exchange, Gateway, Identity, Label, Settings, Spanned};
 
 /// What shares the name space of services: all of them are something that requests enter.
 #[derive(Clone, Debug)]
@@ -26,10 +26,6 @@ impl Kind {
         }
     }
 }
-
-/// What only a `gateway` has.
-#[derive(Clone, Debug, Default)]
-pub struct Gateway {}
 
 /// What only an `external` has.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +60,34 @@ pub struct Service {
     pub settings: Settings,
     /// The whole node.
     pub span: Span,
+}
+
+impl Service {
+    /// One that says nothing about itself, to be completed with struct update syntax.
+    pub fn new(kind: Kind, name: Spanned<String>, span: Span) -> Self {
+        Self {
+            kind,
+            name,
+            ports: Vec::new(),
+            endpoints: Vec::new(),
+            hosts: Vec::new(),
+            identities: Vec::new(),
+            subsets: Vec::new(),
+            routes: Vec::new(),
+            calls: Vec::new(),
+            callers_may_extend: Vec::new(),
+            facts: Facts::default(),
+            settings: Settings::default(),
+            span,
+        }
+    }
+}
+
+impl Port {
+    /// A port about which nothing else is said.
+    pub const fn new(number: Spanned<u16>, protocol: Protocol) -> Self {
+        Self { number, protocol }
+    }
 }
 
 /// One port.

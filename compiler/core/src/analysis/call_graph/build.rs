@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use mesh_bundle::slice::RetryCause;
 
 use super::{
-    Branch, Budget, BudgetOf, CallGraph, Edge, Node, NodeId, NodeKind, Policy, Provenance, Purpose,
+    Branch, Budget, BudgetOf, CallGraph, Edge, Node, NodeId, NodeKind, Origin, Policy, Provenance,
+    Purpose,
 };
 use crate::linked::{self, Destination, Exchange, LinkedMesh, Route, Service, ServiceId, Source};
 use crate::model::{BudgetMinimum, CallMode, RetryBudget};
@@ -30,8 +31,13 @@ impl CallGraph {
             });
         }
         for edge in &mesh.edges {
-            if edge.declared.is_empty() {
-                for edge in routed(mesh, edge, &permitted(mesh, edge), |_| true) {
+            if !edge.routed.is_empty() {
+                for edge in of_gateway(mesh, edge) {
+                    graph.add_edge(edge);
+                }
+            } else if edge.declared.is_empty() {
+                let all = exchanges(mesh, edge, |_| true);
+                for edge in routed(mesh, edge, &permitted(mesh, edge), all) {
                     graph.add_edge(edge);
                 }
             }
@@ -112,21 +118,49 @@ fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Vec<Edge> {
         policies: Vec::new(),
         span: Some(call.callee.span),
     };
-    routed(mesh, edge, &plain, takes)
+    routed(mesh, edge, &plain, exchanges(mesh, edge, takes))
+}
+
+/// A request takes one route of a gateway, so its routes to one service are one edge with the policies
+/// of all of them.
+fn of_gateway(mesh: &LinkedMesh, edge: &linked::Edge) -> Vec<Edge> {
+    let plain = Edge {
+        provenance: Provenance {
+            routed: true,
+            authorized: !edge.permitted.is_empty(),
+            ..Provenance::default()
+        },
+        span: edge.routed.first().map(|routed| routed.span),
+        ..permitted(mesh, edge)
+    };
+    let routes = &mesh.service(edge.callee).routes;
+    let all = (edge.routed.iter()).flat_map(|routed| routes.iter().zip(&routed.exchanges));
+    routed(mesh, edge, &plain, all)
+}
+
+/// Routes of the callee, with what holds for this caller.
+fn exchanges<'m>(
+    mesh: &'m LinkedMesh,
+    edge: &'m linked::Edge,
+    takes: impl Fn(usize) -> bool,
+) -> impl Iterator<Item = (&'m Route, &'m Exchange)> {
+    let routes = mesh.service(edge.callee).routes.iter().zip(&edge.exchanges);
+    (routes.enumerate())
+        .filter(move |(index, _)| takes(*index))
+        .map(|(_, both)| both)
 }
 
 /// The edge with the policies of the routes that it takes, and one more for each other service that
 /// these routes lead to.
-fn routed(
+fn routed<'m>(
     mesh: &LinkedMesh,
     edge: &linked::Edge,
     plain: &Edge,
-    takes: impl Fn(usize) -> bool,
+    routes: impl Iterator<Item = (&'m Route, &'m Exchange)>,
 ) -> Vec<Edge> {
     let callee = mesh.service(edge.callee);
     let mut policies: BTreeMap<ServiceId, Vec<Policy>> = BTreeMap::new();
-    let routes = callee.routes.iter().zip(&edge.exchanges).enumerate();
-    for (_, (route, exchange)) in routes.filter(|(index, _)| takes(*index)) {
+    for (route, exchange) in routes {
         for target in targets(route) {
             let to = mesh.service(target);
             let budget = to.retry_budget.value.as_ref().map(budget);
@@ -148,8 +182,8 @@ fn routed(
                 .edge(caller, target)
                 .is_some_and(|edge| !edge.permitted.is_empty());
             edge.provenance = Provenance {
-                routed: edge.provenance.declared,
-                authorized: admits || !edge.provenance.declared,
+                routed: edge.provenance.declared || edge.provenance.routed,
+                authorized: admits || edge.origin() == Origin::Permitted,
                 ..Provenance::default()
             };
         }

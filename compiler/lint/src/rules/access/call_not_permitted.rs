@@ -4,8 +4,9 @@ use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
-    /// A call that a service declares with `calls`, of which the callee's rules let no request in: no
-    /// `allow` names the caller, or what is allowed is denied again.
+    /// A call that a service declares with `calls`, or a route of a gateway, of which the callee's rules
+    /// let no request in: no `allow` names the caller, or what is allowed is denied again. A gateway is
+    /// a caller like any other, with an identity of its own.
     ///
     /// ## Why it matters
     /// Access is denied unless it is allowed, so every such call ends with 403 the moment this is
@@ -43,11 +44,15 @@ fn check(cx: &mut RuleContext<'_>) {
             .declared
             .iter()
             .filter_map(|call| caller.calls.get(*call));
-        let Some(call) = calls.next() else { continue };
+        let (span, says) = match (calls.next(), edge.routed.first()) {
+            (Some(call), _) => (call.callee.span, "calls"),
+            (None, Some(routed)) => (routed.span, "routes requests to"),
+            (None, None) => continue,
+        };
         let mut finding = CALL_NOT_PERMITTED
             .at(
-                call.callee.span,
-                format!("`{from}` calls `{to}`, which lets none of its requests in"),
+                span,
+                format!("`{from}` {says} `{to}`, which lets none of its requests in"),
             )
             .at("refused, always");
         let rules: Vec<_> = edge
@@ -101,6 +106,22 @@ mod tests {
                 allow web { path "/a/*" }
                 deny { path "/a/**" }
             }"#
+        ));
+    }
+
+    #[test]
+    fn a_service_that_does_not_let_its_gateway_in_is_found() {
+        insta::assert_snapshot!(findings(
+            "MSH0114",
+            r#"
+            gateway public {
+                listen 8080
+                allow unauthenticated
+                route shop { match { path "/shop/**" }; to shop }
+                route pay { match { path "/pay/**" }; to pay }
+            }
+            service shop { port 80; endpoints { static "10.0.0.2:80" }; allow public { method GET } }
+            service pay { port 80; endpoints { static "10.0.0.3:80" }; allow shop }"#
         ));
     }
 
