@@ -100,7 +100,7 @@ impl<'m> Change<'m> {
                 callee: self.kept_service(edge.callee)?,
             };
             let before = self.base.edge(kept.caller.base, kept.callee.base)?;
-            let is_declared = |edge: &Edge| !edge.declared.is_empty();
+            let is_declared = |edge: &Edge| !(edge.declared.is_empty() && edge.routed.is_empty());
             (is_declared(edge) || is_declared(before)).then_some(kept)
         })
     }
@@ -112,7 +112,7 @@ fn ports(service: &Service) -> impl Iterator<Item = u16> + Clone + '_ {
 }
 
 fn requests_to(service: &Service) -> Result<Space, CapExceeded> {
-    Space::to_ports(ports(service))
+    crate::analysis::routes::universe(service)
 }
 
 #[cfg(test)]

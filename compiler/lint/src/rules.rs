@@ -3,11 +3,19 @@
 use crate::rule::Rule;
 
 mod access {
+    pub(crate) mod bypassable_deny;
     pub(crate) mod call_not_permitted;
     pub(crate) mod impossible_rule;
+    pub(crate) mod negated_range;
+    pub(crate) mod negative_only;
+    pub(crate) mod nobody_admitted;
+    pub(crate) mod open_access;
+    pub(crate) mod overruled_allow;
     pub(crate) mod redundant_rule;
     pub(crate) mod shared;
+    pub(crate) mod shared_identity;
     pub(crate) mod unused_permission;
+    pub(crate) mod wildcard;
 }
 mod change {
     pub(crate) mod access_narrowed;
@@ -33,11 +41,17 @@ mod retries {
 }
 mod exchanges;
 mod routing {
+    pub(crate) mod duplicate_match;
+    pub(crate) mod empty_subset;
+    pub(crate) mod idle_match;
     pub(crate) mod impossible_match;
     pub(crate) mod no_default_route;
+    pub(crate) mod overlapping_hosts;
     pub(crate) mod overlapping_routes;
+    pub(crate) mod segment_pitfall;
     pub(crate) mod shadowed_route;
     pub(crate) mod undecided_route;
+    pub(crate) mod untested_route;
 }
 mod timeouts {
     pub(crate) mod dead_attempts;
@@ -52,18 +66,32 @@ pub static RULES: &[&Rule] = &[
     &access::call_not_permitted::CALL_NOT_PERMITTED,
     &access::unused_permission::UNUSED_PERMISSION,
     &routing::shadowed_route::SHADOWED_ROUTE,
+    &routing::idle_match::IDLE_MATCH,
+    &routing::duplicate_match::DUPLICATE_MATCH,
     &routing::overlapping_routes::OVERLAPPING_ROUTES,
     &routing::no_default_route::NO_DEFAULT_ROUTE,
+    &routing::segment_pitfall::SEGMENT_PITFALL,
+    &routing::overlapping_hosts::OVERLAPPING_HOSTS,
     &routing::impossible_match::IMPOSSIBLE_MATCH,
+    &routing::untested_route::UNTESTED_ROUTE,
     &routing::undecided_route::UNDECIDED_ROUTE,
+    &routing::empty_subset::EMPTY_SUBSET,
     &retries::amplification::AMPLIFICATION,
     &retries::retry_cycle::RETRY_CYCLE,
     &retries::no_budget::NO_BUDGET,
     &timeouts::per_try_over_timeout::PER_TRY_OVER_TIMEOUT,
     &timeouts::dead_attempts::DEAD_ATTEMPTS,
     &timeouts::timeout_inversion::TIMEOUT_INVERSION,
+    &access::shared_identity::SHARED_IDENTITY,
+    &access::open_access::OPEN_ACCESS,
+    &access::nobody_admitted::NOBODY_ADMITTED,
     &access::impossible_rule::IMPOSSIBLE_RULE,
     &access::redundant_rule::REDUNDANT_RULE,
+    &access::overruled_allow::OVERRULED_ALLOW,
+    &access::wildcard::WILDCARD,
+    &access::bypassable_deny::BYPASSABLE_DENY,
+    &access::negative_only::NEGATIVE_ONLY,
+    &access::negated_range::NEGATED_RANGE,
 ];
 
 /// Every rule about the difference between two commits, ascending by code.

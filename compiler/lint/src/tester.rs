@@ -17,7 +17,17 @@ pub(crate) fn sources(policy: &str) -> SourceSet {
     } else {
         format!("{policy}{mesh}")
     };
-    sources.add("mesh.kdl", text.into_bytes());
+    // Tests stand in files of their own; each is a line of a snippet.
+    let is_test = |line: &&str| line.trim_start().starts_with("test \"");
+    let tests: String = text.split_inclusive('\n').filter(is_test).collect();
+    let rest: String = text
+        .split_inclusive('\n')
+        .map(|line| if is_test(&line) { "\n" } else { line })
+        .collect();
+    sources.add("mesh.kdl", rest.into_bytes());
+    if !tests.is_empty() {
+        sources.add("mesh.test.kdl", tests.into_bytes());
+    }
     sources
 }
 
@@ -68,6 +78,26 @@ pub(crate) fn none(code: &str, policy: &str) {
     let mut findings = crate::lint(&mesh);
     findings.retain(|finding| finding.code == code);
     assert!(findings.is_empty(), "{}", draw(&sources, &findings));
+}
+
+/// A policy with the first fix of each finding of one code applied.
+#[track_caller]
+pub(crate) fn fixed(code: &str, policy: &str) -> String {
+    let sources = sources(policy);
+    let mut edits: Vec<mesh_syntax::Edit> = all_findings(&sources)
+        .into_iter()
+        .filter(|finding| finding.code == code)
+        .filter_map(|finding| finding.fixes.into_iter().next())
+        .flat_map(|fix| fix.edits)
+        .collect();
+    assert!(!edits.is_empty(), "no fix of {code}");
+    edits.sort_by_key(|edit| std::cmp::Reverse(edit.span));
+    let mut text = policy.to_owned();
+    for edit in edits {
+        let range = edit.span.start as usize..edit.span.end as usize;
+        text.replace_range(range, &edit.text);
+    }
+    text
 }
 
 /// What changes from one policy to another, neither of which may have mistakes of its own.

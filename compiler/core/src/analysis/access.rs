@@ -3,6 +3,11 @@
 use mesh_bundle::slice::{Effect, Enforcement, Principal};
 use rayon::prelude::*;
 
+mod decided;
+
+use decided::Decided;
+pub use decided::{Bypass, Open, Overruled, Spelling};
+
 use super::probe::{self, Probe};
 use super::request_space::{CapExceeded, Likely, Point, Space};
 use crate::linked::{Access, Edge, LinkedMesh, Service, ServiceId};
@@ -14,6 +19,14 @@ pub struct AccessFacts {
     pub never: Vec<usize>,
     /// Rules that could be left out, with those that say the same.
     pub redundant: Vec<Redundant>,
+    /// Rules that admit, each request of which a `deny` refuses again.
+    pub overruled: Vec<Overruled>,
+    /// Rules that refuse a path and let in one that many servers take for the same.
+    pub bypassed: Vec<Bypass>,
+    /// Whether every authenticated peer, or every peer at all, may send whatever it likes.
+    pub open: Option<Open>,
+    /// Whether there are rules that admit, and nobody gets in all the same.
+    pub closed: bool,
     /// Declared calls to the service, and routes of gateways that lead to it, of which no request gets
     /// in, ascending by caller.
     pub lockouts: Vec<Lockout>,
@@ -156,6 +169,15 @@ impl AccessFacts {
         facts.lockouts = calls
             .filter_map(|edge| lockout(mesh, edge, &probe, &ports))
             .collect();
+        let decided = Decided {
+            service,
+            probe: &probe,
+            spaces: &spaces,
+        };
+        facts.overruled = decided.overruled();
+        facts.bypassed = decided.bypassed(&ports);
+        facts.open = decided.open(mesh, &ports).ok().flatten();
+        facts.closed = decided.is_closed();
         // Of two that say the same the later one goes, and no longer counts for those before it.
         let mut left_out = facts.never.clone();
         for rule in (0..service.access.len()).rev() {

@@ -11,6 +11,10 @@ use super::probe::{self, Probe};
 use super::request_space::{CapExceeded, Point, Repeated, Space};
 use crate::linked::{LinkedMesh, Service, ServiceId};
 
+mod idle;
+
+pub use idle::Idle;
+
 /// Requests that are tried as a witness before none is shown.
 const SAMPLES_MAX: usize = 16;
 /// Pieces of routes that are subtracted when looking for a request that none takes: each makes what is
@@ -24,6 +28,8 @@ pub struct RouteFacts {
     pub impossible: Vec<Impossible>,
     /// Routes that never take a request, though their matches could.
     pub unreachable: Vec<Unreachable>,
+    /// Parts of the matches of other routes that never take a request.
+    pub idle: Vec<Idle>,
     /// Pairs of routes of which neither wins some request.
     pub ties: Vec<Tie>,
     /// A request that the service lets in and that no route takes.
@@ -79,6 +85,7 @@ pub struct Unknown {
 /// One alternative of one match.
 struct Piece {
     route: usize,
+    position: usize,
     alternative: Alternative,
     space: Space,
 }
@@ -132,7 +139,7 @@ impl RouteFacts {
                 matches
             };
             for (position, each) in matches.iter().enumerate() {
-                match pieces_of(route, each, universe) {
+                match pieces_of((route, position), each, universe) {
                     Ok(found) if found.is_empty() => match conflict(each, universe) {
                         Ok(conditions) => {
                             self.impossible.push(Impossible {
@@ -168,7 +175,11 @@ pub fn universe(service: &Service) -> Result<Space, CapExceeded> {
     Ok(universe)
 }
 
-fn pieces_of(route: usize, each: &RouteMatch, universe: &Space) -> Result<Vec<Piece>, CapExceeded> {
+fn pieces_of(
+    (route, position): (usize, usize),
+    each: &RouteMatch,
+    universe: &Space,
+) -> Result<Vec<Piece>, CapExceeded> {
     // The engine has compiled the match, so it has alternatives.
     let alternatives = alternatives(each).map_err(|_too_many| CapExceeded::Cells)?;
     let mut pieces = Vec::with_capacity(alternatives.len());
@@ -177,6 +188,7 @@ fn pieces_of(route: usize, each: &RouteMatch, universe: &Space) -> Result<Vec<Pi
         if !space.is_empty() {
             pieces.push(Piece {
                 route,
+                position,
                 alternative,
                 space,
             });
@@ -241,13 +253,15 @@ impl Routes<'_> {
         }
         // Most routes take the first request that one would think of, and then nothing is to prove.
         let takes = |point: &Point| self.probe.route(point) == Some(route);
-        if self
-            .of(route)
-            .any(|piece| self.sample(&piece.space, 1, takes).is_some())
-        {
+        let is_sampled = |piece: &Piece| self.sample(&piece.space, 1, takes).is_some();
+        let sampled: Vec<bool> = self.of(route).map(is_sampled).collect();
+        if sampled.contains(&true) {
+            if sampled.contains(&false) {
+                self.look_for_idle_parts(route, &sampled);
+            }
             return;
         }
-        match self.cover(route) {
+        match self.cover(route, |_| true) {
             Ok(Some(covered_by)) => {
                 let witness = self.witness_of_unreachable(route);
                 self.facts.unreachable.push(Unreachable {
@@ -256,15 +270,25 @@ impl Routes<'_> {
                     witness,
                 });
             }
-            Ok(None) => {}
+            Ok(None) => self.look_for_idle_parts(route, &sampled),
             Err(why) => self.facts.unknown.push(Unknown { route, why }),
         }
     }
 
-    /// The routes that take every request of this one; none if they leave some.
-    fn cover(&self, route: usize) -> Result<Option<Vec<usize>>, CapExceeded> {
+    /// The routes that take every request of the chosen pieces of this one; none if they leave some.
+    fn cover(
+        &self,
+        route: usize,
+        chosen: impl Fn(usize) -> bool,
+    ) -> Result<Option<Vec<usize>>, CapExceeded> {
+        let mine = || {
+            let pieces = self.of(route).enumerate();
+            pieces
+                .filter(|(number, _)| chosen(*number))
+                .map(|(_, piece)| piece)
+        };
         let mut others: Vec<usize> = Vec::new();
-        for mine in self.of(route) {
+        for mine in mine() {
             for other in self.above(mine).filter(|other| other.route != route) {
                 if !others.contains(&other.route)
                     && !mine.space.intersection(&other.space)?.is_empty()
@@ -274,14 +298,14 @@ impl Routes<'_> {
             }
         }
         others.sort_unstable();
-        if !self.is_covered(route, &others)? {
+        if !self.is_covered(mine(), &others)? {
             return Ok(None);
         }
         let mut index = 0;
         while index < others.len() {
             let mut without = others.clone();
             without.remove(index);
-            if self.is_covered(route, &without)? {
+            if self.is_covered(mine(), &without)? {
                 others = without;
             } else {
                 index += 1;
@@ -290,8 +314,12 @@ impl Routes<'_> {
         Ok(Some(others))
     }
 
-    fn is_covered(&self, route: usize, others: &[usize]) -> Result<bool, CapExceeded> {
-        for mine in self.of(route) {
+    fn is_covered<'a>(
+        &self,
+        pieces: impl Iterator<Item = &'a Piece>,
+        others: &[usize],
+    ) -> Result<bool, CapExceeded> {
+        for mine in pieces {
             let others: Vec<&Space> = self
                 .above(mine)
                 .filter(|other| others.contains(&other.route))
@@ -312,6 +340,12 @@ impl Routes<'_> {
     }
 
     fn witness_of_unreachable(&self, route: usize) -> Option<Point> {
+        self.of(route)
+            .find_map(|piece| self.witness_of(route, piece))
+    }
+
+    /// A request of the piece that another route takes.
+    fn witness_of(&self, route: usize, piece: &Piece) -> Option<Point> {
         let shows = |point: &Point| {
             self.probe.admits(route, point)
                 && self
@@ -319,8 +353,7 @@ impl Routes<'_> {
                     .route(point)
                     .is_some_and(|winner| winner != route)
         };
-        self.of(route)
-            .find_map(|piece| self.sample(&piece.space, SAMPLES_MAX, shows))
+        self.sample(&piece.space, SAMPLES_MAX, shows)
     }
 
     fn sample(&self, space: &Space, most: usize, shows: impl Fn(&Point) -> bool) -> Option<Point> {

@@ -107,7 +107,9 @@ fn declared_callers(change: Change<'_>, service: Kept) -> impl Iterator<Item = K
         .head
         .edges
         .iter()
-        .filter(move |edge| edge.callee == service.head && !edge.declared.is_empty())
+        .filter(move |edge| {
+            edge.callee == service.head && !(edge.declared.is_empty() && edge.routed.is_empty())
+        })
         .filter_map(move |edge| {
             let caller = change.kept_service(edge.caller)?;
             change.base.edge(caller.base, service.base)?;
@@ -264,7 +266,9 @@ pub fn orphaned(change: Change<'_>) -> Vec<Orphaned> {
     let callers = |callee: ServiceId| {
         let edges = change.base.edges.iter();
         edges
-            .filter(move |edge| edge.callee == callee && !edge.declared.is_empty())
+            .filter(move |edge| {
+                edge.callee == callee && !(edge.declared.is_empty() && edge.routed.is_empty())
+            })
             .filter_map(|edge| change.kept_in_head(edge.caller))
             .collect::<Vec<_>>()
     };

@@ -1,3 +1,5 @@
+//! Changes from one small policy to another.
+
 use super::access::{AccessChange, changes, orphaned};
 use super::skew::Cause;
 use super::slices::SliceChange;
