@@ -8,7 +8,7 @@ use mesh_bundle::scope::Scope;
 use mesh_bundle::slice::{self, Slice};
 use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 
-use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Route, Service, Target};
+use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Pool, Route, Service, Target};
 use crate::model::{BudgetMinimum, Port, RetryBudget};
 
 mod gateway;
@@ -145,7 +145,8 @@ fn callee(mesh: &LinkedMesh, service: &Service, edge: &Edge) -> slice::Callee {
             .map(|(route, exchange)| self::route(mesh, route, exchange))
             .collect(),
         retry_budget: service.retry_budget.value.as_ref().map(retry_budget),
-        balance: service.balance.value,
+        balance: service.pool.balance.method.value.algorithm,
+        pool: pool(&service.pool),
         ..slice::Callee::default()
     }
 }
@@ -158,7 +159,10 @@ fn subset(subset: &crate::linked::Subset) -> slice::Subset {
             .iter()
             .map(|label| label.value.clone())
             .collect(),
-        ..slice::Subset::default()
+        pool: subset.has_own_pool.then(|| slice::SubsetPool {
+            balance: subset.pool.balance.method.value.algorithm,
+            pool: pool(&subset.pool),
+        }),
     }
 }
 
@@ -216,8 +220,19 @@ pub(crate) fn exchange(exchange: &Exchange) -> slice::Exchange {
         },
         stream_idle: exchange.stream_idle.value,
         max_duration: exchange.max_duration.value,
-        ..slice::Exchange::default()
+        idle: exchange.idle.value,
+        hedge: exchange.hedge.value.map(|delay| slice::Hedge {
+            delay,
+            attempts: exchange.hedge_attempts.value,
+        }),
     }
+}
+
+/// Each setting of a pool puts its own part into the message.
+fn pool(pool: &Pool) -> slice::Pool {
+    let mut message = slice::Pool::default();
+    pool.lower(&mut message);
+    message
 }
 
 fn retry_budget(budget: &RetryBudget) -> slice::RetryBudget {

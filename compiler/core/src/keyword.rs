@@ -13,10 +13,16 @@ mod endpoints;
 mod expect;
 mod facts;
 mod gateway;
+mod health_check;
+mod hedge;
 mod later;
+mod limits;
 mod listen;
+mod locality;
 mod mesh;
+mod outlier;
 mod overriding;
+mod per;
 mod policy;
 mod reader;
 mod reference;
@@ -33,8 +39,13 @@ mod timeout;
 mod tls;
 mod to;
 
+pub use balance::{Balance, EffectiveBalance, Method, algorithm_word};
 pub(crate) use decode::decode;
+pub use health_check::{EffectiveHealthCheck, HealthCheck};
 pub use later::LATER;
+pub use limits::{EffectiveLimits, Limits};
+pub use locality::{EffectiveLocality, Locality, Nearness};
+pub use outlier::{EffectiveOutlier, Outlier};
 pub(crate) use overriding::{KINDS, kind as overridden_kind};
 pub(crate) use reader::{Entry, Reader};
 pub use reference::reference;
@@ -79,8 +90,15 @@ pub static KEYWORDS: &[&Keyword] = &[
     &timeout::TIMEOUT,
     &retry::RETRY,
     &retry::BACKOFF,
+    &hedge::HEDGE,
     &retry_budget::RETRY_BUDGET,
     &balance::BALANCE,
+    &per::PER,
+    &locality::LOCALITY,
+    &locality::ELSE,
+    &limits::LIMITS,
+    &outlier::OUTLIER,
+    &health_check::HEALTH_CHECK,
     &access::ALLOW,
     &access::DENY,
     &condition::METHOD,
@@ -148,6 +166,10 @@ pub enum Place {
     To,
     /// The block of `retry`.
     Retry,
+    /// The block of `balance`.
+    Balance,
+    /// The block of `locality`.
+    Locality,
     /// The block of `allow`.
     Allow,
     /// The block of `deny`.
@@ -185,6 +207,8 @@ impl Place {
             Self::Match => "in `match`",
             Self::To => "in `to`",
             Self::Retry => "in `retry`",
+            Self::Balance => "in `balance`",
+            Self::Locality => "in `locality`",
             Self::Allow => "in `allow`",
             Self::Deny => "in `deny`",
             Self::Not => "in `not`",

@@ -15,6 +15,7 @@ pub mod diff;
 mod emit;
 pub mod glob;
 pub mod keyword;
+pub mod level;
 pub mod limits;
 mod link;
 pub mod linked;

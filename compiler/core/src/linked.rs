@@ -4,12 +4,15 @@
 
 use std::time::Duration;
 
-use mesh_bundle::slice::{
-    self, Balance, DeclaredEndpoint, Effect, Enforcement, Principal, RetryCause,
-};
+use mesh_bundle::slice::{self, DeclaredEndpoint, Effect, Enforcement, Principal, RetryCause};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::Span;
 
+pub use crate::keyword::{
+    EffectiveBalance as Balance, EffectiveHealthCheck as HealthCheck, EffectiveLimits as Limits,
+    EffectiveLocality as Locality, EffectiveOutlier as Outlier,
+};
+pub use crate::model::EffectivePool as Pool;
 use crate::model::{CallMode, Extendable, Facts, Label, Port, RetryBudget, Spanned, Test, Tls};
 
 /// Index of a service in [`LinkedMesh::services`].
@@ -86,6 +89,15 @@ impl LinkedMesh {
             .binary_search_by(|service| service.name.value.as_str().cmp(name))
             .ok()?;
         u32::try_from(index).ok().map(ServiceId)
+    }
+
+    /// How callers pick, limit and watch the endpoints of a destination.
+    pub fn pool(&self, target: Target) -> &Pool {
+        let service = self.service(target.service);
+        target
+            .subset
+            .and_then(|subset| service.subsets.get(subset))
+            .map_or(&service.pool, |subset| &subset.pool)
     }
 
     /// The route with this id.
@@ -173,6 +185,8 @@ pub enum Source {
     Policy(Span),
     /// The service.
     Service(Span),
+    /// The subset.
+    Subset(Span),
     /// The route.
     Route(Span),
     /// The caller's `calls`.
@@ -187,7 +201,7 @@ impl Source {
             Self::Defaults(_) => 1,
             Self::Policy(_) => 2,
             Self::Service(_) => 3,
-            Self::Route(_) => 4,
+            Self::Subset(_) | Self::Route(_) => 4,
             Self::Calls(_) => 5,
         }
     }
@@ -199,6 +213,7 @@ impl Source {
             Self::Defaults(span)
             | Self::Policy(span)
             | Self::Service(span)
+            | Self::Subset(span)
             | Self::Route(span)
             | Self::Calls(span) => Some(span),
         }
@@ -230,8 +245,8 @@ pub struct Service {
     pub access: Vec<Access>,
     /// Retry budget of each calling proxy.
     pub retry_budget: Effective<Option<RetryBudget>>,
-    /// How callers pick an endpoint.
-    pub balance: Effective<Balance>,
+    /// How callers pick, limit and watch its endpoints.
+    pub pool: Pool,
     /// Calls that it makes, ascending by (callee, route).
     pub calls: Vec<Call>,
     /// What callers may loosen, ascending.
@@ -323,6 +338,10 @@ pub struct Subset {
     pub name: Spanned<String>,
     /// Labels that an endpoint must carry, ascending by key.
     pub labels: Vec<Label>,
+    /// How callers pick, limit and watch its endpoints, the service's settings included.
+    pub pool: Pool,
+    /// Whether it says anything of its own about that.
+    pub has_own_pool: bool,
     /// The whole node.
     pub span: Span,
 }
@@ -401,6 +420,8 @@ pub struct Access {
     pub named: Vec<ServiceId>,
     /// And.
     pub conditions: Vec<Spanned<slice::Condition>>,
+    /// Whether no file writes it: a health check of the service needs it.
+    pub implied: bool,
     /// The level that holds it, and where.
     pub source: Source,
 }
@@ -488,6 +509,12 @@ pub struct Exchange {
     pub backoff_base: Effective<Duration>,
     /// Its cap.
     pub backoff_max: Effective<Duration>,
+    /// Longest life of a connection that carries nothing.
+    pub idle: Effective<Option<Duration>>,
+    /// How long a try takes before the next one joins it; none: it is alone.
+    pub hedge: Effective<Option<Duration>>,
+    /// All tries of a hedge, the first included; without a `hedge` it says nothing.
+    pub hedge_attempts: Effective<u32>,
 }
 
 impl Exchange {
@@ -504,6 +531,9 @@ impl Exchange {
             any_method: Effective::built_in(false),
             backoff_base: Effective::built_in(Duration::from_millis(25)),
             backoff_max: Effective::built_in(Duration::from_millis(250)),
+            idle: Effective::built_in(None),
+            hedge: Effective::built_in(None),
+            hedge_attempts: Effective::built_in(2),
         }
     }
 }

@@ -13,11 +13,13 @@ mod pool;
 mod service;
 mod test;
 
+pub use crate::keyword::{Balance, HealthCheck, Limits, Locality, Method, Nearness, Outlier};
 pub use access::{Access, Condition, ConditionKind, Who};
-pub use exchange::{Exchange, Retry, Timeout};
+pub use exchange::{Exchange, Hedge, Retry, Timeout};
 pub use gateway::{
     ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,
 };
+pub use pool::EffectivePool;
 pub use pool::{BudgetMinimum, Pool, RetryBudget};
 pub use service::{
     Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, External, Facts, Kind,
@@ -138,8 +140,10 @@ pub struct Settings {
     pub uses: Vec<Spanned<String>>,
     /// Timeouts and retries.
     pub exchange: Exchange,
-    /// Retry budget and balancing.
+    /// How callers pick, limit and watch endpoints.
     pub pool: Pool,
+    /// `retry-budget`.
+    pub retry_budget: Field<RetryBudget>,
     /// `allow` and `deny`.
     pub access: Vec<Access>,
 }

@@ -15,7 +15,8 @@ use mesh_syntax::Witness;
 
 use crate::analysis::request_space::ORDINARY_IP;
 use crate::emit;
-use crate::linked::{Exchange, LinkedMesh, RouteId, ServiceId, Source};
+use crate::linked::{Effective, Exchange, LinkedMesh, Pool, RouteId, ServiceId, Source};
+use crate::model::RetryBudget;
 
 mod expectation;
 mod sample;
@@ -152,6 +153,10 @@ pub struct TakenRoute {
     pub branches: Vec<Branch>,
     /// Timeouts and retries for this caller.
     pub exchange: Exchange,
+    /// How endpoints are picked, limited and watched: of the only branch, else of the service.
+    pub pool: Pool,
+    /// How many retries each calling proxy may send.
+    pub retry_budget: Effective<Option<RetryBudget>>,
 }
 
 /// One branch of a route.
@@ -376,6 +381,10 @@ fn taken(
         .edge(caller, callee)
         .and_then(|edge| edge.exchanges.get(index))
         .unwrap_or(&service.routes.get(index)?.exchange);
+    let pool = match service.routes.get(index)?.destinations.as_slice() {
+        [only] => mesh.pool(only.target),
+        _ => &service.pool,
+    };
     let branches = winner.split_shares().map(|share| Branch {
         service: share.destination.target.service.clone(),
         subset: share.destination.target.subset.clone(),
@@ -390,6 +399,8 @@ fn taken(
         name: winner.name().to_owned(),
         branches: branches.collect(),
         exchange: exchange.clone(),
+        pool: pool.clone(),
+        retry_budget: service.retry_budget.clone(),
     })
 }
 

@@ -15,7 +15,9 @@ use crate::suggest;
 mod text;
 
 pub use text::duration_text;
-use text::{parse_duration, parse_percent, quoted_if_word};
+pub use text::percent_text;
+pub(crate) use text::quoted_if_word as quoted;
+use text::{parse_duration, parse_percent, parse_size, quoted_if_word};
 
 /// A kind of value.
 #[derive(Debug)]
@@ -105,6 +107,10 @@ kinds! {
     TEXT = text, "a value in quotes";
     /// A label's value.
     LABEL = label_value, "a word or a text";
+    /// Nothing.
+    NONE = none, "none", &["none"];
+    /// A label's name, or nothing.
+    LABEL_NAME_OR_NONE = label_name_or_none, "the bare name of a label, or none";
     /// A time.
     TIME = time, "a time in quotes, such as \"2s\"";
     /// A time or nothing.
@@ -123,6 +129,10 @@ kinds! {
     WEIGHT = weight, "a whole number from 0";
     /// A number of instances.
     COUNT = count, "a whole number from 1";
+    /// A number of things, or no limit.
+    COUNT_OR_NONE = count_or_none, "a whole number from 1, or none";
+    /// A size, or no limit.
+    SIZE_OR_NONE = size_or_none, "a size in quotes, such as \"64KiB\", or none";
     /// A limit on amplification.
     AMPLIFICATION = amplification, "a whole number from 1";
     /// Calls for each request.
@@ -308,6 +318,37 @@ fn or_none<T>(value: &Value, read: Read<T>) -> Result<Setting<T>, Wrong> {
         Value::Word(word) if word == "none" => Ok(Setting::Removed),
         other => read(other).map(Setting::Value),
     }
+}
+
+pub(crate) fn none(value: &Value) -> Result<(), Wrong> {
+    one_of(value, &[("none", ())])
+}
+
+/// Name of a label, as an instance carries it.
+pub(crate) fn label_name(value: &Value) -> Result<String, Wrong> {
+    word_of(value).map(str::to_owned)
+}
+
+fn label_name_or_none(value: &Value) -> Result<Setting<String>, Wrong> {
+    or_none(value, label_name)
+}
+
+pub(crate) fn count_or_none(value: &Value) -> Result<Setting<u32>, Wrong> {
+    or_none(value, count)
+}
+
+/// Bytes.
+pub(crate) fn size(value: &Value) -> Result<u64, Wrong> {
+    if let Value::Integer(number) = value {
+        return Err(Wrong::because("a size needs its unit").help(format!(
+            "write \"{number}B\" or \"{number}KiB\"; units are B KiB MiB"
+        )));
+    }
+    parse_size(text_of(value)?)
+}
+
+pub(crate) fn size_or_none(value: &Value) -> Result<Setting<u64>, Wrong> {
+    or_none(value, size)
 }
 
 /// How many in what time.

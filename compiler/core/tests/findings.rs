@@ -53,10 +53,9 @@ fn words() {
 #[test]
 fn words_of_later_releases() {
     insta::assert_snapshot!(all(&[
-        "service a { port 80; outlier consecutive-5xx=5 }",
+        "service a { port 80; probe \"/healthz\" }",
         "service a { port 80 dial=81 }",
         "service a { port 80 protocol=tcp }",
-        "service a { port 80; balance ring-hash }",
         "service a { port 80; allow unauthenticated }",
         "service a { port 80; route r { to service=b } }\nservice b { port 80 }",
         "mesh n { trust-domain \"n\"; mtls permissive }",

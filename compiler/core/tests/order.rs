@@ -11,7 +11,8 @@ mesh shop {
     trust-domain "shop.example"
     environment staging prod
     defaults {
-        timeout "10s" connect="1s" stream-idle="30s"
+        timeout "10s" connect="1s" stream-idle="30s" idle="5m"
+        hedge "500ms" attempts=3
         retry connect-failure reset attempts=2 per-try="3s"
         retry-budget "20%" of=requests min="5/s"
         allow ops
@@ -21,7 +22,7 @@ mesh shop {
     team data { service store api }
 }
 policy patient { timeout "12s" max-duration="1h" }
-policy spread { balance random }
+policy spread { balance random; limits connections=100 body="1MiB"; outlier consecutive-5xx=5 max-ejected="50%" }
 service ops { port 9000 }
 service web {
     port 8080 8081
@@ -41,7 +42,9 @@ service api {
         dns "api.internal:8080" version=v2
     }
     subset v1 { labels version=v1 }
-    subset v2 { labels version=v2; }
+    subset v2 { labels version=v2; balance maglev { per header x-user; per caller; }; limits none }
+    health-check "/healthz" every="5s"
+    locality zone region min-healthy="50%" { else b c; }
     route slow { match { path "/slow/**" "/slower"; method POST GET }; to v2 { else v1; }; timeout "8s" }
     route canary { match { header x-canary }; match { cookie canary "1" "yes" }; to v2 }
     route all { to v1 weight=3; to v2 weight=1 }

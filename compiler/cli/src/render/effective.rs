@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use mesh_bundle::slice::RetryCause;
+use mesh_compiler::level::Shown;
 use mesh_compiler::linked::{Exchange, Source};
+use mesh_compiler::model::{BudgetMinimum, RetryBudget};
+use mesh_compiler::trial::TakenRoute;
+use mesh_compiler::value::{duration_text, percent_text};
 use mesh_syntax::SourceSet;
 
 /// One field and who set it.
@@ -21,15 +25,21 @@ pub(super) enum EffectiveValue {
     /// A time or word.
     Text(String),
     /// A count.
-    Number(u32),
+    Number(u64),
     /// A list of words.
     List(Vec<String>),
     /// Not limited.
     None,
 }
 
-/// Every field of an exchange.
-pub(super) fn fields(exchange: &Exchange, sources: &SourceSet) -> Vec<EffectiveField> {
+/// Every field of an exchange, and what files say of endpoints and retry budget.
+pub(super) fn fields(route: &TakenRoute, sources: &SourceSet) -> Vec<EffectiveField> {
+    let mut fields = of_exchange(&route.exchange, sources);
+    fields.extend(of_pool(route, sources));
+    fields
+}
+
+fn of_exchange(exchange: &Exchange, sources: &SourceSet) -> Vec<EffectiveField> {
     let field = |name, value, source| EffectiveField {
         name,
         value,
@@ -42,7 +52,7 @@ pub(super) fn fields(exchange: &Exchange, sources: &SourceSet) -> Vec<EffectiveF
         &exchange.timeout
     };
     let causes = exchange.causes.value.iter().copied().map(cause).collect();
-    vec![
+    let mut fields = vec![
         field(
             "timeout",
             optional(exchange.timeout.value),
@@ -50,7 +60,7 @@ pub(super) fn fields(exchange: &Exchange, sources: &SourceSet) -> Vec<EffectiveF
         ),
         field(
             "attempts",
-            EffectiveValue::Number(exchange.attempts.value),
+            EffectiveValue::Number(u64::from(exchange.attempts.value)),
             exchange.attempts.source,
         ),
         field("per_try", optional(per_try.value), per_try.source),
@@ -84,7 +94,56 @@ pub(super) fn fields(exchange: &Exchange, sources: &SourceSet) -> Vec<EffectiveF
             time(exchange.backoff_max.value),
             exchange.backoff_max.source,
         ),
-    ]
+        field("idle", optional(exchange.idle.value), exchange.idle.source),
+        field(
+            "hedge",
+            optional(exchange.hedge.value),
+            exchange.hedge.source,
+        ),
+    ];
+    if exchange.hedge.value.is_some() {
+        fields.push(field(
+            "hedge_attempts",
+            EffectiveValue::Number(u64::from(exchange.hedge_attempts.value)),
+            exchange.hedge_attempts.source,
+        ));
+    }
+    fields
+}
+
+/// What files say of the endpoints and the budget.
+fn of_pool(route: &TakenRoute, sources: &SourceSet) -> Vec<EffectiveField> {
+    let mut shown = route.pool.shown();
+    if let Some(budget) = &route.retry_budget.value {
+        let budget = Shown::Text(budget_text(budget));
+        shown.push(("retry_budget", budget, route.retry_budget.source));
+    }
+    let fields = shown
+        .into_iter()
+        .map(|(name, value, source)| EffectiveField {
+            name,
+            value: match value {
+                Shown::None => EffectiveValue::None,
+                Shown::Number(number) => EffectiveValue::Number(number),
+                Shown::Text(text) => EffectiveValue::Text(text),
+                Shown::List(list) => EffectiveValue::List(list),
+            },
+            source: place(sources, source),
+        });
+    fields.collect()
+}
+
+/// A budget as policy writes it, without quotes.
+fn budget_text(budget: &RetryBudget) -> String {
+    let share = percent_text(budget.share);
+    match budget.minimum {
+        BudgetMinimum::Requests { count, per, window } => format!(
+            "{share} of=requests min={count}/{} window={}",
+            duration_text(per),
+            duration_text(window)
+        ),
+        BudgetMinimum::Active { count } => format!("{share} of=active min={count}"),
+    }
 }
 
 fn optional(duration: Option<Duration>) -> EffectiveValue {

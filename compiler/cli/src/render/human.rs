@@ -342,9 +342,10 @@ pub(crate) fn explanation(sources: &SourceSet, request: &Call, outcome: &Outcome
 
 /// Each field with its value and who set it, in columns.
 fn in_force(sources: &SourceSet, outcome: &Outcome) -> Vec<String> {
-    let effective = outcome.route.as_ref().map_or_else(Vec::new, |route| {
-        effective::fields(&route.exchange, sources)
-    });
+    let effective = outcome
+        .route
+        .as_ref()
+        .map_or_else(Vec::new, |route| effective::fields(route, sources));
     let written = |value: &EffectiveValue| match value {
         EffectiveValue::Text(text) => text.clone(),
         EffectiveValue::Number(number) => number.to_string(),
@@ -358,10 +359,12 @@ fn in_force(sources: &SourceSet, outcome: &Outcome) -> Vec<String> {
         .collect();
     let width = values.iter().map(String::len).max().unwrap_or(0);
     let title = (!values.is_empty()).then(|| "  in force".to_owned());
+    let names = effective.iter().map(|field| field.name.len());
+    let names = names.max().unwrap_or(0);
     let fields = effective.iter().zip(&values);
     let fields = fields.map(|(field, value)| {
         format!(
-            "    {:<12} {value:<width$}  {}",
+            "    {:<names$} {value:<width$}  {}",
             field.name.replace('_', "-"),
             field.source
         )

@@ -265,9 +265,7 @@ struct Loser<'a> {
 pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json::Result<String> {
     let route = outcome.route.as_ref();
     let branches = expectation::branches(route);
-    let fields = route.map_or_else(Vec::new, |route| {
-        effective::fields(&route.exchange, sources)
-    });
+    let fields = route.map_or_else(Vec::new, |route| effective::fields(route, sources));
     let effective = fields.into_iter().map(|field| {
         let value = match field.value {
             EffectiveValue::Text(text) => Value::from(text),

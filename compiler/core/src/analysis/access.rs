@@ -158,7 +158,8 @@ impl AccessFacts {
             })
             .collect();
         for (rule, space) in spaces.iter().enumerate() {
-            if space.as_ref().is_some_and(Space::is_empty) {
+            let implied = service.access.get(rule).is_some_and(|rule| rule.implied);
+            if !implied && space.as_ref().is_some_and(Space::is_empty) {
                 facts.never.push(rule);
             }
         }
@@ -179,7 +180,9 @@ impl AccessFacts {
         facts.open = decided.open(mesh, &ports).ok().flatten();
         facts.closed = decided.is_closed();
         // Of two that say the same the later one goes, and no longer counts for those before it.
+        // What a health check implies is nobody's to take out.
         let mut left_out = facts.never.clone();
+        left_out.extend((0..service.access.len()).filter(|rule| service.access[*rule].implied));
         for rule in (0..service.access.len()).rev() {
             if left_out.contains(&rule) {
                 continue;

@@ -3,8 +3,7 @@
 
 use super::Place;
 use super::Place::{
-    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Root, Route, Service, Subset,
-    Test, To,
+    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Root, Route, Service, Test, To,
 };
 
 /// A word that a later release enforces.
@@ -33,9 +32,7 @@ const fn property(keyword: &'static str, name: &'static str) -> LaterProperty {
     LaterProperty { keyword, name }
 }
 
-const POOL: &[Place] = &[Defaults, Policy, Service, Subset];
 const ACCESS: &[Place] = &[Defaults, Policy, Service];
-const EXCHANGE: &[Place] = &[Defaults, Policy, Service, Route, Calls];
 const CONDITIONS: &[Place] = &[Match, Allow, Deny, Not];
 
 /// Every such word.
@@ -52,12 +49,6 @@ pub static LATER: &[Later] = &[
     later("unmeshed", &[Service]),
     later("mtls", &[Service]),
     later("listen", &[Calls]),
-    later("hedge", EXCHANGE),
-    later("balance", &[Subset]),
-    later("locality", POOL),
-    later("limits", POOL),
-    later("outlier", POOL),
-    later("health-check", POOL),
     later("require", ACCESS),
     later("accept", ACCESS),
     later("rate-limit", ACCESS),

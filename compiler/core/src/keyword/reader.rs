@@ -118,6 +118,23 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// The place of `none`, where that is what a setting says; it goes with nothing else.
+    pub(crate) fn none(&mut self, entry: Entry<'_>) -> Option<Span> {
+        let is_none = |arg: &&Arg| arg.value == Value::Word("none".to_owned());
+        let none = entry.node.args.iter().find(is_none)?.span;
+        if entry.node.args.len() > 1 || !entry.node.props.is_empty() || entry.node.has_block {
+            self.report(
+                Diagnostic::error(
+                    code::EXCLUSIVE,
+                    none,
+                    format!("`{} none` is not combined with anything else", entry.word()),
+                )
+                .help("`none` takes away what other levels say; remove it, or the rest"),
+            );
+        }
+        Some(none)
+    }
+
     fn given_twice(&mut self, node: &Node, first: Span) {
         self.report(
             Diagnostic::error(

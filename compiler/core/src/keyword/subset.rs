@@ -3,7 +3,7 @@
 use mesh_syntax::Diagnostic;
 
 use super::Place::{Service, Subset};
-use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, endpoints};
+use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults, endpoints};
 use crate::code;
 use crate::model;
 use crate::value;
@@ -31,10 +31,14 @@ pub(super) static LABELS: Keyword = Keyword {
 
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Subset> {
     let children = reader.block(entry);
-    let labels: Vec<_> = children
-        .iter()
-        .flat_map(|child| endpoints::labels(*child))
-        .collect();
+    let mut labels = Vec::new();
+    let mut pool = model::Pool::default();
+    for child in children {
+        match child.word() {
+            "labels" => labels = endpoints::labels(child),
+            _ => defaults::pool(reader, child, &mut pool),
+        }
+    }
     if labels.is_empty() {
         reader.report(
             Diagnostic::error(
@@ -48,6 +52,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     Some(model::Subset {
         name: entry.arg(0, value::name)?,
         labels,
+        pool,
         span: entry.span(),
     })
 }

@@ -23,6 +23,11 @@ pub(super) static TIMEOUT: Keyword = Keyword {
             &value::TIME_OR_NONE,
             "Longest life of a stream.",
         ),
+        Property::new(
+            "idle",
+            &value::TIME_OR_NONE,
+            "Longest life of a connection that carries nothing.",
+        ),
     ],
     ..Keyword::new(
         "timeout",
@@ -39,5 +44,6 @@ pub(super) fn decode(entry: Entry<'_>) -> Timeout {
             .map(|time| time.map(Setting::Value)),
         stream_idle: entry.prop("stream-idle", value::time_or_none),
         max_duration: entry.prop("max-duration", value::time_or_none),
+        idle: entry.prop("idle", value::time_or_none),
     }
 }

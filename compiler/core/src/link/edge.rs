@@ -151,7 +151,10 @@ impl<'m> Linker<'m, '_> {
         let callees = services.iter().filter(|callee| callee.gateway().is_none());
         for callee in callees {
             for (index, rule) in callee.access.iter().enumerate() {
-                if rule.effect != Effect::Allow || rule.enforcement != Enforcement::Enforce {
+                if rule.implied
+                    || rule.effect != Effect::Allow
+                    || rule.enforcement != Enforcement::Enforce
+                {
                     continue;
                 }
                 for caller in admitted(&rule.who, &owners) {

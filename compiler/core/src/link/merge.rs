@@ -11,11 +11,9 @@ use mesh_syntax::{Diagnostic, Span};
 
 use super::Linker;
 use crate::code;
-use crate::linked::{Effective, Exchange, Source};
+use crate::level::Level;
+use crate::linked::{Effective, Exchange, Pool, Source};
 use crate::model::{self, Field, Policy, Setting, Settings, Spanned};
-
-/// Makes a source of one level from a place.
-pub(super) type Level = fn(Span) -> Source;
 
 /// The levels below a service's own, weakest first.
 pub(super) struct Layers<'m> {
@@ -30,6 +28,15 @@ impl<'m> Layers<'m> {
             apply(&mut exchange, &settings.exchange, *level);
         }
         exchange
+    }
+
+    /// The pool before subsets.
+    pub(super) fn pool(&self) -> Pool {
+        let mut pool = Pool::built_in();
+        for (level, settings) in &self.layers {
+            pool.apply(&settings.pool, *level);
+        }
+        pool
     }
 
     /// Every level, weakest first.
@@ -60,7 +67,7 @@ impl<'m> Linker<'m, '_> {
             let Some(policy) = self.scope.policy(&name.value) else {
                 continue;
             };
-            if let Some((field, span)) = fields(&policy.settings).next() {
+            if let Some((field, span)) = fields(&policy.settings).into_iter().next() {
                 self.report(
                     Diagnostic::error(
                         code::EXCLUSIVE,
@@ -122,12 +129,13 @@ impl<'m> Linker<'m, '_> {
 }
 
 /// The fields that a level sets, by the names that people know them by.
-fn fields(settings: &Settings) -> impl Iterator<Item = (&'static str, Span)> {
+fn fields(settings: &Settings) -> Vec<(&'static str, Span)> {
     let model::Timeout {
         whole,
         connect,
         stream_idle,
         max_duration,
+        idle,
     } = &settings.exchange.timeout;
     let model::Retry {
         causes,
@@ -137,26 +145,32 @@ fn fields(settings: &Settings) -> impl Iterator<Item = (&'static str, Span)> {
         backoff_base,
         backoff_max,
     } = &settings.exchange.retry;
-    let model::Pool {
-        retry_budget,
-        balance,
-    } = &settings.pool;
-    [
+    let model::Hedge {
+        delay,
+        attempts: hedge_attempts,
+    } = &settings.exchange.hedge;
+    let exchange = [
         ("`timeout`", span(whole)),
         ("`timeout connect=`", span(connect)),
         ("`timeout stream-idle=`", span(stream_idle)),
         ("`timeout max-duration=`", span(max_duration)),
+        ("`timeout idle=`", span(idle)),
         ("the causes of `retry`", span(causes)),
         ("`retry attempts=`", span(attempts)),
         ("`retry per-try=`", span(per_try)),
         ("`retry methods=`", span(any_method)),
         ("`backoff`", span(backoff_base)),
         ("`backoff max=`", span(backoff_max)),
-        ("`retry-budget`", span(retry_budget)),
-        ("`balance`", balance.as_ref().map(|balance| balance.span)),
-    ]
-    .into_iter()
-    .filter_map(|(name, span)| Some((name, span?)))
+        ("`hedge`", span(delay)),
+        ("`hedge attempts=`", span(hedge_attempts)),
+        ("`retry-budget`", span(&settings.retry_budget)),
+    ];
+    let mut fields: Vec<_> = exchange
+        .into_iter()
+        .filter_map(|(name, span)| Some((name, span?)))
+        .collect();
+    settings.pool.sources(&mut fields);
+    fields
 }
 
 fn span<T>(field: &Field<T>) -> Option<Span> {
@@ -165,7 +179,11 @@ fn span<T>(field: &Field<T>) -> Option<Span> {
 
 /// Lays one level over those below it.
 pub(super) fn apply(onto: &mut Exchange, layer: &model::Exchange, level: Level) {
-    let model::Exchange { timeout, retry } = layer;
+    let model::Exchange {
+        timeout,
+        retry,
+        hedge,
+    } = layer;
     let built_in = Exchange::built_in();
     optional(&mut onto.timeout, &timeout.whole, level);
     plain(
@@ -176,6 +194,14 @@ pub(super) fn apply(onto: &mut Exchange, layer: &model::Exchange, level: Level) 
     );
     optional(&mut onto.stream_idle, &timeout.stream_idle, level);
     optional(&mut onto.max_duration, &timeout.max_duration, level);
+    optional(&mut onto.idle, &timeout.idle, level);
+    optional(&mut onto.hedge, &hedge.delay, level);
+    plain(
+        &mut onto.hedge_attempts,
+        &hedge.attempts,
+        level,
+        &built_in.hedge_attempts.value,
+    );
     plain(
         &mut onto.causes,
         &retry.causes,
@@ -238,6 +264,50 @@ fn plain<T: Clone>(onto: &mut Effective<T>, field: &Field<T>, level: Level, buil
 }
 
 impl Linker<'_, '_> {
+    /// Reports what a pool lacks only once all levels are known. What a lower level leaves open for
+    /// services to complete is not their mistake.
+    pub(super) fn check_pool(&mut self, pool: &Pool) {
+        let own = |source| matches!(source, Source::Service(_) | Source::Subset(_));
+        let outlier = &pool.outlier;
+        let of_outlier = [
+            outlier.every.source,
+            outlier.eject.source,
+            outlier.max_ejected.source,
+        ];
+        let check = &pool.health_check;
+        let of_check = [
+            check.every.source,
+            check.timeout.source,
+            check.healthy.source,
+            check.unhealthy.source,
+        ];
+        let mut missing = Vec::new();
+        if !outlier.counts() {
+            let help = "say what is counted: `consecutive-5xx=5`, or `consecutive-gateway=5`";
+            let found = of_outlier.into_iter().find(|source| own(*source));
+            missing.extend(found.map(|found| (found, "`outlier` counts nothing", help)));
+        }
+        if check.probe.value.is_none() {
+            let help = "say what is asked: a path such as \"/healthz\", `tcp` or `grpc`";
+            let found = of_check.into_iter().find(|source| own(*source));
+            missing.extend(found.map(|found| (found, "`health-check` asks nothing", help)));
+        }
+        let nearness = &pool.locality;
+        if nearness.nearness.value.is_none() && own(nearness.min_healthy.source) {
+            let help = "name the labels: `locality zone`";
+            missing.push((
+                nearness.min_healthy.source,
+                "`locality` names no label",
+                help,
+            ));
+        }
+        for (source, message, help) in missing {
+            if let Some(span) = source.span() {
+                self.report(Diagnostic::error(code::MISSING, span, message).help(help));
+            }
+        }
+    }
+
     /// Reports what is wrong with an exchange only once all levels are known.
     pub(super) fn check_exchange(&mut self, exchange: &Exchange) {
         self.check_attempts(exchange);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_bundle::slice::{Balance, Condition, Principal};
+use mesh_bundle::slice::{self, Condition, Principal};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::{Diagnostic, Span};
 
@@ -10,7 +10,7 @@ use super::Linker;
 use super::merge::Layers;
 use super::scope::duplicate;
 use crate::code;
-use crate::linked::{self, Access, Effective, Kind, Service, ServiceId, Source, Subset};
+use crate::linked::{self, Access, Effective, Kind, Pool, Service, ServiceId, Source, Subset};
 use crate::model::{
     self, ConditionKind, Effect, Identity, Port, RetryBudget, Setting, Spanned, Who,
 };
@@ -22,7 +22,9 @@ impl<'m> Linker<'m, '_> {
             self.check_gateway_uses(&declared.settings.uses);
         }
         let ports = self.ports(declared);
-        let subsets = self.subsets(declared);
+        let pool = layers.pool();
+        self.check_pool(&pool);
+        let subsets = self.subsets(declared, &pool);
         let mut callers_may_extend: Vec<_> = declared
             .callers_may_extend
             .iter()
@@ -47,9 +49,9 @@ impl<'m> Linker<'m, '_> {
             identities: self.identities(declared),
             endpoints: self.endpoints(declared, &ports),
             routes,
-            access: self.access(&layers, &ports),
+            access: self.access(&layers, &ports, (&pool, &subsets)),
             retry_budget: retry_budget(&layers),
-            balance: balance(&layers),
+            pool,
             // Filled in when the routes of every callee are known.
             calls: Vec::new(),
             callers_may_extend,
@@ -157,7 +159,7 @@ impl<'m> Linker<'m, '_> {
         )
     }
 
-    fn subsets(&mut self, service: &model::Service) -> Vec<Subset> {
+    fn subsets(&mut self, service: &model::Service, base: &Pool) -> Vec<Subset> {
         let mut sorted: Vec<&model::Subset> = service.subsets.iter().collect();
         sorted.sort_by_key(|subset| subset.span);
         let mut subsets: BTreeMap<&str, &model::Subset> = BTreeMap::new();
@@ -180,17 +182,27 @@ impl<'m> Linker<'m, '_> {
             }
             subsets.insert(name, subset);
         }
-        subsets
-            .into_values()
-            .map(|subset| Subset {
+        let subsets = subsets.into_values().map(|subset| {
+            let mut pool = base.clone();
+            pool.apply(&subset.pool, Source::Subset);
+            self.check_pool(&pool);
+            Subset {
                 name: subset.name.clone(),
                 labels: subset.labels.clone(),
+                has_own_pool: pool != *base,
+                pool,
                 span: subset.span,
-            })
-            .collect()
+            }
+        });
+        subsets.collect()
     }
 
-    fn access(&mut self, layers: &Layers<'m>, ports: &[Port]) -> Vec<Access> {
+    fn access(
+        &mut self,
+        layers: &Layers<'m>,
+        ports: &[Port],
+        (pool, subsets): (&Pool, &[Subset]),
+    ) -> Vec<Access> {
         let mut rules = Vec::new();
         for (level, settings) in layers.iter() {
             for rule in &settings.access {
@@ -201,6 +213,11 @@ impl<'m> Linker<'m, '_> {
             }
         }
         rules.reverse();
+        for pool in std::iter::once(pool).chain(subsets.iter().map(|subset| &subset.pool)) {
+            if let Some(rule) = implied_by_health_check(pool, &rules) {
+                rules.push(rule);
+            }
+        }
         rules
     }
 
@@ -216,6 +233,7 @@ impl<'m> Linker<'m, '_> {
             who,
             named,
             conditions: self.conditions(&rule.conditions, ports),
+            implied: false,
             source,
         }
     }
@@ -342,6 +360,57 @@ fn default_path(service: &model::Service) -> String {
     format!("/{kind}/{}", service.name.value)
 }
 
+/// Who may call a service may also ask whether it lives: the rule that its health check needs, for
+/// those whom no other rule admits to everything already.
+fn implied_by_health_check(pool: &Pool, rules: &[Access]) -> Option<Access> {
+    let Some(slice::HealthCheckKind::Http(path)) = &pool.health_check.probe.value else {
+        return None;
+    };
+    let name = format!("health-check \"{path}\"");
+    if rules.iter().any(|rule| rule.implied && rule.name == name) {
+        return None;
+    }
+    let allows = || {
+        rules.iter().filter(|rule| {
+            rule.effect == Effect::Allow
+                && rule.enforcement == slice::Enforcement::Enforce
+                && !rule.implied
+        })
+    };
+    let mut who: Vec<Principal> = allows()
+        .flat_map(|rule| &rule.who)
+        .filter(|principal| **principal != Principal::Unauthenticated)
+        .filter(|principal| {
+            !allows().any(|rule| rule.conditions.is_empty() && rule.who.contains(principal))
+        })
+        .cloned()
+        .collect();
+    who.sort_by(|a, b| principal_key(a).cmp(&principal_key(b)));
+    who.dedup();
+    let source = pool.health_check.probe.source;
+    let span = source.span()?;
+    if who.is_empty() {
+        return None;
+    }
+    let path = slice::PathPattern {
+        kind: slice::PathPatternKind::Template(path.clone()),
+        ignore_case: false,
+    };
+    Some(Access {
+        name,
+        effect: Effect::Allow,
+        enforcement: slice::Enforcement::Enforce,
+        who,
+        named: Vec::new(),
+        conditions: vec![
+            Spanned::new(Condition::Method(vec!["GET".to_owned()]), span),
+            Spanned::new(Condition::Path(vec![path]), span),
+        ],
+        implied: true,
+        source,
+    })
+}
+
 fn principal_key(principal: &Principal) -> (u8, &str) {
     match principal {
         Principal::SpiffeId(id) => (0, id.as_str()),
@@ -405,7 +474,7 @@ fn hosts(service: &model::Service) -> Vec<String> {
 fn retry_budget(layers: &Layers<'_>) -> Effective<Option<RetryBudget>> {
     let mut budget = Effective::built_in(None);
     for (level, settings) in layers.iter() {
-        if let Some(Spanned { value, span }) = &settings.pool.retry_budget {
+        if let Some(Spanned { value, span }) = &settings.retry_budget {
             let value = match value {
                 Setting::Removed => None,
                 Setting::Value(budget) => Some(budget.clone()),
@@ -417,17 +486,4 @@ fn retry_budget(layers: &Layers<'_>) -> Effective<Option<RetryBudget>> {
         }
     }
     budget
-}
-
-fn balance(layers: &Layers<'_>) -> Effective<Balance> {
-    let mut balance = Effective::built_in(Balance::LeastRequest);
-    for (level, settings) in layers.iter() {
-        if let Some(Spanned { value, span }) = settings.pool.balance {
-            balance = Effective {
-                value,
-                source: level(span),
-            };
-        }
-    }
-    balance
 }

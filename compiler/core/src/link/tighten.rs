@@ -40,6 +40,7 @@ impl Linker<'_, '_> {
             connect,
             stream_idle,
             max_duration,
+            idle,
         } = &call.timeout;
         self.limit(
             &mut exchange.timeout,
@@ -62,8 +63,10 @@ impl Linker<'_, '_> {
             None,
             callee,
         );
+        self.limit(&mut exchange.idle, idle, "idle=", None, callee);
         self.at_most(&mut exchange.connect, connect, "connect=", callee);
         self.retry(&mut exchange, &call.retry, callee);
+        self.hedge(&mut exchange, &call.hedge, callee);
         exchange
     }
 
@@ -145,6 +148,46 @@ impl Linker<'_, '_> {
             "backoff max=",
             callee,
         );
+    }
+
+    /// Later, fewer or no more tries is tighter.
+    fn hedge(&mut self, exchange: &mut Exchange, call: &model::Hedge, callee: Callee<'_>) {
+        let model::Hedge { delay, attempts } = call;
+        if let Some(Spanned { value, span }) = delay {
+            let asked = match value {
+                Setting::Removed => None,
+                Setting::Value(time) => Some(*time),
+            };
+            let granted = exchange.hedge.value;
+            let text = |time: Option<Duration>| time.map_or("none".to_owned(), duration_text);
+            if asked.is_some_and(|asked| granted.is_none_or(|granted| asked < granted)) {
+                let (asked, granted) = (text(asked), text(granted));
+                let source = exchange.hedge.source;
+                self.loosens(*span, "hedge", &asked, &granted, source, callee);
+                return;
+            }
+            exchange.hedge = Effective {
+                value: asked,
+                source: Source::Calls(*span),
+            };
+        }
+        if let Some(Spanned {
+            value: Setting::Value(asked),
+            span,
+        }) = attempts
+        {
+            let granted = &exchange.hedge_attempts;
+            if exchange.hedge.value.is_some() && *asked > granted.value {
+                let (asked, source) = (asked.to_string(), granted.source);
+                let granted = granted.value.to_string();
+                self.loosens(*span, "hedge attempts=", &asked, &granted, source, callee);
+            } else {
+                exchange.hedge_attempts = Effective {
+                    value: *asked,
+                    source: Source::Calls(*span),
+                };
+            }
+        }
     }
 
     fn causes(

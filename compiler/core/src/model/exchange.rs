@@ -1,4 +1,4 @@
-//! `timeout` and `retry` as one level gives them.
+//! `timeout`, `retry` and `hedge` as one level gives them.
 
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ pub struct Exchange {
     pub timeout: Timeout,
     /// `retry`.
     pub retry: Retry,
+    /// `hedge`.
+    pub hedge: Hedge,
 }
 
 /// `timeout` at one level.
@@ -26,6 +28,17 @@ pub struct Timeout {
     pub stream_idle: Field<Duration>,
     /// Longest life of a stream.
     pub max_duration: Field<Duration>,
+    /// Longest life of a connection that carries nothing.
+    pub idle: Field<Duration>,
+}
+
+/// `hedge` at one level.
+#[derive(Clone, Debug, Default)]
+pub struct Hedge {
+    /// How long a try takes before the next one joins it.
+    pub delay: Field<Duration>,
+    /// All tries, the first included.
+    pub attempts: Field<u32>,
 }
 
 /// `retry` at one level.

@@ -1,18 +1,28 @@
-//! `retry-budget` and `balance` as one level gives them.
+//! What one level says of a caller's pool of connections.
 
 use std::time::Duration;
 
-use mesh_bundle::slice::Balance;
+use crate::keyword::{
+    Balance, EffectiveBalance, EffectiveHealthCheck, EffectiveLimits, EffectiveLocality,
+    EffectiveOutlier, HealthCheck, Limits, Locality, Outlier,
+};
+use crate::level::group;
 
-use super::{Field, Spanned};
-
-/// The settings of a caller's pool of connections to one service, at one level.
-#[derive(Clone, Debug, Default)]
-pub struct Pool {
-    /// `retry-budget`.
-    pub retry_budget: Field<RetryBudget>,
+group! {
+    /// What one level says of the endpoints of a service or of a subset.
+    declared Pool;
+    /// How a calling proxy picks, limits and watches the endpoints of a service or of a subset.
+    effective EffectivePool;
     /// `balance`.
-    pub balance: Option<Spanned<Balance>>,
+    balance: Balance => EffectiveBalance;
+    /// `locality`.
+    locality: Locality => EffectiveLocality;
+    /// `limits`.
+    limits: Limits => EffectiveLimits;
+    /// `outlier`.
+    outlier: Outlier => EffectiveOutlier;
+    /// `health-check`.
+    health_check: HealthCheck => EffectiveHealthCheck;
 }
 
 /// `retry-budget` at one level, taken over as a whole: `min` means something else for each kind of

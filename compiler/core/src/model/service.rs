@@ -3,7 +3,7 @@
 use mesh_bundle::slice::{EndpointAddress, Protocol};
 use mesh_syntax::Span;
 
-use super::{Condition, Exchange, Gateway, Identity, Label, Settings, Spanned};
+use super::{Condition, Exchange, Gateway, Identity, Label, Pool, Settings, Spanned};
 
 /// What shares the name space of services: all of them are something that requests enter.
 #[derive(Clone, Debug)]
@@ -131,6 +131,8 @@ pub struct Subset {
     pub name: Spanned<String>,
     /// Labels that an endpoint must carry.
     pub labels: Vec<Label>,
+    /// What it sets as a level.
+    pub pool: Pool,
     /// The whole node.
     pub span: Span,
 }

@@ -42,7 +42,7 @@ type Times = (u64, Unit);
 const SYNTAX: &str = "a time is a whole number and one of the units ms s m h d";
 
 /// A word where quotes are needed; the fix adds them.
-pub(super) fn quoted_if_word(word: &str) -> Wrong {
+pub(crate) fn quoted_if_word(word: &str) -> Wrong {
     if word == "none" {
         return Wrong::kind().help("`none` can't stand here");
     }
@@ -137,6 +137,47 @@ pub(super) fn parse_rate(text: &str) -> Result<(u64, Duration), Wrong> {
         )));
     }
     Ok((count, per))
+}
+
+/// `64KiB`, in bytes.
+pub(super) fn parse_size(text: &str) -> Result<u64, Wrong> {
+    const SYNTAX: &str = "a size is a whole number and one of the units B KiB MiB";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let wrong = || Wrong::because(format!("\"{text}\" is not a size")).help(SYNTAX);
+    let factor: u64 = match unit {
+        "B" => 1,
+        "KiB" => 1024,
+        "MiB" => 1024 * 1024,
+        "KB" | "kB" | "K" | "k" | "kb" | "kib" if digits > 0 => {
+            return Err(wrong().instead(format!("\"{number}KiB\"")));
+        }
+        "MB" | "M" | "m" | "mb" | "mib" if digits > 0 => {
+            return Err(wrong().instead(format!("\"{number}MiB\"")));
+        }
+        _ => return Err(wrong()),
+    };
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .ok_or_else(wrong)?
+        .saturating_mul(factor);
+    if bytes == 0 || bytes > limits::SIZE_MAX {
+        return Err(Wrong::range(format!(
+            "\"{text}\" is out of range: it may be \"1B\" to \"1024MiB\""
+        )));
+    }
+    Ok(bytes)
+}
+
+/// A share of 10,000 as policy writes it.
+pub fn percent_text(share: u32) -> String {
+    let (whole, part) = (share / 100, share % 100);
+    match part {
+        0 => format!("{whole}%"),
+        part if part.is_multiple_of(10) => format!("{whole}.{}%", part / 10),
+        part => format!("{whole}.{part:02}%"),
+    }
 }
 
 /// A time as policy writes it: the largest unit that divides it.

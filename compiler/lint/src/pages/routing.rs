@@ -134,4 +134,26 @@ super::declare_pages! {
     /// }
     /// ```
     code::UNKNOWN_SUBSET => "destination that is no subset";
+
+    /// ## What it flags
+    /// `ring-hash` or `maglev` without `per`.
+    /// ## Why it matters
+    /// They keep requests of one kind at one endpoint. Without a key all requests are of one kind, and
+    /// a single endpoint would take them all.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" "10.0.0.8:80" }
+    ///     balance ring-hash
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" "10.0.0.8:80" }
+    ///     balance ring-hash { per header user }
+    /// }
+    /// ```
+    code::HASH_WITHOUT_KEY => "balancing by a hash of nothing";
 }

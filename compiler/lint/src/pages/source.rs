@@ -172,7 +172,7 @@ super::declare_pages! {
     /// what enforces it.
     /// ## Examples
     /// ```kdl bad
-    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" }; hedge "100ms" }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" }; telemetry { traces share="1%" } }
     /// ```
     /// ```kdl good
     /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" } }
