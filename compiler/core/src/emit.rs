@@ -84,7 +84,7 @@ fn inbound(service: &Service) -> slice::InboundService {
     }
 }
 
-fn ports(ports: &[Port]) -> Vec<slice::Port> {
+pub(crate) fn ports(ports: &[Port]) -> Vec<slice::Port> {
     ports
         .iter()
         .map(|port| slice::Port {
@@ -174,7 +174,7 @@ fn target(mesh: &LinkedMesh, target: Target) -> slice::Target {
             .subset
             .and_then(|index| service.subsets.get(index))
             .map(|subset| subset.name.value.clone()),
-        ..slice::Target::default()
+        port: target.port,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::linked::{Effective, Exchange, LinkedMesh, Pool, RouteId, ServiceId, S
 use crate::model::RetryBudget;
 
 mod expectation;
+mod gateway;
 mod sample;
 
 pub use expectation::{Expectation, Report, percent};
@@ -127,10 +128,25 @@ pub struct Outcome {
     pub route: Option<TakenRoute>,
     /// Routes that do not take it, and why not.
     pub losers: Vec<LosingRoute>,
+    /// What becomes of it at each service behind, where the called one is a gateway.
+    pub behind: Vec<Behind>,
     /// The answer where it is refused.
     pub refusal: Option<Refusal>,
     /// The path that every rule saw; none where no proxy takes the path.
     pub normalised_path: Option<String>,
+}
+
+/// What becomes of a request at a service behind a gateway.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The service.
+    pub service: String,
+    /// How it ends there.
+    pub decision: Decision,
+    /// The rule that decided there.
+    pub rule: Option<DecidingRule>,
+    /// The route of the service that takes it, as this route of the gateway has it.
+    pub route: Option<TakenRoute>,
 }
 
 /// An access rule that decided.
@@ -199,6 +215,7 @@ impl Outcome {
             rule: None,
             route: None,
             losers: Vec::new(),
+            behind: Vec::new(),
             refusal: None,
             normalised_path: None,
         }
@@ -272,7 +289,9 @@ impl<'m> Trial<'m> {
             Err(error) => return Ok(Outcome::refused(Refusal::bad_request(error.rule()))),
         };
         let named_port = call.port.or(host.port());
-        let Some(port) = self.port(callee, named_port) else {
+        let gateway = mesh.service(callee).gateway();
+        let default = gateway.and_then(|gateway| gateway::default_port(gateway, host.host()));
+        let Some(port) = self.port(callee, named_port.or(default)) else {
             return Ok(Outcome::denied());
         };
         let caller_id = caller.and_then(|id| mesh.service(id).identities.first());
@@ -286,6 +305,9 @@ impl<'m> Trial<'m> {
             claims: (!call.claims.is_empty()).then_some(&call.claims as &dyn HeaderView),
             ..Request::new(&call.method, host.host(), path)
         };
+        if let Some(gateway) = gateway {
+            return self.enter(callee, gateway, &request);
+        }
         let mut outcome = Outcome::denied();
         if let Some(caller) = caller {
             let snapshot = self.snapshot(caller)?;

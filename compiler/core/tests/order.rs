@@ -62,8 +62,8 @@ gateway public {
     allow unauthenticated { not { client-ip "192.0.2.0/24" } }
     delegate data { path "/items/**"; method GET }
     delegate edge { host "shop.example" }
-    route split { match { path "/a/**"; host "api.example" }; to api subset=v2 weight=1 { else store }; to store weight=3; timeout "2s" }
-    route home { match { port 8443; path "/" }; to api; retry none }
+    route split { match { path "/a/**"; host "api.example" }; to api subset=v2 port=8080 weight=1 { else store }; to store weight=3; timeout "2s" }
+    route home { match { port 8443; path "/" }; to api port=8082; retry none }
 }
 route items gateway=public { match { path "/items/{id}"; method GET }; to store; timeout "1s" }
 service store {

@@ -196,3 +196,97 @@ fn rules_see_addresses_claims_and_who_comes_without_a_name() {
         );
     }
 }
+
+#[test]
+fn a_request_into_a_gateway_goes_on_to_the_services_behind_it() {
+    let sources = sources(&[
+        (
+            "mesh.kdl",
+            r#"mesh m { trust-domain "m.example"; team shop { owns "shop/**"; service shop } }"#,
+        ),
+        (
+            "a.kdl",
+            r#"
+            gateway public {
+                listen 8443 { host "shop.example"; tls certificate=shop }
+                listen 8080 { host "pay.example" }
+                allow unauthenticated { not { client-ip "192.0.2.0/24" } }
+                deny { path "/admin/**" }
+                delegate shop { path "/shop/**" }
+                route split { match { port 8080 }; to pay weight=1; to shop weight=3 }
+                route inside { match { path "/inside" }; to pay }
+            }
+            service pay { port 80; allow public { path "/pay/**" } }
+            "#,
+        ),
+        (
+            "shop/shop.kdl",
+            r#"
+            service shop {
+                port 80
+                subset v1 { labels version=v1 }
+                subset v2 { labels version=v2 }
+                route items { match { path "/shop/**" "/pay/**" }; to v1 weight=1; to v2 weight=1; timeout "9s" }
+                allow public
+            }
+            route shop gateway=public { match { path "/shop/**"; port 8443 }; to shop; timeout "3s" }
+            "#,
+        ),
+        (
+            "a.test.kdl",
+            r#"
+            test "in" {
+                request GET "/shop/1" from=unauthenticated to=public host="shop.example"
+                expect split route=shop service=shop { to v1 share="50%"; to v2 share="50%" }
+            }
+            test "not from there" {
+                request GET "/shop/1" from=unauthenticated to=public host="shop.example" client-ip="192.0.2.1"
+                expect denied
+            }
+            test "not that" { request GET "/admin/x" from=unauthenticated to=public host="shop.example"; expect denied }
+            test "no such host" {
+                request GET "/shop/1" from=unauthenticated to=public host="other.example"
+                expect no-route
+            }
+            test "no route" { request GET "/" from=unauthenticated to=public host="shop.example"; expect no-route }
+            test "the service behind refuses" {
+                request GET "/inside" from=unauthenticated to=public host="shop.example"
+                expect denied status=403
+            }
+            test "the service behind has no route" {
+                request GET "/x" from=unauthenticated to=public host="pay.example"
+                expect denied
+            }
+            test "another port" {
+                request GET "/pay/1" from=unauthenticated to=public host="pay.example"
+                expect allowed route=split
+            }
+            test "as the gateway" { request GET "/shop/1" from=public to=shop; expect allowed route=items }
+            test "a service is a client like any other" {
+                request GET "/shop/1" from=pay to=public host="shop.example"
+                expect denied
+            }
+            "#,
+        ),
+    ]);
+    let analysed = load(&sources);
+    assert_eq!(render(&sources, &analysed.diagnostics), "");
+    let mesh = analysed.mesh.unwrap();
+    let mut trial = Trial::new(&mesh);
+    for test in &mesh.tests {
+        let report = trial.test(test);
+        assert!(report.passed(), "{}: {:?}", test.name.value, report);
+    }
+    let request = Call {
+        method: "GET".to_owned(),
+        path: "/shop/1".to_owned(),
+        to: "public".to_owned(),
+        host: Some("shop.example".to_owned()),
+        ..Call::default()
+    };
+    let outcome = trial.run(&request).unwrap();
+    let exchange = &outcome.route.unwrap().exchange;
+    assert_eq!(exchange.timeout.value.map(|time| time.as_secs()), Some(3));
+    assert_eq!(outcome.behind[0].service, "shop");
+    assert!(outcome.behind[0].rule.is_some());
+}

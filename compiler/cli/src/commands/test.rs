@@ -74,6 +74,21 @@ pub(super) fn run(args: &Test, place: &Place) -> Result<Exit, Failure> {
         routes
             .covered
             .extend(route.map(|route| format!("{to}/{}", route.name)));
+        for behind in &outcome.behind {
+            let service = &behind.service;
+            routes.covered.extend(
+                behind
+                    .route
+                    .iter()
+                    .map(|route| format!("{service}/{}", route.name)),
+            );
+            rules.covered.extend(
+                behind
+                    .rule
+                    .iter()
+                    .map(|rule| format!("{service}: {}", rule.name)),
+            );
+        }
         rules
             .covered
             .extend(rule.map(|rule| format!("{to}: {}", rule.name)));

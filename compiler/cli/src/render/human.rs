@@ -327,6 +327,19 @@ pub(crate) fn explanation(sources: &SourceSet, request: &Call, outcome: &Outcome
             format!("    to {target} {}", percent(branch.ten_thousandths()))
         }));
     }
+    lines.extend(outcome.behind.iter().map(|behind| {
+        let route = behind
+            .route
+            .as_ref()
+            .map_or("no route".to_owned(), |route| {
+                format!("route {}", route.name)
+            });
+        format!(
+            "  behind it {}: {}, {route}",
+            behind.service,
+            behind.decision.as_str()
+        )
+    }));
     lines.extend(in_force(sources, outcome));
     if !outcome.losers.is_empty() {
         lines.push("  other routes".to_owned());

@@ -233,6 +233,8 @@ struct Explanation<'a> {
     to: Vec<To<'a>>,
     effective: BTreeMap<&'static str, Effective>,
     losers: Vec<Loser<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<BehindOut<'a>>,
     normalised_path: Option<&'a str>,
 }
 
@@ -253,6 +255,15 @@ struct To<'a> {
 struct Effective {
     value: Value,
     source: String,
+}
+
+/// A service behind a gateway.
+#[derive(Serialize)]
+struct BehindOut<'a> {
+    service: &'a str,
+    decision: &'static str,
+    rule: Option<Rule<'a>>,
+    route: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -306,6 +317,19 @@ pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json:
             .map(|loser| Loser {
                 route: &loser.name,
                 because: &loser.because,
+            })
+            .collect(),
+        behind: outcome
+            .behind
+            .iter()
+            .map(|behind| BehindOut {
+                service: &behind.service,
+                decision: behind.decision.as_str(),
+                rule: behind.rule.as_ref().map(|rule| Rule {
+                    name: &rule.name,
+                    source: effective::place(sources, rule.source),
+                }),
+                route: behind.route.as_ref().map(|route| route.name.as_str()),
             })
             .collect(),
         normalised_path: outcome.normalised_path.as_deref(),

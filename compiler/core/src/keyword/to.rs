@@ -9,7 +9,8 @@ pub(super) static TO: Keyword = Keyword {
     args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
     repeats: Repeats::Many,
     props: &[
-        Property::new("subset", &value::NAME, "The same as the argument."),
+        SUBSET,
+        PORT,
         Property::new("weight", &value::WEIGHT, "Share among the branches."),
     ],
     block: Some(To),
@@ -17,13 +18,25 @@ pub(super) static TO: Keyword = Keyword {
     ..Keyword::new(
         "to",
         &[Route],
-        "A subset that takes the requests, or a share of them.",
+        "Who takes the requests, or a share of them: a subset, in a gateway a service.",
     )
 };
+
+const SUBSET: Property = Property::new(
+    "subset",
+    &value::NAME,
+    "The same as the argument; in a gateway, a subset of the service.",
+);
+const PORT: Property = Property::new(
+    "port",
+    &value::PORT,
+    "Port of the service; without it the one that the request asked for, in a gateway the only one.",
+);
 
 pub(super) static ELSE: Keyword = Keyword {
     args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
     repeats: Repeats::Many,
+    props: &[SUBSET, PORT],
     alone: true,
     ..Keyword::new(
         "else",
@@ -47,7 +60,7 @@ fn target(entry: Entry<'_>) -> Target {
         name: entry.arg(0, value::name),
         service: None,
         subset: entry.prop("subset", value::name),
-        port: None,
+        port: entry.prop("port", value::port),
         span: entry.span(),
     }
 }

@@ -145,7 +145,9 @@ impl<'m> Linker<'m, '_> {
         Some(Target {
             service: id,
             subset: name.and_then(|name| self.subset(service, name, subsets)),
-            port: None,
+            port: target
+                .port
+                .and_then(|port| self.target_port(&service.name, service, Some(port))),
         })
     }
 
@@ -178,32 +180,51 @@ impl<'m> Linker<'m, '_> {
             }
             found
         });
-        if let Some(port) = target.port
-            && declared
-                .ports
-                .iter()
-                .all(|own| own.number.value != port.value)
-            && !self.is_incomplete(declared.span)
-        {
-            let known: Vec<String> = declared
-                .ports
-                .iter()
-                .map(|port| port.number.value.to_string())
-                .collect();
-            self.report(
+        Some(Target {
+            service,
+            subset,
+            port: self.target_port(name, declared, target.port),
+        })
+    }
+
+    /// The port of a service that a gateway sends requests to, which is none of the gateway's own.
+    fn target_port(
+        &mut self,
+        name: &Spanned<String>,
+        declared: &model::Service,
+        port: Option<Spanned<u16>>,
+    ) -> Option<u16> {
+        let mut known: Vec<u16> = declared
+            .ports
+            .iter()
+            .map(|port| port.number.value)
+            .collect();
+        known.sort_unstable();
+        known.dedup();
+        let texts: Vec<String> = known.iter().map(ToString::to_string).collect();
+        let has = format!("it has {}", texts.join(", "));
+        match (port, known.as_slice()) {
+            (Some(port), known) if known.contains(&port.value) => return Some(port.value),
+            (None, [only]) => return Some(*only),
+            _ if self.is_incomplete(declared.span) => {}
+            (Some(port), _) => self.report(
                 Diagnostic::error(
                     code::DANGLING_REFERENCE,
                     port.span,
                     format!("`{}` has no port {}", name.value, port.value),
                 )
-                .help(format!("it has {}", known.join(", "))),
-            );
+                .help(has),
+            ),
+            (None, _) => self.report(
+                Diagnostic::error(
+                    code::PORT_REQUIRED,
+                    name.span,
+                    format!("`{}` has several ports", name.value),
+                )
+                .help(format!("say which one with `port=`: {has}")),
+            ),
         }
-        Some(Target {
-            service,
-            subset,
-            port: target.port.map(|port| port.value),
-        })
+        None
     }
 
     fn unknown_subset(&mut self, name: &Spanned<String>, names: &[&str]) {
