@@ -237,6 +237,11 @@ impl Space {
         }
     }
 
+    /// A request of each product for which one is found without a search.
+    pub fn guesses(&self, likely: &Likely) -> impl Iterator<Item = Point> {
+        self.cells.iter().filter_map(|cell| cell.guess(likely))
+    }
+
     /// One request of each product of the set, at most `count`: when the engine refuses one of them
     /// as a witness, another may do.
     pub fn samples(

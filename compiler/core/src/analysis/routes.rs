@@ -253,7 +253,10 @@ impl Routes<'_> {
         }
         // Most routes take the first request that one would think of, and then nothing is to prove.
         let takes = |point: &Point| self.probe.route(point) == Some(route);
-        let is_sampled = |piece: &Piece| self.sample(&piece.space, 1, takes).is_some();
+        let is_sampled = |piece: &Piece| {
+            let mut guesses = piece.space.guesses(self.probe.likely()).take(1);
+            guesses.any(|point| takes(&point)) || self.sample(&piece.space, 1, takes).is_some()
+        };
         let sampled: Vec<bool> = self.of(route).map(is_sampled).collect();
         if sampled.contains(&true) {
             if sampled.contains(&false) {

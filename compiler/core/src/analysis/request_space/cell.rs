@@ -73,11 +73,7 @@ impl Values {
     /// Whether some values satisfy it.
     fn is_possible(&self, kind: FieldKind) -> Result<bool, CapExceeded> {
         for wanted in &self.some {
-            if wanted
-                .and(&self.every)
-                .shortest(universe_of(kind))?
-                .is_none()
-            {
+            if wanted.and(&self.every).is_empty(universe_of(kind))? {
                 return Ok(false);
             }
         }
@@ -85,7 +81,7 @@ impl Values {
     }
 
     /// Values that satisfy it, each as short as can be; none when it cannot be satisfied.
-    fn pick(&self, kind: FieldKind) -> Result<Option<Vec<String>>, CapExceeded> {
+    fn pick(&self, kind: FieldKind, find: Find) -> Result<Option<Vec<String>>, CapExceeded> {
         let universe = universe_of(kind);
         let mut values: Vec<String> = Vec::with_capacity(self.some.len());
         for wanted in &self.some {
@@ -93,10 +89,10 @@ impl Values {
             if values.iter().any(|value| language.contains(value)) {
                 continue;
             }
-            match language.shortest(universe)? {
+            match find(&language, universe)? {
                 Some(value) if value.is_empty() => {
                     // A value that is not empty reads better, where one will do.
-                    let better = language.and(&NOT_EMPTY).shortest(universe)?;
+                    let better = find(&language.and(&NOT_EMPTY), universe)?;
                     values.push(better.unwrap_or_default());
                 }
                 Some(value) => values.push(value),
@@ -215,7 +211,7 @@ impl Cell {
             return Ok(true);
         }
         for (language, universe) in self.languages() {
-            if !language.is_everything() && language.shortest(universe)?.is_none() {
+            if !language.is_everything() && language.is_empty(universe)? {
                 return Ok(true);
             }
         }
@@ -373,9 +369,25 @@ impl Cell {
 
     /// One of its requests; none if it is empty.
     pub(super) fn pick(&self, likely: &Likely) -> Result<Option<Point>, CapExceeded> {
+        self.pick_with(likely, Language::shortest)
+    }
+
+    /// One of its requests, where one is found without a search.
+    pub(super) fn guess(&self, likely: &Likely) -> Option<Point> {
+        let find: Find = |language, universe| {
+            // Of every text the shortest is at hand.
+            if language.is_everything() {
+                return language.shortest(universe);
+            }
+            Ok(language.example(universe).map(ToOwned::to_owned))
+        };
+        self.pick_with(likely, find).ok().flatten()
+    }
+
+    fn pick_with(&self, likely: &Likely, find: Find) -> Result<Option<Point>, CapExceeded> {
         let mut fields = BTreeMap::new();
         for (name, wanted) in &self.fields {
-            match wanted.pick(name.0)? {
+            match wanted.pick(name.0, find)? {
                 Some(values) if values.is_empty() => {}
                 Some(values) => {
                     fields.insert(name.clone(), values);
@@ -383,9 +395,9 @@ impl Cell {
                 None => return Ok(None),
             }
         }
-        let path = choose(&self.path, &likely.paths, &universe::PATH)?;
-        let host = choose(&self.host, &likely.hosts, &universe::HOST)?;
-        let from = choose(&self.from, &likely.callers, &universe::CALLER)?;
+        let path = choose(&self.path, &likely.paths, &universe::PATH, find)?;
+        let host = choose(&self.host, &likely.hosts, &universe::HOST, find)?;
+        let from = choose(&self.from, &likely.callers, &universe::CALLER, find)?;
         let point = || {
             Some(Point {
                 method: pick_method(&self.method)?,
@@ -402,14 +414,18 @@ impl Cell {
     }
 }
 
+/// How a text of a set is found.
+type Find = fn(&Language, &Pattern) -> Result<Option<String>, CapExceeded>;
+
 fn choose(
     language: &Language,
     likely: &[String],
     universe: &Pattern,
+    find: Find,
 ) -> Result<Option<String>, CapExceeded> {
     match likely.iter().find(|text| language.contains(text)) {
         Some(text) => Ok(Some(text.clone())),
-        None => language.shortest(universe),
+        None => find(language, universe),
     }
 }
 

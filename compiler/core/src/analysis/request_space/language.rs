@@ -11,6 +11,8 @@ use super::automaton::{Automaton, Chain, Classes, DEAD, State};
 
 /// States of one product that are looked at before the answer is "unknown".
 const PRODUCT_STATES_MAX: usize = 20_000;
+/// Texts of one set that are tried before its automata are searched.
+const EXAMPLES_MAX: usize = 8;
 /// Pairs of patterns that are compared before automata are asked instead.
 const GLANCES_MAX: usize = 64;
 
@@ -22,6 +24,10 @@ pub(super) struct Pattern {
     literal: Option<Arc<str>>,
     /// What every text that it takes is known to begin with; often nothing.
     beginning: Arc<str>,
+    /// A text that it takes, where one is at hand.
+    example: Option<Arc<str>>,
+    /// Of a universe: its shortest text, once asked for.
+    shortest: OnceLock<Result<Option<String>, CapExceeded>>,
 }
 
 impl Pattern {
@@ -30,12 +36,16 @@ impl Pattern {
         let ignore_case = ignore_case && text.bytes().any(|byte| byte.is_ascii_alphabetic());
         Self {
             literal: (!ignore_case).then(|| text.into()),
+            example: Some(text.into()),
             ..Self::chain(Chain::literal(text, ignore_case)).beginning(text, ignore_case)
         }
     }
 
     pub(super) fn prefix(text: &str, ignore_case: bool) -> Self {
-        Self::chain(Chain::prefix(text, ignore_case)).beginning(text, ignore_case)
+        Self {
+            example: Some(text.into()),
+            ..Self::chain(Chain::prefix(text, ignore_case)).beginning(text, ignore_case)
+        }
     }
 
     /// A path template, over normalised paths, read as the proxy reads it. One that no path can have
@@ -53,7 +63,16 @@ impl Pattern {
         Ok(if is_literal && !template.takes_rest() {
             Self::literal(&beginning, ignore_case)
         } else {
-            Self::chain(Chain::template(&template, ignore_case)).beginning(&beginning, ignore_case)
+            let example: String = segments
+                .iter()
+                .map(|segment| literal(segment).unwrap_or_else(|| "/a".to_owned()))
+                .collect();
+            let example = if example.is_empty() { "/" } else { &example };
+            Self {
+                example: Some(example.into()),
+                ..Self::chain(Chain::template(&template, ignore_case))
+                    .beginning(&beginning, ignore_case)
+            }
         })
     }
 
@@ -62,6 +81,8 @@ impl Pattern {
             automaton: Arc::new(Automaton::regex(pattern, ignore_case)?),
             literal: None,
             beginning: Arc::default(),
+            example: None,
+            shortest: OnceLock::new(),
         })
     }
 
@@ -70,6 +91,8 @@ impl Pattern {
             automaton: Arc::new(Automaton::Chain(chain)),
             literal: None,
             beginning: Arc::default(),
+            example: None,
+            shortest: OnceLock::new(),
         }
     }
 
@@ -199,9 +222,40 @@ impl Language {
         }
     }
 
+    /// Whether the set has no text that the universe has too.
+    pub(super) fn is_empty(&self, universe: &Pattern) -> Result<bool, CapExceeded> {
+        Ok(self.example(universe).is_none() && self.shortest(universe)?.is_none())
+    }
+
+    /// A text of the set that the universe has too, where one is found without a search. Most sets are one or two
+    /// patterns, and what one of them takes at first sight is in the set.
+    pub(super) fn example(&self, universe: &Pattern) -> Option<&str> {
+        if let Some(Ok(known)) = self.0.shortest.get() {
+            return known.as_deref();
+        }
+        let parts = match &self.0.expression {
+            Expression::All(parts) => parts,
+            _ => std::slice::from_ref(self),
+        };
+        let patterns = parts.iter().flat_map(|part| match &part.0.expression {
+            Expression::Any(patterns) => patterns.as_slice(),
+            _ => &[],
+        });
+        patterns
+            .filter_map(|each| each.example.as_deref())
+            .take(EXAMPLES_MAX)
+            .find(|text| universe.automaton.matches(text) && self.contains(text))
+    }
+
     /// A shortest text of the set that the universe has too, made of letters where there is a choice.
     pub(super) fn shortest(&self, universe: &Pattern) -> Result<Option<String>, CapExceeded> {
-        let known = self.0.shortest.get_or_init(|| self.find_shortest(universe));
+        let known = if self.is_everything() {
+            universe
+                .shortest
+                .get_or_init(|| self.find_shortest(universe))
+        } else {
+            self.0.shortest.get_or_init(|| self.find_shortest(universe))
+        };
         known.clone()
     }
 

@@ -74,7 +74,10 @@ pub(super) fn pick_method(methods: &Choice<String>) -> Option<String> {
 
 /// The smallest port of the set.
 pub(super) fn pick_port(ports: &Choice<u16>) -> Option<u16> {
-    (1..=u16::MAX).find(|port| ports.contains(port))
+    match ports {
+        Choice::Only(values) => values.iter().copied().find(|port| *port > 0),
+        Choice::Except(values) => (1..=u16::MAX).find(|port| !values.contains(port)),
+    }
 }
 
 /// A set of addresses as ascending ranges that do not touch, both ends included.
