@@ -7,6 +7,7 @@ use mesh_bundle::feature;
 use mesh_bundle::scope::Scope;
 use mesh_bundle::slice::{self, Slice};
 use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
+use rayon::prelude::*;
 
 use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Pool, Route, Service, Target};
 use crate::model::{BudgetMinimum, Port, RetryBudget};
@@ -37,7 +38,7 @@ pub(crate) fn emit(mesh: &LinkedMesh) -> Option<Emitted> {
         }
     }
     let slices = owned
-        .into_iter()
+        .into_par_iter()
         .map(|(identity, services)| (identity.clone(), slice(mesh, identity, &services)))
         .collect();
     Some(Emitted { scope, slices })

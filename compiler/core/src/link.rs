@@ -113,7 +113,7 @@ fn link_below(
         refuse: linker.refuse,
         teams,
         services,
-        edges,
+        edges: linked::Edges::new(edges),
         tests,
     })
 }

@@ -49,7 +49,7 @@ pub struct LinkedMesh {
     /// Services, gateways and externals, ascending by name; [`ServiceId`] is the index.
     pub services: Vec<Service>,
     /// Ascending by (caller, callee).
-    pub edges: Vec<Edge>,
+    pub edges: Edges,
     /// Limits that `check` enforces.
     pub refuse: Refuse,
     /// Ascending by name.
@@ -484,6 +484,52 @@ pub struct Routed {
     /// Timeouts and retries of each route of the callee, tightened by the gateway's; as
     /// [`Service::routes`].
     pub exchanges: Vec<Exchange>,
+}
+
+/// Every edge, ascending by (caller, callee), and by callee at hand.
+#[derive(Clone, Debug, Default)]
+pub struct Edges {
+    all: Vec<Edge>,
+    /// Positions in `all`, ascending by (callee, caller).
+    by_callee: Vec<usize>,
+}
+
+impl Edges {
+    /// Puts edges in their order.
+    pub(crate) fn new(mut all: Vec<Edge>) -> Self {
+        all.sort_unstable_by_key(|edge| (edge.caller, edge.callee));
+        let mut by_callee: Vec<usize> = (0..all.len()).collect();
+        by_callee.sort_by_key(|index| all[*index].callee);
+        Self { all, by_callee }
+    }
+
+    /// The edges that lead to a service, ascending by caller.
+    pub fn entering(&self, callee: ServiceId) -> impl Iterator<Item = &Edge> {
+        let first = self
+            .by_callee
+            .partition_point(|index| self.all[*index].callee < callee);
+        let rest = self.by_callee.get(first..).unwrap_or_default();
+        rest.iter()
+            .map(|index| &self.all[*index])
+            .take_while(move |edge| edge.callee == callee)
+    }
+}
+
+impl std::ops::Deref for Edges {
+    type Target = [Edge];
+
+    fn deref(&self) -> &[Edge] {
+        &self.all
+    }
+}
+
+impl<'a> IntoIterator for &'a Edges {
+    type Item = &'a Edge;
+    type IntoIter = std::slice::Iter<'a, Edge>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.iter()
+    }
 }
 
 /// Effective timeouts and retries.

@@ -75,6 +75,28 @@ pub struct Mesh {
     pub tests: Vec<Test>,
 }
 
+impl Mesh {
+    /// Adds what another part of the files declares, but for a second `mesh` node, which is returned.
+    pub(crate) fn add(&mut self, part: Self) -> Option<Root> {
+        let Self {
+            root,
+            services,
+            gateway_routes,
+            policies,
+            tests,
+        } = part;
+        self.services.extend(services);
+        self.gateway_routes.extend(gateway_routes);
+        self.policies.extend(policies);
+        self.tests.extend(tests);
+        if self.root.is_some() {
+            return root;
+        }
+        self.root = root;
+        None
+    }
+}
+
 /// The `mesh` node.
 #[derive(Clone, Debug)]
 pub struct Root {

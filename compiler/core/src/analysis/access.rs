@@ -163,10 +163,8 @@ impl AccessFacts {
                 facts.never.push(rule);
             }
         }
-        let declared = |edge: &&Edge| {
-            edge.callee == id && !(edge.declared.is_empty() && edge.routed.is_empty())
-        };
-        let calls = mesh.edges.iter().filter(declared);
+        let declared = |edge: &&Edge| !(edge.declared.is_empty() && edge.routed.is_empty());
+        let calls = mesh.edges.entering(id).filter(declared);
         facts.lockouts = calls
             .filter_map(|edge| lockout(mesh, edge, &probe, &ports))
             .collect();

@@ -138,7 +138,7 @@ fn escape(query: &mut String, text: &str) {
 /// Those who declare to call it first, then those whom a rule lets in, then some others, and the
 /// service itself last.
 fn likely(mesh: &LinkedMesh, id: ServiceId) -> Likely {
-    let edges = || mesh.edges.iter().filter(|edge| edge.callee == id);
+    let edges = || mesh.edges.entering(id);
     let callers = edges()
         .filter(|edge| !edge.declared.is_empty())
         .chain(edges().filter(|edge| edge.declared.is_empty()))

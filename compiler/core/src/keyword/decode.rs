@@ -1,9 +1,11 @@
 //! From trees to the declared mesh.
 
 use mesh_syntax::{Diagnostic, SourceSet, Span, Tree};
+use rayon::prelude::*;
 
 use super::{Entry, Place, Reader, gateway, mesh, policy, route, service, test};
 use crate::code;
+use crate::limits;
 use crate::model::Mesh;
 
 /// What could be decoded.
@@ -20,21 +22,41 @@ pub(crate) fn decode<'t>(
     sources: &SourceSet,
     trees: impl IntoIterator<Item = &'t Tree>,
 ) -> Decoded {
+    let trees: Vec<&Tree> = trees.into_iter().collect();
+    let parts: Vec<Decoded> = trees
+        .into_par_iter()
+        .map(|tree| decode_tree(sources, tree))
+        .collect();
+    let mut whole = Decoded {
+        mesh: Mesh::default(),
+        findings: Vec::new(),
+        incomplete: false,
+    };
+    for part in parts {
+        let first = whole.mesh.root.as_ref().map(|root| root.name_span);
+        if let (Some(second), Some(first)) = (whole.mesh.add(part.mesh), first) {
+            whole.findings.push(second_root(second.name_span, first));
+        }
+        whole.findings.extend(part.findings);
+        whole.incomplete |= part.incomplete;
+    }
+    whole.findings.truncate(limits::FINDINGS_MAX);
+    whole
+}
+
+fn decode_tree(sources: &SourceSet, tree: &Tree) -> Decoded {
     let mut reader = Reader::new(sources);
     let mut mesh = Mesh::default();
-    let mut incomplete = false;
-    for tree in trees {
-        let path = sources.path(tree.file);
-        let place = if path.ends_with(".test.kdl") {
-            Place::TestFile
-        } else {
-            Place::Root
-        };
-        let entries = reader.entries(&tree.nodes, place);
-        incomplete |= entries.len() < tree.nodes.len();
-        for entry in entries {
-            incomplete |= definition(&mut reader, entry, &mut mesh).is_none();
-        }
+    let path = sources.path(tree.file);
+    let place = if path.ends_with(".test.kdl") {
+        Place::TestFile
+    } else {
+        Place::Root
+    };
+    let entries = reader.entries(&tree.nodes, place);
+    let mut incomplete = entries.len() < tree.nodes.len();
+    for entry in entries {
+        incomplete |= definition(&mut reader, entry, &mut mesh).is_none();
     }
     Decoded {
         mesh,
@@ -55,7 +77,7 @@ fn definition(reader: &mut Reader<'_>, entry: Entry<'_>, mesh: &mut Mesh) -> Opt
         _ => {
             let root = mesh::decode(reader, entry)?;
             match &mesh.root {
-                Some(first) => second_root(reader, root.name_span, first.name_span),
+                Some(first) => reader.report(second_root(root.name_span, first.name_span)),
                 None => mesh.root = Some(root),
             }
         }
@@ -63,10 +85,8 @@ fn definition(reader: &mut Reader<'_>, entry: Entry<'_>, mesh: &mut Mesh) -> Opt
     Some(())
 }
 
-fn second_root(reader: &mut Reader<'_>, span: Span, first: Span) {
-    reader.report(
-        Diagnostic::error(code::DUPLICATE_DEFINITION, span, "a second `mesh`")
-            .label(first, "the first one")
-            .help("one folder holds one mesh; a command takes one of several folders"),
-    );
+fn second_root(span: Span, first: Span) -> Diagnostic {
+    Diagnostic::error(code::DUPLICATE_DEFINITION, span, "a second `mesh`")
+        .label(first, "the first one")
+        .help("one folder holds one mesh; a command takes one of several folders")
 }

@@ -47,7 +47,7 @@ fn check(cx: &mut RuleContext<'_>) {
         if service.retry_budget.value.is_some() {
             continue;
         }
-        let edges = mesh.edges.iter().filter(|edge| edge.callee == service.id);
+        let edges = mesh.edges.entering(service.id);
         let of_callers = edges.flat_map(|edge| &edge.exchanges);
         let own = service.routes.iter().map(|route| &route.exchange);
         for span in own.chain(of_callers).filter_map(retries_at) {
