@@ -7,6 +7,7 @@
 
 pub mod balance;
 pub mod condition;
+pub mod filter;
 pub mod host;
 pub mod limits;
 pub mod path;

@@ -105,6 +105,13 @@ pub fn normalise(raw: &str) -> Result<NormalisedPath<'_>, PathError> {
 }
 
 impl NormalisedPath<'_> {
+    /// A path put together from canonical parts.
+    pub(crate) fn of_canonical(text: String) -> NormalisedPath<'static> {
+        NormalisedPath {
+            text: Cow::Owned(text),
+        }
+    }
+
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.text

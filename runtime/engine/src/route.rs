@@ -1,14 +1,19 @@
 //! The routes of one callee: which of them takes a request, and where it then goes.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use mesh_bundle::slice::{
-    Balance, Callee, EndpointSource, Exchange, Port, RetryBudget, Route, Subset,
+    Balance, Callee, EndpointSource, Exchange, Port, RetryBudget, Route, RouteFilters, Subset,
 };
 use mesh_bundle::spiffe::SpiffeId;
 
 use crate::condition::{ConditionError, ConditionMatcher, Reading};
+use crate::filter::rewrite::Rewritten;
+use crate::filter::{Action, Captures, FilterError, Filters};
 use crate::host::{HostPattern, HostPatternError};
+use crate::path::PathError;
 use crate::request::Request;
 use crate::retry::RetryPolicy;
 
@@ -20,6 +25,7 @@ mod split;
 mod tests;
 
 pub use explain::{Because, Explanation, Loser};
+pub(crate) use precedence::path_ranks;
 pub use precedence::{Alternative, Precedence, Specificity, alternatives, compare};
 pub use split::{Share, Split, SplitError};
 
@@ -40,6 +46,9 @@ pub struct CalleeTable {
     index: RouteIndex,
 }
 
+/// Timeouts and retries by the name of a callee's route.
+type Exchanges = HashMap<Box<str>, (Exchange, RetryPolicy)>;
+
 /// One route, compiled.
 #[derive(Clone, Debug)]
 pub struct RouteTable {
@@ -49,6 +58,11 @@ pub struct RouteTable {
     split: Split,
     exchange: Exchange,
     retry: RetryPolicy,
+    action: Action,
+    /// Most routes have none.
+    filters: Option<Box<Filters>>,
+    /// Of a gateway's route: what holds on a route of a callee, by their names.
+    exchanges: HashMap<Box<str>, Exchanges>,
 }
 
 /// Why the routes of a callee are refused.
@@ -69,6 +83,14 @@ pub enum RouteError {
         route: String,
         /// Why.
         source: SplitError,
+    },
+    /// What it does with its requests.
+    #[error("route {route:?}")]
+    Filter {
+        /// Name of the route.
+        route: String,
+        /// Why.
+        source: FilterError,
     },
     /// A host that names the callee.
     #[error("bad host pattern {pattern:?}")]
@@ -205,21 +227,44 @@ impl RouteTable {
         let matches = route.matches.iter().map(|each| compile(&each.conditions));
         let matches =
             matches
-                .collect::<Result<_, _>>()
+                .collect::<Result<Box<[_]>, _>>()
                 .map_err(|source| RouteError::Condition {
                     route: route.name.clone(),
                     source,
                 })?;
-        let split = Split::build(&route.destinations).map_err(|source| RouteError::Split {
+        let failed = |source| RouteError::Filter {
             route: route.name.clone(),
             source,
-        })?;
+        };
+        let action = Action::build(route.answer.as_ref(), &matches).map_err(failed)?;
+        let split = if action.is_forward() {
+            Split::build(&route.destinations).map_err(|source| RouteError::Split {
+                route: route.name.clone(),
+                source,
+            })?
+        } else {
+            Split::nowhere()
+        };
+        let filters = if route.filters == RouteFilters::default() {
+            None
+        } else {
+            Some(Box::new(Filters::build(route, &matches).map_err(failed)?))
+        };
+        let mut exchanges: HashMap<Box<str>, Exchanges> = HashMap::new();
+        for each in &route.exchanges {
+            let retry = RetryPolicy::new(&each.exchange.retry);
+            let of_callee = exchanges.entry(each.service.as_str().into()).or_default();
+            of_callee.insert(each.route.as_str().into(), (each.exchange.clone(), retry));
+        }
         Ok(Self {
             name: route.name.as_str().into(),
             matches,
             split,
             exchange: route.exchange.clone(),
             retry: RetryPolicy::new(&route.exchange.retry),
+            action,
+            filters,
+            exchanges,
         })
     }
 
@@ -242,17 +287,53 @@ impl RouteTable {
         self.matches.is_empty() || self.matches.iter().any(|all| meets(all))
     }
 
-    /// Where its requests go.
+    /// What it does with its requests.
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// What happens to its requests and answers on their way.
+    pub fn filters(&self) -> &Filters {
+        static NONE: LazyLock<Filters> = LazyLock::new(Filters::default);
+        match &self.filters {
+            Some(filters) => filters,
+            None => &NONE,
+        }
+    }
+
+    /// What its path pattern captured of a request that it takes.
+    pub fn captures<'t, 'r>(&'t self, request: &Request<'r>) -> Captures<'t, 'r> {
+        Captures::of(&self.matches, request)
+    }
+
+    /// The path and host of a request that it takes as they go on. An error is a path too long to be
+    /// sent.
+    pub fn rewrite(&self, request: &Request<'_>) -> Result<Rewritten<'_>, PathError> {
+        match &self.filters().rewrite {
+            Some(rewrite) => rewrite.apply(&self.captures(request)),
+            None => Ok(Rewritten::default()),
+        }
+    }
+
+    /// Timeouts and retries of a request of this gateway's route that then takes that route of a callee.
+    pub fn exchange_through(&self, service: &str, route: &str) -> (&Exchange, &RetryPolicy) {
+        match self.exchanges.get(service).and_then(|of| of.get(route)) {
+            Some((exchange, retry)) => (exchange, retry),
+            None => (&self.exchange, &self.retry),
+        }
+    }
+
+    /// Where its requests go; nowhere if the proxy answers them itself.
     pub fn split(&self) -> &Split {
         &self.split
     }
 
-    /// Picks a destination by weight.
+    /// Picks a destination by weight; `None` if the proxy answers itself.
     pub fn pick_destination(
         &self,
         rng: &mut (impl rand::Rng + ?Sized),
-    ) -> &mesh_bundle::slice::Destination {
-        self.split.pick(rng)
+    ) -> Option<&mesh_bundle::slice::Destination> {
+        self.action.is_forward().then(|| self.split.pick(rng))
     }
 
     /// Each destination with its share, as `test` and `explain` show it.

@@ -1110,7 +1110,7 @@ pub struct RouteFilters {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rewrite {
-    /// "**", "*" and "{x}" stand for what the pattern of the match captured; empty: as received.
+    /// "**" and "{x}" stand for what the pattern of the match captured; empty: as received.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
     /// Empty: as received.

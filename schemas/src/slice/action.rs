@@ -87,7 +87,7 @@ pub struct RouteFilters {
 /// Another path or host for the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// `**`, `*` and `{x}` stand for what the pattern of the match captured. None: as received.
+    /// `**` and `{x}` stand for what the pattern of the match captured. None: as received.
     pub path: Option<String>,
     /// None: as received.
     pub host: Option<String>,

@@ -5,6 +5,7 @@ use std::fmt;
 use mesh_bundle::slice::{PathPattern, PathPatternKind};
 
 use super::{BareNonAscii, NormalisedPath, PathError, canonical_escapes};
+use crate::filter::Captures;
 use crate::limits;
 use crate::regex::{Regex, RegexError};
 
@@ -26,6 +27,8 @@ enum Kind {
 pub struct PathTemplate {
     text: Box<str>,
     segments: Box<[Segment]>,
+    /// Of `{name}`s, by position among the segments.
+    names: Box<[(usize, Box<str>)]>,
     /// Ends in `/**`.
     rest: bool,
 }
@@ -106,6 +109,22 @@ impl PathMatcher {
         }
     }
 
+    /// What the pattern captures of a path that it takes; a regular expression captures nothing.
+    pub(crate) fn capture<'t, 'r>(&'t self, path: &'r NormalisedPath<'r>) -> Captures<'t, 'r> {
+        match &self.kind {
+            Kind::Template(template) => template.capture(path),
+            Kind::Regex(_) => Captures::default(),
+        }
+    }
+
+    /// The template, unless it is a regular expression.
+    pub(crate) fn template(&self) -> Option<&PathTemplate> {
+        match &self.kind {
+            Kind::Template(template) => Some(template),
+            Kind::Regex(_) => None,
+        }
+    }
+
     /// Whether it is a template, and not a regular expression.
     pub(crate) fn is_template(&self) -> bool {
         matches!(self.kind, Kind::Template(_))
@@ -137,7 +156,7 @@ impl PathTemplate {
             .strip_prefix('/')
             .ok_or(PathPatternError::NotAbsolute)?;
         let mut segments = Vec::new();
-        let mut names = Vec::new();
+        let mut names: Vec<(usize, &str)> = Vec::new();
         let mut rest = false;
         let mut given = relative.split('/').peekable();
         while let Some(segment) = given.next() {
@@ -151,7 +170,7 @@ impl PathTemplate {
                 "*" => segments.push(Segment::One),
                 "" if !last => return Err(PathPatternError::NeverMatches),
                 _ if segment.contains(['*', '{', '}']) => {
-                    names.push(variable(segment, &names)?);
+                    names.push((segments.len(), variable(segment, &names)?));
                     segments.push(Segment::One);
                 }
                 _ => segments.push(literal(segment)?),
@@ -160,6 +179,10 @@ impl PathTemplate {
         Ok(Self {
             text: text.into(),
             segments: segments.into(),
+            names: names
+                .into_iter()
+                .map(|(position, name)| (position, name.into()))
+                .collect(),
             rest,
         })
     }
@@ -172,6 +195,32 @@ impl PathTemplate {
     /// Whether it ends in `/**`, and takes everything below those segments too.
     pub fn takes_rest(&self) -> bool {
         self.rest
+    }
+
+    /// The segments, each with its name if it has one.
+    pub(crate) fn named_segments(&self) -> impl Iterator<Item = (&Segment, Option<&str>)> {
+        let name = |position: usize| {
+            let found = self.names.iter().find(|(at, _)| *at == position);
+            found.map(|(_, name)| &**name)
+        };
+        let segments = self.segments.iter().enumerate();
+        segments.map(move |(position, segment)| (segment, name(position)))
+    }
+
+    /// Whether a segment has this name.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.names.iter().any(|(_, given)| **given == *name)
+    }
+
+    /// What a path that the template takes has in its places.
+    fn capture<'t, 'r>(&'t self, path: &'r NormalisedPath<'r>) -> Captures<'t, 'r> {
+        let named = self.named_segments().zip(path.segments());
+        let named = named.filter_map(|((_, name), text)| Some((name?, text)));
+        let rest = match path.as_str().match_indices('/').nth(self.segments.len()) {
+            Some((slash, _)) if self.rest => path.as_str().get(slash..).unwrap_or_default(),
+            _ => "",
+        };
+        Captures::new(rest, named.collect())
     }
 
     fn matches(&self, path: &NormalisedPath<'_>, ignore_case: bool) -> bool {
@@ -202,14 +251,14 @@ fn literal(segment: &str) -> Result<Segment, PathPatternError> {
 }
 
 /// The name in `{name}`.
-fn variable<'t>(segment: &'t str, names: &[&str]) -> Result<&'t str, PathPatternError> {
+fn variable<'t>(segment: &'t str, names: &[(usize, &str)]) -> Result<&'t str, PathPatternError> {
     let name = segment
         .strip_prefix('{')
         .and_then(|open| open.strip_suffix('}'))
         .filter(|name| !name.contains(['*', '{', '}']))
         .ok_or_else(|| PathPatternError::PartialWildcard(segment.to_owned()))?;
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if name.is_empty() || !name.bytes().all(good) || names.contains(&name) {
+    if name.is_empty() || !name.bytes().all(good) || names.iter().any(|(_, given)| *given == name) {
         return Err(PathPatternError::BadName(segment.to_owned()));
     }
     Ok(name)

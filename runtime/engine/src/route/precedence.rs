@@ -371,7 +371,7 @@ fn from_rank(principal: &Principal) -> usize {
     }
 }
 
-fn path_ranks(matcher: &PathMatcher) -> Box<[u8]> {
+pub(crate) fn path_ranks(matcher: &PathMatcher) -> Box<[u8]> {
     let (segments, end) = matcher.place();
     let segments = segments.iter().map(|segment| match segment {
         Segment::Literal(_) => rank::LITERAL,

@@ -6,7 +6,7 @@ use rand::RngExt as _;
 /// The destinations of a route.
 #[derive(Clone, Debug)]
 pub struct Split {
-    /// Never empty, and not all of weight 0.
+    /// Unless it is of a route without any, never empty, and not all of weight 0.
     destinations: Box<[Destination]>,
     total: u64,
 }
@@ -63,8 +63,16 @@ impl Split {
         })
     }
 
+    /// That of a route whose requests the proxy answers; nothing is picked of it.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            destinations: Box::default(),
+            total: 0,
+        }
+    }
+
     /// Picks a destination; one of weight 0 is never picked.
-    pub fn pick(&self, rng: &mut (impl rand::Rng + ?Sized)) -> &Destination {
+    pub(crate) fn pick(&self, rng: &mut (impl rand::Rng + ?Sized)) -> &Destination {
         if let [only] = &*self.destinations {
             return only;
         }

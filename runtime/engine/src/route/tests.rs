@@ -263,7 +263,12 @@ fn weights() {
     let mut rng = TestRng(7);
     let mut picks = [0_u32; 3];
     for _ in 0..10_000 {
-        let subset = route.pick_destination(&mut rng).target.subset.clone();
+        let subset = route
+            .pick_destination(&mut rng)
+            .unwrap()
+            .target
+            .subset
+            .clone();
         let position = ["v1", "v2", "off"]
             .iter()
             .position(|name| subset.as_deref() == Some(name));

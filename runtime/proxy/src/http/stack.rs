@@ -218,7 +218,7 @@ impl Exchanging<'_> {
             let peer = Peer::Identity(tables.snapshot().identity());
             self.ask(host, port.number, peer, |request| {
                 let route = callee.route(request)?;
-                Some((route, route.pick_destination(&mut rand::rng())))
+                Some((route, route.pick_destination(&mut rand::rng())?))
             })
         };
         let (route, destination) = match chosen {
