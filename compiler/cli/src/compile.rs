@@ -54,10 +54,15 @@ pub(crate) fn compile_observed(
         .as_ref()
         .map(|mesh| mesh_lint::lint_observed(mesh, observer))
         .unwrap_or_default();
-    let (changes, skipped) = base
+    let (changes, mut skipped) = base
         .map(|base| base.compare(analysed.mesh.as_ref()))
         .unwrap_or_default();
     lints.extend(changes);
+    let lacking = analysed.mesh.as_ref().map(mesh_lint::skipped);
+    skipped.extend(lacking.into_iter().flatten().map(|lacking| Skipped {
+        code: lacking.code,
+        reason: lacking.reason.to_owned(),
+    }));
     let files = analysed.files;
     let mut findings = [analysed.diagnostics.as_slice(), &lints].concat();
     let (checked, understood) = match mesh_compiler::check_observed(analysed, &lints, observer) {

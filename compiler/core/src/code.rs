@@ -52,6 +52,8 @@ codes! {
     DESTINATION_TWICE = "MSH0304" "routing/destination-twice";
     /// A subset that the service does not have.
     UNKNOWN_SUBSET = "MSH0305" "routing/unknown-subset";
+    /// A time of zero, which other meshes take for no limit.
+    ZERO_TIME = "MSH0514" "timeouts/zero-time";
     /// Balancing by keys of the request, without a key.
     HASH_WITHOUT_KEY = "MSH0610" "resilience/hash-without-key";
     /// Two listeners of one port that can't stand side by side.

@@ -5,6 +5,7 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod facts;
+mod needs;
 mod page;
 mod pages;
 mod rule;
@@ -19,6 +20,7 @@ use mesh_compiler::progress::{Observer, Stage};
 use mesh_syntax::Diagnostic;
 
 use facts::Facts;
+pub use needs::{Skipped, skipped};
 pub use page::Page;
 pub use pages::{page, pages};
 pub use rule::Rule;

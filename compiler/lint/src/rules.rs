@@ -36,7 +36,14 @@ mod gateways {
 }
 mod retries {
     pub(crate) mod amplification;
+    pub(crate) mod few_endpoints;
+    pub(crate) mod hangs_uncapped;
+    pub(crate) mod hidden_capacity;
+    pub(crate) mod impossible_cause;
+    pub(crate) mod minimum_dominates;
     pub(crate) mod no_budget;
+    pub(crate) mod non_idempotent;
+    pub(crate) mod overload_signal;
     pub(crate) mod retry_cycle;
 }
 mod exchanges;
@@ -54,9 +61,13 @@ mod routing {
     pub(crate) mod untested_route;
 }
 mod timeouts {
+    pub(crate) mod connect_over_try;
     pub(crate) mod dead_attempts;
+    pub(crate) mod fix_amplifies;
+    pub(crate) mod hang_not_covered;
     pub(crate) mod per_try_over_timeout;
     pub(crate) mod timeout_inversion;
+    pub(crate) mod unbounded_call;
 }
 mod words;
 
@@ -78,10 +89,21 @@ pub static RULES: &[&Rule] = &[
     &routing::empty_subset::EMPTY_SUBSET,
     &retries::amplification::AMPLIFICATION,
     &retries::retry_cycle::RETRY_CYCLE,
+    &retries::non_idempotent::NON_IDEMPOTENT,
     &retries::no_budget::NO_BUDGET,
+    &retries::minimum_dominates::MINIMUM_DOMINATES,
+    &retries::hangs_uncapped::HANGS_UNCAPPED,
+    &retries::overload_signal::OVERLOAD_SIGNAL,
+    &retries::impossible_cause::IMPOSSIBLE_CAUSE,
+    &retries::hidden_capacity::HIDDEN_CAPACITY,
+    &retries::few_endpoints::FEW_ENDPOINTS,
     &timeouts::per_try_over_timeout::PER_TRY_OVER_TIMEOUT,
     &timeouts::dead_attempts::DEAD_ATTEMPTS,
     &timeouts::timeout_inversion::TIMEOUT_INVERSION,
+    &timeouts::unbounded_call::UNBOUNDED_CALL,
+    &timeouts::connect_over_try::CONNECT_OVER_TRY,
+    &timeouts::fix_amplifies::FIX_AMPLIFIES,
+    &timeouts::hang_not_covered::HANG_NOT_COVERED,
     &access::shared_identity::SHARED_IDENTITY,
     &access::open_access::OPEN_ACCESS,
     &access::nobody_admitted::NOBODY_ADMITTED,

@@ -268,17 +268,14 @@ fn summary(compiled: &Compiled) -> String {
             counted(notes, "note")
         )
     };
-    let skipped = match compiled.skipped.len() {
-        0 => String::new(),
-        count => {
-            let codes: Vec<_> = compiled
-                .skipped
-                .iter()
-                .map(|skipped| format!("{} {}", skipped.code, skipped.reason))
-                .collect();
+    let skipped = match compiled.skipped.as_slice() {
+        [] => String::new(),
+        [only] => format!("\n1 check skipped: {} {}", only.code, only.reason),
+        several => {
+            let codes: Vec<&str> = several.iter().map(|skipped| skipped.code).collect();
             format!(
-                "\n{} skipped: {}",
-                counted(count, "check"),
+                "\n{} skipped for want of data: {} (`--format json` says what each needs)",
+                counted(several.len(), "check"),
                 codes.join(", ")
             )
         }

@@ -74,10 +74,11 @@ fn the_root_is_found_from_inside_above_and_by_name() {
         &["-C", "policy", "check"],
     ] {
         let run = fixture.meshc(args);
-        assert_eq!(
-            (run.code, run.stdout.as_str()),
-            (Some(0), "No findings in 3 files (2 services, 1 edge).\n"),
-            "{args:?}"
+        let found = "No findings in 3 files (2 services, 1 edge).\n";
+        assert!(
+            run.code == Some(0) && run.stdout.starts_with(found),
+            "{args:?}: {}",
+            run.shown()
         );
     }
 }

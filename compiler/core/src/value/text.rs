@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Wrong;
-use crate::limits;
+use crate::{code, limits};
 
 /// A unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,10 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, Wrong> {
     };
     let time = Duration::from_millis(number.saturating_mul(unit.milliseconds));
     if time.is_zero() {
-        return Err(Wrong::range("no time at all would fail every request")
-            .help("to take a limit away, write `none`"));
+        let mut wrong = Wrong::range("no time at all would fail every request")
+            .help("to take a limit away, write `none`");
+        wrong.code = code::ZERO_TIME;
+        return Err(wrong);
     }
     if time > limits::TIME_MAX {
         return Err(Wrong::range(format!("\"{text}\" is longer than a year")));

@@ -156,4 +156,18 @@ super::declare_pages! {
     /// }
     /// ```
     code::HASH_WITHOUT_KEY => "balancing by a hash of nothing";
+
+    /// ## What it flags
+    /// A time of zero.
+    /// ## Why it matters
+    /// In other meshes `0s` means no limit at all, which is rarely what its author meant; taken
+    /// literally it would fail every request. A limit is taken away by `none`, in so many words.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews { port 80; endpoints { static "10.0.0.7:80" }; timeout "0s" }
+    /// ```
+    /// ```kdl good
+    /// service reviews { port 80; endpoints { static "10.0.0.7:80" }; timeout none connect="1s" stream-idle="10m" }
+    /// ```
+    code::ZERO_TIME => "zero does not mean that there is no limit";
 }

@@ -16,6 +16,11 @@ pub(crate) struct At<'m> {
 }
 
 impl At<'_> {
+    /// Whether anything is tried again.
+    pub(crate) fn retries(&self) -> bool {
+        self.exchange.attempts.value > 1 && !self.exchange.causes.value.is_empty()
+    }
+
     /// Which one, as findings say it.
     pub(crate) fn words(&self) -> String {
         let (route, callee) = (&self.route.name.value, &self.callee.name.value);
@@ -49,4 +54,9 @@ pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
             })
     });
     own.chain(of_callers)
+}
+
+/// Those of them that try again.
+pub(crate) fn retried(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
+    exchanges(mesh).filter(At::retries)
 }

@@ -1,0 +1,72 @@
+//! Checks that need more than policy must say: which of them a mesh gives nothing to work on. Counted
+//! aloud, so that silence is never mistaken for health.
+
+use mesh_compiler::LinkedMesh;
+use mesh_compiler::linked::Service;
+use mesh_compiler::model::Facts;
+
+/// A check that was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its code.
+    pub code: &'static str,
+    /// What it needs.
+    pub reason: &'static str,
+}
+
+/// A check, whether a mesh has what it needs, and what that is.
+type Need = (&'static str, fn(&LinkedMesh) -> bool, &'static str);
+
+const NEEDS: &[Need] = &[
+    (
+        "MSH0406",
+        |mesh| {
+            any(mesh, |facts| facts.replicas.is_some()) && any(mesh, |facts| facts.load.is_some())
+        },
+        "needs `facts replicas=` and `facts load=` of a service that calls others",
+    ),
+    (
+        "MSH0411",
+        |mesh| {
+            any(mesh, |facts| {
+                facts.load.is_some() && facts.capacity.is_some()
+            })
+        },
+        "needs `facts load=` and `facts capacity=` of a service",
+    ),
+];
+
+fn any(mesh: &LinkedMesh, has: fn(&Facts) -> bool) -> bool {
+    let has = |service: &Service| has(&service.facts);
+    mesh.services.iter().any(has)
+}
+
+/// Checks for which a mesh declares nothing, ascending by code.
+pub fn skipped(mesh: &LinkedMesh) -> Vec<Skipped> {
+    let lacking = NEEDS.iter().filter(|(_, has, _)| !has(mesh));
+    lacking
+        .map(|(code, _, reason)| Skipped { code, reason })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tester::{load, sources};
+
+    fn codes(policy: &str) -> Vec<&'static str> {
+        let mesh = load(&sources(policy)).mesh.unwrap();
+        skipped(&mesh).iter().map(|skipped| skipped.code).collect()
+    }
+
+    #[test]
+    fn what_lacks_facts_is_counted() {
+        let service = |facts: &str| {
+            format!("service a {{ port 80; endpoints {{ static \"10.0.0.1:80\" }}; {facts} }}")
+        };
+        assert_eq!(codes(&service("")), ["MSH0406", "MSH0411"]);
+        let known = "facts load=\"1/s\" capacity=\"2/s\" replicas=2";
+        assert!(codes(&service(known)).is_empty());
+        assert!(NEEDS.is_sorted_by(|a, b| a.0 < b.0));
+    }
+}

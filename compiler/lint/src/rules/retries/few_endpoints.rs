@@ -1,0 +1,111 @@
+//! `retries/few-endpoints`
+
+use std::collections::BTreeSet;
+
+use mesh_compiler::linked::{Endpoints, Service};
+
+use crate::rule::{RuleContext, declare_rule};
+use crate::rules::exchanges::retried;
+
+declare_rule! {
+    /// ## What it flags
+    /// More attempts than the service has endpoints, as policy declares them or `facts replicas=` says. Names
+    /// that DNS resolves count once, as the least that they can be; services whose endpoints are
+    /// discovered count by `facts replicas=` alone.
+    ///
+    /// ## Why it matters
+    /// A retry helps most on another instance. With fewer instances than attempts the last tries go where
+    /// the first ones failed.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// service a {
+    ///     port 80
+    ///     endpoints { static "10.0.0.1:80" "10.0.0.2:80" }
+    ///     retry connect-failure attempts=3
+    ///     retry-budget "20%"
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service a {
+    ///     port 80
+    ///     endpoints { static "10.0.0.1:80" "10.0.0.2:80" "10.0.0.3:80" }
+    ///     retry connect-failure attempts=3
+    ///     retry-budget "20%"
+    /// }
+    /// ```
+    pub(crate) static FEW_ENDPOINTS = {
+        code: "MSH0414", name: "retries/few-endpoints",
+        summary: "more attempts than there are endpoints to try",
+        level: Note, since: "0.1.0", check: check,
+    }
+}
+
+fn check(cx: &mut RuleContext<'_>) {
+    let mut reported = BTreeSet::new();
+    for at in retried(cx.facts().mesh()) {
+        let Some(endpoints) = endpoints(at.callee) else {
+            continue;
+        };
+        let attempts = &at.exchange.attempts;
+        // A single instance is tried again on purpose, or not at all.
+        let few = endpoints > 1 && u64::from(attempts.value) > endpoints;
+        let Some(span) = attempts.source.span().filter(|_| few) else {
+            continue;
+        };
+        if reported.insert((span, at.callee.id)) {
+            cx.report(
+                FEW_ENDPOINTS
+                    .at(
+                        span,
+                        format!(
+                            "{} attempts, but `{}` has {endpoints} endpoints ({})",
+                            attempts.value,
+                            at.callee.name.value,
+                            at.words(),
+                        ),
+                    )
+                    .at("the last of them meet an endpoint that has failed already")
+                    .help("ask for no more attempts than there are endpoints")
+                    .number(
+                        "endpoints",
+                        f64::from(u32::try_from(endpoints).unwrap_or(u32::MAX)),
+                    ),
+            );
+        }
+    }
+}
+
+/// Endpoints that are known; none where they are discovered and nobody says how many.
+fn endpoints(service: &Service) -> Option<u64> {
+    let declared = match &service.endpoints {
+        Endpoints::Declared(endpoints) => u64::try_from(endpoints.len()).ok(),
+        Endpoints::Discovered => None,
+    };
+    let replicas = service
+        .facts
+        .replicas
+        .map(|replicas| u64::from(replicas.value));
+    declared.max(replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::{findings, none};
+
+    #[test]
+    fn the_third_of_two() {
+        insta::assert_snapshot!(findings(
+            "MSH0414",
+            r#"service a { port 80; endpoints { static "10.0.0.1:80" "10.0.0.2:80" }; retry reset attempts=3 }"#
+        ));
+    }
+
+    #[test]
+    fn whoever_is_discovered_is_not_counted() {
+        none(
+            "MSH0414",
+            r#"service a { port 80; endpoints { kubernetes namespace=x }; retry reset attempts=3 }"#,
+        );
+    }
+}
