@@ -1,221 +1,332 @@
 //! What facts claim, against the engine, over generated services: on every request of a world that
-//! tells apart whatever the generated conditions tell apart.
+//! tells apart whatever the generated conditions tell apart. A failure prints the policy, and proptest
+//! the seed that makes it again.
 
 use std::collections::BTreeMap;
 
-use mesh_compiler::analysis::access::AccessFacts;
-use mesh_compiler::analysis::probe::Probe;
 use mesh_compiler::analysis::request_space::{FieldKind, Point};
-use mesh_compiler::analysis::routes::RouteFacts;
 use mesh_compiler::linked::{LinkedMesh, ServiceId};
 use proptest::prelude::*;
 
 use crate::tester::{draw, load, sources};
 
-const METHODS: [&str; 4] = ["GET", "POST", "PUT", "X"];
-const PATHS: [&str; 10] = [
-    "/", "/ab", "/a", "/a/", "/a/7", "/a/b", "/a/b/c", "/b", "/b/c", "/c",
-];
-const CALLERS: [&str; 2] = ["web", "other"];
-const CONDITIONS: [&str; 17] = [
-    "path \"/a\"",
-    "path \"/a/*\"",
-    "path \"/a/**\"",
-    "path \"/a\" \"/b/**\"",
-    "path regex=\"/a/[0-9]+\"",
-    "path regex=\"/[ab].*\"",
-    "method GET",
-    "method GET POST",
-    "header x",
-    "header x \"1\"",
-    "header x \"1\" \"2\"",
-    "header x regex=\"[12]\"",
-    "from web",
-    "not { path \"/a/**\" }",
-    "not { method GET }",
-    "not { header x \"1\" }",
-    "not { header x }",
+mod access;
+mod changes;
+mod order;
+mod routes;
+
+/// A bounded run; a failure is printed with its seed and writes no file.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// A group of conditions that look at one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    Path,
+    Method,
+    HeaderX,
+    HeaderY,
+    Query,
+    Cookie,
+    Claim,
+    Host,
+    Port,
+    ClientIp,
+    PeerIp,
+    From,
+}
+
+const LOOKS: [Look; 12] = [
+    Look::Path,
+    Look::Method,
+    Look::HeaderX,
+    Look::HeaderY,
+    Look::Query,
+    Look::Cookie,
+    Look::Claim,
+    Look::Host,
+    Look::Port,
+    Look::ClientIp,
+    Look::PeerIp,
+    Look::From,
 ];
 
-/// Every request that the conditions above could tell from another.
-fn world() -> Vec<Point> {
-    let values: [&[&str]; 8] = [
-        &[],
-        &["1"],
-        &["2"],
-        &["3"],
-        &["1", "2"],
-        &["1", "3"],
-        &["2", "3"],
-        &["1", "2", "3"],
-    ];
-    let mut world = Vec::new();
-    for method in METHODS {
-        for path in PATHS {
-            for caller in CALLERS {
-                for values in values {
-                    world.push(point(method, path, caller, values));
-                }
-            }
+impl Look {
+    /// Conditions, each of which may also stand in `not`.
+    const fn conditions(self) -> &'static [&'static str] {
+        match self {
+            Self::Path => &[
+                "path \"/a\"",
+                "path \"/a/*\"",
+                "path \"/a/**\"",
+                "path \"/a\" \"/b/**\"",
+                "path regex=\"/a/[0-9]+\"",
+                "path regex=\"/[ab].*\"",
+                "path \"/A/*\" case=ignore",
+            ],
+            Self::Method => &["method GET", "method GET POST"],
+            Self::HeaderX => &[
+                "header x",
+                "header x \"1\"",
+                "header x \"1\" \"2\"",
+                "header x regex=\"[12]\"",
+            ],
+            Self::HeaderY => &[
+                "header y \"A\" case=ignore",
+                "header y suffix=\"z\"",
+                "header y contains=\"z\"",
+            ],
+            Self::Query => &["query q", "query q \"1\"", "query q prefix=\"1\""],
+            Self::Cookie => &["cookie c", "cookie c \"1\""],
+            Self::Claim => &["claim g", "claim g \"a\"", "claim g prefix=\"a\""],
+            Self::Host => &[
+                "host \"a\"",
+                "host \"*.x\"",
+                "host \"**.x\"",
+                "host \"a\" \"b.x\"",
+            ],
+            Self::Port => &["port 80", "port 80 81"],
+            Self::ClientIp => &[
+                "client-ip \"10.0.0.0/8\"",
+                "client-ip \"10.0.0.0/16\" \"fd00::/8\"",
+            ],
+            Self::PeerIp => &["peer-ip \"10.0.0.0/8\"", "peer-ip \"10.0.0.0/16\""],
+            Self::From => &[
+                "from web",
+                "from any",
+                "from unauthenticated",
+                "from web other",
+            ],
         }
+    }
+
+    /// Changes to a request, one for each case that the conditions tell apart.
+    fn cases(self) -> Vec<Change> {
+        let texts = |texts: &[&'static str], change: fn(&mut Point, &str)| -> Vec<Change> {
+            let case = |text: &&'static str| {
+                let text = *text;
+                Box::new(move |point: &mut Point| change(point, text)) as Change
+            };
+            texts.iter().map(case).collect()
+        };
+        match self {
+            Self::Path => texts(&PATHS, |point, text| text.clone_into(&mut point.path)),
+            Self::Method => texts(&["GET", "POST", "PUT"], |point, text| {
+                text.clone_into(&mut point.method);
+            }),
+            Self::Host => texts(&["a", "b.x", "e.x", "c.b.x", "d"], |point, text| {
+                text.clone_into(&mut point.host);
+            }),
+            Self::Port => texts(&["80", "81"], |point, text| {
+                point.port = text.parse().expect("a number");
+            }),
+            Self::ClientIp => texts(
+                &["10.0.0.9", "10.1.0.9", "192.168.0.1", "fd00::1", "::1"],
+                |point, text| point.client_ip = text.parse().expect("an address"),
+            ),
+            Self::PeerIp => texts(&["10.0.0.9", "10.1.0.9", "192.168.0.1"], |point, text| {
+                point.peer_ip = text.parse().expect("an address");
+            }),
+            Self::From => texts(&["web", "other", "third", ELSEWHERE, ""], |point, text| {
+                point.from = match text {
+                    "" => None,
+                    ELSEWHERE => Some(ELSEWHERE.to_owned()),
+                    name => Some(identity(name)),
+                };
+            }),
+            Self::HeaderX => subsets(FieldKind::Header, "x", &["1", "2", "3"]),
+            Self::HeaderY => subsets(FieldKind::Header, "y", &["a", "z", "zq"]),
+            Self::Query => subsets(FieldKind::Query, "q", &["1", "1a", "2"]),
+            Self::Cookie => subsets(FieldKind::Cookie, "c", &["1", "2"]),
+            Self::Claim => subsets(FieldKind::Claim, "g", &["a", "ab", "b"]),
+        }
+    }
+}
+
+type Change = Box<dyn Fn(&mut Point)>;
+
+const PATHS: [&str; 12] = [
+    "/", "/ab", "/a", "/a/", "/a/7", "/a/b", "/a/b/c", "/b", "/b/c", "/c", "/A/7", "/A",
+];
+
+/// An identity that only rules for everybody cover.
+const ELSEWHERE: &str = "spiffe://elsewhere.test/x";
+
+fn identity(service: &str) -> String {
+    format!("spiffe://example.test/service/{service}")
+}
+
+/// A value for each part of the texts, nothing included: whether several are sent makes a difference.
+fn subsets(kind: FieldKind, name: &'static str, texts: &'static [&'static str]) -> Vec<Change> {
+    let subset = |bits: usize| {
+        let chosen: Vec<String> = texts
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| bits & (1 << index) != 0)
+            .map(|(_, text)| (*text).to_owned())
+            .collect();
+        Box::new(move |point: &mut Point| {
+            let key = (kind, name.to_owned());
+            if chosen.is_empty() {
+                point.fields.remove(&key);
+            } else {
+                point.fields.insert(key, chosen.clone());
+            }
+        }) as Change
+    };
+    (0..1 << texts.len()).map(subset).collect()
+}
+
+fn ordinary() -> Point {
+    Point {
+        method: "GET".to_owned(),
+        host: "a".to_owned(),
+        path: "/".to_owned(),
+        port: 80,
+        from: Some(identity("web")),
+        client_ip: [10, 0, 0, 9].into(),
+        peer_ip: [10, 0, 0, 9].into(),
+        fields: BTreeMap::new(),
+    }
+}
+
+/// Every request that the conditions of some looks could tell from another.
+fn world(looks: &[Look]) -> Vec<Point> {
+    let mut world = vec![ordinary()];
+    for look in looks {
+        let cases = look.cases();
+        let vary = |point: &Point| {
+            let with = |change: &Change| {
+                let mut point = point.clone();
+                change(&mut point);
+                point
+            };
+            cases.iter().map(with).collect::<Vec<_>>()
+        };
+        world = world.iter().flat_map(vary).collect();
     }
     world
 }
 
-fn point(method: &str, path: &str, caller: &str, values: &[&str]) -> Point {
-    let mut fields = BTreeMap::new();
-    if !values.is_empty() {
-        let values = values.iter().map(|value| (*value).to_owned()).collect();
-        fields.insert((FieldKind::Header, "x".to_owned()), values);
-    }
-    Point {
-        method: method.to_owned(),
-        host: "a".to_owned(),
-        path: path.to_owned(),
-        port: 80,
-        from: Some(format!("spiffe://example.test/service/{caller}")),
-        client_ip: [10, 0, 0, 9].into(),
-        peer_ip: [10, 0, 0, 9].into(),
-        fields,
-    }
-}
-
-fn any_conditions(most: usize, but: &str) -> impl Strategy<Value = String> + use<> {
-    let conditions: Vec<_> = CONDITIONS
+/// Three looks, of which the caller is always one: rules are about it.
+fn any_looks() -> impl Strategy<Value = Vec<Look>> {
+    let others: Vec<Look> = LOOKS
         .iter()
         .copied()
-        .filter(|condition| *condition != but)
+        .filter(|look| *look != Look::From)
         .collect();
-    prop::collection::vec(prop::sample::select::<&str>(conditions), 0..=most)
+    prop::sample::subsequence(others, 2).prop_map(|mut looks| {
+        looks.push(Look::From);
+        looks
+    })
+}
+
+/// At most `most` conditions of these looks, some of them negated.
+fn any_conditions(looks: &[Look], most: usize) -> impl Strategy<Value = String> + use<> {
+    let conditions: Vec<String> = looks
+        .iter()
+        .flat_map(|look| look.conditions())
+        .flat_map(|condition| [(*condition).to_owned(), format!("not {{ {condition} }}")])
+        .collect();
+    prop::collection::vec(prop::sample::select(conditions), 0..=most)
         .prop_map(|conditions| conditions.join("; "))
 }
 
-/// A service `a` with two callers, of which one declares its call.
-fn any_policy() -> impl Strategy<Value = String> {
-    let route = any_conditions(3, "").prop_map(|conditions| match conditions.as_str() {
-        "" => String::new(),
-        _ => format!("match {{ {conditions} }}"),
-    });
+/// Access rules for the callers of the world.
+fn any_rules(looks: &[Look]) -> impl Strategy<Value = Vec<String>> + use<> {
+    // Who calls is not a condition of a rule.
+    let looks: Vec<Look> = looks
+        .iter()
+        .copied()
+        .filter(|look| *look != Look::From)
+        .collect();
     let rule = (
         prop::sample::select(vec![
             "allow web",
             "allow other",
             "allow any",
+            "allow unauthenticated",
+            "allow \"spiffe://example.test/service/**\"",
             "deny",
             "deny web",
         ]),
-        any_conditions(2, "from web"),
+        any_conditions(&looks, 2),
     );
     let rule = rule.prop_map(|(rule, conditions)| format!("{rule} {{ {conditions} }}"));
-    (
-        prop::collection::vec(route, 1..5),
-        prop::collection::vec(rule, 0..5),
-    )
-        .prop_map(|(routes, rules)| {
-            let routes: Vec<String> = routes
-                .iter()
-                .enumerate()
-                .map(|(index, body)| format!("route r{index} {{ {body} }}"))
-                .collect();
-            format!(
-                "service web {{ port 80; endpoints {{ static \"10.0.0.1:80\" }}; calls a }}\n\
-             service other {{ port 80; endpoints {{ static \"10.0.0.2:80\" }} }}\n\
-             service a {{\n port 80\n endpoints {{ static \"10.0.0.3:80\" }}\n {}\n {}\n}}",
-                routes.join("\n "),
-                rules.join("\n "),
-            )
-        })
+    prop::collection::vec(rule, 0..5)
 }
 
-fn linked(policy: &str) -> Result<(LinkedMesh, ServiceId), String> {
+/// A service `a` and three others, of which one declares to call it.
+#[derive(Clone, Debug)]
+struct Policy {
+    looks: Vec<Look>,
+    routes: Vec<String>,
+    rules: Vec<String>,
+}
+
+impl Policy {
+    fn text(&self) -> String {
+        let other = |name: &str, number: u8, calls: &str| {
+            format!(
+                "service {name} {{ port 80; endpoints {{ static \"10.0.0.{number}:80\" }}{calls} }}\n"
+            )
+        };
+        format!(
+            "{}{}{}service a {{\n port 80\n port 81\n endpoints {{ static \"10.0.0.4:80\" }}\n {}\n {}\n}}",
+            other("web", 1, "; calls a"),
+            other("other", 2, ""),
+            other("third", 3, ""),
+            self.routes.join("\n "),
+            self.rules.join("\n "),
+        )
+    }
+
+    fn world(&self) -> Vec<Point> {
+        world(&self.looks)
+    }
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    any_looks().prop_flat_map(|looks| {
+        let matching = any_conditions(&looks, 3).prop_map(|conditions| match conditions.as_str() {
+            "" => String::new(),
+            _ => format!("match {{ {conditions} }}"),
+        });
+        let route = prop::collection::vec(matching, 1..=2);
+        (
+            prop::collection::vec(route, 1..5),
+            any_rules(&looks),
+            Just(looks),
+        )
+            .prop_map(|(routes, rules, looks)| Policy {
+                looks,
+                routes: routes
+                    .iter()
+                    .enumerate()
+                    .map(|(index, matches)| format!("route r{index} {{ {} }}", matches.join("\n ")))
+                    .collect(),
+                rules,
+            })
+    })
+}
+
+fn linked(policy: &str) -> Result<(LinkedMesh, ServiceId), TestCaseError> {
     let sources = sources(policy);
     let analysed = load(&sources);
     let mesh = analysed
         .mesh
-        .ok_or_else(|| draw(&sources, &analysed.diagnostics))?;
-    let id = mesh.service_named("a").ok_or("no service")?;
+        .ok_or_else(|| TestCaseError::fail(draw(&sources, &analysed.diagnostics)))?;
+    let id = mesh
+        .service_named("a")
+        .ok_or_else(|| TestCaseError::fail("no service"))?;
     Ok((mesh, id))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
-
-    #[test]
-    fn routes_are_what_their_facts_say(policy in any_policy()) {
-        let (mesh, id) = linked(&policy).map_err(TestCaseError::fail)?;
-        let facts = RouteFacts::of(&mesh, id);
-        let probe = Probe::of(&mesh, id).expect("what links is what the engine takes");
-        prop_assert!(facts.unknown.is_empty(), "{:?}\n{policy}", facts.unknown);
-        let world = world();
-        let count = mesh.service(id).routes.len();
-        let mut chosen = vec![false; count];
-        let mut admitted = vec![false; count];
-        let mut uncovered = false;
-        for point in &world {
-            match probe.route(point) {
-                Some(route) => chosen[route] = true,
-                None => uncovered |= probe.is_allowed(point) == Some(true),
-            }
-            for (route, admitted) in admitted.iter_mut().enumerate() {
-                *admitted |= probe.admits(route, point);
-            }
-        }
-        for each in &facts.unreachable {
-            prop_assert!(!chosen[each.route], "r{} is chosen\n{policy}", each.route);
-            let witness = each.witness.as_ref().ok_or_else(|| TestCaseError::fail(format!("no witness\n{policy}")))?;
-            prop_assert!(probe.admits(each.route, witness));
-            prop_assert!(probe.route(witness).is_some_and(|winner| winner != each.route));
-        }
-        for tie in &facts.ties {
-            let witness = tie.witness.as_ref().ok_or_else(|| TestCaseError::fail(format!("no witness\n{policy}")))?;
-            prop_assert!(probe.admits(tie.first, witness) && probe.admits(tie.second, witness), "{policy}");
-        }
-        for route in 0..count {
-            let unreachable = facts.unreachable.iter().any(|each| each.route == route);
-            let tied = facts.ties.iter().any(|tie| tie.first == route || tie.second == route);
-            let matches = mesh.service(id).routes[route].matches.len();
-            let impossible = matches > 0
-                && facts.impossible.iter().filter(|each| each.route == route).count() == matches;
-            prop_assert_eq!(impossible, !admitted[route], "r{} impossible?\n{}", route, policy);
-            prop_assert!(chosen[route] || unreachable || tied || impossible, "r{route} is never chosen\n{policy}");
-        }
-        prop_assert_eq!(facts.uncovered.is_some(), uncovered, "{}", policy);
-        if let Some(point) = &facts.uncovered {
-            prop_assert!(probe.route(point).is_none() && probe.is_allowed(point) == Some(true));
-        }
-    }
-
-    #[test]
-    fn access_rules_are_what_their_facts_say(policy in any_policy()) {
-        let (mesh, id) = linked(&policy).map_err(TestCaseError::fail)?;
-        let facts = AccessFacts::of(&mesh, id);
-        let probe = Probe::of(&mesh, id).expect("what links is what the engine takes");
-        let world = world();
-        let rules = mesh.service(id).access.len();
-        for rule in 0..rules {
-            let taken = world.iter().any(|point| probe.takes(rule, point));
-            prop_assert_eq!(facts.never.contains(&rule), !taken, "rule {}\n{}", rule, policy);
-        }
-        // Without what is said to be redundant, nobody gains or loses anything.
-        let mut smaller = mesh.clone();
-        let idle: Vec<usize> = facts.redundant.iter().map(|each| each.rule).collect();
-        let mut index = 0;
-        smaller.services[id.index()].access.retain(|_| {
-            index += 1;
-            !idle.contains(&(index - 1))
-        });
-        let without = Probe::of(&smaller, id).expect("what links is what the engine takes");
-        for point in &world {
-            prop_assert_eq!(probe.is_allowed(point), without.is_allowed(point), "{:?}\n{}", point, policy);
-        }
-        for each in &facts.redundant {
-            prop_assert!(each.witness.is_some(), "{policy}");
-        }
-        let web = mesh.service_named("web").expect("it is in the policy");
-        let gets_in = world.iter().any(|point| {
-            point.from.as_deref() == Some("spiffe://example.test/service/web")
-                && probe.is_allowed(point) == Some(true)
-        });
-        prop_assert_eq!(facts.lockouts.iter().any(|each| each.caller == web), !gets_in, "{}", policy);
-    }
+fn shown<'p>(witness: Option<&'p Point>, policy: &Policy) -> Result<&'p Point, TestCaseError> {
+    witness.ok_or_else(|| TestCaseError::fail(format!("no witness\n{}", policy.text())))
 }

@@ -212,7 +212,16 @@ impl<'m> Linker<'m, '_> {
                 rules.push(self.rule(rule, source, ports));
             }
         }
-        rules.reverse();
+        // Nearest level first, and within one by what they say, so that neither findings nor their
+        // witnesses depend on which is written first.
+        if rules.len() > 1 {
+            rules.sort_by_cached_key(|rule: &Access| {
+                let conditions = rule.conditions.iter().map(|condition| &condition.value);
+                let says = (rule.enforcement, &rule.who, conditions.collect::<Vec<_>>());
+                let level = std::cmp::Reverse(rule.source.level());
+                (level, rule.name.clone(), format!("{says:?}"))
+            });
+        }
         for pool in std::iter::once(pool).chain(subsets.iter().map(|subset| &subset.pool)) {
             if let Some(rule) = implied_by_health_check(pool, &rules) {
                 rules.push(rule);

@@ -43,12 +43,8 @@ fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     for (service, routes) in facts.routes() {
         for tie in &routes.ties {
-            let pair = [tie.first, tie.second].map(|route| &service.routes[route]);
-            let [first, second] = if pair[0].span <= pair[1].span {
-                pair
-            } else {
-                [pair[1], pair[0]]
-            };
+            // By name: which of them is written first decides nothing.
+            let [first, second] = [tie.first, tie.second].map(|route| &service.routes[route]);
             let (one, two) = (&first.name.value, &second.name.value);
             let message = format!(
                 "routes `{one}` and `{two}` of `{}` both take some request, and neither is more specific",
