@@ -218,7 +218,7 @@ pub(crate) fn admits(principal: &Principal, peer: Peer<'_>) -> bool {
 }
 
 /// A net of IPv4 in IPv6 is the net of IPv4, since addresses are asked in that form.
-fn canonical(net: &IpNet) -> IpNet {
+pub(crate) fn canonical(net: &IpNet) -> IpNet {
     let mapped = match net {
         IpNet::V6(net) => net
             .addr()

@@ -8,7 +8,9 @@
 pub mod balance;
 pub mod condition;
 pub mod filter;
+pub mod gateway;
 pub mod host;
+pub mod inbound;
 pub mod limits;
 pub mod path;
 pub mod rbac;
@@ -21,7 +23,9 @@ pub mod snapshot;
 #[cfg(test)]
 mod testing;
 
+pub use gateway::GatewayTable;
+pub use inbound::InboundTable;
 pub use path::NormalisedPath;
 pub use request::{HeaderView, Peer, Request};
 pub use route::{CalleeTable, RouteTable};
-pub use snapshot::{InboundTable, Snapshot, SnapshotError};
+pub use snapshot::{Snapshot, SnapshotError};

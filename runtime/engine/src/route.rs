@@ -4,47 +4,31 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
 
-use mesh_bundle::slice::{
-    Balance, Callee, EndpointSource, Exchange, Port, RetryBudget, Route, RouteFilters, Subset,
-};
-use mesh_bundle::spiffe::SpiffeId;
+use mesh_bundle::slice::{Destination, Exchange, Route, RouteFilters, Target};
 
 use crate::condition::{ConditionError, ConditionMatcher, Reading};
 use crate::filter::rewrite::Rewritten;
-use crate::filter::{Action, Captures, FilterError, Filters};
-use crate::host::{HostPattern, HostPatternError};
+use crate::filter::{Action, Captures, FilterError, Filters, HeaderEditError, HeaderEditor};
+use crate::host::HostPatternError;
 use crate::path::PathError;
 use crate::request::Request;
 use crate::retry::RetryPolicy;
 
+mod callee;
 mod explain;
 mod index;
 mod precedence;
+mod set;
 mod split;
 #[cfg(test)]
 mod tests;
 
+pub use callee::CalleeTable;
 pub use explain::{Because, Explanation, Loser};
 pub(crate) use precedence::path_ranks;
 pub use precedence::{Alternative, Precedence, Specificity, alternatives, compare};
+pub use set::RouteSet;
 pub use split::{Share, Split, SplitError};
-
-use index::RouteIndex;
-
-/// One service that the workload calls, as its proxy needs it.
-#[derive(Clone, Debug)]
-pub struct CalleeTable {
-    service: Box<str>,
-    hosts: Box<[HostPattern]>,
-    ports: Box<[Port]>,
-    identities: Box<[SpiffeId]>,
-    subsets: Box<[Subset]>,
-    endpoints: EndpointSource,
-    balance: Balance,
-    retry_budget: Option<RetryBudget>,
-    routes: Box<[RouteTable]>,
-    index: RouteIndex,
-}
 
 /// Timeouts and retries by the name of a callee's route.
 type Exchanges = HashMap<Box<str>, (Exchange, RetryPolicy)>;
@@ -63,6 +47,16 @@ pub struct RouteTable {
     filters: Option<Box<Filters>>,
     /// Of a gateway's route: what holds on a route of a callee, by their names.
     exchanges: HashMap<Box<str>, Exchanges>,
+    /// Of the destinations that have any.
+    edits: Box<[DestinationEdits]>,
+}
+
+/// The header edits of one destination, compiled.
+#[derive(Clone, Debug)]
+struct DestinationEdits {
+    target: Target,
+    request: HeaderEditor,
+    response: HeaderEditor,
 }
 
 /// Why the routes of a callee are refused.
@@ -115,105 +109,7 @@ pub fn choose<'t>(callee: &'t CalleeTable, request: &Request<'_>) -> Option<&'t 
 
 /// The route that takes the request, and why each of the others does not.
 pub fn explain<'t>(callee: &'t CalleeTable, request: &Request<'_>) -> Explanation<'t> {
-    explain::explain(callee, request)
-}
-
-impl CalleeTable {
-    /// Compiles a callee of a slice.
-    pub fn build(callee: &Callee) -> Result<Self, RouteError> {
-        let hosts = callee.hosts.iter().map(|pattern| {
-            HostPattern::parse(pattern).map_err(|source| RouteError::Host {
-                pattern: pattern.clone(),
-                source,
-            })
-        });
-        Ok(Self {
-            service: callee.service.as_str().into(),
-            hosts: hosts.collect::<Result<_, _>>()?,
-            ports: callee.ports.as_slice().into(),
-            identities: callee.identities.as_slice().into(),
-            subsets: callee.subsets.as_slice().into(),
-            endpoints: callee.endpoints.clone(),
-            balance: callee.balance,
-            retry_budget: callee.retry_budget.clone(),
-            routes: callee
-                .routes
-                .iter()
-                .map(RouteTable::build)
-                .collect::<Result<_, _>>()?,
-            index: RouteIndex::build(&callee.routes)?,
-        })
-    }
-
-    /// The route that takes the request; `None` is `no_route`.
-    pub fn route(&self, request: &Request<'_>) -> Option<&RouteTable> {
-        self.routes.get(self.index.find(request)?)
-    }
-
-    /// The route that takes the request, and why each of the others does not.
-    pub fn explain(&self, request: &Request<'_>) -> Explanation<'_> {
-        explain::explain(self, request)
-    }
-
-    /// Name of the service.
-    pub fn service(&self) -> &str {
-        &self.service
-    }
-
-    /// Hosts that name it.
-    pub fn hosts(&self) -> &[HostPattern] {
-        &self.hosts
-    }
-
-    /// Its ports.
-    pub fn ports(&self) -> &[Port] {
-        &self.ports
-    }
-
-    /// The port that a request means: the one it names, or the only one. `None`: it names one that the
-    /// service has not, or names none and the service has several.
-    pub fn port(&self, named: Option<u16>) -> Option<Port> {
-        match (named, &*self.ports) {
-            (Some(number), ports) => ports.iter().find(|port| port.number == number).copied(),
-            (None, [only]) => Some(*only),
-            (None, _) => None,
-        }
-    }
-
-    /// Identities that its endpoints may have.
-    pub fn identities(&self) -> &[SpiffeId] {
-        &self.identities
-    }
-
-    /// Its subsets.
-    pub fn subsets(&self) -> &[Subset] {
-        &self.subsets
-    }
-
-    /// The subset of that name.
-    pub fn subset(&self, name: &str) -> Option<&Subset> {
-        self.subsets.iter().find(|subset| subset.name == name)
-    }
-
-    /// Where its endpoints come from.
-    pub fn endpoints(&self) -> &EndpointSource {
-        &self.endpoints
-    }
-
-    /// How an endpoint is picked.
-    pub fn balance(&self) -> Balance {
-        self.balance
-    }
-
-    /// Its retry budget; `None`: retries are not budgeted.
-    pub fn retry_budget(&self) -> Option<&RetryBudget> {
-        self.retry_budget.as_ref()
-    }
-
-    /// Its routes, in the order of the slice.
-    pub fn routes(&self) -> &[RouteTable] {
-        &self.routes
-    }
+    callee.explain(request)
 }
 
 impl RouteTable {
@@ -256,7 +152,20 @@ impl RouteTable {
             let of_callee = exchanges.entry(each.service.as_str().into()).or_default();
             of_callee.insert(each.route.as_str().into(), (each.exchange.clone(), retry));
         }
+        let edits = |to: &Destination| {
+            Ok(DestinationEdits {
+                target: to.target.clone(),
+                request: HeaderEditor::build(&to.request_headers)?,
+                response: HeaderEditor::build(&to.response_headers)?,
+            })
+        };
+        let edited = route
+            .destinations
+            .iter()
+            .filter(|to| !to.request_headers.is_empty() || !to.response_headers.is_empty());
+        let edits = edited.map(edits).collect::<Result<_, HeaderEditError>>();
         Ok(Self {
+            edits: edits.map_err(|source| failed(source.into()))?,
             name: route.name.as_str().into(),
             matches,
             split,
@@ -323,16 +232,27 @@ impl RouteTable {
         }
     }
 
+    /// Edits of the request's headers for this destination, after those of the route.
+    pub fn request_headers_to(&self, to: &Destination) -> Option<&HeaderEditor> {
+        self.edits_of(to).map(|edits| &edits.request)
+    }
+
+    /// Edits of the answer's headers from this destination, after those of the route.
+    pub fn response_headers_from(&self, to: &Destination) -> Option<&HeaderEditor> {
+        self.edits_of(to).map(|edits| &edits.response)
+    }
+
+    fn edits_of(&self, to: &Destination) -> Option<&DestinationEdits> {
+        self.edits.iter().find(|edits| edits.target == to.target)
+    }
+
     /// Where its requests go; nowhere if the proxy answers them itself.
     pub fn split(&self) -> &Split {
         &self.split
     }
 
     /// Picks a destination by weight; `None` if the proxy answers itself.
-    pub fn pick_destination(
-        &self,
-        rng: &mut (impl rand::Rng + ?Sized),
-    ) -> Option<&mesh_bundle::slice::Destination> {
+    pub fn pick_destination(&self, rng: &mut (impl rand::Rng + ?Sized)) -> Option<&Destination> {
         self.action.is_forward().then(|| self.split.pick(rng))
     }
 

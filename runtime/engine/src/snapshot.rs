@@ -1,14 +1,21 @@
 //! The immutable tables of one slice. A proxy builds a new snapshot aside and swaps it in whole.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-use mesh_bundle::slice::{InboundService, Port, Slice};
+use mesh_bundle::slice::{Authorizer, Gateway, JwtProvider, OutboundService, Slice, Telemetry};
 use mesh_bundle::spiffe::SpiffeId;
 
+use crate::gateway::GatewayTable;
 use crate::host::HostIndex;
-use crate::rbac::{Rule, RuleError, Rules, Verdict};
-use crate::request::Request;
+use crate::inbound::{Gate, InboundError, InboundTable};
+use crate::rbac::{RuleError, Rules, Verdict};
+use crate::request::{Peer, Request};
 use crate::route::{CalleeTable, RouteError};
+
+mod address;
+
+use address::AddressIndex;
 
 /// Everything that decides about a workload's requests, compiled from its slice.
 #[derive(Clone, Debug)]
@@ -22,14 +29,13 @@ pub struct Snapshot {
     hosts: HostIndex<Vec<usize>>,
     /// Positions in `callees`.
     names: HashMap<Box<str>, usize>,
-}
-
-/// One service as its own proxy sees it.
-#[derive(Clone, Debug)]
-pub struct InboundTable {
-    service: Box<str>,
-    ports: Box<[Port]>,
-    rules: Rules,
+    addresses: AddressIndex,
+    gateways: Box<[GatewayTable]>,
+    /// Who may leave, by the name of the external.
+    externals: HashMap<Box<str>, Rules>,
+    jwts: Box<[JwtProvider]>,
+    authorizers: Box<[Authorizer]>,
+    telemetry: Box<[Telemetry]>,
 }
 
 /// Why a slice cannot become a snapshot.
@@ -49,7 +55,37 @@ pub enum SnapshotError {
         /// Name of the service.
         service: String,
         /// Why.
+        source: InboundError,
+    },
+    /// A rule for an external.
+    #[error("access to external {service:?}")]
+    External {
+        /// Name of the external.
+        service: String,
+        /// Why.
         source: RuleError,
+    },
+    /// A gateway.
+    #[error("gateway {gateway:?}")]
+    Gateway {
+        /// Name of the gateway.
+        gateway: String,
+        /// Why.
+        source: RouteError,
+    },
+    /// A gateway that nothing says how to enter.
+    #[error("gateway {gateway:?} has no ports")]
+    NoPorts {
+        /// Name of the gateway.
+        gateway: String,
+    },
+    /// A token provider or authorizer that is not in the slice.
+    #[error("service {service:?} asks for {gate:?}, which the slice does not have")]
+    UnknownGate {
+        /// Name of the service.
+        service: String,
+        /// Name of the provider or authorizer.
+        gate: String,
     },
     /// Two services of one identity claim the same inbound port, so it tells them no longer apart.
     #[error("services {first:?} and {second:?} share port {port}")]
@@ -73,9 +109,14 @@ impl Snapshot {
     /// Compiles a slice. Nothing of a slice that is refused is used.
     pub fn build(slice: &Slice) -> Result<Self, SnapshotError> {
         let services = slice.access.services.iter();
-        let inbound = services
-            .map(InboundTable::build)
-            .collect::<Result<Box<[_]>, _>>()?;
+        let inbound = services.map(|service| {
+            InboundTable::build(service).map_err(|source| SnapshotError::Access {
+                service: service.service.clone(),
+                source,
+            })
+        });
+        let inbound = inbound.collect::<Result<Box<[_]>, _>>()?;
+        check_gates(slice, &inbound)?;
         let callees = slice.callees.iter().map(|callee| {
             CalleeTable::build(callee).map_err(|source| SnapshotError::Callee {
                 service: callee.service.clone(),
@@ -100,6 +141,8 @@ impl Snapshot {
             }
         }
         let inbound_ports = ports(&inbound)?;
+        let addresses = AddressIndex::build(&callees);
+        let gateways = gateways(slice, &inbound)?;
         Ok(Self {
             identity: slice.identity.clone(),
             inbound,
@@ -107,6 +150,12 @@ impl Snapshot {
             callees,
             hosts,
             names,
+            addresses,
+            gateways,
+            externals: externals(slice)?,
+            jwts: slice.access.jwts.as_slice().into(),
+            authorizers: slice.access.authorizers.as_slice().into(),
+            telemetry: slice.telemetry.as_slice().into(),
         })
     }
 
@@ -138,6 +187,68 @@ impl Snapshot {
             .and_then(|position| self.callees.get(*position))
     }
 
+    /// The callee whose virtual address this is, for intercepted traffic: the one under the longest
+    /// prefix that has the port. `None`: nobody's, or that of several alike.
+    pub fn outbound_at(&self, address: IpAddr, port: u16) -> Option<&CalleeTable> {
+        let position = self.addresses.find(address, |position| {
+            let callee = self.callees.get(position);
+            callee.is_some_and(|callee| callee.port(Some(port)).is_some())
+        })?;
+        self.callees.get(position)
+    }
+
+    /// Whether this workload may send the request to a callee, and who says so: for an external its rules
+    /// do, enforced here (no barrier against a compromised workload). `None`: a callee that judges for
+    /// itself, where it is entered.
+    pub fn leave(&self, callee: &CalleeTable, request: &Request<'_>) -> Option<Verdict<'_>> {
+        if !callee.is_external() {
+            return None;
+        }
+        let Some(rules) = self.externals.get(callee.service()) else {
+            return Some(Verdict::Denied { rule: None });
+        };
+        let request = Request {
+            peer: Peer::Identity(&self.identity),
+            ..*request
+        };
+        Some(rules.authorise(&request))
+    }
+
+    /// The rules of an external.
+    pub fn external(&self, service: &str) -> Option<&Rules> {
+        self.externals.get(service)
+    }
+
+    /// The gateway of that name.
+    pub fn gateway(&self, name: &str) -> Option<&GatewayTable> {
+        self.gateways.iter().find(|gateway| gateway.name() == name)
+    }
+
+    /// All gateways of this identity, in the order of the slice.
+    pub fn gateways(&self) -> &[GatewayTable] {
+        &self.gateways
+    }
+
+    /// The token provider of that name.
+    pub fn jwt(&self, name: &str) -> Option<&JwtProvider> {
+        self.jwts.iter().find(|jwt| jwt.name == name)
+    }
+
+    /// All token providers, in the order of the slice.
+    pub fn jwts(&self) -> &[JwtProvider] {
+        &self.jwts
+    }
+
+    /// The authorizer of that name.
+    pub fn authorizer(&self, name: &str) -> Option<&Authorizer> {
+        self.authorizers.iter().find(|each| each.name == name)
+    }
+
+    /// Logs and traces of a service or gateway.
+    pub fn telemetry(&self, service: &str) -> Option<&Telemetry> {
+        self.telemetry.iter().find(|each| each.service == service)
+    }
+
     /// All callees, in the order of the slice.
     pub fn callees(&self) -> &[CalleeTable] {
         &self.callees
@@ -156,10 +267,56 @@ impl Snapshot {
     }
 }
 
+/// A requirement that nobody can meet, or that nobody asks, is a mistake and never a way in.
+fn check_gates(slice: &Slice, inbound: &[InboundTable]) -> Result<(), SnapshotError> {
+    for table in inbound {
+        for (gate, name) in table.gates() {
+            let known = match gate {
+                Gate::Jwt => slice.access.jwts.iter().any(|jwt| jwt.name == name),
+                Gate::Authorizer => slice.access.authorizers.iter().any(|own| own.name == name),
+            };
+            if !known {
+                return Err(SnapshotError::UnknownGate {
+                    service: table.service().to_owned(),
+                    gate: name.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn gateways(slice: &Slice, inbound: &[InboundTable]) -> Result<Box<[GatewayTable]>, SnapshotError> {
+    let build = |gateway: &Gateway| {
+        if !inbound.iter().any(|table| table.service() == gateway.name) {
+            return Err(SnapshotError::NoPorts {
+                gateway: gateway.name.clone(),
+            });
+        }
+        GatewayTable::build(gateway).map_err(|source| SnapshotError::Gateway {
+            gateway: gateway.name.clone(),
+            source,
+        })
+    };
+    slice.gateways.iter().map(build).collect()
+}
+
+fn externals(slice: &Slice) -> Result<HashMap<Box<str>, Rules>, SnapshotError> {
+    let build = |external: &OutboundService| {
+        let rules = Rules::build(&external.rules);
+        let rules = rules.map_err(|source| SnapshotError::External {
+            service: external.service.clone(),
+            source,
+        })?;
+        Ok((external.service.as_str().into(), rules))
+    };
+    slice.access.externals.iter().map(build).collect()
+}
+
 fn ports(inbound: &[InboundTable]) -> Result<HashMap<u16, usize>, SnapshotError> {
     let mut ports = HashMap::new();
     for (position, table) in inbound.iter().enumerate() {
-        for port in &table.ports {
+        for port in table.ports() {
             let earlier = ports
                 .insert(port.number, position)
                 .and_then(|first| inbound.get(first));
@@ -175,62 +332,17 @@ fn ports(inbound: &[InboundTable]) -> Result<HashMap<u16, usize>, SnapshotError>
     Ok(ports)
 }
 
-impl InboundTable {
-    /// Compiles a service of a slice.
-    pub fn build(service: &InboundService) -> Result<Self, SnapshotError> {
-        let rules = Rules::build(&service.rules).map_err(|source| SnapshotError::Access {
-            service: service.service.clone(),
-            source,
-        })?;
-        Ok(Self {
-            service: service.service.as_str().into(),
-            ports: service.ports.as_slice().into(),
-            rules,
-        })
-    }
-
-    /// Name of the service.
-    pub fn service(&self) -> &str {
-        &self.service
-    }
-
-    /// Its ports.
-    pub fn ports(&self) -> &[Port] {
-        &self.ports
-    }
-
-    /// The port of that number.
-    pub fn port(&self, number: u16) -> Option<Port> {
-        self.ports
-            .iter()
-            .find(|port| port.number == number)
-            .copied()
-    }
-
-    /// Whether the request may enter.
-    pub fn authorise(&self, request: &Request<'_>) -> Verdict<'_> {
-        self.rules.authorise(request)
-    }
-
-    /// The rules that only log and that take the request.
-    pub fn audit_hits<'t>(&'t self, request: &Request<'t>) -> impl Iterator<Item = &'t Rule> {
-        self.rules.audit_hits(request)
-    }
-
-    /// Its rules.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use mesh_bundle::slice::{Access, AccessRule, Effect, Enforcement, Principal};
+    use mesh_bundle::slice::{
+        Access, AccessRule, CalleeKind, Effect, Enforcement, InboundService, Principal,
+        Requirement, RequirementKind,
+    };
 
     use super::*;
     use crate::path;
-    use crate::request::Peer;
-    use crate::testing::{callee, id, port, regex, route};
+    use crate::rbac::Rule;
+    use crate::testing::{callee, id, method, port, regex, route};
 
     fn service(name: &str, number: u16) -> InboundService {
         let rules = vec![AccessRule {
@@ -327,6 +439,90 @@ mod tests {
         };
         let verdict = snapshot.inbound(80).unwrap().authorise(&request);
         assert_eq!(verdict.rule().map(Rule::name), Some("allow web"));
+    }
+
+    /// design.md: "for `external`, at the caller's outbound"; default deny there too.
+    #[test]
+    fn externals_are_judged_on_the_way_out() {
+        let external = |name: &str| {
+            let mut callee = callee(name, vec![route("default", Vec::new())]);
+            callee.kind = CalleeKind::External { via: None };
+            callee
+        };
+        let mut rules = service("stripe", 80).rules;
+        rules[0].conditions = vec![method("POST")];
+        let mut slice = Slice {
+            callees: vec![
+                external("stripe"),
+                external("other"),
+                callee("shop", Vec::new()),
+            ],
+            ..Slice::new(id("web"))
+        };
+        slice.access.externals = vec![OutboundService {
+            service: "stripe".into(),
+            rules,
+        }];
+        let snapshot = Snapshot::build(&slice).unwrap();
+        let path = path::normalise("/").unwrap();
+        // Whatever the request says of its peer: who leaves is the workload.
+        let leave = |name: &str, method| {
+            let request = Request::new(method, "a", &path);
+            let verdict = snapshot.leave(snapshot.callee(name).unwrap(), &request);
+            verdict.map(|verdict| verdict.is_allowed())
+        };
+        assert_eq!(leave("stripe", "POST"), Some(true));
+        assert_eq!(leave("stripe", "GET"), Some(false));
+        assert_eq!(leave("other", "POST"), Some(false));
+        assert_eq!(leave("shop", "POST"), None);
+    }
+
+    #[test]
+    fn virtual_addresses_name_the_callee() {
+        let at = |name: &str, number, nets: &[&str]| {
+            let mut callee = callee(name, Vec::new());
+            callee.ports = vec![port(number)];
+            callee.addresses = nets.iter().map(|net| net.parse().unwrap()).collect();
+            callee
+        };
+        let slice = Slice {
+            callees: vec![
+                at("net", 80, &["10.0.0.0/8", "fd00::/8"]),
+                at("host", 80, &["10.0.0.7/32"]),
+                at("port", 81, &["10.0.0.7/32"]),
+                at("twin", 82, &["10.0.0.7/32"]),
+                at("twin2", 82, &["::ffff:10.0.0.7/128"]),
+            ],
+            ..Slice::new(id("web"))
+        };
+        let snapshot = Snapshot::build(&slice).unwrap();
+        let found = |address: &str, port| {
+            let callee = snapshot.outbound_at(address.parse().unwrap(), port);
+            callee.map(CalleeTable::service)
+        };
+        assert_eq!(found("10.0.0.7", 80), Some("host"));
+        assert_eq!(found("::ffff:10.0.0.7", 81), Some("port"));
+        assert_eq!(found("10.0.0.8", 80), Some("net"));
+        assert_eq!(found("10.0.0.8", 81), None);
+        assert_eq!(found("fd00::1", 80), Some("net"));
+        assert_eq!(found("11.0.0.1", 80), None);
+        assert_eq!(found("10.0.0.7", 82), None);
+    }
+
+    #[test]
+    fn a_gate_must_be_known() {
+        let mut slice = slice();
+        let requirement = Requirement {
+            kind: RequirementKind::RequireJwt("id".into()),
+            route: None,
+            conditions: Vec::new(),
+        };
+        slice.access.services[0].requirements = vec![requirement];
+        let error = Snapshot::build(&slice).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "service \"shop\" asks for \"id\", which the slice does not have"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CalleeTable, RouteTable};
+use super::{RouteSet, RouteTable};
 use crate::condition::{ConditionMatcher, Reading};
 use crate::request::Request;
 
@@ -43,10 +43,10 @@ pub enum Because<'t> {
     },
 }
 
-pub(super) fn explain<'t>(callee: &'t CalleeTable, request: &Request<'_>) -> Explanation<'t> {
-    let winner = callee.route(request);
-    let losers = callee
-        .routes
+pub(super) fn explain<'t>(routes: &'t RouteSet, request: &Request<'_>) -> Explanation<'t> {
+    let winner = routes.find(request);
+    let losers = routes
+        .routes()
         .iter()
         .filter(|route| !winner.is_some_and(|winner| std::ptr::eq(winner, *route)))
         .filter_map(|route| {
