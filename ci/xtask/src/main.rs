@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use mesh_tests::workspace_root;
 
+mod bench;
 mod demo;
 mod generate;
 mod mesh;
@@ -43,8 +44,35 @@ enum Task {
         /// The folder to write to.
         out: PathBuf,
     },
+    /// Measure a part of the product and print what was measured.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        what: Benchmark,
+    },
     /// Check the shape of the workspace: crate arrows, file headers.
     Tidy,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// `meshc check` of generated meshes with 1,000 and 10,000 services, cold and watching.
+    Compiler {
+        /// How to print it.
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+        /// More runs of each.
+        #[arg(long)]
+        long: bool,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
 }
 
 #[expect(
@@ -59,6 +87,9 @@ fn main() -> ExitCode {
         Task::Test => test::run(&root),
         Task::Generate { check } => generate::run(&root, check),
         Task::GenerateMesh { shape, out } => mesh::run(shape, &out),
+        Task::Bench {
+            what: Benchmark::Compiler { format, long },
+        } => bench::compiler(&root, long, format == Format::Json),
         Task::Tidy => tidy::run(&root),
     };
     match done {

@@ -14,8 +14,8 @@ use mesh_tests::Failure;
 const TIERS: usize = 4;
 const CALLS: usize = 4;
 const SERVICES_PER_TEAM: usize = 20;
-/// Longest time of an exchange in each tier: callers wait longer than those they call.
-const TIMEOUTS_MS: [u32; TIERS] = [4000, 2000, 1000, 500];
+/// Longest time of an exchange in each tier: half of it, which is one try, is longer than the next tier may need.
+const TIMEOUTS_MS: [u32; TIERS] = [4400, 2000, 900, 400];
 
 /// What to generate.
 #[derive(Clone, Copy, Debug, Args)]

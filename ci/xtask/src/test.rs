@@ -64,7 +64,8 @@ fn step(name: &str, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Fa
     Ok(())
 }
 
-fn cargo(root: &Path, words: &[&str]) -> Result<(), Failure> {
+/// Runs cargo in the workspace.
+pub(crate) fn cargo(root: &Path, words: &[&str]) -> Result<(), Failure> {
     let status = Command::new("cargo")
         .args(words)
         .current_dir(root)

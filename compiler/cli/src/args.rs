@@ -95,6 +95,9 @@ pub(crate) struct Check {
     /// The lowest level that makes the exit code 1.
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "error")]
     pub(crate) deny: Deny,
+    /// Go on, and say it again whenever a policy file changes; Ctrl-C ends. With `--format json` each time is one line.
+    #[arg(long, conflicts_with = "timings")]
+    pub(crate) watch: bool,
     /// Write to a file, as JSON, how long each part of the work took and the memory it needed.
     #[arg(long, value_name = "FILE")]
     pub(crate) timings: Option<PathBuf>,

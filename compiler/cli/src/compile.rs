@@ -1,7 +1,7 @@
 //! From sources to findings and, where there is no error, to slices: what every command starts with.
 
 use mesh_compiler::progress::Observer;
-use mesh_compiler::{CheckedMesh, Input, LinkedMesh};
+use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh};
 use mesh_syntax::{Diagnostic, Level, SourceSet};
 
 use crate::base::Base;
@@ -32,7 +32,16 @@ pub(crate) struct Skipped {
 
 /// Reads, links, lints and, without an error among the findings, compiles.
 pub(crate) fn compile(sources: &SourceSet, environment: &str, root_path: &str) -> Compiled {
-    compile_observed(None, sources, environment, root_path, &mut ())
+    compile_observed(None, sources, environment, root_path, None, &mut ())
+}
+
+/// What an earlier state of the same policies was, for who compiles them again and again.
+#[derive(Debug)]
+pub(crate) struct Again {
+    /// As parsed.
+    pub(crate) earlier: Earlier,
+    /// The last without an error.
+    pub(crate) checked: Option<CheckedMesh>,
 }
 
 /// The same, with what changes from what is deployed, for somebody who watches.
@@ -41,6 +50,7 @@ pub(crate) fn compile_observed(
     sources: &SourceSet,
     environment: &str,
     root_path: &str,
+    mut again: Option<&mut Again>,
     observer: &mut dyn Observer,
 ) -> Compiled {
     let input = Input {
@@ -48,7 +58,10 @@ pub(crate) fn compile_observed(
         environment,
         root_path,
     };
-    let analysed = mesh_compiler::load_observed(input, observer);
+    let analysed = match &mut again {
+        Some(again) => mesh_compiler::load_again(input, &mut again.earlier, observer),
+        None => mesh_compiler::load_observed(input, observer),
+    };
     let mut lints = analysed
         .mesh
         .as_ref()
@@ -65,7 +78,9 @@ pub(crate) fn compile_observed(
     }));
     let files = analysed.files;
     let mut findings = [analysed.diagnostics.as_slice(), &lints].concat();
-    let (checked, understood) = match mesh_compiler::check_observed(analysed, &lints, observer) {
+    let earlier = again.as_ref().and_then(|again| again.checked.as_ref());
+    let result = mesh_compiler::check_again(analysed, &lints, earlier, observer);
+    let (checked, understood) = match result {
         Ok(checked) => (Some(checked), None),
         Err(refused) => {
             findings = refused.diagnostics;

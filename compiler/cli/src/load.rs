@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use mesh_repo::{Repository, holds_mesh, is_policy_file};
 use mesh_syntax::{SourceSet, limits as source_limits};
@@ -60,6 +61,35 @@ pub(crate) fn load(folder: &Path) -> Result<Loaded, LoadError> {
         add(&mut sources, name, &path)?;
     }
     Ok(Loaded { sources, root_path })
+}
+
+/// What the policy files below a folder are, without reading them: enough to see that one of them changed. An error is
+/// a state too, and another one when it is mended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct State(Result<Vec<(PathBuf, FileState)>, String>);
+
+/// Size, time of the last change, and what kind of thing it is; none if it is gone.
+type FileState = Option<(u64, Option<SystemTime>, fs::FileType)>;
+
+impl State {
+    /// Looks at the folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        let files = find_root(folder).and_then(|root| policy_files(&root));
+        Self(files.map_err(|error| error.to_string()).map(|mut files| {
+            files.sort_unstable();
+            let state = |path: &Path| {
+                let found = fs::symlink_metadata(path).ok()?;
+                Some((found.len(), found.modified().ok(), found.file_type()))
+            };
+            files
+                .into_iter()
+                .map(|path| {
+                    let state = state(&path);
+                    (path, state)
+                })
+                .collect()
+        }))
+    }
 }
 
 /// The policy root of a folder, relative to the repository.

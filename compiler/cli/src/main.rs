@@ -12,6 +12,7 @@ mod exit_code;
 mod limits;
 mod load;
 mod output;
+mod progress;
 mod render;
 mod timing;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use mesh_compiler::progress::{Observer, Stage};
+use mesh_compiler::progress::Stage;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
@@ -53,12 +53,6 @@ impl Stopwatch {
         let mut text = serde_json::to_string(&timings)?;
         text.push('\n');
         fs::write(file, text)
-    }
-}
-
-impl Observer for Stopwatch {
-    fn begin(&mut self, stage: Stage) {
-        self.next(&name(stage));
     }
 }
 

@@ -42,13 +42,15 @@ pub struct Refused {
 ///
 /// `findings` are those of the lints, without the suppressed ones.
 pub fn check(analysed: Analysed, findings: &[Diagnostic]) -> Result<CheckedMesh, Refused> {
-    check_observed(analysed, findings, &mut ())
+    check_again(analysed, findings, None, &mut ())
 }
 
-/// [`check`] for somebody who watches.
-pub fn check_observed(
+/// [`check`] for somebody who watches, or who has checked an earlier state: a slice that is what it was is not looked
+/// at again.
+pub fn check_again(
     analysed: Analysed,
     findings: &[Diagnostic],
+    earlier: Option<&CheckedMesh>,
     observer: &mut dyn Observer,
 ) -> Result<CheckedMesh, Refused> {
     let mut diagnostics = analysed.diagnostics;
@@ -65,9 +67,14 @@ pub fn check_observed(
         return Err(refused(diagnostics, Some(mesh)));
     };
     observer.begin(Stage::Verify);
+    let is_known = |slice: &&Slice| {
+        let known = earlier.and_then(|earlier| earlier.emitted.slices.get(&slice.identity));
+        known == Some(*slice)
+    };
     let slices: Vec<&Slice> = emitted.slices.values().collect();
     let refusals: Vec<Diagnostic> = slices
         .into_par_iter()
+        .filter(|slice| !is_known(slice))
         .filter_map(|slice| refusal(&mesh, slice))
         .collect();
     if refusals.is_empty() {

@@ -30,9 +30,9 @@ pub mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_syntax::{Diagnostic, FileId, Level, SourceSet, Span};
+use mesh_syntax::{Diagnostic, FileId, Level, Parsed, SourceSet, Span, Tree};
 
-pub use check::{CheckedMesh, Refused, check, check_observed};
+pub use check::{CheckedMesh, Refused, check, check_again};
 pub use emit::Emitted;
 pub use linked::LinkedMesh;
 use progress::{Observer, Stage};
@@ -77,9 +77,37 @@ pub fn load(input: Input<'_>) -> Analysed {
 
 /// [`load`] for somebody who watches.
 pub fn load_observed(input: Input<'_>, observer: &mut dyn Observer) -> Analysed {
-    let files = input.sources.files().len();
     observer.begin(Stage::Parse);
-    let (trees, mut diagnostics) = mesh_syntax::parse(input.sources);
+    let parsed = mesh_syntax::parse_again(input.sources, None);
+    understand(input, &parsed.trees, parsed.diagnostics, observer)
+}
+
+/// The sources that were loaded last, as far as they were parsed.
+#[derive(Debug, Default)]
+pub struct Earlier(Option<(SourceSet, Parsed)>);
+
+/// [`load`] for somebody who loads the same files again and again: those that are as they were are not parsed again.
+pub fn load_again(
+    input: Input<'_>,
+    earlier: &mut Earlier,
+    observer: &mut dyn Observer,
+) -> Analysed {
+    observer.begin(Stage::Parse);
+    let known = earlier.0.take();
+    let (sources, known) = known.unzip();
+    let parsed = mesh_syntax::parse_again(input.sources, sources.as_ref().zip(known));
+    let analysed = understand(input, &parsed.trees, parsed.diagnostics.clone(), observer);
+    earlier.0 = Some((input.sources.clone(), parsed));
+    analysed
+}
+
+fn understand(
+    input: Input<'_>,
+    trees: &[Tree],
+    mut diagnostics: Vec<Diagnostic>,
+    observer: &mut dyn Observer,
+) -> Analysed {
+    let files = input.sources.files().len();
     // What is wrong in another environment's files is no concern of this one.
     diagnostics.retain(|finding| {
         let path = input.sources.path(finding.span.file);
@@ -89,7 +117,7 @@ pub fn load_observed(input: Input<'_>, observer: &mut dyn Observer) -> Analysed 
         .iter()
         .any(|finding| finding.level == Level::Error);
     observer.begin(Stage::Decode);
-    let overlaid = overlay::apply(input.sources, input.root_path, input.environment, &trees);
+    let overlaid = overlay::apply(input.sources, input.root_path, input.environment, trees);
     let trees = overlaid.trees.iter().map(AsRef::as_ref);
     let mut decoded = keyword::decode(input.sources, trees);
     decoded.findings.extend(overlaid.findings);

@@ -13,6 +13,6 @@ mod tree;
 pub use diagnostic::{Code, Confidence, Diagnostic, Edit, Fix, Label, Level, Witness, code};
 #[cfg(any(test, feature = "test-util"))]
 pub use parse::agreement::disagreement;
-pub use parse::parse;
+pub use parse::{Parsed, parse, parse_again};
 pub use source::{FileId, SourceSet, Span};
 pub use tree::{Arg, Name, Node, Prop, Tree, Value};

@@ -29,10 +29,45 @@ use crate::{Diagnostic, FileId, Node, SourceSet, Span, Tree, limits};
 /// Each mistake is one finding. What surrounds it is still in the tree, with the value that was probably meant in its
 /// place, so that later stages do not report its consequences.
 pub fn parse(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
-    on_deep_stack(|| parse_here(sources))
+    let parsed = parse_again(sources, None);
+    (parsed.trees, parsed.diagnostics)
 }
 
-fn parse_here(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
+/// What was parsed of some sources.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// One tree per file, in their order.
+    pub trees: Vec<Tree>,
+    /// Sorted by file and position.
+    pub diagnostics: Vec<Diagnostic>,
+    /// For each file how much it holds, as [`limits::ITEMS_MAX`] counts it.
+    items: Vec<usize>,
+}
+
+/// [`parse`], but a file that is where it was and what it was is not read again.
+pub fn parse_again(sources: &SourceSet, earlier: Option<(&SourceSet, Parsed)>) -> Parsed {
+    let mut known: Vec<Option<Plain>> = sources.files().map(|_| None).collect();
+    if let Some((old, parsed)) = earlier {
+        let mut faulty: Vec<FileId> = parsed.diagnostics.iter().map(|d| d.span.file).collect();
+        faulty.sort_unstable();
+        for ((tree, items), known) in parsed.trees.into_iter().zip(parsed.items).zip(&mut known) {
+            let file = tree.file;
+            let text = sources
+                .text(file)
+                .filter(|text| old.text(file) == Some(text));
+            let same = text.is_some() && sources.path(file) == old.path(file);
+            if same && faulty.binary_search(&file).is_err() {
+                *known = Some(Plain {
+                    nodes: tree.nodes,
+                    items,
+                });
+            }
+        }
+    }
+    on_deep_stack(|| parse_here(sources, known))
+}
+
+fn parse_here(sources: &SourceSet, known: Vec<Option<Plain>>) -> Parsed {
     let files: Vec<FileId> = sources.files().collect();
     let mut diagnostics = Vec::new();
     if let Some(first_over) = files.get(limits::FILES_MAX) {
@@ -42,8 +77,10 @@ fn parse_here(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
 
     let reads: Vec<Read> = files
         .par_iter()
-        .map(|file| read_file(sources, *file))
+        .zip(known)
+        .map(|(file, known)| known.map_or_else(|| read_file(sources, *file), Read::Plain))
         .collect();
+    let counted: Vec<usize> = reads.iter().map(Read::items).collect();
     let mut trees: Vec<Tree> = sources
         .files()
         .map(|file| Tree {
@@ -95,7 +132,11 @@ fn parse_here(sources: &SourceSet) -> (Vec<Tree>, Vec<Diagnostic>) {
         diagnostics.extend(found);
     }
     diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    (trees, diagnostics)
+    Parsed {
+        trees,
+        diagnostics,
+        items: counted,
+    }
 }
 
 /// A file as far as it could be read on its own.

@@ -146,3 +146,72 @@ fn of_a_very_long_line_only_what_is_near_is_shown() {
     );
     assert!(run.stdout.len() < 20_000, "{} bytes", run.stdout.len());
 }
+
+/// A program that goes on until it is dropped, and the lines that it writes.
+struct Watching {
+    child: std::process::Child,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+impl Watching {
+    fn next(&mut self) -> serde_json::Value {
+        serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_watched_folder_is_checked_again_when_a_file_changes() {
+    use std::io::BufRead as _;
+
+    let fixture = Fixture::with_policy();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_meshc"))
+        .args(["check", "--watch", "--format", "json"])
+        .arg(fixture.path("policy"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut watching = Watching {
+        child,
+        lines: stdout.lines(),
+    };
+    let cold = || {
+        fixture
+            .meshc(&["check", "policy", "--format", "json"])
+            .json()
+    };
+    assert_eq!(watching.next(), cold());
+    let good = std::fs::read_to_string(fixture.path("policy/mesh.kdl")).unwrap();
+    let edits: [(&str, Option<&str>); 6] = [
+        // A new file with a mistake, the mistake mended, and one that only linking finds.
+        ("policy/b.kdl", Some("service b { port 80; timeout 10s }\n")),
+        (
+            "policy/b.kdl",
+            Some("service b { port 80; endpoints { static \"10.9.0.1:80\" }; calls nobody }\n"),
+        ),
+        (
+            "policy/b.kdl",
+            Some("service b { port 80; endpoints { static \"10.9.0.1:80\" }; allow any }\n"),
+        ),
+        // What every service stands on, and the end of a file.
+        ("policy/mesh.kdl", Some("mesh shop {}\n")),
+        ("policy/mesh.kdl", Some(&good)),
+        ("policy/b.kdl", None),
+    ];
+    for (path, text) in edits {
+        match text {
+            Some(text) => fixture.write(path, text),
+            None => std::fs::remove_file(fixture.path(path)).unwrap(),
+        }
+        // A change may be seen in two steps; the last of them is what a run from nothing finds.
+        let expected = cold();
+        while watching.next() != expected {}
+    }
+}

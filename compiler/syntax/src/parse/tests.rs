@@ -436,6 +436,52 @@ fn policy_like() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn what_did_not_change_is_not_read_again_and_reads_the_same() {
+    let set = |files: &[(&str, &str)]| {
+        let mut sources = SourceSet::new();
+        for (path, text) in files {
+            sources.add(*path, text.as_bytes().to_vec());
+        }
+        sources
+    };
+    let good = "service a { port 80 }\n";
+    let steps = [
+        vec![("a.kdl", good), ("b.kdl", "b 10s"), ("c.kdl", "c #true")],
+        vec![("a.kdl", good), ("b.kdl", "b 10s"), ("c.kdl", "c #false")],
+        vec![("b.kdl", good), ("c.kdl", "c #false"), ("d.kdl", "d {")],
+        vec![("b.kdl", good), ("c.kdl", "c #false"), ("d.kdl", "d {}")],
+        vec![("d.kdl", "d {}")],
+    ];
+    let mut earlier: Option<(SourceSet, super::Parsed)> = None;
+    for files in steps {
+        let sources = set(&files);
+        let parsed = super::parse_again(
+            &sources,
+            earlier.as_ref().map(|(old, parsed)| (old, parsed.clone())),
+        );
+        let (trees, diagnostics) = parse(&sources);
+        assert_eq!(parsed.trees, trees);
+        assert_eq!(parsed.diagnostics.len(), diagnostics.len());
+        assert!(
+            parsed
+                .diagnostics
+                .iter()
+                .zip(&diagnostics)
+                .all(|(a, b)| a.sort_key() == b.sort_key())
+        );
+        earlier = Some((sources, parsed));
+    }
+    // A tree that could not come from the text shows that the text was not read.
+    let (sources, mut parsed) = earlier.unwrap();
+    parsed.trees[0].nodes.clear();
+    assert!(
+        super::parse_again(&sources, Some((&sources, parsed))).trees[0]
+            .nodes
+            .is_empty()
+    );
+}
+
 /// What the short way is for must not slip into the long way unnoticed.
 #[test]
 fn ordinary_policies_are_read_the_short_way() {
