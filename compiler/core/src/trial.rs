@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mesh_bundle::spiffe::SpiffeId;
+use mesh_engine::filter::Action;
 use mesh_engine::host;
 use mesh_engine::path::{self, NormalisedPath};
 use mesh_engine::rbac::Verdict;
@@ -132,6 +133,8 @@ pub struct Outcome {
     pub behind: Vec<Behind>,
     /// The answer where it is refused.
     pub refusal: Option<Refusal>,
+    /// The status with which the route itself answers; nobody behind it is asked.
+    pub answer: Option<u16>,
     /// The path that every rule saw; none where no proxy takes the path.
     pub normalised_path: Option<String>,
 }
@@ -217,6 +220,7 @@ impl Outcome {
             losers: Vec::new(),
             behind: Vec::new(),
             refusal: None,
+            answer: None,
             normalised_path: None,
         }
         .ending(Decision::Denied)
@@ -305,8 +309,8 @@ impl<'m> Trial<'m> {
             claims: (!call.claims.is_empty()).then_some(&call.claims as &dyn HeaderView),
             ..Request::new(&call.method, host.host(), path)
         };
-        if let Some(gateway) = gateway {
-            return self.enter(callee, gateway, &request);
+        if gateway.is_some() {
+            return self.enter(callee, &request);
         }
         let mut outcome = Outcome::denied();
         if let Some(caller) = caller {
@@ -325,6 +329,22 @@ impl<'m> Trial<'m> {
                 return Ok(outcome.ending(Decision::NoRoute));
             };
             outcome.route = taken(mesh, (caller, callee), winner);
+            if let Some(status) = answer(winner) {
+                outcome.answer = Some(status);
+                return Ok(outcome.ending(Decision::Allowed));
+            }
+            if let Some(verdict) = snapshot.leave(table, &request) {
+                return Ok(judged(mesh, callee, verdict, outcome));
+            }
+            if winner.changes_requests() {
+                let winner = winner.clone();
+                let arrived = winner.forwarded(&request, None, |request| {
+                    self.authorise(callee, request, outcome)
+                });
+                return arrived.unwrap_or_else(|error| {
+                    Ok(Outcome::refused(Refusal::bad_request(error.rule())))
+                });
+            }
         }
         self.authorise(callee, &request, outcome)
     }
@@ -333,25 +353,13 @@ impl<'m> Trial<'m> {
         &mut self,
         callee: ServiceId,
         request: &Request<'_>,
-        mut outcome: Outcome,
+        outcome: Outcome,
     ) -> Result<Outcome, TrialError> {
         let mesh = self.mesh;
         let Some(table) = self.snapshot(callee)?.inbound(request.port) else {
             return Ok(outcome);
         };
-        let verdict = table.authorise(request);
-        outcome.rule = verdict.rule().and_then(|rule| {
-            // The snapshot was made from the rules in this very order.
-            let source = mesh.service(callee).access.get(rule.position())?.source;
-            Some(DecidingRule {
-                name: rule.name().to_owned(),
-                source,
-            })
-        });
-        Ok(outcome.ending(match verdict {
-            Verdict::Allowed { .. } => Decision::Allowed,
-            Verdict::Denied { .. } => Decision::Denied,
-        }))
+        Ok(judged(mesh, callee, table.authorise(request), outcome))
     }
 
     fn find(&self, name: &str) -> Result<ServiceId, TrialError> {
@@ -385,6 +393,35 @@ impl<'m> Trial<'m> {
         self.snapshots
             .get(identity)
             .ok_or_else(|| TrialError::NoService(service.name.value.clone()))
+    }
+}
+
+fn judged(
+    mesh: &LinkedMesh,
+    callee: ServiceId,
+    verdict: Verdict<'_>,
+    mut outcome: Outcome,
+) -> Outcome {
+    outcome.rule = verdict.rule().and_then(|rule| {
+        // The snapshot was made from the rules in this very order.
+        let source = mesh.service(callee).access.get(rule.position())?.source;
+        Some(DecidingRule {
+            name: rule.name().to_owned(),
+            source,
+        })
+    });
+    outcome.ending(match verdict {
+        Verdict::Allowed { .. } => Decision::Allowed,
+        Verdict::Denied { .. } => Decision::Denied,
+    })
+}
+
+/// The status with which a route answers itself.
+fn answer(route: &RouteTable) -> Option<u16> {
+    match route.action() {
+        Action::Forward => None,
+        Action::Redirect(redirect) => Some(redirect.status()),
+        Action::Respond(respond) => Some(respond.status()),
     }
 }
 

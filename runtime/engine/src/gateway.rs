@@ -7,7 +7,7 @@
 use mesh_bundle::slice::{Destination, Exchange, Gateway, Port};
 
 use crate::path::{NormalisedPath, PathError};
-use crate::request::{HeaderView, Peer, Request};
+use crate::request::{Peer, Request};
 use crate::retry::RetryPolicy;
 use crate::route::{CalleeTable, Explanation, RouteError, RouteSet, RouteTable};
 use crate::snapshot::Snapshot;
@@ -100,36 +100,31 @@ impl Snapshot {
             .callee(&to.target.service)
             .ok_or(OnwardError::NoCallee)?;
         let port = callee.port(to.target.port).ok_or(OnwardError::NoPort)?;
-        let first = route.rewrite(request)?;
-        let of_route = route.filters().request_headers.view(request.headers);
-        let of_destination = route
-            .request_headers_to(to)
-            .map(|edits| edits.view(&of_route));
-        let headers: &dyn HeaderView = match &of_destination {
-            Some(edited) => edited,
-            None => &of_route,
-        };
-        let onward = Request {
-            path: first.path.as_ref().unwrap_or(request.path),
-            host: first.host.unwrap_or(request.host),
-            headers,
-            port: port.number,
-            peer: Peer::Identity(self.identity()),
-            ..*request
-        };
-        let next = callee.route(&onward).ok_or(OnwardError::NoRoute)?;
-        let second = next.rewrite(&onward)?;
-        let (exchange, retry) = route.exchange_through(callee.service(), next.name());
-        Ok(Onward {
-            callee,
-            port,
-            route: next,
-            subset: to.target.subset.as_deref(),
-            exchange,
-            retry,
-            path: second.path.or(first.path),
-            host: second.host.or(first.host),
-        })
+        route.forwarded(request, Some(to), |onward| {
+            let onward = Request {
+                port: port.number,
+                peer: Peer::Identity(self.identity()),
+                ..*onward
+            };
+            let next = callee.route(&onward).ok_or(OnwardError::NoRoute)?;
+            let second = next.rewrite(&onward)?;
+            let (exchange, retry) = route.exchange_through(callee.service(), next.name());
+            let first_path = || {
+                let rewritten = onward.path != request.path;
+                rewritten.then(|| onward.path.clone().into_owned())
+            };
+            let first_host = || route.filters().rewrite.as_ref()?.host();
+            Ok(Onward {
+                callee,
+                port,
+                route: next,
+                subset: to.target.subset.as_deref(),
+                exchange,
+                retry,
+                path: second.path.or_else(first_path),
+                host: second.host.or_else(first_host),
+            })
+        })?
     }
 }
 

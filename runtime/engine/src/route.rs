@@ -11,7 +11,7 @@ use crate::filter::rewrite::Rewritten;
 use crate::filter::{Action, Captures, FilterError, Filters, HeaderEditError, HeaderEditor};
 use crate::host::HostPatternError;
 use crate::path::PathError;
-use crate::request::Request;
+use crate::request::{HeaderView, Request};
 use crate::retry::RetryPolicy;
 
 mod callee;
@@ -222,6 +222,37 @@ impl RouteTable {
             Some(rewrite) => rewrite.apply(&self.captures(request)),
             None => Ok(Rewritten::default()),
         }
+    }
+
+    /// Whether a request goes on otherwise than it was received.
+    pub fn changes_requests(&self) -> bool {
+        let filters = self.filters();
+        filters.rewrite.is_some() || !filters.request_headers.is_empty() || !self.edits.is_empty()
+    }
+
+    /// Asks about a request that the route takes as it goes on: rewritten, its headers edited, for this
+    /// destination too if one is given. An error is a path too long to be sent.
+    pub fn forwarded<R>(
+        &self,
+        request: &Request<'_>,
+        to: Option<&Destination>,
+        ask: impl FnOnce(&Request<'_>) -> R,
+    ) -> Result<R, PathError> {
+        let rewritten = self.rewrite(request)?;
+        let of_route = self.filters().request_headers.view(request.headers);
+        let of_destination = to
+            .and_then(|to| self.request_headers_to(to))
+            .map(|edits| edits.view(&of_route));
+        let headers: &dyn HeaderView = match &of_destination {
+            Some(edited) => edited,
+            None => &of_route,
+        };
+        Ok(ask(&Request {
+            path: rewritten.path.as_ref().unwrap_or(request.path),
+            host: rewritten.host.unwrap_or(request.host),
+            headers,
+            ..*request
+        }))
     }
 
     /// Timeouts and retries of a request of this gateway's route that then takes that route of a callee.

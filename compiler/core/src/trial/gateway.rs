@@ -1,10 +1,10 @@
 //! Requests that come from outside: a gateway lets them in and routes them, then each service that
 //! its route leads to routes and authorises them as calls of the gateway.
 
-use mesh_bundle::slice::{Balance, Callee, EndpointSource, Pool};
+use mesh_engine::gateway::OnwardError;
 use mesh_engine::host::HostPattern;
 use mesh_engine::request::{Peer, Request};
-use mesh_engine::route::CalleeTable;
+use mesh_engine::route::RouteTable;
 
 use super::{Behind, Branch, Decision, Outcome, TakenRoute, Trial, TrialError, losers};
 use crate::linked::{Exchange, Gateway, LinkedMesh, RouteId, ServiceId, Target};
@@ -30,12 +30,14 @@ impl Trial<'_> {
     pub(super) fn enter(
         &mut self,
         id: ServiceId,
-        gateway: &Gateway,
         request: &Request<'_>,
     ) -> Result<Outcome, TrialError> {
-        let served = gateway.listeners.iter().any(|listener| {
-            listener.port.value == request.port && serves(&listener.hosts, request.host)
-        });
+        let mesh = self.mesh;
+        let name = &mesh.service(id).name.value;
+        let snapshot = self.snapshot(id)?;
+        let served = snapshot
+            .inbound(request.port)
+            .is_some_and(|table| table.listener(request.port, Some(request.host)).is_some());
         if !served {
             return Ok(Outcome::denied().ending(Decision::NoRoute));
         }
@@ -43,55 +45,31 @@ impl Trial<'_> {
         if outcome.decision != Decision::Allowed {
             return Ok(outcome);
         }
-        let table = self.gateway_table(id)?;
-        let explanation = table.explain(request);
-        outcome.losers = losers(&explanation);
-        let Some(winner) = explanation.winner else {
+        let Some(table) = self.snapshot(id)?.gateway(name) else {
             return Ok(outcome.ending(Decision::NoRoute));
         };
-        let name = winner.name().to_owned();
-        let mesh = self.mesh;
+        let explanation = table.explain(request);
+        outcome.losers = losers(&explanation);
+        let Some(winner) = explanation.winner.cloned() else {
+            return Ok(outcome.ending(Decision::NoRoute));
+        };
+        outcome.answer = super::answer(&winner);
         let routes = &mesh.service(id).routes;
-        let Some(index) = routes.iter().position(|route| route.name.value == name) else {
+        let Some(index) = routes
+            .iter()
+            .position(|route| route.name.value == winner.name())
+        else {
             return Ok(outcome.ending(Decision::NoRoute));
         };
         let route = RouteId { service: id, index };
-        self.follow(route, request, outcome)
-    }
-
-    /// The engine ranks a gateway's routes like those of a service.
-    fn gateway_table(&self, id: ServiceId) -> Result<CalleeTable, TrialError> {
-        let service = self.mesh.service(id);
-        let name = &service.name.value;
-        let gateways = service
-            .identities
-            .first()
-            .map(|identity| crate::emit::slice_of(self.mesh, identity).gateways)
-            .unwrap_or_default();
-        let own = gateways.into_iter().find(|own| own.name == *name);
-        let table = CalleeTable::build(&Callee {
-            service: name.clone(),
-            hosts: service.hosts.clone(),
-            ports: crate::emit::ports(&service.ports),
-            identities: service.identities.clone(),
-            endpoints: EndpointSource::Discovered,
-            routes: own.map(|own| own.routes).unwrap_or_default(),
-            balance: Balance::LeastRequest,
-            pool: Pool::default(),
-            ..Callee::default()
-        });
-        table.map_err(|source| {
-            TrialError::Snapshot(mesh_engine::SnapshotError::Callee {
-                service: name.clone(),
-                source,
-            })
-        })
+        self.follow(route, &winner, request, outcome)
     }
 
     /// Follows a request along every branch of a gateway's route that takes something.
     fn follow(
         &mut self,
         id: RouteId,
+        table: &RouteTable,
         request: &Request<'_>,
         mut outcome: Outcome,
     ) -> Result<Outcome, TrialError> {
@@ -112,7 +90,7 @@ impl Trial<'_> {
         };
         for to in route.destinations.iter().filter(|to| to.weight > 0) {
             let (weight, total) = (u64::from(to.weight), total.max(1));
-            let behind = self.behind(id, to.target, request)?;
+            let behind = self.behind(id, to.target, table, request)?;
             if let Some(next) = &behind.route {
                 if taken.branches.is_empty() {
                     taken.exchange = next.exchange.clone();
@@ -143,38 +121,54 @@ impl Trial<'_> {
         &mut self,
         route: RouteId,
         target: Target,
+        table: &RouteTable,
         request: &Request<'_>,
     ) -> Result<Behind, TrialError> {
         let mesh = self.mesh;
-        let (gateway, callee) = (mesh.service(route.service), mesh.service(target.service));
+        let callee = mesh.service(target.service);
+        let name = &callee.name.value;
         let mut behind = Behind {
-            service: callee.name.value.clone(),
+            service: name.clone(),
             decision: Decision::Denied,
             rule: None,
             route: None,
         };
-        let Some(identity) = gateway.identities.first() else {
+        let subset = target.subset.and_then(|subset| callee.subsets.get(subset));
+        let subset = subset.map(|subset| subset.name.value.as_str());
+        let destinations = table.split().destinations();
+        let Some(to) = destinations.iter().find(|to| {
+            let own = (&to.target.service, to.target.subset.as_deref());
+            own == (name, subset) && to.target.port == target.port
+        }) else {
             return Ok(behind);
         };
-        let first = callee.ports.first().map(|port| port.number.value);
-        let Some(port) = target.port.or(first) else {
-            return Ok(behind);
+        let snapshot = self.snapshot(route.service)?;
+        let onward = match snapshot.onward(table, to, request) {
+            Ok(onward) => onward,
+            Err(OnwardError::NoRoute | OnwardError::NoPort) => {
+                behind.decision = Decision::NoRoute;
+                return Ok(behind);
+            }
+            Err(OnwardError::NoCallee | OnwardError::Path(_)) => return Ok(behind),
         };
-        let request = Request {
-            port,
-            peer: Peer::Identity(identity),
-            ..*request
-        };
-        let Some(table) = self.snapshot(route.service)?.callee(&callee.name.value) else {
-            return Ok(behind);
-        };
-        let Some(winner) = table.route(&request) else {
-            behind.decision = Decision::NoRoute;
-            return Ok(behind);
-        };
-        behind.route = super::taken(mesh, (route.service, target.service), winner)
+        behind.route = super::taken(mesh, (route.service, target.service), onward.route)
             .map(|taken| narrowed(mesh, route, target, taken));
-        let outcome = self.authorise(target.service, &request, Outcome::denied())?;
+        let identity = snapshot.identity().clone();
+        let (next, port) = (onward.route.clone(), onward.port.number);
+        let arrived = table.forwarded(request, Some(to), |first| {
+            let first = Request {
+                port,
+                peer: Peer::Identity(&identity),
+                ..*first
+            };
+            next.forwarded(&first, None, |second| {
+                self.authorise(target.service, second, Outcome::denied())
+            })
+        });
+        let Ok(Ok(outcome)) = arrived else {
+            return Ok(behind);
+        };
+        let outcome = outcome?;
         behind.decision = outcome.decision;
         behind.rule = outcome.rule;
         Ok(behind)
