@@ -210,6 +210,11 @@ impl HostPattern {
         })
     }
 
+    /// The one host that it takes; none: it has a wildcard.
+    pub fn literal(&self) -> Option<&str> {
+        (self.wildcard == Wildcard::None).then_some(&*self.suffix)
+    }
+
     /// Whether the pattern takes this normalised host.
     pub fn matches(&self, host: &str) -> bool {
         let taken = match (self.wildcard, &*self.suffix) {
@@ -227,7 +232,7 @@ impl HostPattern {
 
     /// Greater is more specific; compares as bytes. Label by label from the right: a literal over `*`
     /// over `**`.
-    pub(crate) fn specificity(&self) -> Box<[u8]> {
+    pub fn specificity(&self) -> Box<[u8]> {
         let mut ranks = Vec::new();
         if !self.suffix.is_empty() {
             ranks.extend(self.suffix.split('.').map(|_label| rank::LITERAL));

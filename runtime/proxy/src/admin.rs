@@ -1,6 +1,8 @@
 //! The listeners that are not traffic: metrics, readiness, and the admin socket.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::args::RunArguments;
-use crate::data_plane::BoundPorts;
+use crate::data_plane::{BoundPorts, DataPlane};
 use crate::listener::cannot_listen;
 use crate::subscribe::view::{State, View};
 
@@ -30,7 +32,7 @@ pub(crate) struct Listeners {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct OpenedPorts {
     outbound: String,
-    inbound: std::collections::BTreeMap<u16, String>,
+    inbound: BTreeMap<u16, String>,
     metrics: String,
     health: String,
 }
@@ -41,9 +43,11 @@ struct Config<'a> {
     #[serde(flatten)]
     state: State,
     ports: &'a OpenedPorts,
+    /// Of a gateway, by the port that policy speaks of.
+    listeners: BTreeMap<u16, SocketAddr>,
 }
 
-async fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| cannot_listen(address, source))
 }
@@ -81,12 +85,17 @@ impl Listeners {
         asked: Arc<Notify>,
         drain: &DrainWatcher,
     ) -> JoinSet<()> {
-        let Served { view, metrics } = served;
+        let Served {
+            view,
+            metrics,
+            data_plane,
+        } = served;
         let (ready, shown) = (view.clone(), view.clone());
         let config = move |_| {
             let config = Config {
                 state: view.get(),
                 ports: &opened,
+                listeners: data_plane.listeners(),
             };
             let answer = AdminResponse::json(&config);
             async move { answer }
@@ -121,6 +130,7 @@ impl Listeners {
 pub(crate) struct Served {
     pub(crate) view: View,
     pub(crate) metrics: Metrics,
+    pub(crate) data_plane: Arc<DataPlane>,
 }
 
 /// Writes what was opened; whoever waits for the file sees all of it or nothing.

@@ -9,6 +9,8 @@ use mesh_bundle::slice::Label;
 use mesh_daemon::telemetry::log_filter;
 
 use crate::data_plane::{AccessLogTarget, PortBinding};
+use crate::gateway::sockets::ListenAddress;
+use crate::secrets::SecretPath;
 
 /// The proxy of the mesh: it stands beside one instance of a workload.
 #[derive(Debug, Parser)]
@@ -41,6 +43,15 @@ pub(crate) struct RunArguments {
     /// A port of the service, where peers reach it and where the application listens; repeatable.
     #[arg(long = "port", value_name = "PORT=INBOUND,APPLICATION", value_parser = port_binding)]
     pub(crate) ports: Vec<PortBinding>,
+    /// Where a gateway's listener is opened, `*` for any other; repeatable [default: its port, on every address].
+    #[arg(long = "listen", value_name = "PORT=ADDR", value_parser = listen_address)]
+    pub(crate) listen: Vec<ListenAddress>,
+    /// Key material for a name that policy uses: a PEM file, or a folder with tls.crt and tls.key; read again when it changes; repeatable.
+    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = secret)]
+    pub(crate) secrets: Vec<SecretPath>,
+    /// What answers in place of every external service, in plaintext; for development.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) stand_in: Option<SocketAddr>,
     /// Where metrics are read, at /metrics.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15090")]
     pub(crate) metrics: SocketAddr,
@@ -93,6 +104,29 @@ fn port_binding(text: &str) -> Result<PortBinding, String> {
         inbound: address(inbound)?,
         application: address(application)?,
     })
+}
+
+fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    let (port, address) = text.split_once('=').ok_or("is not PORT=ADDR")?;
+    let port = match (port, port.parse()) {
+        ("*", _) => None,
+        (_, Ok(0) | Err(_)) => return Err(format!("{port} is not a port")),
+        (_, Ok(number)) => Some(number),
+    };
+    let address = address
+        .parse()
+        .map_err(|_error| format!("{address} is not an address with a port"))?;
+    Ok(ListenAddress { port, address })
+}
+
+fn secret(text: &str) -> Result<SecretPath, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(SecretPath {
+            name: name.to_owned(),
+            path: PathBuf::from(path),
+        }),
+        _ => Err("is not NAME=FILE".to_owned()),
+    }
 }
 
 fn label(text: &str) -> Result<Label, String> {
@@ -152,6 +186,14 @@ mod tests {
         for bad in ["9080", "0=a,b", "9080=127.0.0.1:1", "9080=x,127.0.0.1:1"] {
             assert!(port_binding(bad).is_err(), "{bad}");
         }
+        let listen = listen_address("8443=127.0.0.1:0").unwrap();
+        assert_eq!(listen.port, Some(8443));
+        assert_eq!(listen_address("*=127.0.0.1:0").unwrap().port, None);
+        for bad in ["8443", "0=127.0.0.1:1", "x=127.0.0.1:1", "8443=localhost"] {
+            assert!(listen_address(bad).is_err(), "{bad}");
+        }
+        assert_eq!(secret("shop-cert=a=b").unwrap().path, PathBuf::from("a=b"));
+        assert!(secret("shop-cert=").is_err());
         assert_eq!(label("version=v1").unwrap().value, "v1");
         assert!(label("version").is_err());
         assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));

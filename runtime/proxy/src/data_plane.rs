@@ -16,18 +16,19 @@ use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::drain::{self, DrainTrigger};
 use mesh_daemon::identity::{ClientAuth, Credentials};
 use mesh_daemon::telemetry::{Metrics, Reason, TlsReason};
-use mesh_engine::SnapshotError;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::access_log::{AccessLog, Line};
+use crate::gateway::sockets::{ListenAddress, Socket, Sockets};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::sanitise::Rule;
 use crate::limits;
-use crate::listener::{self, Behind};
-use crate::tables::{Budgets, Tables};
+use crate::listener::{self, Behind, Leaving};
+use crate::secrets::Secrets;
+use crate::tables::{Budgets, Building, Tables, TablesError};
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, Security};
 use crate::upstream::endpoints::{Directory, resolve};
 use crate::upstream::pool::{Endpoint, Shared};
@@ -39,6 +40,12 @@ pub(crate) struct DataPlaneSettings {
     pub(crate) outbound: SocketAddr,
     /// One per port of the services that this proxy stands in front of.
     pub(crate) ports: Vec<PortBinding>,
+    /// Where a gateway's listeners are opened.
+    pub(crate) listen: Vec<ListenAddress>,
+    /// Key material by name.
+    pub(crate) secrets: Secrets,
+    /// What answers in place of services outside the mesh, in plaintext.
+    pub(crate) stand_in: Option<SocketAddr>,
     /// Where the access log goes.
     pub(crate) access_log: AccessLogTarget,
     /// Worker threads; none: as many as the CPU quota allows.
@@ -97,10 +104,28 @@ pub(crate) struct DrainReport {
     pub(crate) cut: usize,
 }
 
+/// Why a slice cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    /// Its tables.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// The socket of a listener.
+    #[error("open listener {port}")]
+    Listen {
+        /// Its port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+}
+
 /// Tables that are ready to be made current.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     tables: Arc<Tables>,
+    /// What its listeners need, open already.
+    sockets: Vec<Arc<Socket>>,
     /// Of the endpoints that they were built with.
     version: u64,
 }
@@ -111,6 +136,14 @@ pub(crate) struct DataPlane {
     plane: Arc<Plane>,
     bound: BoundPorts,
     drain: DrainTrigger,
+    secrets: Secrets,
+    stand_in: Option<SocketAddr>,
+    sockets: Sockets,
+    /// Those that are accepted from.
+    open: Mutex<Vec<Arc<Socket>>>,
+    /// What a listener needs beyond its socket.
+    places: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     /// Gone once it has drained. Its threads are the traffic's alone.
     runtime: Mutex<Option<Runtime>>,
 }
@@ -147,6 +180,9 @@ impl DataPlane {
         let DataPlaneSettings {
             outbound,
             ports,
+            listen,
+            secrets,
+            stand_in,
             access_log,
             workers,
         } = settings;
@@ -195,7 +231,7 @@ impl DataPlane {
                 behind,
                 Arc::clone(&plane),
                 places,
-                watcher.clone(),
+                Leaving::with_proxy(watcher.clone()),
             );
             runtime.spawn(accepting);
         }
@@ -207,6 +243,12 @@ impl DataPlane {
             plane,
             bound,
             drain,
+            secrets,
+            stand_in,
+            sockets: Sockets::new(listen),
+            open: Mutex::default(),
+            places: inbound_places,
+            handshakes,
             runtime: Mutex::new(Some(runtime)),
         }))
     }
@@ -221,13 +263,32 @@ impl DataPlane {
         &self,
         slice: &Slice,
         generation: &str,
-    ) -> Result<Prepared, SnapshotError> {
+    ) -> Result<Prepared, PrepareError> {
         let plane = &self.plane;
         let version = plane.directory.version();
-        let (directory, budgets) = (&plane.directory, &plane.budgets);
-        let tables = Tables::build(slice, generation, directory, budgets, &plane.metrics)?;
+        let tables = Tables::build(
+            slice,
+            generation,
+            &Building {
+                directory: &plane.directory,
+                budgets: &plane.budgets,
+                metrics: &plane.metrics,
+                secrets: &self.secrets,
+                stand_in: self.stand_in,
+            },
+        )?;
+        let open = |port| {
+            let opened = self.sockets.open(port);
+            opened.map_err(|source| PrepareError::Listen { port, source })
+        };
+        let sockets = tables
+            .entries()
+            .ports()
+            .map(open)
+            .collect::<Result<_, _>>()?;
         Ok(Prepared {
             tables: Arc::new(tables),
+            sockets,
             version,
         })
     }
@@ -237,7 +298,11 @@ impl DataPlane {
     /// another slice; none: they stay. Returns how long the swap took.
     pub(crate) fn swap(&self, prepared: Prepared, endpoints: Option<Vec<EndpointSet>>) -> Duration {
         let plane = &self.plane;
-        let Prepared { tables, version } = prepared;
+        let Prepared {
+            tables,
+            sockets,
+            version,
+        } = prepared;
         let control = plane.lock();
         if let Some(sets) = endpoints {
             plane.directory.feed(sets);
@@ -249,12 +314,61 @@ impl DataPlane {
         let before = plane.tables.swap(Some(Arc::clone(&tables)));
         plane.denying.store(false, Ordering::Release);
         let took = started.elapsed();
+        self.listen(sockets);
         drop(control);
         tables.settle(&plane.budgets);
         plane.names_changed.notify_one();
         // Not on the clock: taking large tables apart.
         drop(before);
         took
+    }
+
+    /// Accepts from exactly these sockets; one that stays is not touched.
+    fn listen(&self, sockets: Vec<Arc<Socket>>) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without it the proxy is ending.
+        let Some(runtime) = runtime.as_ref() else {
+            return;
+        };
+        for socket in &sockets {
+            let Some(listener) = socket.take() else {
+                continue;
+            };
+            let behind = Behind::Gateway {
+                port: socket.port(),
+                handshakes: Arc::clone(&self.handshakes),
+            };
+            let leaving = Leaving::with_listener(self.drain.watcher(), socket.watch());
+            let (plane, places) = (Arc::clone(&self.plane), Arc::clone(&self.places));
+            let entered = runtime.enter();
+            match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    runtime.spawn(listener::accept_all(
+                        listener, behind, plane, places, leaving,
+                    ));
+                    tracing::info!(port = socket.port(), address = %socket.address(), "listening");
+                }
+                Err(error) => tracing::error!(port = socket.port(), %error, "cannot accept"),
+            }
+            drop(entered);
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in open
+            .iter()
+            .filter(|old| !sockets.iter().any(|new| Arc::ptr_eq(new, old)))
+        {
+            tracing::info!(port = gone.port(), address = %gone.address(), "listening no more");
+            gone.close();
+        }
+        *open = sockets;
+    }
+
+    /// The listeners of a gateway that are open, by the port that policy speaks of.
+    pub(crate) fn listeners(&self) -> BTreeMap<u16, SocketAddr> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter()
+            .map(|socket| (socket.port(), socket.address()))
+            .collect()
     }
 
     /// Refuses every request, in both directions, until the next swap.
@@ -405,6 +519,13 @@ impl Plane {
             Some(reason),
             peer,
         );
+    }
+
+    /// Records a client of a gateway with whom there is no TLS.
+    pub(crate) fn refused_client(&self, peer: IpAddr) {
+        let reason = TlsReason::TlsFailure;
+        self.metrics.handshake_failed("gateway", reason);
+        self.write_refusal(Reporter::Source, Reason::TlsFailure, Some(reason), peer);
     }
 
     fn write_refusal(

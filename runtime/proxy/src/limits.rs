@@ -168,6 +168,18 @@ pub(crate) const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// How long to wait for the verdict of a peer that ended a new connection.
 pub(crate) const VERDICT_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// What is read of a file of key material.
+pub(crate) const SECRET_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How often files of key material are looked at.
+pub(crate) const SECRET_REFRESH: Duration = Duration::from_secs(2);
+
+/// How often a listener is tried again that an earlier generation may still hold.
+pub(crate) const REBIND_TRIES: u32 = 20;
+
+/// Between these tries.
+pub(crate) const REBIND_PAUSE: Duration = Duration::from_millis(5);
+
 #[cfg(test)]
 mod tests {
     use super::*;

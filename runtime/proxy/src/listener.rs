@@ -12,7 +12,7 @@ use mesh_daemon::identity::{PeerIdentity, tls};
 use mesh_daemon::telemetry::TlsReason;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
-use rustls::server::Acceptor;
+use rustls::server::{Acceptor, ClientHello};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,7 +23,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::data_plane::Plane;
-use crate::http::server::{self, Connection, Inbound, Side};
+use crate::gateway;
+use crate::http::server::{self, Connection, Entrance, Inbound, Side};
 use crate::http::wire::WireState;
 use crate::http::wire::frames::PREFACE;
 use crate::limits;
@@ -93,6 +94,50 @@ pub(crate) enum Behind {
         /// Bounds handshakes.
         handshakes: Arc<Semaphore>,
     },
+    /// The mesh, for clients of a gateway.
+    Gateway {
+        /// The port that policy speaks of.
+        port: u16,
+        /// Bounds handshakes.
+        handshakes: Arc<Semaphore>,
+    },
+}
+
+/// When a connection should finish: when the proxy ends, or when the listener that it came in by is
+/// no more. Whoever holds one is waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    proxy: DrainWatcher,
+    listener: Option<DrainWatcher>,
+}
+
+impl Leaving {
+    /// When the proxy ends.
+    pub(crate) fn with_proxy(proxy: DrainWatcher) -> Self {
+        Self {
+            proxy,
+            listener: None,
+        }
+    }
+
+    /// When the proxy ends, or the listener before it.
+    pub(crate) fn with_listener(proxy: DrainWatcher, listener: DrainWatcher) -> Self {
+        Self {
+            proxy,
+            listener: Some(listener),
+        }
+    }
+
+    /// Waits until it is time to finish.
+    pub(crate) async fn draining(&mut self) {
+        match &mut self.listener {
+            None => self.proxy.draining().await,
+            Some(listener) => tokio::select! {
+                () = self.proxy.draining() => {}
+                () = listener.draining() => {}
+            },
+        }
+    }
 }
 
 /// Accepts until it is time to finish; then the socket is closed.
@@ -101,7 +146,7 @@ pub(crate) async fn accept_all(
     behind: Behind,
     plane: Arc<Plane>,
     places: Arc<Semaphore>,
-    mut drain: DrainWatcher,
+    mut drain: Leaving,
 ) {
     let mut last_failed = false;
     loop {
@@ -139,13 +184,16 @@ async fn connected(
     peer: SocketAddr,
     behind: Behind,
     plane: Arc<Plane>,
-    drain: DrainWatcher,
+    drain: Leaving,
 ) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     match behind {
-        Behind::Mesh => outbound(tcp, peer, plane, drain).await,
+        Behind::Mesh => in_plaintext(tcp, peer, Side::Outbound, plane, drain).await,
+        Behind::Gateway { port, handshakes } => {
+            enter(tcp, peer, port, plane, &handshakes, drain).await;
+        }
         Behind::Application {
             port,
             application,
@@ -153,7 +201,7 @@ async fn connected(
             handshakes,
         } => {
             let recheck = plane.recheck();
-            let met = match shake_hands(tcp, tls, &handshakes).await {
+            let met = match shake_hands(tcp, |_| tls, &handshakes).await {
                 Ok(stream) => meet(&stream).map(|(version, inbound)| (stream, version, inbound)),
                 Err(NoHandshake::Failed(error, tcp)) => {
                     tracing::debug!(%peer, %error, "handshake failed");
@@ -216,17 +264,17 @@ impl From<Elapsed> for NoHandshake {
     }
 }
 
+/// `choose` says how to answer what the peer greets with.
 async fn shake_hands(
     tcp: TcpStream,
-    tls: Arc<ServerConfig>,
+    choose: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
     handshakes: &Semaphore,
 ) -> Result<TlsStream<TcpStream>, NoHandshake> {
     let mut hello = LazyConfigAcceptor::new(Acceptor::default(), tcp);
     let greeted = timeout(limits::HELLO_TIMEOUT, &mut hello).await?;
-    let handshake = greeted
-        .map_err(|error| NoHandshake::Failed(error, hello.take_io()))?
-        .into_stream(tls)
-        .into_fallible();
+    let started = greeted.map_err(|error| NoHandshake::Failed(error, hello.take_io()))?;
+    let tls = choose(&started.client_hello());
+    let handshake = started.into_stream(tls).into_fallible();
     let _turn = handshakes.acquire().await;
     timeout(limits::HANDSHAKE_TIMEOUT, handshake)
         .await?
@@ -267,11 +315,76 @@ fn meet(stream: &TlsStream<TcpStream>) -> Result<(HttpVersion, (PeerIdentity, Ch
     Ok((version, (identity, chain.collect())))
 }
 
-async fn outbound(
+/// Meets a client of a gateway.
+async fn enter(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    port: u16,
+    plane: Arc<Plane>,
+    handshakes: &Semaphore,
+    drain: Leaving,
+) {
+    // Its socket is only accepted from once there are tables, and until there are others without it.
+    let Some(tables) = plane.tables() else { return };
+    let Some(listeners) = tables.entries().port(port) else {
+        return;
+    };
+    let entrance = |tls, name| Side::Gateway(Entrance { port, tls, name });
+    if !listeners.is_tls() {
+        // Nothing is held for a connection that may last.
+        drop(tables);
+        return in_plaintext(tcp, peer, entrance(false, None), plane, drain).await;
+    }
+    let recheck = plane.recheck();
+    let mut name = None;
+    let choose = |hello: &ClientHello<'_>| {
+        name = hello.server_name().map(str::to_owned);
+        listeners.meet(name.as_deref())
+    };
+    let stream = match shake_hands(tcp, choose, handshakes).await {
+        Ok(stream) => stream,
+        Err(NoHandshake::TimedOut) => return plane.refused_client(peer.ip()),
+        Err(NoHandshake::Failed(error, tcp)) => {
+            tracing::debug!(%peer, %error, "handshake of a client failed");
+            plane.refused_client(peer.ip());
+            if let Some(tcp) = tcp {
+                linger(tcp).await;
+            }
+            return;
+        }
+    };
+    drop(tables);
+    let version = match stream.get_ref().1.alpn_protocol() {
+        Some(gateway::tls::HTTP2) => HttpVersion::Http2,
+        // What a client without ALPN speaks (RFC 9112 section 9.7).
+        _ => HttpVersion::Http1,
+    };
+    let connection = Connection {
+        plane,
+        wire: Arc::new(WireState::default()),
+        side: entrance(true, name),
+        peer_ip: peer.ip(),
+    };
+    // TLS tells by itself that a stream was cut.
+    let reset = |_: &_| ();
+    server::serve(
+        stream,
+        reset,
+        Vec::new(),
+        version,
+        connection,
+        recheck,
+        drain,
+    )
+    .await;
+}
+
+async fn in_plaintext(
     mut tcp: TcpStream,
     peer: SocketAddr,
+    side: Side,
     plane: Arc<Plane>,
-    mut drain: DrainWatcher,
+    mut drain: Leaving,
 ) {
     let recheck = plane.recheck();
     let detected = tokio::select! {
@@ -294,7 +407,7 @@ async fn outbound(
     let connection = Connection {
         plane,
         wire: Arc::new(WireState::default()),
-        side: Side::Outbound,
+        side,
         peer_ip: peer.ip(),
     };
     server::serve(tcp, reset, prefix, version, connection, recheck, drain).await;

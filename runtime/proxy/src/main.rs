@@ -7,9 +7,11 @@ mod args;
 mod bootstrap;
 mod data_plane;
 mod exit_code;
+mod gateway;
 mod http;
 mod limits;
 mod listener;
+mod secrets;
 mod subscribe;
 mod tables;
 mod upstream;
@@ -31,6 +33,7 @@ use crate::admin::{Listeners, Served};
 use crate::args::{Arguments, Command, RunArguments};
 use crate::data_plane::{DataPlane, DataPlaneSettings};
 use crate::exit_code::Exit;
+use crate::secrets::Secrets;
 use crate::subscribe::view::View;
 use crate::subscribe::{Context, chain};
 
@@ -66,7 +69,9 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
     let metrics = Metrics::new("meshp", env!("CARGO_PKG_VERSION"));
     let booted = bootstrap::boot(arguments, &clock)?;
     let credentials = Credentials::new(clock.clone());
-    let data_plane = DataPlane::start(settings(arguments), credentials.clone(), &metrics)?;
+    let secrets = Secrets::read(&arguments.secrets)?;
+    let settings = settings(arguments, secrets.clone());
+    let data_plane = DataPlane::start(settings, credentials.clone(), &metrics)?;
     let listeners = Listeners::bind(arguments).await?;
     let opened = listeners.opened(data_plane.bound())?;
     if let Some(path) = &arguments.ports_file {
@@ -78,6 +83,7 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
     let served = Served {
         view: view.clone(),
         metrics,
+        data_plane: Arc::clone(&data_plane),
     };
     let mut servers = listeners.serve(served, opened, Arc::clone(&asked), &watcher);
     drop(watcher);
@@ -95,6 +101,7 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
     );
     let why = tokio::select! {
         () = control => "the control side ended",
+        () = follow_secrets(secrets) => "key material is no longer followed",
         signal = shutdown.requested() => signal,
         () = asked.notified() => "POST /drain",
     };
@@ -117,10 +124,28 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
     })
 }
 
-fn settings(arguments: &RunArguments) -> DataPlaneSettings {
+/// Keeps key material as its files are.
+#[expect(
+    clippy::infinite_loop,
+    reason = "it ends with what it is selected with"
+)]
+async fn follow_secrets(secrets: Secrets) {
+    if secrets.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        tokio::time::sleep(limits::SECRET_REFRESH).await;
+        secrets.refresh();
+    }
+}
+
+fn settings(arguments: &RunArguments, secrets: Secrets) -> DataPlaneSettings {
     DataPlaneSettings {
         outbound: arguments.outbound,
         ports: arguments.ports.clone(),
+        listen: arguments.listen.clone(),
+        secrets,
+        stand_in: arguments.stand_in,
         access_log: arguments.access_log.clone(),
         workers: arguments.workers,
     }

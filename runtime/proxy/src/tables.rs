@@ -1,15 +1,22 @@
 //! What one slice is to the traffic: the engine's tables, and beside them what counts and connects.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use mesh_bundle::slice::{RetryBudget, Slice, Target};
+use mesh_bundle::slice::{
+    ClientAddress, ClientCertificate, RetryBudget, Slice, Target, TlsVersion,
+};
 use mesh_engine::retry::BudgetState;
 use mesh_engine::{CalleeTable, RouteTable, Snapshot, SnapshotError};
 use tokio::time::Instant;
 
+use crate::gateway::entries::{Entries, Listener, ListenerError};
+use crate::gateway::tls::Terms;
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
+use crate::secrets::Secrets;
+use crate::upstream::dial::{DialError, Dialling};
 use crate::upstream::endpoints::{Directory, Group, dns_names};
 
 /// Immutable but for the endpoints, which have their own life.
@@ -18,12 +25,60 @@ pub(crate) struct Tables {
     snapshot: Snapshot,
     generation: String,
     callees: HashMap<Box<str>, CalleeState>,
+    entries: Entries,
+    gateways: HashMap<Box<str>, GatewayState>,
+}
+
+/// The counters of a gateway: of what it answers itself.
+#[derive(Debug)]
+pub(crate) struct GatewayState {
+    edges: HashMap<Box<str>, Arc<EdgeMetrics>>,
+    /// For requests that no route takes.
+    pub(crate) no_route: Arc<EdgeMetrics>,
+}
+
+impl GatewayState {
+    /// The counters of a route.
+    pub(crate) fn edge(&self, route: &RouteTable) -> Arc<EdgeMetrics> {
+        Arc::clone(self.edges.get(route.name()).unwrap_or(&self.no_route))
+    }
+}
+
+/// What outlives a generation and its tables are built with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Building<'p> {
+    /// Endpoints.
+    pub(crate) directory: &'p Directory,
+    /// Retry budgets.
+    pub(crate) budgets: &'p Budgets,
+    /// Counters.
+    pub(crate) metrics: &'p RequestMetrics,
+    /// Key material.
+    pub(crate) secrets: &'p Secrets,
+    /// What answers in place of services outside the mesh.
+    pub(crate) stand_in: Option<SocketAddr>,
+}
+
+/// Why tables cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TablesError {
+    /// The engine cannot make sense of the slice.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The listeners of a gateway.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// A callee that is not of the mesh.
+    #[error(transparent)]
+    Dial(#[from] DialError),
 }
 
 /// What the proxy keeps of a callee beside the engine's table.
 #[derive(Debug)]
 pub(crate) struct CalleeState {
     groups: ArcSwap<Vec<Arc<Group>>>,
+    /// How its endpoints are dialled.
+    pub(crate) dialling: Dialling,
     /// Shared with the tables before and after, as long as policy does not change it.
     pub(crate) budget: Option<Arc<BudgetState>>,
     edges: HashMap<Box<str>, Arc<EdgeMetrics>>,
@@ -61,13 +116,28 @@ impl Tables {
     pub(crate) fn build(
         slice: &Slice,
         generation: &str,
-        directory: &Directory,
-        budgets: &Budgets,
-        metrics: &RequestMetrics,
-    ) -> Result<Self, SnapshotError> {
+        with: &Building<'_>,
+    ) -> Result<Self, TablesError> {
+        let Building {
+            directory,
+            budgets,
+            metrics,
+            secrets,
+            stand_in,
+        } = *with;
         let snapshot = Snapshot::build(slice)?;
+        let entries = Entries::build(listeners(slice), secrets)?;
         let identity = snapshot.identity().to_string();
-        let state = |callee: &CalleeTable| {
+        let mut diallings = slice
+            .callees
+            .iter()
+            .map(|callee| {
+                let dialling = Dialling::of(callee, secrets, stand_in)?;
+                Ok((callee.service.as_str(), dialling))
+            })
+            .collect::<Result<HashMap<_, _>, DialError>>()?;
+        let mut state = |callee: &CalleeTable| {
+            let dialling = diallings.remove(callee.service()).unwrap_or_default();
             let edge = |route: &str| {
                 metrics.edge(EdgeLabels {
                     reporter: Reporter::Source,
@@ -86,7 +156,8 @@ impl Tables {
                 .iter()
                 .map(|route| (route.name().into(), edge(route.name())));
             CalleeState {
-                groups: ArcSwap::from_pointee(directory.groups(callee)),
+                groups: ArcSwap::from_pointee(directory.groups(callee, &dialling)),
+                dialling,
                 budget: callee
                     .retry_budget()
                     .map(|budget| budgets.of(callee.service(), budget)),
@@ -99,10 +170,32 @@ impl Tables {
             .iter()
             .map(|callee| (callee.service().into(), state(callee)));
         let callees = callees.collect();
+        let gateways = snapshot.gateways().iter().map(|gateway| {
+            let edge = |route: &str| {
+                metrics.edge(EdgeLabels {
+                    reporter: Reporter::Source,
+                    src_identity: identity.clone(),
+                    dst_service: gateway.name().to_owned(),
+                    route: route.to_owned(),
+                    subsets: Vec::new(),
+                })
+            };
+            let edges = gateway.routes().iter();
+            let state = GatewayState {
+                edges: edges
+                    .map(|route| (route.name().into(), edge(route.name())))
+                    .collect(),
+                no_route: edge(""),
+            };
+            (gateway.name().into(), state)
+        });
+        let gateways = gateways.collect();
         Ok(Self {
+            gateways,
             snapshot,
             generation: generation.to_owned(),
             callees,
+            entries,
         })
     }
 
@@ -114,6 +207,16 @@ impl Tables {
     /// Name of the generation that the slice came with.
     pub(crate) fn generation(&self) -> &str {
         &self.generation
+    }
+
+    /// The listeners of a gateway.
+    pub(crate) fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// The counters of a gateway.
+    pub(crate) fn gateway(&self, name: &str) -> Option<&GatewayState> {
+        self.gateways.get(name)
     }
 
     /// What is kept of a callee.
@@ -130,7 +233,9 @@ impl Tables {
     pub(crate) fn refresh_endpoints(&self, directory: &Directory) {
         for callee in self.snapshot.callees() {
             if let Some(state) = self.state(callee) {
-                state.groups.store(Arc::new(directory.groups(callee)));
+                state
+                    .groups
+                    .store(Arc::new(directory.groups(callee, &state.dialling)));
             }
         }
     }
@@ -140,7 +245,7 @@ impl Tables {
         let callee = self.snapshot.callee(&target.service)?;
         // Another service may have the same port, or be known by its only one.
         let port = callee
-            .port(Some(port))
+            .port(target.port.or(Some(port)))
             .or_else(|| callee.port(None))?
             .number;
         let groups = self.state(callee)?.groups.load();
@@ -152,8 +257,42 @@ impl Tables {
 
     /// The names that have to be resolved.
     pub(crate) fn dns_names(&self) -> Vec<(String, u16)> {
-        self.snapshot.callees().iter().flat_map(dns_names).collect()
+        let callees = self.snapshot.callees().iter();
+        callees
+            .filter_map(|callee| Some((callee, self.state(callee)?)))
+            .flat_map(|(callee, state)| dns_names(callee, &state.dialling))
+            .collect()
     }
+}
+
+/// The listeners of the gateways of a slice. A service's own listeners are opened otherwise.
+fn listeners(slice: &Slice) -> impl Iterator<Item = Listener> {
+    let is_gateway = |name: &str| slice.gateways.iter().any(|gateway| gateway.name == name);
+    let entered = slice.access.services.iter();
+    entered
+        .filter(move |service| is_gateway(&service.service))
+        .flat_map(|service| &service.listeners)
+        .map(|listener| Listener {
+            port: listener.port,
+            hosts: if listener.hosts.is_empty() {
+                vec!["**".to_owned()]
+            } else {
+                listener.hosts.clone()
+            },
+            terms: listener.tls.as_ref().map(|tls| Terms {
+                certificate: tls.certificate.clone(),
+                clients: tls
+                    .trust
+                    .clone()
+                    .filter(|_| tls.client != ClientCertificate::None),
+                optional: tls.client == ClientCertificate::Optional,
+                only_tls13: tls.min == TlsVersion::V1_3,
+            }),
+            hops: match listener.client_address {
+                ClientAddress::ForwardedFor { hops } => usize::try_from(hops).unwrap_or(usize::MAX),
+                ClientAddress::Peer | ClientAddress::ProxyProtocol => 0,
+            },
+        })
 }
 
 impl CalleeState {

@@ -2,5 +2,7 @@
 //! connections that are kept.
 
 pub(crate) mod connect;
+pub(crate) mod dial;
 pub(crate) mod endpoints;
+pub(crate) mod outside;
 pub(crate) mod pool;

@@ -3,6 +3,9 @@
 
 mod ending;
 mod exchange;
+mod external;
+mod filters;
+mod gateway;
 mod harness;
 mod identity;
 mod raw;

@@ -1,9 +1,10 @@
 //! What the proxy answers when it answers itself; nowhere else is an answer made.
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version};
 use mesh_daemon::telemetry::Reason;
+use mesh_engine::filter::RespondPolicy;
 
 use super::body::ResponseBody;
 use super::sanitise::{REASON_HEADER, Rule};
@@ -23,6 +24,43 @@ pub(crate) fn reply(reason: Reason, asked: Asked) -> Response<ResponseBody> {
         return grpc(reason);
     }
     http(reason, status(reason), false, asked.version)
+}
+
+/// An answer for a reason with a status of policy's choice. gRPC has statuses of its own.
+pub(crate) fn with_status(reason: Reason, code: u16, asked: Asked) -> Response<ResponseBody> {
+    if asked.grpc {
+        return grpc(reason);
+    }
+    let code = StatusCode::from_u16(code).unwrap_or(status(reason));
+    http(reason, code, false, asked.version)
+}
+
+/// What policy answers itself.
+pub(crate) fn respond(respond: &RespondPolicy) -> Response<ResponseBody> {
+    let body = respond.body();
+    let body = (!body.is_empty()).then(|| Bytes::copy_from_slice(body.as_bytes()));
+    let mut reply = Response::new(ResponseBody::Local(body));
+    *reply.status_mut() = StatusCode::from_u16(respond.status()).unwrap_or(StatusCode::OK);
+    *reply.headers_mut() = respond.headers();
+    reply
+}
+
+/// Tells the client to go elsewhere.
+pub(crate) fn redirect(status: u16, location: &str) -> Response<ResponseBody> {
+    let mut reply = Response::new(ResponseBody::Local(None));
+    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    if let Ok(location) = HeaderValue::try_from(location) {
+        reply.headers_mut().insert(header::LOCATION, location);
+    }
+    reply
+}
+
+/// Answers a browser that asks before it asks.
+pub(crate) fn preflight(headers: HeaderMap) -> Response<ResponseBody> {
+    let mut reply = Response::new(ResponseBody::Local(None));
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    *reply.headers_mut() = headers;
+    reply
 }
 
 /// The answer to a request that broke a rule. Nothing more is read from such a connection.
@@ -110,7 +148,7 @@ fn grpc(reason: Reason) -> Response<ResponseBody> {
     reply
 }
 
-fn insert_reason(headers: &mut header::HeaderMap, name: String) {
+fn insert_reason(headers: &mut HeaderMap, name: String) {
     if let Ok(value) = HeaderValue::try_from(name) {
         headers.insert(REASON_HEADER, value);
     }

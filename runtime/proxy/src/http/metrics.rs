@@ -31,15 +31,17 @@ pub(crate) struct RequestMetrics {
     rejected: Family<[(&'static str, &'static str); 1], Counter>,
     retries: Family<[(&'static str, &'static str); 1], Counter>,
     timeouts: Family<[(&'static str, &'static str); 1], Counter>,
-    /// Requests that were let in.
-    pub(crate) allowed: Counter,
+    /// Requests that were let in, or out.
+    allowed: Counter,
     /// Requests that were not.
-    pub(crate) denied: Counter,
+    denied: Counter,
     /// Audit rules that took a request.
     pub(crate) audited: Counter,
     handshakes_failed: Family<[(&'static str, &'static str); 2], Counter>,
     /// Retries that the budget refused.
     pub(crate) budget_exhausted: Counter,
+    /// Requests that met a failure on purpose.
+    faults: Counter,
     /// Access-log lines that were dropped.
     pub(crate) log_dropped: Counter,
     /// Connections by direction.
@@ -319,12 +321,17 @@ impl RequestMetrics {
             audited: decisions("audit"),
             handshakes_failed: metrics.register(
                 "mesh_tls_handshakes_failed",
-                "TLS handshakes between mesh peers that failed",
+                "TLS handshakes that failed",
                 Family::default(),
             ),
             budget_exhausted: metrics.register(
                 "mesh_retry_budget_exhausted",
                 "Tries that the retry budget refused",
+                Counter::default(),
+            ),
+            faults: metrics.register(
+                "mesh_faults_injected",
+                "Requests that met a failure that policy injects",
                 Counter::default(),
             ),
             log_dropped: metrics.register(
@@ -377,6 +384,15 @@ impl RequestMetrics {
             .inc();
     }
 
+    /// Counts a decision about entering or leaving.
+    pub(crate) fn decided(&self, allowed: bool) {
+        if allowed {
+            self.allowed.inc();
+        } else {
+            self.denied.inc();
+        }
+    }
+
     /// Counts a try after the first.
     pub(crate) fn retried(&self, well: bool) {
         let outcome = if well { "success" } else { "failure" };
@@ -386,6 +402,11 @@ impl RequestMetrics {
     /// Counts a time that ran out.
     pub(crate) fn timed_out(&self, kind: &'static str) {
         self.timeouts.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// Counts a failure on purpose.
+    pub(crate) fn fault_injected(&self) {
+        self.faults.inc();
     }
 
     /// Counts a failed handshake.

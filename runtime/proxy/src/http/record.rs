@@ -75,6 +75,8 @@ struct Texts {
     user_agent: Vec<u8>,
     trace: Vec<u8>,
     request: Vec<u8>,
+    /// Route of the gateway that took it.
+    gateway_route: String,
 }
 
 impl Record {
@@ -99,6 +101,7 @@ impl Record {
                 user_agent: value(header::USER_AGENT).unwrap_or_default(),
                 trace: value(TRACEPARENT).unwrap_or_default(),
                 request: value(REQUEST_ID).unwrap_or_default(),
+                gateway_route: String::new(),
             })
         });
         Box::new(Self {
@@ -137,6 +140,13 @@ impl Record {
         if let Some(texts) = &mut self.texts {
             authority.clone_into(&mut texts.authority);
             path.clone_into(&mut texts.path);
+        }
+    }
+
+    /// Notes the route of the gateway; that of the callee is with its counters.
+    pub(crate) fn gateway_route(&mut self, route: &str) {
+        if let Some(texts) = &mut self.texts {
+            route.clone_into(&mut texts.gateway_route);
         }
     }
 
@@ -241,6 +251,8 @@ impl Record {
                 .and_then(|labels| some(labels.route.as_bytes()))
                 .as_deref(),
         );
+        let gateway_route = some(texts.gateway_route.as_bytes());
+        line.text("gateway_route", gateway_route.as_deref());
         let subset = labels.and_then(|labels| labels.subsets.get(self.subset?));
         line.text("subset", subset.map(String::as_bytes));
         line.text("src_identity", id(&self.src).as_deref());

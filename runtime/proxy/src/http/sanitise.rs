@@ -117,6 +117,8 @@ pub(crate) enum Rule {
     Expectation,
     /// `Connection` is malformed, or names what it may not.
     Connection,
+    /// A host whose listener would have met the client otherwise.
+    Misdirected,
 }
 
 /// Those that the wire finds, which tells them by number.
@@ -167,6 +169,7 @@ impl Rule {
             Self::Query => "query",
             Self::Expectation => "expectation",
             Self::Connection => "connection",
+            Self::Misdirected => "misdirected",
         }
     }
 
@@ -177,6 +180,7 @@ impl Rule {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::TooManyFields | Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -204,6 +208,11 @@ pub(crate) enum Sender {
     Application,
     /// An authenticated proxy of the mesh: how much time is left.
     MeshPeer,
+    /// A client of a gateway: nothing.
+    Client {
+        /// Whether its connection is TLS.
+        tls: bool,
+    },
 }
 
 /// What the pass took out of a request.
@@ -230,7 +239,7 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
         return Err(Rule::TooManyFields);
     }
     framing(&head.headers)?;
-    let authority = authority(head)?;
+    let authority = authority(head, sender)?;
     let authority_value =
         HeaderValue::try_from(authority.to_string()).map_err(|_malformed| Rule::HostMissing)?;
     target(head)?;
@@ -242,7 +251,7 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
     hop_by_hop(&mut head.headers, head.version)?;
     head.headers.remove(header::HOST);
     let time_left = match sender {
-        Sender::Application => None,
+        Sender::Application | Sender::Client { .. } => None,
         Sender::MeshPeer => head.headers.get(TIMEOUT_HEADER).and_then(milliseconds),
     };
     remove_all(&mut head.headers, |name| {
@@ -308,7 +317,7 @@ fn framing(headers: &HeaderMap) -> Result<(), Rule> {
 }
 
 /// RFC 9112 section 3.2 and RFC 9113 section 8.3.1, without their leniencies.
-fn authority(head: &request::Parts) -> Result<Authority<'static>, Rule> {
+fn authority(head: &request::Parts, sender: Sender) -> Result<Authority<'static>, Rule> {
     let mut lines = head.headers.get_all(header::HOST).iter();
     let line = lines.next();
     if lines.next().is_some() {
@@ -334,12 +343,16 @@ fn authority(head: &request::Parts) -> Result<Authority<'static>, Rule> {
             (None, None) => Err(Rule::HostMissing),
         };
     }
+    let scheme = match sender {
+        Sender::Client { tls: true } => "https",
+        _ => "http",
+    };
     match (head.uri.scheme_str(), in_target, line) {
         (None, Some(_), _) => Err(Rule::TargetForm),
         (_, _, None) => Err(Rule::HostMissing),
         (None, None, Some(host)) => Ok(host.into_owned()),
         // The URL wins over the line, RFC 9112 section 3.2.2.
-        (Some("http"), Some(authority), Some(_)) => Ok(authority.into_owned()),
+        (Some(named), Some(authority), Some(_)) if named == scheme => Ok(authority.into_owned()),
         (Some(_), ..) => Err(Rule::Scheme),
     }
 }
@@ -422,7 +435,7 @@ fn is_mesh(name: &HeaderName) -> bool {
 }
 
 /// Whether an application could take it for `wanted`.
-fn spells(name: &HeaderName, wanted: &str) -> bool {
+pub(crate) fn spells(name: &HeaderName, wanted: &str) -> bool {
     is_spelling(name.as_str(), wanted)
 }
 
@@ -433,7 +446,8 @@ fn is_spelling(name: &str, wanted: &str) -> bool {
     name.len() == wanted.len() && name.bytes().map(dashed).eq(wanted.bytes())
 }
 
-fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+/// Removes every field whose name is unwanted.
+pub(crate) fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     while let Some(name) = headers.keys().find(|name| unwanted(name)).cloned() {
         headers.remove(name);
     }
@@ -583,6 +597,18 @@ mod tests {
         let (from_application, _) =
             http1("GET", "/", &[("host", "a"), ("x-mesh-timeout-ms", "1")]).unwrap();
         assert_eq!(from_application.time_left, None);
+    }
+
+    #[test]
+    fn a_url_has_the_scheme_of_its_connection() {
+        let sent = |uri: &str, tls| {
+            let mut head = head(Version::HTTP_11, "GET", uri, &[("host", "a")]);
+            sanitise(&mut head, Sender::Client { tls }).map(|sanitised| sanitised.authority)
+        };
+        assert!(sent("https://a/", true).is_ok());
+        assert!(sent("http://a/", false).is_ok());
+        assert_eq!(sent("http://a/", true), Err(Rule::Scheme));
+        assert_eq!(sent("https://a/", false), Err(Rule::Scheme));
     }
 
     #[test]

@@ -12,7 +12,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_daemon::drain::DrainWatcher;
 use mesh_daemon::identity::Usage;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,6 +26,7 @@ use super::stream::StreamExecutor;
 use super::wire::{Guarded, WireState};
 use crate::data_plane::Plane;
 use crate::limits;
+use crate::listener::Leaving;
 use crate::upstream::connect::HttpVersion;
 use crate::upstream::pool::Endpoint;
 
@@ -50,6 +50,19 @@ pub(crate) enum Side {
     Outbound,
     /// From the mesh to the local application.
     Inbound(Inbound),
+    /// From a client of a gateway into the mesh.
+    Gateway(Entrance),
+}
+
+/// A connection of a client to a listener of a gateway.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    /// The port that policy speaks of.
+    pub(crate) port: u16,
+    /// Whether it is TLS.
+    pub(crate) tls: bool,
+    /// The name that the client asked for.
+    pub(crate) name: Option<String>,
 }
 
 /// A connection of a mesh peer to one port of a service.
@@ -73,7 +86,7 @@ impl Connection {
     /// Which side of its calls this proxy is.
     pub(crate) fn reporter(&self) -> Reporter {
         match self.side {
-            Side::Outbound => Reporter::Source,
+            Side::Outbound | Side::Gateway(_) => Reporter::Source,
             Side::Inbound(_) => Reporter::Destination,
         }
     }
@@ -105,7 +118,7 @@ impl Connection {
     /// Whether the peer is still to be trusted.
     fn is_trusted(&self) -> bool {
         match &self.side {
-            Side::Outbound => true,
+            Side::Outbound | Side::Gateway(_) => true,
             Side::Inbound(inbound) => {
                 let credentials = self.plane.credentials();
                 credentials
@@ -126,7 +139,7 @@ pub(crate) async fn serve<IO>(
     version: HttpVersion,
     connection: Connection,
     recheck: watch::Receiver<()>,
-    drain: DrainWatcher,
+    drain: Leaving,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -234,7 +247,7 @@ async fn run<S: Serving>(
     mut serving: Pin<&mut S>,
     connection: &Connection,
     mut recheck: watch::Receiver<()>,
-    mut drain: DrainWatcher,
+    mut drain: Leaving,
     grace: Duration,
 ) -> hyper::Result<()> {
     let leaving = async {

@@ -3,37 +3,43 @@
 //! record → overload → sanitise → snapshot
 //!   outbound: callee by host → route → destination → endpoint → try, and try again → answer
 //!   inbound:  service by port → authorise → application → answer
+//!   gateway:  see `stack/gateway.rs`
 //!
 //! Every decision is the engine's; what is here is their order. Whatever returns early does so
-//! through `local_reply`, and the record is written when the answer's body has ended.
+//! through `local_reply`, and the record is written when the answer's body has ended. The sending is in
+//! `forward.rs`.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderValue;
-use http::uri::{self, Scheme, Uri};
 use http::{HeaderMap, Request, Response, Version, header, request};
 use hyper::body::{Body, Incoming};
-use mesh_bundle::slice::{Destination, Exchange};
+use mesh_bundle::slice::Exchange;
 use mesh_daemon::telemetry::Reason;
-use mesh_engine::retry::{self, Next, RetryState, Stop};
-use mesh_engine::{Peer, path};
+use mesh_engine::retry;
+use mesh_engine::{InboundTable, Peer, path};
 use tokio::time::Instant;
 
-use super::body::{
-    Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer, Upstream,
-};
+use super::body::{Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer};
 use super::local_reply::{self, Asked};
-use super::record::{Record, grpc_status};
-use super::sanitise::{self, PEER_HEADER, Rule, Sanitised, Sender, TIMEOUT_HEADER, sanitise};
+use super::record::Record;
+use super::sanitise::{PEER_HEADER, Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
-use super::stream;
-use super::timeout::{self, BodyClock};
+use super::timeout;
 use crate::limits;
 use crate::tables::Tables;
-use crate::upstream::connect::{ConnectError, HttpVersion};
-use crate::upstream::pool::{Answer, Endpoint, Failure};
+use crate::upstream::connect::HttpVersion;
+use crate::upstream::pool::Failure;
+
+mod filters;
+mod forward;
+mod gateway;
+
+use filters::{Seen, edits_of_answers};
+use forward::{Way, failed};
 
 type Reply = Response<ResponseBody>;
 
@@ -50,6 +56,8 @@ pub(crate) async fn serve(
             grpc: false,
         },
         connection: &connection,
+        authority: HeaderValue::from_static(""),
+        client_ip: connection.peer_ip,
         head,
         record,
     };
@@ -70,6 +78,7 @@ pub(crate) async fn serve(
     let mut reply = match &connection.side {
         Side::Outbound => exchange.outbound(&tables, &sanitised, body).await,
         Side::Inbound(inbound) => exchange.inbound(&tables, inbound, &sanitised, body).await,
+        Side::Gateway(entrance) => exchange.enter(&tables, entrance, &sanitised, body).await,
     };
     // HTTP/2 says so with GOAWAY, once for all streams.
     if plane.is_draining() && version != Version::HTTP_2 {
@@ -84,6 +93,10 @@ pub(crate) async fn serve(
 struct Exchanging<'c> {
     connection: &'c Arc<Connection>,
     asked: Asked,
+    /// The host that the next hop is told.
+    authority: HeaderValue,
+    /// Who the client is, as far as that is established.
+    client_ip: IpAddr,
     head: request::Parts,
     record: Box<Record>,
 }
@@ -139,27 +152,20 @@ enum Refusal {
     Reason(Reason),
 }
 
-/// How a try ended without an answer that may be passed on.
-#[derive(Clone, Copy)]
-struct Failed {
-    cause: Option<retry::Failure>,
-    reason: Reason,
-    /// On a connection that its other end had most likely closed before.
-    stale: bool,
-}
-
 impl Exchanging<'_> {
     fn sanitise(&mut self) -> Result<Sanitised, Refusal> {
         if self.connection.plane.running() > limits::REQUESTS_MAX {
             return Err(Refusal::Reason(Reason::OverloadShed));
         }
-        let sender = match self.connection.side {
+        let sender = match &self.connection.side {
             Side::Outbound => Sender::Application,
             Side::Inbound(_) => Sender::MeshPeer,
+            Side::Gateway(entrance) => Sender::Client { tls: entrance.tls },
         };
         let sanitised = sanitise(&mut self.head, sender).map_err(Refusal::Rule)?;
         self.asked.grpc = sanitised.grpc;
         self.record.grpc = sanitised.grpc;
+        self.authority.clone_from(&sanitised.authority_value);
         let authority = sanitised.authority_value.to_str().unwrap_or_default();
         self.record.normalised(authority, self.head.uri.path());
         Ok(sanitised)
@@ -168,7 +174,7 @@ impl Exchanging<'_> {
     /// The proxy's own answer. The exchange is over.
     fn reply(self, reason: Reason) -> Reply {
         let reply = local_reply::reply(reason, self.asked);
-        self.over(reason, reply)
+        self.over(Some(reason), reply)
     }
 
     fn refuse(self, refusal: Refusal) -> Reply {
@@ -178,16 +184,16 @@ impl Exchanging<'_> {
         };
         self.connection.plane.metrics.rejected(rule);
         let reply = local_reply::refuse(rule, self.asked);
-        self.over(Reason::BadRequest(rule.as_str()), reply)
+        self.over(Some(Reason::BadRequest(rule.as_str())), reply)
     }
 
-    fn over(mut self, reason: Reason, mut reply: Reply) -> Reply {
+    fn over(mut self, reason: Option<Reason>, mut reply: Reply) -> Reply {
         self.close_unless_read(reply.headers_mut());
         self.record.answered(reply.status(), reply.headers());
         let bytes = reply.body().size_hint().exact().unwrap_or(0);
         self.record
             .add_bytes_out(usize::try_from(bytes).unwrap_or(0));
-        self.record.end(Some(reason));
+        self.record.end(reason);
         reply
     }
 
@@ -214,124 +220,58 @@ impl Exchanging<'_> {
             return self.reply(Reason::NoRoute);
         };
         self.record.edge = Some(Arc::clone(&state.no_route));
-        let chosen = {
-            let peer = Peer::Identity(tables.snapshot().identity());
-            self.ask(host, port.number, peer, |request| {
-                let route = callee.route(request)?;
-                Some((route, route.pick_destination(&mut rand::rng())?))
-            })
-        };
-        let (route, destination) = match chosen {
-            Ok(Some(chosen)) => chosen,
+        let peer = Peer::Identity(tables.snapshot().identity());
+        let leaving = self.ask(host, port.number, peer, |request| {
+            let verdict = tables.snapshot().leave(callee, request)?;
+            Some(verdict.is_allowed())
+        });
+        match leaving {
+            Ok(None) => {}
+            Ok(Some(allowed)) => {
+                self.connection.plane.metrics.decided(allowed);
+                if !allowed {
+                    return self.reply(Reason::AuthzDenied);
+                }
+            }
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        }
+        let route = match self.ask(host, port.number, peer, |request| callee.route(request)) {
+            Ok(Some(route)) => route,
             Ok(None) => return self.reply(Reason::NoRoute),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
-        let edge = state.edge(route);
-        let subset = destination.target.subset.as_deref();
-        self.record.subset = subset.and_then(|name| edge.subset(name));
-        self.record.edge = Some(edge);
-
-        let now = self.record.started().into_std();
-        let asked = sanitised
-            .grpc
-            .then(|| timeout::grpc_timeout(&self.head.headers))
-            .flatten();
-        let deadline = retry::deadline(now, route.exchange().timeout, asked);
-        let method = self.head.method.clone();
-        let mut tries = RetryState::new(route.retry(), method.as_str(), deadline);
-        let budget = state.budget.as_ref();
-        let _counted = budget.map(|budget| budget.request(now));
-        let transfer = Arc::clone(&body.transfer);
-        let empty = body.is_empty();
-        let mut spare = self.has_spare(empty);
-        let (mut sending, replay) = body.start(tries.may_retry());
-        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut permit = None;
-        loop {
-            self.record.attempts = tries.tries();
-            let Some(endpoint) = pick(tables, destination, port.number, &tried) else {
-                return self.reply(Reason::NoHealthyUpstream);
-            };
-            let keep = spare || tries.may_retry();
-            let request = self.next_hop(sanitised, sending, deadline, keep);
-            let limit = tries.try_timeout(Instant::now().into_std());
-            self.record.upstream = Some(endpoint.address());
-            let result = self
-                .attempt(&endpoint, request, route.exchange(), limit, deadline)
-                .await;
-            if spare && matches!(&result, Err(failed) if failed.stale) {
-                spare = false;
-                sending = RequestBody::Empty;
-                continue;
-            }
-            drop(permit.take());
-            let (answer, failed) = match result {
-                Ok(answer) => match self.judge(&answer, route.retry()) {
-                    None => {
-                        self.count_retry(&tries, true);
-                        return self.pass_on(answer, route.exchange(), deadline, None);
-                    }
-                    // The reason is not looked at: this answer is passed on or replaced.
-                    cause @ Some(_) => (
-                        Some(answer),
-                        Failed {
-                            cause,
-                            reason: Reason::RetryLimit,
-                            stale: false,
-                        },
-                    ),
-                },
-                Err(failed) => (None, failed),
-            };
-            self.count_retry(&tries, false);
-            if transfer.is_broken() {
-                return self.broken_body();
-            }
-            let again = match &replay {
-                Some(handle) => handle.again().map(RequestBody::Replay),
-                None => empty.then_some(RequestBody::Empty),
-            };
-            let now = Instant::now().into_std();
-            let next = match (failed.cause, &again) {
-                (Some(cause), Some(_)) => tries.next(cause, now, budget, &mut rand::rng()),
-                _ => Next::Stop(Stop::NotRetryable),
-            };
-            match (next, again) {
-                (
-                    Next::Retry {
-                        after,
-                        permit: granted,
-                    },
-                    Some(body),
-                ) => {
-                    permit = granted;
-                    sending = body;
-                    tried.push(endpoint);
-                    // The answer that is not wanted frees its connection or stream first.
-                    drop(answer);
-                    if !after.is_zero() {
-                        tokio::time::sleep(after).await;
-                    }
-                }
-                (next, _) => {
-                    let stop = match next {
-                        Next::Stop(stop) => stop,
-                        // Not asked for without a body to send.
-                        Next::Retry { .. } => Stop::NotRetryable,
-                    };
-                    if stop == Stop::Budget {
-                        self.connection.plane.metrics.budget_exhausted.inc();
-                    }
-                    return match answer {
-                        Some(answer) => {
-                            let reason = given_up(stop, tries.tries());
-                            self.pass_on(answer, route.exchange(), deadline, reason)
-                        }
-                        None => self.reply(failed.reason),
-                    };
-                }
-            }
+        if state.dialling.leaves() {
+            self.address_outside(host, state.dialling.really(port.number));
         }
+        let edge = state.edge(route);
+        self.record.edge = Some(Arc::clone(&edge));
+        let seen = Seen {
+            host,
+            port: port.number,
+            peer,
+            tls: false,
+        };
+        let mut edits = Vec::new();
+        let filtered = self.filter(route, sanitised, seen, &mut edits).await;
+        if let Err(ending) = filtered.and_then(|()| self.rewrite(route, seen)) {
+            return self.end(ending);
+        }
+        let Some(to) = route.pick_destination(&mut rand::rng()) else {
+            return self.reply(Reason::NoRoute);
+        };
+        self.edit(route, to);
+        edits.splice(0..0, edits_of_answers(route, to));
+        let subset = to.target.subset.as_deref();
+        self.record.subset = subset.and_then(|name| edge.subset(name));
+        let way = Way {
+            destination: to,
+            port: port.number,
+            exchange: route.exchange(),
+            retry: route.retry(),
+            budget: state.budget.as_ref(),
+            edits,
+        };
+        self.forward(tables, sanitised, body, way).await
     }
 
     /// Lets a peer's request in.
@@ -348,21 +288,9 @@ impl Exchanging<'_> {
         };
         self.record.edge = Some(self.connection.inbound_edge(inbound, table.service()));
         let peer = Peer::Identity(&inbound.peer);
-        let metrics = &self.connection.plane.metrics;
-        let allowed = self.ask(sanitised.authority.host(), inbound.port, peer, |request| {
-            for _ in table.audit_hits(request) {
-                metrics.audited.inc();
-            }
-            table.authorise(request).is_allowed()
-        });
-        match allowed {
-            Ok(true) => {
-                metrics.allowed.inc();
-            }
-            Ok(false) => {
-                metrics.denied.inc();
-                return self.reply(Reason::AuthzDenied);
-            }
+        match self.authorise(table, sanitised.authority.host(), inbound.port, peer) {
+            Ok(true) => {}
+            Ok(false) => return self.reply(Reason::AuthzDenied),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         }
         self.head
@@ -382,19 +310,19 @@ impl Exchanging<'_> {
         self.record.upstream = Some(inbound.application.address());
         loop {
             self.record.attempts += 1;
-            let request = self.next_hop(sanitised, sending, deadline, spare);
+            let request = self.next_hop(sanitised, sending, deadline, spare, false);
             let limit = deadline
                 .map(|deadline| deadline.saturating_duration_since(Instant::now().into_std()));
             let sent = timeout::within(
                 limit,
                 inbound
                     .application
-                    .send(request, self.version(), exchange.connect_timeout),
+                    .send(request, self.version(false), exchange.connect_timeout),
             );
             match sent.await {
                 Ok(Ok(answer)) => {
                     self.record.connect = answer.connect;
-                    return self.pass_on(answer, &exchange, deadline, None);
+                    return self.pass_on(answer, &exchange, deadline, &[], None);
                 }
                 Ok(Err(Failure::Stale)) if spare => {
                     spare = false;
@@ -407,6 +335,39 @@ impl Exchanging<'_> {
                     return self.reply(Reason::RequestTimeout);
                 }
             }
+        }
+    }
+
+    /// Whether the request may enter.
+    fn authorise(
+        &self,
+        table: &InboundTable,
+        host: &str,
+        port: u16,
+        peer: Peer<'_>,
+    ) -> Result<bool, Rule> {
+        let metrics = &self.connection.plane.metrics;
+        let allowed = self.ask(host, port, peer, |request| {
+            for _ in table.audit_hits(request) {
+                metrics.audited.inc();
+            }
+            table.authorise(request).is_allowed()
+        })?;
+        metrics.decided(allowed);
+        Ok(allowed)
+    }
+
+    /// The host as a server outside the mesh expects it: with the port that is really dialled, unless
+    /// that is the one of the scheme (RFC 9110 section 7.2).
+    fn address_outside(&mut self, host: &str, (port, tls): (u16, bool)) {
+        let usual = if tls { 443 } else { 80 };
+        let text = if port == usual {
+            host.to_owned()
+        } else {
+            format!("{host}:{port}")
+        };
+        if let Ok(authority) = HeaderValue::try_from(text) {
+            self.authority = authority;
         }
     }
 
@@ -429,7 +390,7 @@ impl Exchanging<'_> {
             port,
             peer,
             peer_ip: Some(self.connection.peer_ip),
-            client_ip: Some(self.connection.peer_ip),
+            client_ip: Some(self.client_ip),
         }))
     }
 
@@ -440,116 +401,14 @@ impl Exchanging<'_> {
         empty && retry::is_idempotent(self.head.method.as_str())
     }
 
-    fn version(&self) -> HttpVersion {
+    /// The version of the next hop. An application that speaks HTTP/2 expects it of its peers, but what a
+    /// browser speaks says nothing of the services behind a gateway, nor does ours of a server outside
+    /// the mesh: these have HTTP/1.1, and gRPC has none but HTTP/2.
+    fn version(&self, leaves: bool) -> HttpVersion {
+        let translates = leaves || matches!(self.connection.side, Side::Gateway(_));
         match self.asked.version {
-            Version::HTTP_2 => HttpVersion::Http2,
+            Version::HTTP_2 if !translates || self.asked.grpc => HttpVersion::Http2,
             _ => HttpVersion::Http1,
-        }
-    }
-
-    /// The request as the next hop gets it. Keeps a copy of the head if it may be needed again.
-    fn next_hop(
-        &mut self,
-        sanitised: &Sanitised,
-        body: RequestBody,
-        deadline: Option<std::time::Instant>,
-        keep: bool,
-    ) -> Request<RequestBody> {
-        let headers = &mut self.head.headers;
-        let headers = if keep {
-            headers.clone()
-        } else {
-            std::mem::take(headers)
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.head.method.clone();
-        *request.headers_mut() = headers;
-        match self.version() {
-            HttpVersion::Http1 => {
-                *request.uri_mut() = self.head.uri.clone();
-                request
-                    .headers_mut()
-                    .insert(header::HOST, sanitised.authority_value.clone());
-            }
-            HttpVersion::Http2 => {
-                *request.version_mut() = Version::HTTP_2;
-                *request.uri_mut() = with_authority(&self.head.uri, &sanitised.authority_value);
-            }
-        }
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(Instant::now().into_std());
-            let headers = request.headers_mut();
-            headers.insert(TIMEOUT_HEADER, timeout::milliseconds(left));
-            if sanitised.grpc {
-                headers.insert(timeout::GRPC_TIMEOUT, timeout::grpc_milliseconds(left));
-            }
-        }
-        request
-    }
-
-    /// One try at one endpoint.
-    async fn attempt(
-        &mut self,
-        endpoint: &Arc<Endpoint>,
-        request: Request<RequestBody>,
-        exchange: &Exchange,
-        limit: Option<Duration>,
-        deadline: Option<std::time::Instant>,
-    ) -> Result<Answer, Failed> {
-        let sent = endpoint.send(request, self.version(), exchange.connect_timeout);
-        match timeout::within(limit, sent).await {
-            Ok(Ok(answer)) => {
-                self.record.connect = answer.connect;
-                self.record.dst.clone_from(&answer.peer);
-                Ok(answer)
-            }
-            Ok(Err(failure)) => {
-                if let Failure::Connect(ConnectError::Tls(reason)) | Failure::Tls(reason) = failure
-                {
-                    self.connection
-                        .plane
-                        .metrics
-                        .handshake_failed("client", reason);
-                }
-                Err(failed(failure))
-            }
-            Err(_elapsed) if deadline.is_some_and(|at| at <= Instant::now().into_std()) => {
-                self.record.count_timeout("request");
-                Err(Failed {
-                    cause: None,
-                    reason: Reason::RequestTimeout,
-                    stale: false,
-                })
-            }
-            Err(_elapsed) => {
-                self.record.count_timeout("per_try");
-                Err(Failed {
-                    cause: Some(retry::Failure::PerTryTimeout),
-                    reason: Reason::PerTryTimeout,
-                    stale: false,
-                })
-            }
-        }
-    }
-
-    /// What of this answer is a reason to try again, if policy has attempts for it.
-    fn judge(&self, answer: &Answer, policy: &retry::RetryPolicy) -> Option<retry::Failure> {
-        // With a single attempt in all, a failure is just an answer.
-        if policy.attempts() == 1 {
-            return None;
-        }
-        let head = &answer.response;
-        let cause = match grpc_status(head.headers()).filter(|_| self.asked.grpc) {
-            Some(status) => retry::Failure::GrpcStatus(status),
-            None => retry::Failure::Status(head.status().as_u16()),
-        };
-        let idempotent = retry::is_idempotent(self.head.method.as_str());
-        policy.retries(cause, idempotent).then_some(cause)
-    }
-
-    fn count_retry(&self, tries: &RetryState<'_>, well: bool) {
-        if tries.tries() > 1 {
-            self.connection.plane.metrics.retried(well);
         }
     }
 
@@ -560,106 +419,6 @@ impl Exchanging<'_> {
             None => self.reply(Reason::ClientDisconnect),
         }
     }
-
-    /// Passes an answer on; the exchange is over when its body is.
-    fn pass_on(
-        self,
-        answer: Answer,
-        exchange: &Exchange,
-        deadline: Option<std::time::Instant>,
-        reason: Option<Reason>,
-    ) -> Reply {
-        let Answer { response, slot, .. } = answer;
-        let (mut head, body) = response.into_parts();
-        let from = match self.connection.side {
-            Side::Outbound => Sender::MeshPeer,
-            Side::Inbound(_) => Sender::Application,
-        };
-        if sanitise::sanitise_answer(&mut head, from).is_err() {
-            return self.reply(Reason::UpstreamProtocolError);
-        }
-        head.extensions.clear();
-        self.close_unless_read(&mut head.headers);
-        let (grpc, mut record) = (self.asked.grpc, self.record);
-        record.answered(head.status, &head.headers);
-        if let Some(reason) = reason {
-            record.end(Some(reason));
-        }
-        let clock = if is_stream(&head.headers, grpc) {
-            let until = exchange.max_duration.map(|max| record.started() + max);
-            BodyClock::new(until, exchange.stream_idle)
-        } else {
-            BodyClock::new(deadline.map(Instant::from_std), None)
-        };
-        if self.asked.version != Version::HTTP_2 {
-            self.connection.wire.answer(clock.until());
-        } else if let Some(until) = clock.until() {
-            stream::end_at(until);
-        }
-        let body = Upstream::new(body, clock, slot, record);
-        Response::from_parts(head, ResponseBody::Upstream(body))
-    }
-}
-
-/// Picks an endpoint of the destination, or of the first of its substitutes that has one.
-fn pick(
-    tables: &Tables,
-    destination: &Destination,
-    port: u16,
-    tried: &[Arc<Endpoint>],
-) -> Option<Arc<Endpoint>> {
-    let mut rng = rand::rng();
-    let targets = std::iter::once(&destination.target).chain(&destination.otherwise);
-    targets
-        .into_iter()
-        .find_map(|target| tables.group(target, port)?.pick(tried, &mut rng))
-}
-
-fn failed(failure: Failure) -> Failed {
-    use retry::Failure as Cause;
-    let (cause, reason) = match failure {
-        Failure::Connect(ConnectError::Tcp | ConnectError::Http2) => {
-            (Cause::Connect, Reason::ConnectFailure)
-        }
-        Failure::Connect(ConnectError::Timeout) => (Cause::Connect, Reason::ConnectTimeout),
-        Failure::Connect(ConnectError::Tls(_)) | Failure::Tls(_) => {
-            (Cause::Connect, Reason::TlsFailure)
-        }
-        Failure::Unsent => (Cause::ResetBeforeRequest, Reason::UpstreamReset),
-        Failure::Reset | Failure::Stale => (Cause::Reset, Reason::UpstreamReset),
-        Failure::Refused => (Cause::Refused, Reason::UpstreamReset),
-        Failure::Protocol => (Cause::Reset, Reason::UpstreamProtocolError),
-    };
-    Failed {
-        cause: Some(cause),
-        reason,
-        stale: failure == Failure::Stale,
-    }
-}
-
-/// What is said of an answer that was a reason to try again and is passed on all the same.
-fn given_up(stop: Stop, tries: u32) -> Option<Reason> {
-    match stop {
-        Stop::Budget => Some(Reason::BudgetExhausted),
-        Stop::Attempts if tries > 1 => Some(Reason::RetryLimit),
-        Stop::Attempts | Stop::NotRetryable | Stop::Deadline => None,
-    }
-}
-
-/// Streams are not bound by the timeout once they have begun (design.md, Time).
-fn is_stream(headers: &HeaderMap, grpc: bool) -> bool {
-    grpc || headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
-}
-
-/// HTTP/2 carries the host in its target.
-fn with_authority(target: &Uri, authority: &HeaderValue) -> Uri {
-    let mut parts = uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = uri::Authority::try_from(authority.as_bytes()).ok();
-    parts.path_and_query = target.path_and_query().cloned();
-    Uri::from_parts(parts).expect("scheme, authority and path were parsed before")
 }
 
 /// How this proxy waits for its own application: as long as the caller does.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mesh_bundle::slice::Slice;
 
+use super::chain;
 use crate::data_plane::{DataPlane, EndpointSet, Prepared};
 
 /// Carries traffic by what it is given.
@@ -33,7 +34,7 @@ impl Traffic for DataPlane {
     type Prepared = Prepared;
 
     fn prepare(&self, slice: &Slice, generation: &str) -> Result<Prepared, String> {
-        Self::prepare(self, slice, generation).map_err(|error| error.to_string())
+        Self::prepare(self, slice, generation).map_err(|error| chain(&error))
     }
 
     fn swap(&self, prepared: Prepared, endpoints: Option<Vec<EndpointSet>>) -> Duration {

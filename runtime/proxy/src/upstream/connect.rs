@@ -1,5 +1,6 @@
 //! Opens one connection to one endpoint: TCP, and for mesh peers always TLS with their identity
-//! checked. There is no way from here to speak plaintext to a mesh peer.
+//! checked. There is no way from here to speak plaintext to a mesh peer. Services outside the mesh are
+//! spoken to as policy says, see `outside.rs`.
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
@@ -20,6 +21,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::outside::OutsideClient;
+use crate::gateway::tls::{HTTP1, HTTP2};
+
 /// ALPN of HTTP/1.1 between proxies.
 pub(crate) const MESH_HTTP1: &[u8] = b"mesh-h1";
 /// ALPN of HTTP/2 between proxies.
@@ -37,10 +41,12 @@ pub(crate) enum HttpVersion {
 /// How an endpoint is spoken to.
 #[derive(Clone, Debug)]
 pub(crate) enum Security {
-    /// In plaintext: only ever the local application.
+    /// In plaintext: the local application, or a service outside the mesh where policy says so.
     Plain,
     /// With mTLS.
     Mesh(MeshClient),
+    /// With TLS towards a service outside the mesh.
+    Outside(OutsideClient),
 }
 
 /// TLS towards mesh peers that have one of a set of identities.
@@ -94,7 +100,7 @@ pub(crate) enum ConnectError {
 pub(crate) struct Connected {
     /// The bytes.
     pub(crate) io: UpstreamIo,
-    /// None: plaintext to the local application.
+    /// None: no mesh peer.
     pub(crate) peer: Option<Peer>,
 }
 
@@ -128,7 +134,7 @@ async fn connect_unbounded(
     version: HttpVersion,
 ) -> Result<Connected, ConnectError> {
     let client = match security {
-        Security::Plain => None,
+        Security::Plain | Security::Outside(_) => None,
         // Without a certificate no peer would talk to us; it saves them the handshake.
         Security::Mesh(client) if client.credentials.svid().is_none() => {
             return Err(ConnectError::Tls(TlsReason::NoCertificate));
@@ -142,6 +148,9 @@ async fn connect_unbounded(
             tracing::debug!(%address, %error, "connect failed");
             ConnectError::Tcp
         })?;
+    if let Security::Outside(client) = security {
+        return leave(address, tcp, client, version).await;
+    }
     let Some(client) = client else {
         return Ok(Connected {
             io: UpstreamIo::Plain(tcp),
@@ -177,6 +186,31 @@ async fn connect_unbounded(
     })
 }
 
+/// TLS with a service outside the mesh.
+async fn leave(
+    address: SocketAddr,
+    tcp: TcpStream,
+    client: &OutsideClient,
+    version: HttpVersion,
+) -> Result<Connected, ConnectError> {
+    let stream = TlsConnector::from(client.config(version))
+        .connect(client.name(), tcp)
+        .await
+        .map_err(|error| handshake_error(address, &error))?;
+    let agreed = stream.get_ref().1.alpn_protocol();
+    match (version, agreed) {
+        (HttpVersion::Http2, Some(HTTP2)) => {}
+        (HttpVersion::Http2, _) => return Err(ConnectError::Http2),
+        // Most servers that speak only HTTP/1.1 know no ALPN.
+        (HttpVersion::Http1, None | Some(HTTP1)) => {}
+        (HttpVersion::Http1, Some(_)) => return Err(ConnectError::Tls(TlsReason::TlsFailure)),
+    }
+    Ok(Connected {
+        io: UpstreamIo::Tls(Box::new(stream), Arc::default()),
+        peer: None,
+    })
+}
+
 fn handshake_error(address: SocketAddr, error: &io::Error) -> ConnectError {
     let reason = tls::tls_reason(error);
     tracing::debug!(%address, %error, %reason, "handshake failed");
@@ -191,9 +225,9 @@ fn handshake_error(address: SocketAddr, error: &io::Error) -> ConnectError {
 /// Bytes to and from an endpoint.
 #[derive(Debug)]
 pub(crate) enum UpstreamIo {
-    /// The local application.
+    /// Plaintext.
     Plain(TcpStream),
-    /// A mesh peer, and where its verdict is noted.
+    /// TLS, and where the verdict of a mesh peer is noted.
     Tls(Box<TlsStream<TcpStream>>, Arc<OnceLock<TlsReason>>),
 }
 

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use mesh_bundle::slice::{EndpointAddress, EndpointSource, Label};
+use mesh_bundle::slice::{DeclaredEndpoint, EndpointAddress, EndpointSource, Label};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::CalleeTable;
 use mesh_engine::balance::{self, Balancer};
+use mesh_engine::host::HostPattern;
 
 use super::connect::{MeshClient, Security};
+use super::dial::{Dialling, Sharing};
+use super::outside::may_be_dialled;
 use super::pool::{Endpoint, Shared};
 use crate::data_plane::EndpointSet;
 use crate::limits;
@@ -68,13 +71,16 @@ pub(crate) struct Directory {
     state: Mutex<State>,
 }
 
+/// An endpoint lasts as long as somebody uses it.
+type Known = HashMap<(SocketAddr, Sharing), Weak<Endpoint>>;
+
 #[derive(Debug, Default)]
 struct State {
     /// Raised by every change.
     version: u64,
     fed: BTreeMap<String, Vec<EndpointSet>>,
     resolved: BTreeMap<(String, u16), Vec<SocketAddr>>,
-    known: HashMap<(SocketAddr, BTreeSet<SpiffeId>), Weak<Endpoint>>,
+    known: Known,
     /// The local application's.
     kept: Vec<Weak<Endpoint>>,
 }
@@ -134,7 +140,7 @@ impl Directory {
     }
 
     /// The endpoints of a callee by subset and port.
-    pub(crate) fn groups(&self, callee: &CalleeTable) -> Vec<Arc<Group>> {
+    pub(crate) fn groups(&self, callee: &CalleeTable, dialling: &Dialling) -> Vec<Arc<Group>> {
         let mut state = self.lock();
         let State {
             fed,
@@ -142,10 +148,15 @@ impl Directory {
             known,
             ..
         } = &mut *state;
-        let candidates = candidates(callee, fed.get(callee.service()), resolved);
+        let candidates = candidates(callee, dialling, fed.get(callee.service()), resolved);
         let endpoints: Vec<_> = candidates
             .iter()
-            .filter_map(|candidate| Some((candidate, self.endpoint(known, callee, candidate)?)))
+            .filter_map(|candidate| {
+                Some((
+                    candidate,
+                    self.endpoint(known, callee, dialling, candidate)?,
+                ))
+            })
             .collect();
         let subsets = callee
             .subsets()
@@ -180,10 +191,14 @@ impl Directory {
     /// The endpoint with its pool, if it may be dialled at all.
     fn endpoint(
         &self,
-        known: &mut HashMap<(SocketAddr, BTreeSet<SpiffeId>), Weak<Endpoint>>,
+        known: &mut Known,
         callee: &CalleeTable,
+        dialling: &Dialling,
         candidate: &Candidate<'_>,
     ) -> Option<Arc<Endpoint>> {
+        if let Some((sharing, security)) = dialling.security(candidate.port) {
+            return self.known(known, candidate.address, sharing, || Some(security));
+        }
         let identities: BTreeSet<SpiffeId> = callee
             .identities()
             .iter()
@@ -199,16 +214,31 @@ impl Directory {
             tracing::warn!(service, %address, "an endpoint claims an identity that its service has not");
             return None;
         }
-        let key = (candidate.address, identities);
+        let client = MeshClient::new(&self.shared.credentials, &identities);
+        let sharing = Sharing::Mesh(identities);
+        self.known(known, candidate.address, sharing, || {
+            let client = client
+                .inspect_err(|error| tracing::error!(%error, "no TLS towards an endpoint"))
+                .ok()?;
+            Some(Security::Mesh(client))
+        })
+    }
+
+    /// The endpoint that is known, or a new one.
+    fn known(
+        &self,
+        known: &mut Known,
+        address: SocketAddr,
+        sharing: Sharing,
+        security: impl FnOnce() -> Option<Security>,
+    ) -> Option<Arc<Endpoint>> {
+        let key = (address, sharing);
         if let Some(endpoint) = known.get(&key).and_then(Weak::upgrade) {
             return Some(endpoint);
         }
-        let client = MeshClient::new(&self.shared.credentials, &key.1)
-            .inspect_err(|error| tracing::error!(%error, "no TLS towards an endpoint"))
-            .ok()?;
         let endpoint = Arc::new(Endpoint::new(
-            candidate.address,
-            Security::Mesh(client),
+            address,
+            security()?,
             Arc::clone(&self.shared),
         ));
         known.insert(key, Arc::downgrade(&endpoint));
@@ -237,10 +267,22 @@ impl Directory {
 
 fn candidates<'a>(
     callee: &'a CalleeTable,
+    dialling: &Dialling,
     fed: Option<&'a Vec<EndpointSet>>,
     resolved: &BTreeMap<(String, u16), Vec<SocketAddr>>,
 ) -> Vec<Candidate<'a>> {
-    if let Some(sets) = fed {
+    let plain = |address, port| Candidate {
+        address,
+        port,
+        labels: &[],
+        spiffe_id: None,
+    };
+    if let Dialling::StandIn(address) = dialling {
+        let ports = callee.ports().iter();
+        return ports.map(|port| plain(*address, port.number)).collect();
+    }
+    // A feed cannot lead out of the mesh.
+    if let Some(sets) = fed.filter(|_| !dialling.leaves()) {
         let of_set = |set: &'a EndpointSet| {
             set.addresses.iter().map(|(port, address)| Candidate {
                 address: *address,
@@ -251,18 +293,27 @@ fn candidates<'a>(
         };
         return sets.iter().flat_map(of_set).collect();
     }
-    let EndpointSource::Declared(declared) = callee.endpoints() else {
-        return Vec::new();
+    let is_external = matches!(dialling, Dialling::External(_));
+    let found = |name: &str, port: u16| {
+        let all = resolved.get(&(name.to_owned(), port));
+        let all = all.into_iter().flatten().copied();
+        all.filter(move |address| !is_external || may_be_dialled(address.ip()))
+            .collect::<Vec<_>>()
     };
+    let declared = declared(callee);
+    if declared.is_empty() && is_external {
+        let by_host = hosts_to_dial(callee, dialling).flat_map(|(port, name, really)| {
+            let addresses = found(name, really).into_iter();
+            addresses.map(move |address| plain(address, port))
+        });
+        return by_host.collect();
+    }
     declared
         .iter()
         .flat_map(|endpoint| {
             let addresses = match &endpoint.address {
                 EndpointAddress::Static(address) => vec![*address],
-                EndpointAddress::Dns { name, port } => resolved
-                    .get(&(name.clone(), *port))
-                    .cloned()
-                    .unwrap_or_default(),
+                EndpointAddress::Dns { name, port } => found(name, *port),
             };
             addresses.into_iter().map(|address| Candidate {
                 address,
@@ -274,18 +325,45 @@ fn candidates<'a>(
         .collect()
 }
 
-/// The names that a callee's declared endpoints have.
-pub(crate) fn dns_names(callee: &CalleeTable) -> impl Iterator<Item = (String, u16)> {
-    let declared = match callee.endpoints() {
-        EndpointSource::Declared(declared) => declared.as_slice(),
+fn declared(callee: &CalleeTable) -> &[DeclaredEndpoint] {
+    match callee.endpoints() {
+        EndpointSource::Declared(declared) => declared,
         EndpointSource::Discovered => &[],
-    };
+    }
+}
+
+/// Where an external without endpoints is: at its hosts. Port of the service, name, port to dial.
+fn hosts_to_dial<'a>(
+    callee: &'a CalleeTable,
+    dialling: &'a Dialling,
+) -> impl Iterator<Item = (u16, &'a str, u16)> {
+    let ports = callee.ports().iter().map(|port| port.number);
+    ports.flat_map(move |port| {
+        let (really, _) = dialling.really(port);
+        let hosts = callee.hosts().iter().filter_map(HostPattern::literal);
+        hosts.map(move |host| (port, host, really))
+    })
+}
+
+/// The names that a callee's endpoints have.
+pub(crate) fn dns_names(callee: &CalleeTable, dialling: &Dialling) -> Vec<(String, u16)> {
+    if matches!(dialling, Dialling::StandIn(_)) {
+        return Vec::new();
+    }
+    let declared = declared(callee);
+    if declared.is_empty() && matches!(dialling, Dialling::External(_)) {
+        let hosts = hosts_to_dial(callee, dialling);
+        return hosts
+            .map(|(_, host, port)| (host.to_owned(), port))
+            .collect();
+    }
     declared
         .iter()
         .filter_map(|endpoint| match &endpoint.address {
             EndpointAddress::Dns { name, port } => Some((name.clone(), *port)),
             EndpointAddress::Static(_) => None,
         })
+        .collect()
 }
 
 /// Asks the system for the addresses of a name, in one order whatever order they come in.

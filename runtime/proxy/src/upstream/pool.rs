@@ -159,6 +159,11 @@ impl Endpoint {
         self.address
     }
 
+    /// Whether it is a mesh peer.
+    pub(crate) fn is_meshed(&self) -> bool {
+        matches!(self.security, Security::Mesh(_))
+    }
+
     /// Requests that are running on it.
     pub(crate) fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)

@@ -26,6 +26,8 @@ use mesh_daemon::test_util::TestAuthority;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::data_plane::{AccessLogTarget, DataPlane, DataPlaneSettings, EndpointSet, PortBinding};
+use crate::gateway::sockets::ListenAddress;
+use crate::secrets::Secrets;
 
 /// The port of every service.
 pub(super) const PORT: u16 = 9080;
@@ -208,6 +210,14 @@ pub(super) fn header(name: &str) -> Condition {
 
 impl Proxy {
     pub(super) fn start(credentials: Credentials, application: Option<SocketAddr>) -> Self {
+        Self::start_with(credentials, application, Secrets::default())
+    }
+
+    pub(super) fn start_with(
+        credentials: Credentials,
+        application: Option<SocketAddr>,
+        secrets: Secrets,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("access.log");
         let ports = application.map(|application| PortBinding {
@@ -218,6 +228,12 @@ impl Proxy {
         let settings = DataPlaneSettings {
             outbound: loopback(),
             ports: ports.into_iter().collect(),
+            listen: vec![ListenAddress {
+                port: None,
+                address: loopback(),
+            }],
+            secrets,
+            stand_in: None,
             access_log: AccessLogTarget::File(log.clone()),
             workers: NonZeroUsize::new(2),
         };
@@ -239,6 +255,11 @@ impl Proxy {
 
     pub(super) fn outbound(&self) -> SocketAddr {
         self.plane.bound().outbound
+    }
+
+    /// Where a gateway's listener was opened.
+    pub(super) fn listener(&self, port: u16) -> SocketAddr {
+        self.plane.listeners()[&port]
     }
 
     pub(super) fn inbound(&self) -> SocketAddr {

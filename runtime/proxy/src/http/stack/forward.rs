@@ -1,0 +1,411 @@
+//! The sending half of an exchange: endpoint → try, and try again → answer. Where a request goes and
+//! on which terms was decided before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use http::uri::{self, Scheme, Uri};
+use http::{HeaderMap, Request, Response, Version, header};
+use mesh_bundle::slice::{Destination, Exchange};
+use mesh_daemon::telemetry::Reason;
+use mesh_engine::retry::{self, BudgetState, Next, RetryPolicy, RetryState, Stop};
+use tokio::time::Instant;
+
+use super::super::body::{RequestBody, ResponseBody, Upstream};
+use super::super::record::grpc_status;
+use super::super::sanitise::{self, Sanitised, Sender, TIMEOUT_HEADER};
+use super::super::stream;
+use super::super::timeout::{self, BodyClock};
+use super::filters::Edit;
+use super::{Exchanging, OutgoingBody, Reply};
+use crate::tables::Tables;
+use crate::upstream::connect::{ConnectError, HttpVersion};
+use crate::upstream::pool::{Answer, Endpoint, Failure};
+
+/// Where a request goes, and on which terms.
+#[derive(Debug)]
+pub(super) struct Way<'t> {
+    /// The branch of the route.
+    pub(super) destination: &'t Destination,
+    /// The port of the callee.
+    pub(super) port: u16,
+    /// Timeouts.
+    pub(super) exchange: &'t Exchange,
+    /// What is tried again.
+    pub(super) retry: &'t RetryPolicy,
+    /// How often at most, together with other requests to the callee.
+    pub(super) budget: Option<&'t Arc<BudgetState>>,
+    /// What is done to the answer.
+    pub(super) edits: Vec<Edit<'t>>,
+}
+
+/// How a try ended without an answer that may be passed on.
+#[derive(Clone, Copy)]
+pub(super) struct Failed {
+    cause: Option<retry::Failure>,
+    pub(super) reason: Reason,
+    /// On a connection that its other end had most likely closed before.
+    stale: bool,
+}
+
+impl Exchanging<'_> {
+    /// Sends the request on its way, and again where policy says so.
+    pub(super) async fn forward(
+        mut self,
+        tables: &Arc<Tables>,
+        sanitised: &Sanitised,
+        body: OutgoingBody,
+        way: Way<'_>,
+    ) -> Reply {
+        let Way {
+            destination,
+            port,
+            exchange,
+            retry: policy,
+            budget,
+            edits,
+        } = way;
+        let now = self.record.started().into_std();
+        let asked = sanitised
+            .grpc
+            .then(|| timeout::grpc_timeout(&self.head.headers))
+            .flatten();
+        let deadline = retry::deadline(now, exchange.timeout, asked);
+        let method = self.head.method.clone();
+        let mut tries = RetryState::new(policy, method.as_str(), deadline);
+        let _counted = budget.map(|budget| budget.request(now));
+        let transfer = Arc::clone(&body.transfer);
+        let empty = body.is_empty();
+        let mut spare = self.has_spare(empty);
+        let (mut sending, replay) = body.start(tries.may_retry());
+        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+        let mut permit = None;
+        loop {
+            self.record.attempts = tries.tries();
+            let Some(endpoint) = pick(tables, destination, port, &tried) else {
+                return self.reply(Reason::NoHealthyUpstream);
+            };
+            let keep = spare || tries.may_retry();
+            let leaves = !endpoint.is_meshed();
+            let request = self.next_hop(sanitised, sending, deadline, keep, leaves);
+            let limit = tries.try_timeout(Instant::now().into_std());
+            self.record.upstream = Some(endpoint.address());
+            let result = self
+                .attempt(&endpoint, request, exchange, limit, deadline)
+                .await;
+            if spare && matches!(&result, Err(failed) if failed.stale) {
+                spare = false;
+                sending = RequestBody::Empty;
+                continue;
+            }
+            drop(permit.take());
+            let (answer, failed) = match result {
+                Ok(answer) => match self.judge(&answer, policy) {
+                    None => {
+                        self.count_retry(&tries, true);
+                        return self.pass_on(answer, exchange, deadline, &edits, None);
+                    }
+                    // The reason is not looked at: this answer is passed on or replaced.
+                    cause @ Some(_) => (
+                        Some(answer),
+                        Failed {
+                            cause,
+                            reason: Reason::RetryLimit,
+                            stale: false,
+                        },
+                    ),
+                },
+                Err(failed) => (None, failed),
+            };
+            self.count_retry(&tries, false);
+            if transfer.is_broken() {
+                return self.broken_body();
+            }
+            let again = match &replay {
+                Some(handle) => handle.again().map(RequestBody::Replay),
+                None => empty.then_some(RequestBody::Empty),
+            };
+            let now = Instant::now().into_std();
+            let next = match (failed.cause, &again) {
+                (Some(cause), Some(_)) => tries.next(cause, now, budget, &mut rand::rng()),
+                _ => Next::Stop(Stop::NotRetryable),
+            };
+            match (next, again) {
+                (
+                    Next::Retry {
+                        after,
+                        permit: granted,
+                    },
+                    Some(body),
+                ) => {
+                    permit = granted;
+                    sending = body;
+                    tried.push(endpoint);
+                    // The answer that is not wanted frees its connection or stream first.
+                    drop(answer);
+                    if !after.is_zero() {
+                        tokio::time::sleep(after).await;
+                    }
+                }
+                (next, _) => {
+                    let stop = match next {
+                        Next::Stop(stop) => stop,
+                        // Not asked for without a body to send.
+                        Next::Retry { .. } => Stop::NotRetryable,
+                    };
+                    if stop == Stop::Budget {
+                        self.connection.plane.metrics.budget_exhausted.inc();
+                    }
+                    return match answer {
+                        Some(answer) => {
+                            let reason = given_up(stop, tries.tries());
+                            self.pass_on(answer, exchange, deadline, &edits, reason)
+                        }
+                        None => self.reply(failed.reason),
+                    };
+                }
+            }
+        }
+    }
+
+    /// The request as the next hop gets it; one that leaves the mesh is told nothing of it. Keeps a copy of the head if it may be needed again.
+    pub(super) fn next_hop(
+        &mut self,
+        sanitised: &Sanitised,
+        body: RequestBody,
+        deadline: Option<std::time::Instant>,
+        keep: bool,
+        leaves: bool,
+    ) -> Request<RequestBody> {
+        let headers = &mut self.head.headers;
+        let headers = if keep {
+            headers.clone()
+        } else {
+            std::mem::take(headers)
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.headers_mut() = headers;
+        match self.version(leaves) {
+            HttpVersion::Http1 => {
+                if self.asked.version == Version::HTTP_2 {
+                    downgrade(request.headers_mut());
+                }
+                *request.uri_mut() = self.head.uri.clone();
+                request
+                    .headers_mut()
+                    .insert(header::HOST, self.authority.clone());
+            }
+            HttpVersion::Http2 => {
+                *request.version_mut() = Version::HTTP_2;
+                *request.uri_mut() = with_authority(&self.head.uri, &self.authority);
+            }
+        }
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now().into_std());
+            let headers = request.headers_mut();
+            if !leaves {
+                headers.insert(TIMEOUT_HEADER, timeout::milliseconds(left));
+            }
+            if sanitised.grpc {
+                headers.insert(timeout::GRPC_TIMEOUT, timeout::grpc_milliseconds(left));
+            }
+        }
+        request
+    }
+
+    /// One try at one endpoint.
+    async fn attempt(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        request: Request<RequestBody>,
+        exchange: &Exchange,
+        limit: Option<Duration>,
+        deadline: Option<std::time::Instant>,
+    ) -> Result<Answer, Failed> {
+        let sent = endpoint.send(
+            request,
+            self.version(!endpoint.is_meshed()),
+            exchange.connect_timeout,
+        );
+        match timeout::within(limit, sent).await {
+            Ok(Ok(answer)) => {
+                self.record.connect = answer.connect;
+                self.record.dst.clone_from(&answer.peer);
+                Ok(answer)
+            }
+            Ok(Err(failure)) => {
+                if let Failure::Connect(ConnectError::Tls(reason)) | Failure::Tls(reason) = failure
+                {
+                    self.connection
+                        .plane
+                        .metrics
+                        .handshake_failed("client", reason);
+                }
+                Err(failed(failure))
+            }
+            Err(_elapsed) if deadline.is_some_and(|at| at <= Instant::now().into_std()) => {
+                self.record.count_timeout("request");
+                Err(Failed {
+                    cause: None,
+                    reason: Reason::RequestTimeout,
+                    stale: false,
+                })
+            }
+            Err(_elapsed) => {
+                self.record.count_timeout("per_try");
+                Err(Failed {
+                    cause: Some(retry::Failure::PerTryTimeout),
+                    reason: Reason::PerTryTimeout,
+                    stale: false,
+                })
+            }
+        }
+    }
+
+    /// What of this answer is a reason to try again, if policy has attempts for it.
+    fn judge(&self, answer: &Answer, policy: &RetryPolicy) -> Option<retry::Failure> {
+        // With a single attempt in all, a failure is just an answer.
+        if policy.attempts() == 1 {
+            return None;
+        }
+        let head = &answer.response;
+        let cause = match grpc_status(head.headers()).filter(|_| self.asked.grpc) {
+            Some(status) => retry::Failure::GrpcStatus(status),
+            None => retry::Failure::Status(head.status().as_u16()),
+        };
+        let idempotent = retry::is_idempotent(self.head.method.as_str());
+        policy.retries(cause, idempotent).then_some(cause)
+    }
+
+    fn count_retry(&self, tries: &RetryState<'_>, well: bool) {
+        if tries.tries() > 1 {
+            self.connection.plane.metrics.retried(well);
+        }
+    }
+
+    /// Passes an answer on; the exchange is over when its body is.
+    pub(super) fn pass_on(
+        self,
+        answer: Answer,
+        exchange: &Exchange,
+        deadline: Option<std::time::Instant>,
+        edits: &[Edit<'_>],
+        reason: Option<Reason>,
+    ) -> Reply {
+        let Answer {
+            response,
+            slot,
+            peer,
+            ..
+        } = answer;
+        let (mut head, body) = response.into_parts();
+        // What is not of the mesh says nothing in its name.
+        let from = match peer {
+            Some(_) => Sender::MeshPeer,
+            None => Sender::Application,
+        };
+        if sanitise::sanitise_answer(&mut head, from).is_err() {
+            return self.reply(Reason::UpstreamProtocolError);
+        }
+        head.extensions.clear();
+        for edit in edits {
+            edit.apply(&mut head.headers);
+        }
+        self.close_unless_read(&mut head.headers);
+        let (grpc, mut record) = (self.asked.grpc, self.record);
+        record.answered(head.status, &head.headers);
+        if let Some(reason) = reason {
+            record.end(Some(reason));
+        }
+        let clock = if is_stream(&head.headers, grpc) {
+            let until = exchange.max_duration.map(|max| record.started() + max);
+            BodyClock::new(until, exchange.stream_idle)
+        } else {
+            BodyClock::new(deadline.map(Instant::from_std), None)
+        };
+        if self.asked.version != Version::HTTP_2 {
+            self.connection.wire.answer(clock.until());
+        } else if let Some(until) = clock.until() {
+            stream::end_at(until);
+        }
+        let body = Upstream::new(body, clock, slot, record);
+        Response::from_parts(head, ResponseBody::Upstream(body))
+    }
+}
+
+/// Picks an endpoint of the destination, or of the first of its substitutes that has one.
+fn pick(
+    tables: &Tables,
+    destination: &Destination,
+    port: u16,
+    tried: &[Arc<Endpoint>],
+) -> Option<Arc<Endpoint>> {
+    let mut rng = rand::rng();
+    let targets = std::iter::once(&destination.target).chain(&destination.otherwise);
+    targets
+        .into_iter()
+        .find_map(|target| tables.group(target, port)?.pick(tried, &mut rng))
+}
+
+/// What a failure is to retries and to the client.
+pub(super) fn failed(failure: Failure) -> Failed {
+    use retry::Failure as Cause;
+    let (cause, reason) = match failure {
+        Failure::Connect(ConnectError::Tcp | ConnectError::Http2) => {
+            (Cause::Connect, Reason::ConnectFailure)
+        }
+        Failure::Connect(ConnectError::Timeout) => (Cause::Connect, Reason::ConnectTimeout),
+        Failure::Connect(ConnectError::Tls(_)) | Failure::Tls(_) => {
+            (Cause::Connect, Reason::TlsFailure)
+        }
+        Failure::Unsent => (Cause::ResetBeforeRequest, Reason::UpstreamReset),
+        Failure::Reset | Failure::Stale => (Cause::Reset, Reason::UpstreamReset),
+        Failure::Refused => (Cause::Refused, Reason::UpstreamReset),
+        Failure::Protocol => (Cause::Reset, Reason::UpstreamProtocolError),
+    };
+    Failed {
+        cause: Some(cause),
+        reason,
+        stale: failure == Failure::Stale,
+    }
+}
+
+/// What is said of an answer that was a reason to try again and is passed on all the same.
+fn given_up(stop: Stop, tries: u32) -> Option<Reason> {
+    match stop {
+        Stop::Budget => Some(Reason::BudgetExhausted),
+        Stop::Attempts if tries > 1 => Some(Reason::RetryLimit),
+        Stop::Attempts | Stop::NotRetryable | Stop::Deadline => None,
+    }
+}
+
+/// Streams are not bound by the timeout once they have begun (design.md, Time).
+fn is_stream(headers: &HeaderMap, grpc: bool) -> bool {
+    grpc || headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// What HTTP/2 has and HTTP/1.1 has not: crumbs of cookies (RFC 9113 section 8.2.3), and `TE` without
+/// `Connection`.
+fn downgrade(headers: &mut HeaderMap) {
+    headers.remove(header::TE);
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+    if crumbs.len() > 1 {
+        let crumbs: Vec<_> = crumbs.into_iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())) {
+            headers.insert(header::COOKIE, whole);
+        }
+    }
+}
+
+/// HTTP/2 carries the host in its target.
+fn with_authority(target: &Uri, authority: &HeaderValue) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = uri::Authority::try_from(authority.as_bytes()).ok();
+    parts.path_and_query = target.path_and_query().cloned();
+    Uri::from_parts(parts).expect("scheme, authority and path were parsed before")
+}

@@ -1,0 +1,161 @@
+//! A request of a client that is no mesh peer, from a gateway's listener into the mesh:
+//!
+//! listener by host → who the client is → authorise → the gateway's route → once the callee's route
+//!
+//! The client is `unauthenticated`, whatever it says of itself. From here on the gateway is the caller,
+//! with its own identity.
+
+use std::sync::Arc;
+
+use mesh_bundle::slice::{Destination, Target};
+use mesh_daemon::telemetry::Reason;
+use mesh_engine::Peer;
+use mesh_engine::gateway::{Onward, OnwardError};
+
+use super::super::sanitise::{Rule, Sanitised};
+use super::super::server::Entrance;
+use super::filters::{Edit, Seen, edits_of_answers};
+use super::forward::Way;
+use super::{Exchanging, OutgoingBody, Refusal, Reply};
+use crate::gateway::client;
+use crate::tables::Tables;
+
+impl Exchanging<'_> {
+    /// Lets a client's request in, and sends it on its way.
+    pub(super) async fn enter(
+        mut self,
+        tables: &Arc<Tables>,
+        entrance: &Entrance,
+        sanitised: &Sanitised,
+        body: OutgoingBody,
+    ) -> Reply {
+        let host = sanitised.authority.host();
+        // A swap may have taken the listener away while its connections live.
+        let Some(listeners) = tables.entries().port(entrance.port) else {
+            return self.reply(Reason::NoRoute);
+        };
+        if listeners.is_misdirected(host, entrance.name.as_deref()) {
+            return self.refuse(Refusal::Rule(Rule::Misdirected));
+        }
+        let Some(entry) = listeners.entry(host) else {
+            return self.reply(Reason::NoRoute);
+        };
+        self.client_ip = client::establish(
+            &mut self.head.headers,
+            self.connection.peer_ip,
+            entry.hops,
+            entrance.tls,
+            &self.authority,
+        );
+        let snapshot = tables.snapshot();
+        let Some(table) = snapshot.inbound(entrance.port) else {
+            return self.reply(Reason::AuthzDenied);
+        };
+        let (Some(gateway), Some(state)) = (
+            snapshot.gateway(table.service()),
+            tables.gateway(table.service()),
+        ) else {
+            return self.reply(Reason::NoRoute);
+        };
+        self.record.edge = Some(Arc::clone(&state.no_route));
+        let peer = Peer::Unauthenticated;
+        match self.authorise(table, host, entrance.port, peer) {
+            Ok(true) => {}
+            Ok(false) => return self.reply(Reason::AuthzDenied),
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        }
+        let route = match self.ask(host, entrance.port, peer, |request| gateway.route(request)) {
+            Ok(Some(route)) => route,
+            Ok(None) => return self.reply(Reason::NoRoute),
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        };
+        self.record.edge = Some(state.edge(route));
+        self.record.gateway_route(route.name());
+        let seen = Seen {
+            host,
+            port: entrance.port,
+            peer,
+            tls: entrance.tls,
+        };
+        let mut of_gateway = Vec::new();
+        let filtered = self.filter(route, sanitised, seen, &mut of_gateway).await;
+        if let Err(ending) = filtered {
+            return self.end(ending);
+        }
+        let Some(to) = route.pick_destination(&mut rand::rng()) else {
+            return self.reply(Reason::NoRoute);
+        };
+        of_gateway.splice(0..0, edits_of_answers(route, to));
+        let onward = match self.ask(host, entrance.port, peer, |request| {
+            snapshot.onward(route, to, request)
+        }) {
+            Ok(Ok(onward)) => onward,
+            Ok(Err(OnwardError::Path(error))) => return self.end(error.into()),
+            Ok(Err(OnwardError::NoCallee)) => return self.reply(Reason::NoHealthyUpstream),
+            Ok(Err(OnwardError::NoPort | OnwardError::NoRoute)) => {
+                return self.reply(Reason::NoRoute);
+            }
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        };
+        self.edit(route, to);
+        self.pass_through(tables, sanitised, body, (onward, of_gateway))
+            .await
+    }
+
+    /// Takes the callee's own route, once, with the gateway as the caller.
+    async fn pass_through<'t>(
+        mut self,
+        tables: &'t Arc<Tables>,
+        sanitised: &Sanitised,
+        body: OutgoingBody,
+        (onward, of_gateway): (Onward<'t>, Vec<Edit<'t>>),
+    ) -> Reply {
+        let Onward { callee, route, .. } = onward;
+        let Some(state) = tables.state(callee) else {
+            return self.reply(Reason::NoRoute);
+        };
+        let edge = state.edge(route);
+        self.record.edge = Some(Arc::clone(&edge));
+        let seen = Seen {
+            host: onward.host.unwrap_or(sanitised.authority.host()),
+            port: onward.port.number,
+            peer: Peer::Identity(tables.snapshot().identity()),
+            tls: false,
+        };
+        let mut edits = Vec::new();
+        let filtered = self.filter(route, sanitised, seen, &mut edits).await;
+        if let Err(ending) = filtered {
+            return self.end(ending);
+        }
+        let Some(to) = route.pick_destination(&mut rand::rng()) else {
+            return self.reply(Reason::NoRoute);
+        };
+        if let Err(ending) = self.readdress(onward.path, onward.host) {
+            return self.end(ending);
+        }
+        self.edit(route, to);
+        edits.splice(0..0, edits_of_answers(route, to));
+        // The client is nearer to the gateway's route.
+        edits.extend(of_gateway);
+        // `to productpage subset=v2` has chosen already.
+        let named = onward.subset.map(|subset| {
+            Destination::only(Target {
+                service: callee.service().to_owned(),
+                subset: Some(subset.to_owned()),
+                port: Some(onward.port.number),
+            })
+        });
+        let destination = named.as_ref().unwrap_or(to);
+        let subset = destination.target.subset.as_deref();
+        self.record.subset = subset.and_then(|name| edge.subset(name));
+        let way = Way {
+            destination,
+            port: onward.port.number,
+            exchange: onward.exchange,
+            retry: onward.retry,
+            budget: state.budget.as_ref(),
+            edits,
+        };
+        self.forward(tables, sanitised, body, way).await
+    }
+}
