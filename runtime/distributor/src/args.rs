@@ -57,7 +57,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "PATH")]
     pub(crate) root_path: Option<String>,
     /// Environment to compile; it must be the one that the trust root pins [default: that one].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "env", value_name = "NAME")]
     pub(crate) environment: Option<String>,
     /// Folder that `meshc keygen` wrote: keys and trust roots.
     #[arg(long, value_name = "DIR")]

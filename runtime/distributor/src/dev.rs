@@ -24,12 +24,14 @@ mod plan;
 mod policy;
 mod ports;
 mod process;
+mod secrets;
 mod table;
 mod traffic;
 
 use distributor::Distributor;
 use fleet::Fleet;
 use ports::Ports;
+use secrets::Secrets;
 use table::{Look, Screen};
 use traffic::Traffic;
 
@@ -43,6 +45,9 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct DevArguments {
     /// Policy repository; of a bare one, a working clone is made.
     repository: PathBuf,
+    /// Environment of the mesh to run.
+    #[arg(long, value_name = "NAME", default_value = mesh_compiler::DEFAULT_ENVIRONMENT)]
+    env: String,
     /// An application that already listens; repeatable.
     #[arg(long, value_name = "SERVICE[/SUBSET]=ADDRESS", value_parser = parse_app)]
     app: Vec<App>,
@@ -171,8 +176,8 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
         .map_err(|error| DevError::Io("cannot make a working clone", error))?;
 
     say("compiling the policies");
-    let policy = policy::at_tip(&repository, &clone.reference).await?;
-    check_secrets(&arguments.secret)?;
+    let policy = policy::at_tip(&repository, &clone.reference, &arguments.env).await?;
+    check_secrets(&arguments.secret, &policy.plan)?;
     let apps = apps(&arguments.app, &policy.plan)?;
 
     say("making keys and starting the distributor");
@@ -185,9 +190,10 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
             .map_err(|error| DevError::Io("cannot install the clone's hook", error))?;
     }
 
-    let mut fleet = Fleet::new(state.join("proxies"), apps, process_paths()?);
-    let mut traffic = Traffic::new(arguments.rate);
     say("starting applications and proxies");
+    let secrets = Secrets::new(&arguments.secret, state.join("secrets"), arguments.quiet);
+    let mut fleet = Fleet::new(state.join("proxies"), apps, process_paths()?, secrets).await?;
+    let mut traffic = Traffic::new(arguments.rate);
     fleet.follow(&policy.plan, &distributor).await?;
     fleet.wait_serving(&say).await?;
     traffic.set_edges(edges(&policy.plan, &fleet, arguments.rate));
@@ -208,7 +214,7 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
     ));
 
     tokio::select! {
-        ended = follow(&shared, &repository, &clone.reference, arguments.rate) => ended,
+        ended = follow(&shared, &repository, &clone.reference, arguments) => ended,
         ended = show(&shared, arguments.quiet) => ended,
     }
 }
@@ -235,7 +241,12 @@ impl Shared {
 }
 
 /// Starts what new commits add and sends the traffic that they declare.
-async fn follow(shared: &Shared, repository: &Path, reference: &str, rate: u32) -> ! {
+async fn follow(
+    shared: &Shared,
+    repository: &Path,
+    reference: &str,
+    arguments: &DevArguments,
+) -> ! {
     let mut known = shared.distributor.commit().await;
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
@@ -245,10 +256,11 @@ async fn follow(shared: &Shared, repository: &Path, reference: &str, rate: u32) 
         }
         known = now;
         let followed = async {
-            let policy = policy::at_tip(repository, reference).await?;
+            let policy = policy::at_tip(repository, reference, &arguments.env).await?;
             let mut fleet = shared.fleet.lock().await;
             fleet.follow(&policy.plan, &shared.distributor).await?;
-            let edges = edges(&policy.plan, &fleet, rate);
+            fleet.keep_listeners().await;
+            let edges = edges(&policy.plan, &fleet, arguments.rate);
             shared.traffic.lock().await.set_edges(edges);
             Ok::<(), DevError>(())
         };
@@ -292,8 +304,9 @@ fn edges(
 
 fn apps(apps: &[App], plan: &plan::Plan) -> Result<Vec<App>, DevError> {
     for app in apps {
-        let Some(service) = plan.services.get(&app.service) else {
-            let names: Vec<&str> = plan.services.keys().map(String::as_str).collect();
+        let services = || plan.services.iter().filter(|(_, it)| !it.is_gateway);
+        let Some((_, service)) = services().find(|(name, _)| **name == app.service) else {
+            let names: Vec<&str> = services().map(|(name, _)| name.as_str()).collect();
             return Err(DevError::Arguments(format!(
                 "--app names {}, which is no service of this mesh; it has {}",
                 app.service,
@@ -321,15 +334,20 @@ fn apps(apps: &[App], plan: &plan::Plan) -> Result<Vec<App>, DevError> {
     Ok(apps.to_vec())
 }
 
-/// No keyword of this release names key material, so nothing would use it.
-fn check_secrets(secrets: &[(String, PathBuf)]) -> Result<(), DevError> {
+/// A file that is not there is a slip, and a name that no policy uses may be one.
+fn check_secrets(secrets: &[(String, PathBuf)], plan: &plan::Plan) -> Result<(), DevError> {
     for (name, file) in secrets {
         std::fs::metadata(file).map_err(|error| {
             DevError::Arguments(format!("--secret {name}: {}: {error}", file.display()))
         })?;
-        crate::output::message(&format!(
-            "warning: no policy refers to the secret {name}; it is not used"
-        ));
+        let used = plan.services.values().any(|service| {
+            service.certificates.contains_key(name) || service.other_secrets.contains(name)
+        });
+        if !used {
+            crate::output::message(&format!(
+                "warning: no gateway refers to the secret {name}; it is not used"
+            ));
+        }
     }
     Ok(())
 }
@@ -356,7 +374,7 @@ async fn write_ports(
     let ports = Ports {
         web: shared.distributor.web(),
         services: shared.fleet.lock().await.ports(),
-        gateways: BTreeMap::new(),
+        gateways: shared.fleet.lock().await.gateway_ports().await,
         repository: clone.path.clone(),
         distributor: shared.distributor.ports(),
         control: control.to_path_buf(),
@@ -367,7 +385,13 @@ async fn write_ports(
 }
 
 fn introduction(clone: &Path, policy: &policy::Policy, web: &str) -> String {
-    let services = policy.plan.services.len();
+    let gateways = policy
+        .plan
+        .services
+        .values()
+        .filter(|it| it.is_gateway)
+        .count();
+    let services = policy.plan.services.len() - gateways;
     let instances: usize = policy
         .plan
         .services
@@ -375,8 +399,13 @@ fn introduction(clone: &Path, policy: &policy::Policy, web: &str) -> String {
         .map(|service| service.instances.len())
         .sum();
     let (clone, edit) = (clone.display(), &policy.edit);
+    let entries = match gateways {
+        0 => String::new(),
+        1 => ", 1 gateway".to_owned(),
+        many => format!(", {many} gateways"),
+    };
     format!(
-        "\n{services} services, {instances} proxies, mutual TLS between all of them; {web} shows their status.\n\
+        "\n{services} services{entries}, {instances} proxies, mutual TLS between all of them; {web} shows their status.\n\
          In another terminal:\n\n  \
          cd {clone}\n  \
          $EDITOR {edit}   # change a weight\n  \

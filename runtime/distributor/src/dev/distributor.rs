@@ -237,7 +237,7 @@ async fn keygen(trust: &Path, reference: &str, policy: &Policy) -> Result<(), De
     let meshc = sibling("meshc").map_err(|error| DevError::Io("cannot find meshc", error))?;
     let output = Command::new(meshc)
         .args(["keygen", "--development", "--mesh", &policy.mesh])
-        .args(["--environment", mesh_compiler::DEFAULT_ENVIRONMENT])
+        .args(["--environment", &policy.environment])
         .args(["--trust-domain", &policy.trust_domain, "--ref", reference])
         .args(["--root-path", &policy.root_path])
         .arg("--out")

@@ -9,9 +9,11 @@ use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;
 
 use super::distributor::Distributor;
-use super::instance::{Instance, Served};
+use super::instance::{Instance, Served, Surroundings, start_stand_in};
 use super::plan::{Plan, PlannedInstance};
-use super::ports::ServicePorts;
+use super::ports::{GatewayPorts, ServicePorts};
+use super::process::Process;
+use super::secrets::Secrets;
 use super::table::Serving;
 use super::{App, DevError, make_folder};
 use crate::endpoints::{EndpointFeed, EndpointSet, Label, ServiceAddress};
@@ -34,6 +36,9 @@ pub(super) struct Fleet {
     folder: PathBuf,
     apps: Vec<App>,
     programs: Programs,
+    secrets: Secrets,
+    /// What answers in place of services outside the mesh.
+    outside: (Process, SocketAddr),
 }
 
 /// What the control socket says of a proxy.
@@ -48,13 +53,21 @@ pub(super) struct ProxyState {
 }
 
 impl Fleet {
-    pub(super) fn new(folder: PathBuf, apps: Vec<App>, programs: Programs) -> Self {
-        Self {
+    /// Nothing yet but what answers in place of services outside the mesh.
+    pub(super) async fn new(
+        folder: PathBuf,
+        apps: Vec<App>,
+        programs: Programs,
+        secrets: Secrets,
+    ) -> Result<Self, DevError> {
+        Ok(Self {
             instances: BTreeMap::new(),
+            outside: start_stand_in(&folder, &programs).await?,
             folder,
             apps,
             programs,
-        }
+            secrets,
+        })
     }
 
     /// Starts what the plan has and the fleet lacks, ends what it has no more, and tells the
@@ -65,6 +78,11 @@ impl Fleet {
         distributor: &Distributor,
     ) -> Result<(), DevError> {
         make_folder(&self.folder)?;
+        let secrets = self.secrets.of(plan)?;
+        for instance in self.instances.values_mut() {
+            let secrets = secrets.get(&instance.service).cloned();
+            instance.set_secrets(secrets.unwrap_or_default()).await;
+        }
         let planned: BTreeMap<&str, (&String, &PlannedInstance)> = plan
             .services
             .iter()
@@ -84,13 +102,18 @@ impl Fleet {
             .filter(|(_, instance)| !self.instances.contains_key(&instance.id))
             .filter_map(|(name, instance)| {
                 let service = plan.services.get(*name)?;
+                let surroundings = Surroundings {
+                    programs: self.programs.clone(),
+                    app: self.app(name, instance),
+                    stand_in: self.outside.1,
+                    secrets: secrets.get(*name).cloned().unwrap_or_default(),
+                };
                 Some(Instance::start(
                     (*name).clone(),
                     service,
                     (*instance).clone(),
-                    self.app(name, instance),
                     self.folder.join(&instance.id),
-                    &self.programs,
+                    surroundings,
                     distributor,
                 ))
             });
@@ -139,7 +162,12 @@ impl Fleet {
                 .collect(),
         };
         EndpointFeed {
-            sets: self.instances.values().map(set).collect(),
+            sets: self
+                .instances
+                .values()
+                .filter(|instance| !instance.is_gateway())
+                .map(set)
+                .collect(),
         }
     }
 
@@ -153,7 +181,18 @@ impl Fleet {
             .instances
             .values()
             .map(|instance| instance.wait_serving(SERVING_LIMIT));
-        try_join_all(waits).await.map(drop)
+        try_join_all(waits).await?;
+        self.keep_listeners().await;
+        Ok(())
+    }
+
+    /// Notes where listeners of gateways were opened.
+    pub(super) async fn keep_listeners(&self) {
+        let gateways = self
+            .instances
+            .values()
+            .filter(|instance| instance.is_gateway());
+        join_all(gateways.map(Instance::keep_listeners)).await;
     }
 
     /// Where an application of this service sends requests.
@@ -192,7 +231,20 @@ impl Fleet {
         join_all(states).await
     }
 
-    /// For the ports file.
+    /// Gateways, for the ports file.
+    pub(super) async fn gateway_ports(&self) -> BTreeMap<String, GatewayPorts> {
+        let gateways = self
+            .instances
+            .values()
+            .filter(|instance| instance.is_gateway());
+        let ports = gateways.map(|instance| async {
+            let ports = instance.gateway_ports().await;
+            (instance.service.clone(), ports)
+        });
+        join_all(ports).await.into_iter().collect()
+    }
+
+    /// Services, for the ports file.
     pub(super) fn ports(&self) -> BTreeMap<String, ServicePorts> {
         let mut services: BTreeMap<String, ServicePorts> = BTreeMap::new();
         for instance in self.instances.values() {

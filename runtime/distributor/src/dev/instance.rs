@@ -1,4 +1,5 @@
-//! One running instance: a stand-in application, unless the user has one, and its proxy.
+//! One running instance: a stand-in application, unless the user has one, and its proxy. A gateway has a
+//! proxy alone.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::distributor::{Distributor, wait_json};
 use super::fleet::Programs;
 use super::plan::{PlannedInstance, PlannedService};
-use super::ports::InstancePorts;
+use super::ports::{GatewayPorts, InstancePorts};
 use super::process::{Process, Program};
 use super::{DevError, make_folder};
 
@@ -27,12 +28,26 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Instance {
     pub(super) service: String,
     pub(super) planned: PlannedInstance,
-    application: SocketAddr,
+    /// None: a gateway.
+    application: Option<SocketAddr>,
     echo: Option<Process>,
     proxy: Process,
+    launch: Launch,
     bound: Bound,
-    admin: PathBuf,
     log: PathBuf,
+}
+
+/// What an instance is started with beside its plan.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    /// Programs of ours.
+    pub(super) programs: Programs,
+    /// An application of the user's.
+    pub(super) app: Option<SocketAddr>,
+    /// What answers in place of services outside the mesh.
+    pub(super) stand_in: SocketAddr,
+    /// Key material by name.
+    pub(super) secrets: BTreeMap<String, PathBuf>,
 }
 
 /// What `meshp run --ports` writes.
@@ -47,6 +62,9 @@ struct Bound {
 /// What a proxy says that it serves.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Served {
+    /// Of a gateway, by declared port.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) listeners: BTreeMap<u16, SocketAddr>,
     pub(super) sequence: Option<u64>,
     pub(super) commit: Option<String>,
     pub(super) slice: Option<String>,
@@ -59,18 +77,25 @@ impl Instance {
         service: String,
         planned_service: &PlannedService,
         planned: PlannedInstance,
-        app: Option<SocketAddr>,
         folder: PathBuf,
-        programs: &Programs,
+        surroundings: Surroundings,
         distributor: &Distributor,
     ) -> Result<Self, DevError> {
         let folder = folder.as_path();
         make_folder(folder)?;
+        let Surroundings {
+            programs,
+            app,
+            stand_in,
+            secrets,
+        } = surroundings;
         let (echo, application) = match app {
-            Some(address) => (None, address),
+            _ if planned_service.is_gateway => (None, None),
+            Some(address) => (None, Some(address)),
             None => {
-                let (echo, address) = start_echo(&service, &planned, folder, programs).await?;
-                (Some(echo), address)
+                let (echo, address) =
+                    start_echo(&service, &planned, &folder.join("application"), &programs).await?;
+                (Some(echo), Some(address))
             }
         };
         let join = folder.join("join.json");
@@ -92,6 +117,9 @@ impl Instance {
                 .iter()
                 .map(|label| format!("{}={}", label.key, label.value))
                 .collect(),
+            application,
+            stand_in,
+            secrets,
         };
         let unbound = Bound {
             outbound: ANY,
@@ -108,7 +136,7 @@ impl Instance {
         drop(std::fs::remove_file(&launch.ports));
         let program = Program {
             path: programs.meshp.clone(),
-            arguments: launch.arguments(&unbound, application),
+            arguments: launch.arguments(&unbound, &BTreeMap::new()),
             log: log.clone(),
         };
         let proxy = Process::start(planned.id.clone(), program)
@@ -120,17 +148,43 @@ impl Instance {
             )
         })?;
         // A restart must be found where its peers and its application look.
-        proxy.replace_arguments(launch.arguments(&bound, application));
+        proxy.replace_arguments(launch.arguments(&bound, &BTreeMap::new()));
         Ok(Self {
             service,
             planned,
             application,
             echo,
             proxy,
+            launch,
             bound,
-            admin: launch.admin,
             log,
         })
+    }
+
+    /// Gives the proxy this key material; it is started again if that is news.
+    pub(super) async fn set_secrets(&mut self, secrets: BTreeMap<String, PathBuf>) {
+        if self.launch.secrets == secrets {
+            return;
+        }
+        self.launch.secrets = secrets;
+        let listeners = self.served().await.listeners;
+        self.proxy
+            .replace_arguments(self.launch.arguments(&self.bound, &listeners));
+        self.proxy.restart();
+    }
+
+    /// Notes where a gateway's listeners were opened, so that a restart is found there.
+    pub(super) async fn keep_listeners(&self) {
+        let listeners = self.served().await.listeners;
+        if !listeners.is_empty() {
+            self.proxy
+                .replace_arguments(self.launch.arguments(&self.bound, &listeners));
+        }
+    }
+
+    /// Whether it is a gateway.
+    pub(super) fn is_gateway(&self) -> bool {
+        self.application.is_none()
     }
 
     /// Where its application sends requests.
@@ -149,8 +203,13 @@ impl Instance {
 
     /// Asks the proxy what it serves; nothing while it does not answer.
     pub(super) async fn served(&self) -> Served {
-        let answer =
-            client::request(&self.admin, Method::GET, "/config", bytes::Bytes::new()).await;
+        let answer = client::request(
+            &self.launch.admin,
+            Method::GET,
+            "/config",
+            bytes::Bytes::new(),
+        )
+        .await;
         answer
             .ok()
             .and_then(|(_, body)| serde_json::from_slice(&body).ok())
@@ -174,6 +233,7 @@ impl Instance {
             })
     }
 
+    /// For the ports file; none of a gateway.
     pub(super) fn ports(&self) -> Option<InstancePorts> {
         Some(InstancePorts {
             subset: self.planned.subset.clone(),
@@ -181,11 +241,21 @@ impl Instance {
             outbound: self.bound.outbound,
             inbound: self.bound.inbound.values().next().copied()?,
             inbound_ports: self.bound.inbound.clone(),
-            application: self.application,
+            application: self.application?,
             metrics: self.bound.metrics,
-            admin: self.admin.clone(),
+            admin: self.launch.admin.clone(),
             pid: self.pid(),
         })
+    }
+
+    /// For the ports file, of a gateway.
+    pub(super) async fn gateway_ports(&self) -> GatewayPorts {
+        GatewayPorts {
+            listeners: self.served().await.listeners,
+            metrics: self.bound.metrics,
+            admin: self.launch.admin.clone(),
+            pid: self.pid(),
+        }
     }
 
     pub(super) async fn end(self) {
@@ -198,7 +268,8 @@ impl Instance {
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// The files of one proxy.
+/// The files of one proxy, and what else it is told.
+#[derive(Clone, Debug)]
 struct Launch {
     ports: PathBuf,
     admin: PathBuf,
@@ -207,10 +278,13 @@ struct Launch {
     access_log: PathBuf,
     instance: String,
     labels: Vec<String>,
+    application: Option<SocketAddr>,
+    stand_in: SocketAddr,
+    secrets: BTreeMap<String, PathBuf>,
 }
 
 impl Launch {
-    fn arguments(&self, bound: &Bound, application: SocketAddr) -> Vec<OsString> {
+    fn arguments(&self, bound: &Bound, listeners: &BTreeMap<u16, SocketAddr>) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["run".into(), "--end-with-stdin".into()];
         let mut flag = |name: &str, value: OsString| {
             words.push(name.into());
@@ -225,8 +299,21 @@ impl Launch {
         flag("--outbound", bound.outbound.to_string().into());
         flag("--metrics", bound.metrics.to_string().into());
         flag("--health", bound.health.to_string().into());
-        for (port, inbound) in &bound.inbound {
-            flag("--port", format!("{port}={inbound},{application}").into());
+        flag("--stand-in", self.stand_in.to_string().into());
+        if let Some(application) = self.application {
+            for (port, inbound) in &bound.inbound {
+                flag("--port", format!("{port}={inbound},{application}").into());
+            }
+        } else {
+            for (port, address) in listeners {
+                flag("--listen", format!("{port}={address}").into());
+            }
+            flag("--listen", format!("*={ANY}").into());
+        }
+        for (name, file) in &self.secrets {
+            let mut value = OsString::from(format!("{name}="));
+            value.push(file);
+            flag("--secret", value);
         }
         for label in &self.labels {
             flag("--label", label.clone().into());
@@ -235,15 +322,29 @@ impl Launch {
     }
 }
 
-async fn start_echo(
-    service: &str,
-    planned: &PlannedInstance,
+/// What answers in place of every service outside the mesh, so that nothing leaves the machine.
+pub(super) async fn start_stand_in(
     folder: &Path,
     programs: &Programs,
 ) -> Result<(Process, SocketAddr), DevError> {
-    let address_file = folder.join("application");
-    let log = folder.join("application.log");
-    drop(std::fs::remove_file(&address_file));
+    make_folder(folder)?;
+    let planned = PlannedInstance {
+        id: "outside".to_owned(),
+        subset: None,
+        labels: Vec::new(),
+    };
+    start_echo("outside", &planned, &folder.join("outside"), programs).await
+}
+
+/// `file` is where it says its address; its log stands beside.
+async fn start_echo(
+    service: &str,
+    planned: &PlannedInstance,
+    file: &Path,
+    programs: &Programs,
+) -> Result<(Process, SocketAddr), DevError> {
+    let log = file.with_extension("log");
+    drop(std::fs::remove_file(file));
     let arguments = |listen: &str| {
         let mut words: Vec<OsString> = [
             "echo",
@@ -256,7 +357,7 @@ async fn start_echo(
         .map(OsString::from)
         .into();
         words.extend(["--instance".into(), planned.id.clone().into()]);
-        words.extend(["--address-file".into(), address_file.clone().into()]);
+        words.extend(["--address-file".into(), file.into()]);
         if let Some(subset) = &planned.subset {
             words.extend(["--subset".into(), subset.clone().into()]);
         }
@@ -269,7 +370,7 @@ async fn start_echo(
     };
     let echo = Process::start(format!("application of {}", planned.id), program)
         .map_err(|error| DevError::Io("cannot start an application", error))?;
-    let address: SocketAddr = wait_json(&address_file, BOUND_LIMIT).await.ok_or_else(|| {
+    let address: SocketAddr = wait_json(file, BOUND_LIMIT).await.ok_or_else(|| {
         DevError::NotReady(
             format!("the application of {} did not start", planned.id),
             log,

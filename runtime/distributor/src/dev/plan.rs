@@ -1,9 +1,11 @@
-//! What `meshd dev` starts for a mesh: pure, from the linked mesh to instances and traffic.
+//! What `meshd dev` starts for a mesh: pure, from the linked mesh and its slices to instances and
+//! traffic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bundle::slice::Label;
-use mesh_compiler::linked::{Endpoints, LinkedMesh, Service};
+use mesh_bundle::slice::{Gateway, Label, Slice};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_compiler::linked::{Endpoints, Kind, LinkedMesh, Service};
 use mesh_syntax::Witness;
 
 /// Instances of one subset, at most: enough to see balancing and a failover on a laptop.
@@ -18,12 +20,18 @@ pub(super) struct Plan {
     pub(super) edges: BTreeMap<(String, String), Witness>,
 }
 
-/// One service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One service or gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PlannedService {
     pub(super) identity: String,
+    /// None of a gateway: what it opens comes with its slice.
     pub(super) ports: Vec<u16>,
     pub(super) instances: Vec<PlannedInstance>,
+    pub(super) is_gateway: bool,
+    /// Certificates that it shows, and the hosts that they are for.
+    pub(super) certificates: BTreeMap<String, Vec<String>>,
+    /// Names of other key material that its policy uses.
+    pub(super) other_secrets: BTreeSet<String>,
 }
 
 /// One instance.
@@ -37,19 +45,29 @@ pub(super) struct PlannedInstance {
 
 /// One instance per subset, or as many as policy declares static endpoints; one edge per call that
 /// is declared and permitted.
-pub(super) fn plan(mesh: &LinkedMesh) -> Plan {
+pub(super) fn plan(mesh: &LinkedMesh, slices: &BTreeMap<SpiffeId, Slice>) -> Plan {
     let services = mesh
         .services
         .iter()
+        .filter(|service| matches!(service.kind, Kind::Service))
         .filter_map(|service| {
+            let identity = service.identities.first()?;
             let planned = PlannedService {
-                identity: service.identities.first()?.to_string(),
+                identity: identity.to_string(),
                 ports: service.ports.iter().map(|port| port.number.value).collect(),
                 instances: instances(service),
+                ..PlannedService::default()
             };
             Some((service.name.value.clone(), planned))
-        })
-        .collect();
+        });
+    let gateways = slices.iter().flat_map(|(identity, slice)| {
+        let gateway = |gateway: &Gateway| {
+            let planned = planned_gateway(identity, slice, gateway);
+            (gateway.name.clone(), planned)
+        };
+        slice.gateways.iter().map(gateway)
+    });
+    let services = services.chain(gateways).collect();
     let edges = mesh
         .edges
         .iter()
@@ -61,6 +79,36 @@ pub(super) fn plan(mesh: &LinkedMesh) -> Plan {
         })
         .collect();
     Plan { services, edges }
+}
+
+/// One instance; what it opens, its slice says.
+fn planned_gateway(identity: &SpiffeId, slice: &Slice, gateway: &Gateway) -> PlannedService {
+    let entered = slice.access.services.iter();
+    let listeners = entered
+        .filter(|service| service.service == gateway.name)
+        .flat_map(|service| &service.listeners);
+    let mut certificates: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut other_secrets = BTreeSet::new();
+    for listener in listeners {
+        let Some(tls) = &listener.tls else { continue };
+        let hosts = certificates.entry(tls.certificate.clone()).or_default();
+        hosts.extend(listener.hosts.iter().cloned());
+        hosts.sort_unstable();
+        hosts.dedup();
+        other_secrets.extend(tls.trust.clone());
+    }
+    PlannedService {
+        identity: identity.to_string(),
+        instances: vec![PlannedInstance {
+            id: format!("{}-1", gateway.name),
+            subset: None,
+            labels: Vec::new(),
+        }],
+        is_gateway: true,
+        certificates,
+        other_secrets,
+        ..PlannedService::default()
+    }
 }
 
 fn instances(service: &Service) -> Vec<PlannedInstance> {

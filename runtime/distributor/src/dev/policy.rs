@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mesh_compiler::{DEFAULT_ENVIRONMENT, Input};
+use mesh_compiler::Input;
+use mesh_syntax::{Diagnostic, Level};
 
 use super::DevError;
 use super::plan::{Plan, plan};
@@ -12,6 +13,7 @@ use super::plan::{Plan, plan};
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) mesh: String,
+    pub(super) environment: String,
     pub(super) trust_domain: String,
     pub(super) root_path: String,
     pub(super) plan: Plan,
@@ -20,14 +22,19 @@ pub(super) struct Policy {
 }
 
 /// Compiles the tip of a ref.
-pub(super) async fn at_tip(repository: &Path, reference: &str) -> Result<Policy, DevError> {
+pub(super) async fn at_tip(
+    repository: &Path,
+    reference: &str,
+    environment: &str,
+) -> Result<Policy, DevError> {
     let repository: PathBuf = repository.to_path_buf();
-    let reference = reference.to_owned();
-    let compiled = tokio::task::spawn_blocking(move || compile(&repository, &reference)).await;
+    let (reference, environment) = (reference.to_owned(), environment.to_owned());
+    let compiling = move || compile(&repository, &reference, &environment);
+    let compiled = tokio::task::spawn_blocking(compiling).await;
     compiled.unwrap_or_else(|error| Err(DevError::Policy(error.to_string())))
 }
 
-fn compile(repository: &Path, reference: &str) -> Result<Policy, DevError> {
+fn compile(repository: &Path, reference: &str, environment: &str) -> Result<Policy, DevError> {
     let unreadable = |error: &dyn std::error::Error| DevError::Policy(crate::output::chain(error));
     let repository = mesh_repo::Repository::open(repository).map_err(|error| unreadable(&error))?;
     let commit = repository
@@ -42,17 +49,23 @@ fn compile(repository: &Path, reference: &str) -> Result<Policy, DevError> {
         .map_err(|error| unreadable(&error))?;
     let analysed = mesh_compiler::load(Input {
         sources: &sources,
-        environment: DEFAULT_ENVIRONMENT,
+        environment,
         root_path: &root_path,
     });
-    let Some(mesh) = analysed.mesh else {
-        let findings: Vec<String> = analysed
-            .diagnostics
+    let findings = |diagnostics: &[Diagnostic]| {
+        let errors = diagnostics
             .iter()
-            .map(|finding| finding.message.clone())
-            .collect();
-        return Err(DevError::Policy(findings.join("\n")));
+            .filter(|finding| finding.level == Level::Error);
+        let messages: Vec<&str> = errors.map(|finding| finding.message.as_str()).collect();
+        DevError::Policy(messages.join("\n"))
     };
+    let Some(mesh) = analysed.mesh.clone() else {
+        return Err(findings(&analysed.diagnostics));
+    };
+    // What the lints say, the distributor says; here only the slices are wanted.
+    let checked =
+        mesh_compiler::check(analysed, &[]).map_err(|refused| findings(&refused.diagnostics))?;
+    let slices = mesh_compiler::emit(&checked).slices;
     let weighted = mesh
         .services
         .iter()
@@ -62,8 +75,9 @@ fn compile(repository: &Path, reference: &str) -> Result<Policy, DevError> {
     Ok(Policy {
         edit: sources.path(edited.file).to_owned(),
         mesh: mesh.name.value.clone(),
+        environment: environment.to_owned(),
         trust_domain: mesh.trust_domain.value.clone(),
-        plan: plan(&mesh),
+        plan: plan(&mesh, &slices),
         root_path,
     })
 }

@@ -26,7 +26,8 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// What is wanted of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
-    Running,
+    /// Running; with another number, started again.
+    Running(u32),
     /// Killed, and not started again until it is wanted.
     Killed,
     Ended,
@@ -56,7 +57,7 @@ impl Process {
         let name = name.into();
         let pid = Arc::new(AtomicU32::new(0));
         let child = spawn(&program, &pid)?;
-        let (wanted, watched) = watch::channel(Wanted::Running);
+        let (wanted, watched) = watch::channel(Wanted::Running(0));
         let program = Arc::new(Mutex::new(program));
         let keeper = tokio::spawn(keep(
             name.clone(),
@@ -89,9 +90,18 @@ impl Process {
         self.wanted.send_replace(Wanted::Killed);
     }
 
+    /// Starts it again at once, with the newest arguments.
+    pub(super) fn restart(&self) {
+        self.wanted.send_modify(|wanted| {
+            if let Wanted::Running(start) = wanted {
+                *start += 1;
+            }
+        });
+    }
+
     /// Lets it run again.
     pub(super) fn resume(&self) {
-        self.wanted.send_replace(Wanted::Running);
+        self.wanted.send_replace(Wanted::Running(0));
     }
 
     /// Asks it to end, and makes it end when it does not.
@@ -139,11 +149,12 @@ async fn keep(
     mut wanted: watch::Receiver<Wanted>,
 ) {
     let mut pause = RESTART_PAUSE;
+    let mut start = 0;
     loop {
         let since = tokio::time::Instant::now();
         let crashed = tokio::select! {
             status = started.child.wait() => Some(status),
-            _ = wanted.wait_for(|wanted| *wanted != Wanted::Running) => None,
+            _ = wanted.wait_for(|wanted| *wanted != Wanted::Running(start)) => None,
         };
         if let Some(status) = crashed {
             // A signal to the whole group ends it, too, and then nothing is started again.
@@ -160,11 +171,17 @@ async fn keep(
             Wanted::Killed => {
                 kill(&name, &mut started.child).await;
                 let next = wanted.wait_for(|wanted| *wanted != Wanted::Killed).await;
-                if next.is_ok_and(|wanted| *wanted == Wanted::Ended) {
-                    return;
+                match next.map(|wanted| *wanted) {
+                    Ok(Wanted::Running(now)) => start = now,
+                    Ok(Wanted::Killed) | Err(_) => {}
+                    Ok(Wanted::Ended) => return,
                 }
             }
-            Wanted::Running => {
+            Wanted::Running(now) if now != start => {
+                start = now;
+                kill(&name, &mut started.child).await;
+            }
+            Wanted::Running(_) => {
                 pause = if since.elapsed() >= STEADY {
                     RESTART_PAUSE
                 } else {
