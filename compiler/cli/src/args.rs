@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_compiler::DEFAULT_ENVIRONMENT;
+use mesh_compiler::date::Date;
 
 use crate::exit_code::Exit;
 
@@ -24,9 +25,28 @@ pub(crate) struct Place {
     /// The policy root, or a folder in or above it.
     #[arg(short = 'C', id = "directory", value_name = "DIR", global = true)]
     pub(crate) folder: Option<PathBuf>,
+    /// The environment to compile for; without it `default`, and `check` also every declared one.
+    #[arg(long = "env", value_name = "NAME", global = true)]
+    pub(crate) environment: Option<String>,
+    /// The day on which suppressions are judged, as in 2027-03-01; without it the clock's, or a commit's own.
+    #[arg(long, value_name = "DATE", global = true, value_parser = date)]
+    pub(crate) today: Option<Date>,
+}
+
+impl Place {
     /// The environment to compile for.
-    #[arg(long = "env", value_name = "NAME", global = true, default_value = DEFAULT_ENVIRONMENT)]
-    pub(crate) environment: String,
+    pub(crate) fn environment(&self) -> &str {
+        self.environment.as_deref().unwrap_or(DEFAULT_ENVIRONMENT)
+    }
+
+    /// The day on which suppressions are judged.
+    pub(crate) fn today(&self) -> Date {
+        self.today.unwrap_or_else(|| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let seconds = now.map_or(0, |now| now.as_secs());
+            Date::from_unix_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+        })
+    }
 }
 
 /// A command with what it needs.
@@ -263,6 +283,10 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(rate),
         _ => Err("a rate is a number from 0 to 1".to_owned()),
     }
+}
+
+fn date(text: &str) -> Result<Date, String> {
+    Date::parse(text).ok_or_else(|| "a day is written as 2027-03-01".to_owned())
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use mesh_compiler::{Input, LinkedMesh};
+use mesh_lint::Skipped;
 use mesh_repo::{ReadError, Repository, input_digest};
-use mesh_syntax::Diagnostic;
 
 use crate::commands::Failure;
-use crate::compile::Skipped;
 use crate::load::Loaded;
 
 /// The policies of a commit, as what they are compared with.
@@ -77,13 +76,20 @@ impl Base {
         })
     }
 
-    /// What changes from it to a mesh, and what could not be compared.
-    pub(crate) fn compare(&self, head: Option<&LinkedMesh>) -> (Vec<Diagnostic>, Vec<Skipped>) {
+    /// What is deployed, where it is another mesh.
+    pub(crate) fn mesh(&self) -> Option<&LinkedMesh> {
+        match self {
+            Self::Mesh(base) => Some(base),
+            Self::Same | Self::Nothing(_) => None,
+        }
+    }
+
+    /// What can't be compared with a mesh.
+    pub(crate) fn skipped(&self, head: Option<&LinkedMesh>) -> Vec<Skipped> {
         match (self, head) {
-            (Self::Same, _) => (Vec::new(), Vec::new()),
-            (Self::Mesh(base), Some(head)) => (mesh_lint::compare(base, head), Vec::new()),
-            (Self::Mesh(_), None) => (Vec::new(), skipped("needs policies without errors")),
-            (Self::Nothing(why), _) => (Vec::new(), skipped(why)),
+            (Self::Same, _) | (Self::Mesh(_), Some(_)) => Vec::new(),
+            (Self::Mesh(_), None) => skipped("needs policies without errors"),
+            (Self::Nothing(why), _) => skipped(why),
         }
     }
 }

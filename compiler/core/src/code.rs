@@ -24,10 +24,14 @@ codes! {
     EXCLUSIVE = "MSH0007" "source/mutually-exclusive";
     /// A regular expression that does not compile, or only at too great a size.
     INVALID_REGEX = "MSH0008" "source/invalid-regex";
+    /// A suppression without reason, owner or expiry.
+    UNANSWERED_SUPPRESSION = "MSH0014" "source/unanswered-suppression";
     /// A word of the language that this release does not enforce yet.
     NOT_IN_THIS_RELEASE = "MSH0019" "source/not-in-this-release";
     /// A name that nothing has.
     DANGLING_REFERENCE = "MSH0101" "linking/dangling-reference";
+    /// A name or a file that could be meant for two.
+    AMBIGUOUS = "MSH0102" "linking/ambiguous";
     /// Two definitions of one name.
     DUPLICATE_DEFINITION = "MSH0103" "linking/duplicate-definition";
     /// A name of something else.

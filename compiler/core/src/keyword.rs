@@ -15,6 +15,7 @@ mod facts;
 mod gateway;
 mod health_check;
 mod hedge;
+mod inventory;
 mod later;
 mod limits;
 mod listen;
@@ -33,6 +34,7 @@ mod retry_budget;
 mod route;
 mod service;
 mod subset;
+mod suppress;
 mod team;
 mod test;
 mod timeout;
@@ -40,7 +42,7 @@ mod tls;
 mod to;
 
 pub use balance::{Balance, EffectiveBalance, Method, algorithm_word};
-pub(crate) use decode::decode;
+pub(crate) use decode::{decode, is_inventory};
 pub use health_check::{EffectiveHealthCheck, HealthCheck};
 pub use later::LATER;
 pub use limits::{EffectiveLimits, Limits};
@@ -113,6 +115,12 @@ pub static KEYWORDS: &[&Keyword] = &[
     &condition::COOKIE,
     &condition::CLAIM,
     &condition::NOT,
+    &suppress::SUPPRESS,
+    &inventory::INVENTORY,
+    &inventory::SERVICE,
+    &inventory::INSTANCES,
+    &inventory::OBSERVED,
+    &inventory::IDENTITY,
     &overriding::OVERRIDE,
     &overriding::REMOVE,
     &test::TEST,
@@ -134,6 +142,12 @@ pub enum Place {
     TestFile,
     /// The top of a file of an environment.
     Environment,
+    /// The top of a file called `inventory.kdl`.
+    InventoryFile,
+    /// The block of `inventory`.
+    Inventory,
+    /// The block of a `service` in `inventory`.
+    InventoryService,
     /// The block of `override`, besides what its target holds.
     Override,
     /// The block of `mesh`.
@@ -191,6 +205,9 @@ impl Place {
             Self::Root => "at the top of a policy file",
             Self::TestFile => "at the top of a test file",
             Self::Environment => "at the top of an environment's file",
+            Self::InventoryFile => "at the top of `inventory.kdl`",
+            Self::Inventory => "in `inventory`",
+            Self::InventoryService => "in `service` of an inventory",
             Self::Override => "in `override`",
             Self::Mesh => "in `mesh`",
             Self::Team => "in `team`",

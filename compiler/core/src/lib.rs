@@ -11,6 +11,7 @@
 pub mod analysis;
 mod check;
 pub mod code;
+pub mod date;
 pub mod diff;
 mod emit;
 pub mod glob;
@@ -21,6 +22,7 @@ mod link;
 pub mod linked;
 pub mod model;
 mod overlay;
+pub mod ownership;
 pub mod progress;
 mod suggest;
 #[cfg(any(test, feature = "test-util"))]
@@ -68,6 +70,8 @@ pub struct Analysed {
     pub diagnostics: Vec<Diagnostic>,
     /// Files read.
     pub files: usize,
+    /// Declared environments, ascending; `default` is always there and not among them.
+    pub environments: Vec<String>,
 }
 
 /// Reads, decodes and links the files of one root.
@@ -121,6 +125,8 @@ fn understand(
     let trees = overlaid.trees.iter().map(AsRef::as_ref);
     let mut decoded = keyword::decode(input.sources, trees);
     decoded.findings.extend(overlaid.findings);
+    decoded.mesh.overridings = overlaid.overridings;
+    let environments = overlaid.environments;
     let unreadable = errors_by_file(&diagnostics);
     diagnostics.extend(
         decoded
@@ -130,7 +136,7 @@ fn understand(
     );
     let incomplete = unread || decoded.incomplete || overlaid.incomplete;
     observer.begin(Stage::Link);
-    let linked = link::link(
+    let mut linked = link::link(
         &decoded.mesh,
         link::Context {
             environment: input.environment,
@@ -140,6 +146,11 @@ fn understand(
             incomplete,
         },
     );
+    if let Some(mesh) = &mut linked.mesh {
+        let (ownership, findings) = ownership::of(input.sources, input.root_path, &mesh.teams);
+        mesh.ownership = ownership;
+        linked.findings.extend(findings);
+    }
     let broken = error_lines(input.sources, &diagnostics);
     diagnostics.extend(linked.findings.into_iter().filter(|finding| {
         finding.level != Level::Error || !broken.contains(&line_of(input.sources, finding.span))
@@ -156,7 +167,13 @@ fn understand(
         mesh: linked.mesh.filter(|_| clean),
         diagnostics,
         files,
+        environments,
     }
+}
+
+/// The environment that a file belongs to alone; none: all share it.
+pub fn environment_of<'p>(path: &'p str, root_path: &str) -> Option<&'p str> {
+    overlay::folder_of(path, root_path)
 }
 
 /// The slices of a checked mesh.

@@ -32,6 +32,10 @@ pub const NAME_LABEL_BYTES_MAX: usize = 63;
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// Most arguments of one node: values of a condition, hosts, addresses.
 pub const ARGUMENTS_MAX: usize = 1024;
+/// Most patterns of files that teams own: each file is held against each of them.
+pub const GLOBS_MAX: usize = 4096;
+/// Longest pattern of files.
+pub const GLOB_BYTES_MAX: usize = 256;
 /// Deepest `not` inside `not`.
 pub const NOT_DEPTH_MAX: usize = 4;
 /// Most findings of one run; whoever has more fixes these first.

@@ -11,12 +11,14 @@ use crate::code;
 use crate::limits;
 use crate::linked::{self, Effective, LinkedMesh, ServiceId, Source};
 use crate::model::{self, Spanned};
+use crate::ownership::Ownership;
 use crate::suggest;
 
 mod claim;
 mod edge;
 mod endpoint;
 mod gateway;
+mod governance;
 mod merge;
 mod resolve;
 mod route;
@@ -102,6 +104,8 @@ fn link_below(
     linker.check_claims(&services);
     let edges = linker.edges(&mut services)?;
     linker.check_shared_identities(&services, &edges);
+    let inventory = linker.inventory(&mesh.inventories, &mut services);
+    let suppressions = linker.suppressions(&mesh.suppressions, &services);
     let mut tests = mesh.tests.clone();
     tests.sort_by(|a, b| (&a.name.value, a.span).cmp(&(&b.name.value, b.span)));
     linker.check_tests(&tests);
@@ -115,6 +119,10 @@ fn link_below(
         services,
         edges: linked::Edges::new(edges),
         tests,
+        suppressions,
+        overridings: mesh.overridings.clone(),
+        inventory,
+        ownership: Ownership::default(),
     })
 }
 

@@ -2,18 +2,24 @@
 //! and the emitter read. Each value still says where it came from. Nothing here depends on the order
 //! of files or definitions: services, routes, subsets and edges are sorted by name.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mesh_bundle::slice::{self, DeclaredEndpoint, Effect, Enforcement, Principal, RetryCause};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::Span;
 
+use crate::date::Date;
 pub use crate::keyword::{
     EffectiveBalance as Balance, EffectiveHealthCheck as HealthCheck, EffectiveLimits as Limits,
     EffectiveLocality as Locality, EffectiveOutlier as Outlier,
 };
 pub use crate::model::EffectivePool as Pool;
-use crate::model::{CallMode, Extendable, Facts, Label, Port, RetryBudget, Spanned, Test, Tls};
+use crate::model::{
+    CallMode, Extendable, Facts, Instances, Label, Overriding, Port, RetryBudget, Spanned,
+    Suppression, Test, Tls,
+};
+use crate::ownership::Ownership;
 
 /// Index of a service in [`LinkedMesh::services`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +62,14 @@ pub struct LinkedMesh {
     pub teams: Vec<Team>,
     /// Tests, ascending by (name, place).
     pub tests: Vec<Test>,
+    /// Suppressions, ascending by place.
+    pub suppressions: Vec<Suppression>,
+    /// What the environment changes of what all share.
+    pub overridings: Vec<Overriding>,
+    /// What git alone can't know; none: nobody wrote it down.
+    pub inventory: Option<Inventory>,
+    /// Who owns which file.
+    pub ownership: Ownership,
 }
 
 impl Service {
@@ -217,6 +231,64 @@ impl Source {
             | Self::Route(span)
             | Self::Calls(span) => Some(span),
         }
+    }
+}
+
+/// What was found in the fleet on a day.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The day.
+    pub date: Spanned<Date>,
+    /// What is known of each service.
+    pub services: BTreeMap<ServiceId, Inventoried>,
+    /// Calls that were seen.
+    pub observed: Vec<Observed>,
+    /// Identities that exist outside of the mesh's own services, ascending.
+    pub identities: Vec<Spanned<SpiffeId>>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// What an inventory knows of one service.
+#[derive(Clone, Debug)]
+pub struct Inventoried {
+    /// Its instances, by their labels; empty: nobody counted.
+    pub instances: Vec<Instances>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A call that was seen.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Who called: a service, or the name or identity of something that policy does not declare.
+    pub from: Result<ServiceId, String>,
+    /// Who was called, the same.
+    pub to: Result<ServiceId, String>,
+    /// How often, in requests per second.
+    pub rate: Option<f64>,
+    /// The whole node.
+    pub span: Span,
+}
+
+impl Inventory {
+    /// How many instances a service has; none: nobody counted.
+    pub fn instances(&self, service: ServiceId) -> Option<u32> {
+        self.instances_with(service, &[])
+    }
+
+    /// How many instances of a service carry all of these labels; none: nobody counted.
+    pub fn instances_with(&self, service: ServiceId, labels: &[Label]) -> Option<u32> {
+        let instances = &self.services.get(&service)?.instances;
+        let carries = |one: &&Instances| {
+            labels
+                .iter()
+                .all(|label| one.labels.iter().any(|own| own.value == label.value))
+        };
+        (!instances.is_empty()).then(|| {
+            let counts = instances.iter().filter(carries).map(|one| one.count.value);
+            counts.fold(0, u32::saturating_add)
+        })
     }
 }
 

@@ -2,13 +2,14 @@
 //! optional, and everything carries its span. It knows nothing of levels, defaults or other files.
 
 use mesh_bundle::slice;
-pub use mesh_bundle::slice::{Effect, Enforcement};
+pub use mesh_bundle::slice::{Effect, Enforcement, Principal};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::Span;
 
 mod access;
 mod exchange;
 mod gateway;
+mod governance;
 mod pool;
 mod service;
 mod test;
@@ -19,6 +20,7 @@ pub use exchange::{Exchange, Hedge, Retry, Timeout};
 pub use gateway::{
     ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,
 };
+pub use governance::{Instances, Inventoried, Inventory, Observed, Overriding, Suppression};
 pub use pool::EffectivePool;
 pub use pool::{BudgetMinimum, Pool, RetryBudget};
 pub use service::{
@@ -73,6 +75,12 @@ pub struct Mesh {
     pub policies: Vec<Policy>,
     /// Tests, in no particular order.
     pub tests: Vec<Test>,
+    /// Suppressions, in no particular order.
+    pub suppressions: Vec<Suppression>,
+    /// What the environment changes, in no particular order.
+    pub overridings: Vec<Overriding>,
+    /// What git alone can't know; there should be one at most.
+    pub inventories: Vec<Inventory>,
 }
 
 impl Mesh {
@@ -84,11 +92,17 @@ impl Mesh {
             gateway_routes,
             policies,
             tests,
+            suppressions,
+            overridings,
+            inventories,
         } = part;
         self.services.extend(services);
         self.gateway_routes.extend(gateway_routes);
         self.policies.extend(policies);
         self.tests.extend(tests);
+        self.suppressions.extend(suppressions);
+        self.overridings.extend(overridings);
+        self.inventories.extend(inventories);
         if self.root.is_some() {
             return root;
         }

@@ -11,7 +11,8 @@ use mesh_syntax::{Diagnostic, Node, SourceSet, Span, Tree};
 
 use crate::DEFAULT_ENVIRONMENT;
 use crate::code;
-use crate::keyword::{Entry, KINDS, Place, Reader};
+use crate::keyword::{Entry, KINDS, Place, Reader, is_inventory};
+use crate::model::{Overriding, Spanned};
 use crate::suggest;
 
 mod merge;
@@ -24,6 +25,10 @@ const FOLDER: &str = "environments/";
 pub(crate) struct Overlaid<'t> {
     /// Trees of definitions and tests, without those of other environments.
     pub(crate) trees: Vec<Cow<'t, Tree>>,
+    /// The environments that `mesh` declares, ascending.
+    pub(crate) environments: Vec<String>,
+    /// What was overridden or removed.
+    pub(crate) overridings: Vec<Overriding>,
     /// What is wrong with the overrides.
     pub(crate) findings: Vec<Diagnostic>,
     /// Something could not be applied, so that a name that nothing has may be its.
@@ -55,16 +60,27 @@ pub(crate) fn apply<'t>(
     let mut reader = Reader::new(sources);
     let mut shared = Vec::new();
     let mut changes = Vec::new();
+    let mut inventories = Vec::new();
     for tree in trees {
         let path = sources.path(tree.file);
         match folder_of(path, root_path) {
             None => shared.push(Cow::Borrowed(tree)),
             Some(folder) if folder != environment => {}
             Some(_) if path.ends_with(".test.kdl") => shared.push(Cow::Borrowed(tree)),
+            Some(_) if is_inventory(path) => inventories.push(Cow::Borrowed(tree)),
             Some(_) => changes.push(tree),
         }
     }
-    stray_folders(&mut reader, root_path, sources, trees);
+    // An environment's own inventory takes the place of the one that all share.
+    if !inventories.is_empty() {
+        shared.retain(|tree| !is_inventory(sources.path(tree.file)));
+        shared.append(&mut inventories);
+    }
+    let declared = declared_environments(sources, root_path, trees);
+    // Without a readable `mesh` nobody knows which environments there are.
+    if let Some(declared) = &declared {
+        stray_folders(&mut reader, root_path, sources, trees, declared);
+    }
     let mut incomplete = false;
     let mut target = Target::new(&shared, sources);
     let mut additions = Vec::new();
@@ -88,7 +104,7 @@ pub(crate) fn apply<'t>(
             }));
         }
     }
-    let planned = target.planned;
+    let (planned, overridings) = (target.planned, target.overridings);
     for ((tree, index), change) in planned.into_iter().rev() {
         let nodes = &mut shared[tree].to_mut().nodes;
         match change {
@@ -101,6 +117,8 @@ pub(crate) fn apply<'t>(
     let findings = reader.into_findings();
     Overlaid {
         trees: shared,
+        environments: declared.into_iter().flatten().map(str::to_owned).collect(),
+        overridings,
         findings,
         incomplete,
     }
@@ -114,6 +132,7 @@ struct Target<'t> {
     defined: BTreeMap<(&'static str, String), Position>,
     /// The override of each definition; none: it is removed.
     planned: BTreeMap<Position, Option<&'t Node>>,
+    overridings: Vec<Overriding>,
     /// Where each of them is asked for.
     asked: BTreeMap<Position, Span>,
 }
@@ -138,6 +157,7 @@ impl<'t> Target<'t> {
         Self {
             defined,
             planned: BTreeMap::new(),
+            overridings: Vec::new(),
             asked: BTreeMap::new(),
         }
     }
@@ -196,18 +216,24 @@ impl<'t> Target<'t> {
             return None;
         }
         self.asked.insert(position, entry.span());
+        self.overridings.push(Overriding {
+            kind: kind.value,
+            name: Spanned::new(text.to_owned(), name.span),
+            span: entry.span(),
+        });
         self.planned.insert(position, change);
         Some(())
     }
 }
 
 /// Files that look as if they belonged to an environment and belong to none.
-fn stray_folders(reader: &mut Reader<'_>, root_path: &str, sources: &SourceSet, trees: &[Tree]) {
-    let declared = declared_environments(sources, root_path, trees);
-    // Without a readable `mesh` nobody knows which environments there are.
-    let Some(declared) = declared else {
-        return;
-    };
+fn stray_folders(
+    reader: &mut Reader<'_>,
+    root_path: &str,
+    sources: &SourceSet,
+    trees: &[Tree],
+    declared: &BTreeSet<&str>,
+) {
     let mut reported = BTreeSet::new();
     for tree in trees {
         let Some(folder) = folder_of(sources.path(tree.file), root_path) else {

@@ -8,6 +8,7 @@ use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 use mesh_syntax::{Code, Value};
 
 use crate::code;
+use crate::date::Date;
 use crate::limits;
 use crate::model::{Setting, Who};
 use crate::suggest;
@@ -115,6 +116,8 @@ kinds! {
     TIME = time, "a time in quotes, such as \"2s\"";
     /// A time or nothing.
     TIME_OR_NONE = time_or_none, "a time in quotes, such as \"2s\", or none";
+    /// A day.
+    DATE = date, "a day in quotes, such as \"2027-03-01\"";
     /// A share.
     PERCENT = percent, "a share in quotes, such as \"20%\"";
     /// A share or nothing.
@@ -359,6 +362,25 @@ pub(crate) fn rate(value: &Value) -> Result<(u64, Duration), Wrong> {
         );
     }
     text::parse_rate(text_of(value)?)
+}
+
+/// A rate as the analyses count it.
+pub(crate) fn per_second((count, per): (u64, Duration)) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate is at most twelve digits"
+    )]
+    let count = count as f64;
+    count / per.as_secs_f64()
+}
+
+/// A day.
+pub(crate) fn date(value: &Value) -> Result<Date, Wrong> {
+    let text = text_of(value)?;
+    Date::parse(text).ok_or_else(|| {
+        Wrong::because(format!("there is no day \"{text}\""))
+            .help("a day is written as \"2027-03-01\": year, month, day")
+    })
 }
 
 /// The minimum of a retry budget.

@@ -12,47 +12,100 @@ mod rule;
 mod rules;
 #[cfg(test)]
 mod soundness;
+mod suppress;
 #[cfg(test)]
 mod tester;
 
-use mesh_compiler::LinkedMesh;
+use mesh_compiler::date::Date;
 use mesh_compiler::progress::{Observer, Stage};
+use mesh_compiler::{Analysed, LinkedMesh};
 use mesh_syntax::Diagnostic;
 
 use facts::Facts;
-pub use needs::{Skipped, skipped};
 pub use page::Page;
 pub use pages::{page, pages};
-pub use rule::Rule;
 use rule::RuleContext;
+pub use rule::{Rule, Skipped};
 pub use rules::{COMPARISONS, RULES};
+pub use suppress::Suppressed;
 
-/// Checks a mesh. Findings are in the order of outputs: by file and position.
-pub fn lint(mesh: &LinkedMesh) -> Vec<Diagnostic> {
-    lint_observed(mesh, &mut ())
+/// What the checks say about a mesh on some day.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// What counts, in the order of outputs: by file and position.
+    pub findings: Vec<Diagnostic>,
+    /// What somebody answers for, in the same order.
+    pub suppressed: Vec<Suppressed>,
+    /// Checks that could not be made, ascending by code.
+    pub skipped: Vec<Skipped>,
 }
 
-/// [`lint`] for somebody who watches.
-pub fn lint_observed(mesh: &LinkedMesh, observer: &mut dyn Observer) -> Vec<Diagnostic> {
+/// Checks a mesh and, where `base` is what is deployed, what changes from it; then leaves out what somebody
+/// answers for on this day. Takes the findings of loading out of `analysed` and judges them together with its own.
+pub fn judge(analysed: &mut Analysed, base: Option<&LinkedMesh>, today: Date) -> Judgement {
+    judge_observed(analysed, base, today, &mut ())
+}
+
+/// [`judge`] for somebody who watches.
+pub fn judge_observed(
+    analysed: &mut Analysed,
+    base: Option<&LinkedMesh>,
+    today: Date,
+    observer: &mut dyn Observer,
+) -> Judgement {
+    let mut judgement = Judgement::default();
+    let Some(mesh) = &analysed.mesh else {
+        judgement.findings = std::mem::take(&mut analysed.diagnostics);
+        return judgement;
+    };
     let facts = Facts::new(mesh);
     // Every rule is checked anyway, and what several ask for belongs to none of them.
     facts.compute(observer);
-    run(RULES, &facts, observer)
+    let (lints, skipped) = run(RULES, &facts, observer);
+    judgement.skipped = skipped;
+    judgement.skipped.extend(needs::skipped(mesh));
+    judgement.findings = std::mem::take(&mut analysed.diagnostics);
+    judgement.findings.extend(lints);
+    if let Some(base) = base {
+        let (changes, skipped) = run(COMPARISONS, &Facts::new(mesh).against(base), observer);
+        judgement.findings.extend(changes);
+        judgement.skipped.extend(skipped);
+    }
+    judgement.suppressed = suppress::apply(mesh, today, &mut judgement.findings);
+    judgement
+        .findings
+        .sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    judgement
+        .suppressed
+        .sort_by(|a, b| a.finding.sort_key().cmp(&b.finding.sort_key()));
+    judgement.skipped.sort_by_key(|skipped| skipped.code);
+    judgement
+}
+
+/// Checks a mesh, whatever anybody answers for. Findings are in the order of outputs: by file and position.
+pub fn lint(mesh: &LinkedMesh) -> Vec<Diagnostic> {
+    let facts = Facts::new(mesh);
+    facts.compute(&mut ());
+    run(RULES, &facts, &mut ()).0
 }
 
 /// Checks what changes from what is deployed, `base`, to what would replace it, `head`. Findings lie in
 /// the files of `head` and are in the order of outputs.
 pub fn compare(base: &LinkedMesh, head: &LinkedMesh) -> Vec<Diagnostic> {
-    run(COMPARISONS, &Facts::new(head).against(base), &mut ())
+    run(COMPARISONS, &Facts::new(head).against(base), &mut ()).0
 }
 
-fn run(rules: &[&Rule], facts: &Facts<'_>, observer: &mut dyn Observer) -> Vec<Diagnostic> {
+fn run(
+    rules: &[&Rule],
+    facts: &Facts<'_>,
+    observer: &mut dyn Observer,
+) -> (Vec<Diagnostic>, Vec<Skipped>) {
     let mut cx = RuleContext::new(facts);
     for rule in rules {
         observer.begin(Stage::Lint(rule.page.code));
         rule.check(&mut cx);
     }
-    let mut findings = cx.into_findings();
+    let (mut findings, skipped) = cx.into_parts();
     findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    findings
+    (findings, skipped)
 }

@@ -5,14 +5,7 @@ use mesh_compiler::LinkedMesh;
 use mesh_compiler::linked::Service;
 use mesh_compiler::model::Facts;
 
-/// A check that was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// Its code.
-    pub code: &'static str,
-    /// What it needs.
-    pub reason: &'static str,
-}
+use crate::rule::Skipped;
 
 /// A check, whether a mesh has what it needs, and what that is.
 type Need = (&'static str, fn(&LinkedMesh) -> bool, &'static str);
@@ -42,10 +35,13 @@ fn any(mesh: &LinkedMesh, has: fn(&Facts) -> bool) -> bool {
 }
 
 /// Checks for which a mesh declares nothing, ascending by code.
-pub fn skipped(mesh: &LinkedMesh) -> Vec<Skipped> {
+pub(crate) fn skipped(mesh: &LinkedMesh) -> Vec<Skipped> {
     let lacking = NEEDS.iter().filter(|(_, has, _)| !has(mesh));
     lacking
-        .map(|(code, _, reason)| Skipped { code, reason })
+        .map(|(code, _, reason)| Skipped {
+            code,
+            reason: (*reason).to_owned(),
+        })
         .collect()
 }
 

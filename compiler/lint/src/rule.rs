@@ -1,5 +1,6 @@
 //! What a rule is, and what it may do.
 
+use mesh_compiler::linked::Inventory;
 use mesh_syntax::{Code, Diagnostic, Level, Span};
 
 use crate::facts::Facts;
@@ -63,6 +64,16 @@ pub(crate) use declare_rule;
 pub(crate) struct RuleContext<'f> {
     facts: &'f Facts<'f>,
     findings: Vec<Diagnostic>,
+    skipped: Vec<Skipped>,
+}
+
+/// A check that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its code.
+    pub code: &'static str,
+    /// What it needs.
+    pub reason: String,
 }
 
 impl<'f> RuleContext<'f> {
@@ -70,6 +81,7 @@ impl<'f> RuleContext<'f> {
         Self {
             facts,
             findings: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -81,7 +93,33 @@ impl<'f> RuleContext<'f> {
         self.findings.push(finding);
     }
 
-    pub(crate) fn into_findings(self) -> Vec<Diagnostic> {
-        self.findings
+    pub(crate) fn report_some(&mut self, finding: Option<Diagnostic>) {
+        self.findings.extend(finding);
+    }
+
+    /// Counts a rule as not made, for want of data.
+    pub(crate) fn skip(&mut self, rule: &Rule, reason: impl Into<String>) {
+        self.skip_code(rule.page.code, reason);
+    }
+
+    /// Counts a part of a rule as not made, under a code that another stage has too.
+    pub(crate) fn skip_code(&mut self, code: &'static str, reason: impl Into<String>) {
+        self.skipped.push(Skipped {
+            code,
+            reason: reason.into(),
+        });
+    }
+
+    /// The inventory; without one the rule is counted as not made.
+    pub(crate) fn inventory(&mut self, rule: &Rule) -> Option<&'f Inventory> {
+        let inventory = self.facts.mesh().inventory.as_ref();
+        if inventory.is_none() {
+            self.skip(rule, "needs an inventory file");
+        }
+        inventory
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<Diagnostic>, Vec<Skipped>) {
+        (self.findings, self.skipped)
     }
 }

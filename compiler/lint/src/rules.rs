@@ -34,6 +34,15 @@ mod change {
 mod gateways {
     pub(crate) mod route_not_delegated;
 }
+pub(crate) mod governance {
+    pub(crate) mod expired_suppression;
+    pub(crate) mod foreign_file;
+    pub(crate) mod unused_suppression;
+}
+mod inventory {
+    pub(crate) mod selects_nobody;
+    pub(crate) mod undeclared_call;
+}
 mod retries {
     pub(crate) mod amplification;
     pub(crate) mod few_endpoints;
@@ -73,9 +82,14 @@ mod words;
 
 /// Every rule, ascending by code.
 pub static RULES: &[&Rule] = &[
+    &governance::expired_suppression::EXPIRED_SUPPRESSION,
+    &governance::unused_suppression::UNUSED_SUPPRESSION,
     &gateways::route_not_delegated::ROUTE_NOT_DELEGATED,
+    &governance::foreign_file::FOREIGN_FILE,
+    &inventory::selects_nobody::SELECTS_NOBODY,
     &access::call_not_permitted::CALL_NOT_PERMITTED,
     &access::unused_permission::UNUSED_PERMISSION,
+    &inventory::undeclared_call::UNDECLARED_CALL,
     &routing::shadowed_route::SHADOWED_ROUTE,
     &routing::idle_match::IDLE_MATCH,
     &routing::duplicate_match::DUPLICATE_MATCH,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use mesh_compiler::date::Date;
 use mesh_compiler::{Analysed, DEFAULT_ENVIRONMENT, Input};
 use mesh_syntax::{Diagnostic, SourceSet, Span};
 
@@ -17,18 +18,48 @@ pub(crate) fn sources(policy: &str) -> SourceSet {
     } else {
         format!("{policy}{mesh}")
     };
-    // Tests stand in files of their own; each is a line of a snippet.
-    let is_test = |line: &&str| line.trim_start().starts_with("test \"");
-    let tests: String = text.split_inclusive('\n').filter(is_test).collect();
-    let rest: String = text
-        .split_inclusive('\n')
-        .map(|line| if is_test(&line) { "\n" } else { line })
-        .collect();
-    sources.add("mesh.kdl", rest.into_bytes());
+    let mut name = "mesh.kdl".to_owned();
+    let (mut part, mut tests) = (String::new(), String::new());
+    for line in text.split_inclusive('\n') {
+        if let Some(next) = line.strip_prefix(FILE) {
+            let before = std::mem::replace(&mut name, next.trim_end().to_owned());
+            sources.add(before, std::mem::take(&mut part).into_bytes());
+        } else if line.trim_start().starts_with("test \"") && !name.ends_with(".test.kdl") {
+            // Tests stand in files of their own; each is a line of a snippet.
+            tests.push_str(line);
+            part.push('\n');
+        } else {
+            part.push_str(line);
+        }
+    }
+    sources.add(name, part.into_bytes());
     if !tests.is_empty() {
         sources.add("mesh.test.kdl", tests.into_bytes());
     }
     sources
+}
+
+/// What follows such a line of a snippet stands in a file of its own.
+const FILE: &str = "// file: ";
+
+/// The day on which snippets are judged.
+pub(crate) fn today() -> Date {
+    Date::parse("2026-01-01").expect("there is such a day")
+}
+
+/// What counts, drawn, and how many findings are suppressed.
+#[track_caller]
+pub(crate) fn judged(policy: &str) -> (String, usize) {
+    let sources = sources(policy);
+    let judgement = crate::judge(&mut load(&sources), None, today());
+    let drawn = judgement
+        .findings
+        .iter()
+        .map(|finding| draw(&sources, std::slice::from_ref(finding)));
+    (
+        drawn.collect::<Vec<_>>().join("\n"),
+        judgement.suppressed.len(),
+    )
 }
 
 pub(crate) fn load(sources: &SourceSet) -> Analysed {
@@ -41,10 +72,7 @@ pub(crate) fn load(sources: &SourceSet) -> Analysed {
 
 /// Every finding of every stage.
 pub(crate) fn all_findings(sources: &SourceSet) -> Vec<Diagnostic> {
-    let analysed = load(sources);
-    let mut findings = analysed.diagnostics;
-    findings.extend(analysed.mesh.iter().flat_map(crate::lint));
-    findings
+    crate::judge(&mut load(sources), None, today()).findings
 }
 
 /// The findings of one code, drawn.

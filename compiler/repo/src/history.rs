@@ -62,6 +62,11 @@ impl Repository {
         Ok(self.git.graph_descendant_of(commit.0, ancestor.0)?)
     }
 
+    /// When a commit was made, in seconds of Unix time, as it says itself.
+    pub fn commit_time(&self, commit: CommitId) -> Result<i64, HistoryError> {
+        Ok(self.git.find_commit(commit.0)?.time().seconds())
+    }
+
     /// Whether part of the history was left out when it was cloned.
     pub fn is_shallow(&self) -> bool {
         self.git.is_shallow() || self.git.commondir().join("shallow").exists()

@@ -13,6 +13,7 @@ use mesh_bundle::reject::RejectReason;
 use mesh_bundle::scope::Scope;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_bundle::trust_root::TrustRoot;
+use mesh_compiler::date::Date;
 use mesh_compiler::{Emitted, Input};
 use mesh_repo::{CommitId, HistoryError, ReadError, Repository};
 use mesh_syntax::{Diagnostic, Level, SourceSet};
@@ -94,7 +95,8 @@ impl Builder {
         commit: CommitId,
     ) -> Result<Result<Served, Vec<Finding>>, BuildError> {
         let sources = repository.policy_files(commit, &self.root.root_path)?;
-        let emitted = match compile(&sources, &self.root) {
+        let today = Date::from_unix_seconds(repository.commit_time(commit)?);
+        let emitted = match compile(&sources, &self.root, today) {
             Ok(emitted) => emitted,
             Err(findings) => return Ok(Err(findings)),
         };
@@ -151,20 +153,17 @@ impl Builder {
     }
 }
 
-/// Everything up to the slices; errors, and nothing else, refuse.
-fn compile(sources: &SourceSet, root: &TrustRoot) -> Result<Emitted, Vec<Finding>> {
+/// Everything up to the slices; errors, and nothing else, refuse. Suppressions are judged on the day of the
+/// commit, so that what a commit compiles to never depends on when.
+fn compile(sources: &SourceSet, root: &TrustRoot, today: Date) -> Result<Emitted, Vec<Finding>> {
     let input = Input {
         sources,
         environment: &root.scope.environment,
         root_path: &root.root_path,
     };
-    let analysed = mesh_compiler::load(input);
-    let lints = analysed
-        .mesh
-        .as_ref()
-        .map(mesh_lint::lint)
-        .unwrap_or_default();
-    let checked = mesh_compiler::check(analysed, &lints)
+    let mut analysed = mesh_compiler::load(input);
+    let judgement = mesh_lint::judge(&mut analysed, None, today);
+    let checked = mesh_compiler::check(analysed, &judgement.findings)
         .map_err(|refused| errors(&refused.diagnostics, sources))?;
     let emitted = mesh_compiler::emit(&checked);
     same_scope(&root.scope, &emitted.scope)?;

@@ -10,13 +10,14 @@ use mesh_bundle::generation::{Generation, ObjectId};
 use mesh_bundle::merkle::Tree;
 use mesh_bundle::order::Order;
 use mesh_bundle::trust_root::TrustRoot;
+use mesh_compiler::date::Date;
 use mesh_compiler::{EMIT, Emitted, RELEASE};
 use mesh_repo::{CommitId, Repository, input_digest};
 
 use super::{Failure, folder};
 use crate::args::{Build, Format, Place};
 use crate::commands::keygen::key_file;
-use crate::compile::compile;
+use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::render::{human, json};
 use crate::{limits, load, output};
@@ -102,7 +103,17 @@ pub(super) fn run(args: &Build, place: &Place) -> Result<Exit, Failure> {
         refuse_unreachable(&repository, commit, &pin.reference)?;
     }
     let sources = repository.policy_files(commit, &root_path)?;
-    let compiled = compile(&sources, &place.environment, &root_path);
+    // The commit's own day, so that whoever builds it gets the same answer.
+    let today = match place.today {
+        Some(today) => today,
+        None => Date::from_unix_seconds(repository.commit_time(commit)?),
+    };
+    let compiled = compile(Subject {
+        sources: &sources,
+        environment: place.environment(),
+        root_path: &root_path,
+        today,
+    });
     let Some(checked) = &compiled.checked else {
         output::note(human::check(&sources, &compiled).trim_end());
         return Ok(Exit::Findings);

@@ -1,14 +1,17 @@
 //! `meshc check`
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use mesh_compiler::progress::{Observer, Stage};
 use mesh_syntax::{Level, SourceSet};
 
 use super::{Failure, folder};
 use crate::args::{Check, CheckFormat, Deny, Place};
 use crate::base::Base;
-use crate::compile::{Compiled, compile_observed};
+use crate::compile::{Again, Compiled, Subject, compile_observed, together};
 use crate::exit_code::Exit;
-use crate::load::load;
+use crate::load::{Loaded, load};
 use crate::output;
 use crate::progress::Progress;
 use crate::render::{github, human, json, sarif};
@@ -27,18 +30,7 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
     }
     let mut waiting = waiting();
     let loaded = load(&folder)?;
-    let base = match &args.base {
-        Some(name) => Some(Base::read(&folder, name, &loaded, &place.environment)?),
-        None => None,
-    };
-    let compiled = compile_observed(
-        base.as_ref(),
-        &loaded.sources,
-        &place.environment,
-        &loaded.root_path,
-        None,
-        &mut waiting,
-    );
+    let compiled = compiled(args, place, &folder, &loaded, None, &mut waiting)?;
     waiting.next("render");
     let text = rendered(args.format, &loaded.sources, &compiled)?;
     let Waiting { watch, progress } = waiting;
@@ -52,6 +44,53 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
         .iter()
         .any(|finding| finding.level <= level(args.deny));
     Ok(Exit::from_clean(!denied))
+}
+
+/// What is wrong in the environment that was asked for; without one, in every declared one and `default`.
+fn compiled(
+    args: &Check,
+    place: &Place,
+    folder: &Path,
+    loaded: &Loaded,
+    mut again: Option<&mut BTreeMap<String, Again>>,
+    waiting: &mut Waiting,
+) -> Result<Compiled, Failure> {
+    let mut first: Option<Compiled> = None;
+    let mut runs = Vec::new();
+    let mut names = vec![place.environment().to_owned()];
+    while let Some(environment) = names.pop() {
+        let base = match &args.base {
+            Some(name) => Some(Base::read(folder, name, loaded, &environment)?),
+            None => None,
+        };
+        let subject = Subject {
+            environment: &environment,
+            ..Subject::new(loaded, place)
+        };
+        let mut kept = again
+            .as_mut()
+            .map(|again| again.entry(environment.clone()).or_default());
+        let mut run = compile_observed(base.as_ref(), subject, kept.as_deref_mut(), waiting);
+        if first.is_none() {
+            if place.environment.is_none() {
+                names.clone_from(&run.environments);
+                names.reverse();
+            }
+            first = Some(run);
+            continue;
+        }
+        // The summary counts the first alone; what is good of the others is only worth comparing with.
+        if let Some(kept) = kept {
+            kept.keep(run.checked.take());
+        }
+        runs.push((environment, run));
+    }
+    let first = first.ok_or("no environment was checked")?;
+    if runs.is_empty() {
+        return Ok(first);
+    }
+    runs.insert(0, (place.environment().to_owned(), first));
+    Ok(together(&loaded.sources, &loaded.root_path, runs).ok_or("no environment was checked")?)
 }
 
 fn rendered(

@@ -5,7 +5,7 @@ use mesh_compiler::trial::Call;
 
 use super::{Failure, folder};
 use crate::args::{Explain, Format, Place};
-use crate::compile::compile;
+use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Explain, place: &Place) -> Result<Exit, Failure> {
     }
     let request = spec(args).ok_or(ExplainError::Request)?;
     let loaded = load(&folder(place, None))?;
-    let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
+    let compiled = compile(Subject::new(&loaded, place));
     let checked = compiled.checked.as_ref().ok_or(ExplainError::Findings)?;
     let outcome = Trial::new(checked.mesh()).run(&request)?;
     let text = match args.format {

@@ -5,7 +5,7 @@ use mesh_compiler::analysis::retry::{Question, Report};
 
 use super::{Failure, folder};
 use crate::args::{Format, Graph, Place};
-use crate::compile::compile;
+use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
@@ -20,7 +20,7 @@ enum GraphError {
 
 pub(super) fn run(args: &Graph, place: &Place) -> Result<Exit, Failure> {
     let loaded = load(&folder(place, args.folder.as_deref()))?;
-    let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
+    let compiled = compile(Subject::new(&loaded, place));
     // What checks find is no obstacle: the graph is where one looks to understand it.
     let Some(mesh) = compiled.mesh() else {
         match args.format {

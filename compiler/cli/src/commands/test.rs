@@ -8,7 +8,7 @@ use mesh_compiler::trial::{Expectation, Outcome};
 
 use super::{Failure, folder};
 use crate::args::{Format, Place, Test};
-use crate::compile::compile;
+use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
@@ -36,7 +36,7 @@ pub(crate) struct Coverage {
 
 pub(super) fn run(args: &Test, place: &Place) -> Result<Exit, Failure> {
     let loaded = load(&folder(place, args.folder.as_deref()))?;
-    let compiled = compile(&loaded.sources, &place.environment, &loaded.root_path);
+    let compiled = compile(Subject::new(&loaded, place));
     let Some(checked) = &compiled.checked else {
         // Nothing can be tested; what is wrong is the answer, as `check` would give it.
         match args.format {

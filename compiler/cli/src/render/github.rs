@@ -7,9 +7,8 @@ use crate::compile::Compiled;
 /// One line per finding.
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
     compiled
-        .findings
-        .iter()
-        .map(|found| annotation(sources, found))
+        .shown()
+        .map(|found| annotation(sources, &found))
         .collect()
 }
 

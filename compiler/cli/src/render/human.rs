@@ -79,9 +79,9 @@ impl miette::Diagnostic for Report<'_> {
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
     let handler = handler();
     let mut text = String::new();
-    for found in &compiled.findings {
+    for found in compiled.shown() {
         if handler
-            .render_report(&mut text, &report(sources, found))
+            .render_report(&mut text, &report(sources, &found))
             .is_err()
         {
             // Without its frame it still says what and which.
@@ -280,6 +280,10 @@ fn summary(compiled: &Compiled) -> String {
             )
         }
     };
+    let suppressed = match compiled.suppressed.len() {
+        0 => String::new(),
+        count => format!("\n{} suppressed", counted(count, "finding")),
+    };
     let mesh = compiled.mesh().map_or_else(String::new, |mesh| {
         format!(
             " ({}, {})",
@@ -287,7 +291,7 @@ fn summary(compiled: &Compiled) -> String {
             counted(mesh.edges.len(), "edge")
         )
     });
-    format!("{found}{mesh}.{skipped}\n")
+    format!("{found}{mesh}.{suppressed}{skipped}\n")
 }
 
 /// What becomes of a request, from the decision down to what each value comes from.

@@ -18,7 +18,7 @@ use crate::render::expectation::{self, Expected};
 #[derive(Serialize)]
 struct Check<'a> {
     findings: Vec<Finding<'a>>,
-    suppressed: Vec<Suppressed>,
+    suppressed: Vec<Suppressed<'a>>,
     skipped: Vec<Skipped<'a>>,
     summary: Summary,
 }
@@ -39,6 +39,8 @@ struct Finding<'a> {
     witness: Option<WitnessOut<'a>>,
     numbers: BTreeMap<&'a str, Value>,
     fixes: Vec<FixOut<'a>>,
+    /// The environments that alone have it; empty: all that were checked.
+    environments: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -85,9 +87,17 @@ struct EditOut<'a> {
     text: &'a str,
 }
 
-/// Suppression comes with its keyword.
 #[derive(Serialize)]
-struct Suppressed {}
+struct Suppressed<'a> {
+    code: &'a str,
+    name: &'a str,
+    file: &'a str,
+    line: u32,
+    message: &'a str,
+    reason: &'a str,
+    owner: &'a str,
+    until: String,
+}
 
 #[derive(Serialize)]
 struct Skipped<'a> {
@@ -114,9 +124,26 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> serde_json::Res
         findings: compiled
             .findings
             .iter()
-            .map(|found| finding(sources, found))
+            .enumerate()
+            .map(|(index, found)| Finding {
+                environments: compiled.only_in(index),
+                ..finding(sources, found)
+            })
             .collect(),
-        suppressed: Vec::new(),
+        suppressed: compiled
+            .suppressed
+            .iter()
+            .map(|one| Suppressed {
+                code: one.finding.code,
+                name: one.finding.name,
+                file: sources.path(one.finding.span.file),
+                line: sources.line_column(one.finding.span).0,
+                message: &one.finding.message,
+                reason: &one.reason,
+                owner: &one.owner,
+                until: one.until.to_string(),
+            })
+            .collect(),
         skipped: compiled
             .skipped
             .iter()
@@ -170,6 +197,7 @@ fn finding<'a>(sources: &'a SourceSet, found: &'a Diagnostic) -> Finding<'a> {
             .map(|(name, value)| (name.as_str(), number(*value)))
             .collect(),
         fixes: found.fixes.iter().map(|each| fix(sources, each)).collect(),
+        environments: &[],
     }
 }
 

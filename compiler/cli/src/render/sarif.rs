@@ -13,17 +13,22 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> serde_json::Res
     let rules: BTreeMap<&str, &str> = compiled
         .findings
         .iter()
+        .chain(compiled.suppressed.iter().map(|one| &one.finding))
         .map(|found| (found.code, found.name))
         .collect();
     let rules: Vec<Value> = rules
         .into_iter()
         .map(|(code, name)| json!({ "id": code, "name": name }))
         .collect();
-    let results: Vec<Value> = compiled
-        .findings
-        .iter()
-        .map(|found| result(sources, found))
-        .collect();
+    let results = compiled.shown().map(|found| result(sources, &found));
+    // Code scanning shows them as closed, with the reason.
+    let suppressed = compiled.suppressed.iter().map(|one| {
+        let mut result = result(sources, &one.finding);
+        let why = format!("{} (`{}`, until {})", one.reason, one.owner, one.until);
+        result["suppressions"] = json!([{ "kind": "inSource", "justification": why }]);
+        result
+    });
+    let results: Vec<Value> = results.chain(suppressed).collect();
     line(&json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",

@@ -3,6 +3,7 @@
 mod base;
 mod build;
 mod check;
+mod environments;
 mod explain;
 mod graph;
 mod init;

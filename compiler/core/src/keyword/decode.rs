@@ -3,7 +3,9 @@
 use mesh_syntax::{Diagnostic, SourceSet, Span, Tree};
 use rayon::prelude::*;
 
-use super::{Entry, Place, Reader, gateway, mesh, policy, route, service, test};
+use super::{
+    Entry, Place, Reader, gateway, inventory, mesh, policy, route, service, suppress, test,
+};
 use crate::code;
 use crate::limits;
 use crate::model::Mesh;
@@ -15,6 +17,11 @@ pub(crate) struct Decoded {
     pub(crate) findings: Vec<Diagnostic>,
     /// A definition is missing because of a finding, so a name that nothing has may be its.
     pub(crate) incomplete: bool,
+}
+
+/// Whether a file holds what was found in the fleet, and no policy.
+pub(crate) fn is_inventory(path: &str) -> bool {
+    path.rsplit('/').next() == Some("inventory.kdl")
 }
 
 /// Decodes the files of a root.
@@ -50,6 +57,8 @@ fn decode_tree(sources: &SourceSet, tree: &Tree) -> Decoded {
     let path = sources.path(tree.file);
     let place = if path.ends_with(".test.kdl") {
         Place::TestFile
+    } else if is_inventory(path) {
+        Place::InventoryFile
     } else {
         Place::Root
     };
@@ -74,6 +83,8 @@ fn definition(reader: &mut Reader<'_>, entry: Entry<'_>, mesh: &mut Mesh) -> Opt
         "service" => mesh.services.push(service::decode(reader, entry)?),
         "policy" => mesh.policies.push(policy::decode(reader, entry)?),
         "test" => mesh.tests.push(test::decode(reader, entry)?),
+        "suppress" => mesh.suppressions.push(suppress::decode(reader, entry)?),
+        "inventory" => mesh.inventories.push(inventory::decode(reader, entry)?),
         _ => {
             let root = mesh::decode(reader, entry)?;
             match &mesh.root {

@@ -1,10 +1,8 @@
 //! `facts`: numbers that only the analyses use.
 
-use std::time::Duration;
-
 use mesh_syntax::Value;
 
-use super::Place::Service;
+use super::Place::{InventoryService, Service};
 use super::{Entry, Keyword, Property};
 use crate::model::{self, Spanned};
 use crate::value;
@@ -26,25 +24,16 @@ pub(super) static FACTS: Keyword = Keyword {
     ],
     ..Keyword::new(
         "facts",
-        &[Service],
+        &[Service, InventoryService],
         "What its team knows about it; nothing is assumed.",
     )
 };
-
-fn per_second((count, per): (u64, Duration)) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate is at most twelve digits"
-    )]
-    let count = count as f64;
-    count / per.as_secs_f64()
-}
 
 pub(super) fn decode(entry: Entry<'_>) -> model::Facts {
     let rate = |name| -> Option<Spanned<f64>> {
         entry
             .prop(name, value::rate as fn(&Value) -> _)
-            .map(|rate| rate.map(per_second))
+            .map(|rate| rate.map(value::per_second))
     };
     model::Facts {
         replicas: entry.prop("replicas", value::count),

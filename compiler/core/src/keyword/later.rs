@@ -41,7 +41,6 @@ pub static LATER: &[Later] = &[
     later("jwt", &[Root]),
     later("authorizer", &[Root]),
     later("invariant", &[Root]),
-    later("suppress", &[Root]),
     later("telemetry", &[Mesh, Service]),
     later("federate", &[Mesh]),
     later("rollout", &[Mesh]),

@@ -20,6 +20,29 @@ super::declare_pages! {
     code::DANGLING_REFERENCE => "reference to something that does not exist";
 
     /// ## What it flags
+    /// A name or a file that could be meant for two: a file that the patterns of two teams take.
+    /// ## Why it matters
+    /// Whoever is asked to review must be one. Neither team wins by standing first.
+    /// ## Examples
+    /// ```kdl bad
+    /// mesh example {
+    ///     trust-domain "example.test"
+    ///     team shop { owns "**"; service reviews }
+    ///     team money { owns "*.kdl" }
+    /// }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" } }
+    /// ```
+    /// ```kdl good
+    /// mesh example {
+    ///     trust-domain "example.test"
+    ///     team shop { owns "*.kdl"; service reviews }
+    ///     team money { owns "money/**" }
+    /// }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" } }
+    /// ```
+    code::AMBIGUOUS => "name or file that could be meant for two";
+
+    /// ## What it flags
     /// Two definitions of one name, in one file or in several.
     /// ## Why it matters
     /// There is one definition per name, never spread over files, so that whoever reads it has read

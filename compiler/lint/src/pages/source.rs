@@ -166,6 +166,24 @@ super::declare_pages! {
     syntax::OUTSIDE_REPOSITORY => "link that may lead out of the repository";
 
     /// ## What it flags
+    /// A `suppress` without `reason=`, `owner=` or `until=`.
+    /// ## Why it matters
+    /// A finding that is let pass needs somebody to ask, a reason to judge and a day on which it is looked at
+    /// again. Otherwise it stays for ever.
+    /// ## Examples
+    /// ```kdl bad
+    /// mesh example { trust-domain "example.test"; team shop { service reviews } }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" }; retry reset attempts=2 }
+    /// suppress MSH0405 at=reviews reason="two instances only"
+    /// ```
+    /// ```kdl good
+    /// mesh example { trust-domain "example.test"; team shop { service reviews } }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" }; retry reset attempts=2 }
+    /// suppress MSH0405 at=reviews reason="two instances only" owner=shop until="2099-01-01"
+    /// ```
+    core::UNANSWERED_SUPPRESSION => "suppression without reason, owner or expiry";
+
+    /// ## What it flags
     /// A word that the language has and that this release does not carry out yet.
     /// ## Why it matters
     /// A policy that is accepted and not enforced is the worst of all. A keyword lands together with

@@ -1,15 +1,13 @@
 //! `meshc check --watch`: the findings again whenever a policy file changes, until it is interrupted.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mesh_compiler::{CheckedMesh, Earlier};
-
-use super::{Failure, rendered, waiting};
+use super::{Failure, compiled, rendered, waiting};
 use crate::args::{Check, CheckFormat, Place};
-use crate::base::Base;
-use crate::compile::{Again, compile_observed};
+use crate::compile::Again;
 use crate::load::{State, load};
 use crate::output;
 
@@ -20,10 +18,7 @@ const LOOKS_EVERY: Duration = Duration::from_millis(50);
 const LOOKING_SHARE: u32 = 10;
 
 pub(super) fn run(args: &Check, place: &Place, folder: &Path) -> Result<(), Failure> {
-    let mut again = Again {
-        earlier: Earlier::default(),
-        checked: None,
-    };
+    let mut again = BTreeMap::new();
     let mut shown = None;
     loop {
         let state = settled(folder, shown.as_ref());
@@ -41,28 +36,15 @@ fn findings(
     args: &Check,
     place: &Place,
     folder: &Path,
-    again: &mut Again,
+    again: &mut BTreeMap<String, Again>,
 ) -> Result<String, Failure> {
     let loaded = load(folder)?;
-    let base = match &args.base {
-        Some(name) => Some(Base::read(folder, name, &loaded, &place.environment)?),
-        None => None,
-    };
     let mut waiting = waiting();
-    let compiled = compile_observed(
-        base.as_ref(),
-        &loaded.sources,
-        &place.environment,
-        &loaded.root_path,
-        Some(again),
-        &mut waiting,
-    );
+    let compiled = compiled(args, place, folder, &loaded, Some(again), &mut waiting)?;
     drop(waiting);
     let text = rendered(args.format, &loaded.sources, &compiled)?;
-    let checked: Option<CheckedMesh> = compiled.checked;
-    // After an error what was good before is still worth comparing with.
-    if checked.is_some() {
-        again.checked = checked;
+    if let Some(again) = again.get_mut(place.environment()) {
+        again.keep(compiled.checked);
     }
     Ok(text)
 }

@@ -1,10 +1,13 @@
 //! `access/unused-permission`
 
+use std::collections::BTreeSet;
+
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
-    /// An `allow` that names a service which declares no call to this one.
+    /// An `allow` that names a service which declares no call to this one, and which the inventory, if
+    /// there is one, has not seen calling.
     ///
     /// ## Why it matters
     /// Permissions that nobody uses are what an intruder uses. Or the call does happen and is not
@@ -28,7 +31,18 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mesh = cx.facts().mesh();
+    let seen = mesh
+        .inventory
+        .iter()
+        .flat_map(|inventory| &inventory.observed);
+    let seen: BTreeSet<_> = seen
+        .filter_map(|call| Some((*call.from.as_ref().ok()?, *call.to.as_ref().ok()?)))
+        .collect();
     for edge in mesh.edges.iter().filter(|edge| edge.declared.is_empty()) {
+        // Who is seen to call needs it, and should declare it: MSH0116 says so.
+        if seen.contains(&(edge.caller, edge.callee)) {
+            continue;
+        }
         let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
         let rules = edge
             .permitted

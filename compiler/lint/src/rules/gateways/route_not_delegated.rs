@@ -19,15 +19,17 @@ declare_rule! {
     ///
     /// ## Examples
     /// ```kdl bad
-    /// mesh m { trust-domain "m.example"; team reviews { owns "**"; service reviews } }
+    /// mesh m { trust-domain "m.example"; team reviews { owns "reviews/**"; service reviews } }
     /// gateway public { listen 8080; allow unauthenticated; delegate reviews { path "/reviews/**" } }
     /// service reviews { port 80; endpoints { static "10.0.0.2:80" }; allow public }
+    /// // file: reviews/routes.kdl
     /// route reviews gateway=public { match { path "/**" }; to reviews }
     /// ```
     /// ```kdl good
-    /// mesh m { trust-domain "m.example"; team reviews { owns "**"; service reviews } }
+    /// mesh m { trust-domain "m.example"; team reviews { owns "reviews/**"; service reviews } }
     /// gateway public { listen 8080; allow unauthenticated; delegate reviews { path "/reviews/**" } }
     /// service reviews { port 80; endpoints { static "10.0.0.2:80" }; allow public }
+    /// // file: reviews/routes.kdl
     /// route reviews gateway=public { match { path "/reviews/**"; method GET }; to reviews }
     /// ```
     pub(crate) static ROUTE_NOT_DELEGATED = {

@@ -1,13 +1,16 @@
 //! `routing/empty-subset`
 
-use mesh_compiler::linked::Endpoints;
+use mesh_bundle::slice::DeclaredEndpoint;
+use mesh_compiler::linked::{Endpoints, Service, Subset};
+use mesh_compiler::model::Spanned;
+use mesh_syntax::Diagnostic;
 
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
-    /// A subset that selects none of the endpoints which its service declares. Endpoints that are
-    /// discovered are not known here.
+    /// A subset that selects none of the endpoints which its service declares or, where they are
+    /// discovered, none of the instances that the inventory counts.
     ///
     /// ## Why it matters
     /// Every request sent there ends with 503 `no_healthy_upstream`.
@@ -39,42 +42,74 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mesh = cx.facts().mesh();
+    let mut uncounted = false;
     for service in &mesh.services {
-        let Endpoints::Declared(endpoints) = &service.endpoints else {
-            continue;
-        };
         for subset in &service.subsets {
-            let selects = |endpoint: &mesh_bundle::slice::DeclaredEndpoint| {
-                let carries =
-                    |label: &mesh_compiler::model::Label| endpoint.labels.contains(&label.value);
-                subset.labels.iter().all(carries)
+            let finding = match &service.endpoints {
+                Endpoints::Declared(endpoints) => declared(service, subset, endpoints),
+                Endpoints::Discovered => {
+                    let inventory = mesh.inventory.as_ref();
+                    let found = inventory
+                        .and_then(|inventory| inventory.instances_with(service.id, &subset.labels));
+                    uncounted |= found.is_none();
+                    (found == Some(0)).then(|| {
+                        let place = inventory.and_then(|all| all.services.get(&service.id));
+                        let finding = finding(service, subset, "instance").possible();
+                        match place {
+                            Some(found) => finding.label(found.span, "what the inventory found"),
+                            None => finding,
+                        }
+                    })
+                }
             };
-            if endpoints.iter().any(|endpoint| selects(&endpoint.value)) {
-                continue;
-            }
-            let labels: Vec<String> = subset
-                .labels
-                .iter()
-                .map(|label| format!("{}={}", label.value.key, label.value.value))
-                .collect();
-            let mut finding = EMPTY_SUBSET
-                .at(
-                    subset.name.span,
-                    format!(
-                        "no endpoint of `{}` carries {}, so its subset `{}` is empty",
-                        service.name.value,
-                        labels.join(" "),
-                        subset.name.value
-                    ),
-                )
-                .at("selects nothing")
-                .help("give the labels to the endpoints that are meant, or correct them here");
-            if let Some(first) = endpoints.first() {
-                finding = finding.label(first.span, "does not carry them");
-            }
-            cx.report(finding);
+            cx.report_some(finding);
         }
     }
+    if uncounted {
+        cx.skip(
+            &EMPTY_SUBSET,
+            "needs an inventory file with the `instances` of services whose endpoints are discovered",
+        );
+    }
+}
+
+fn declared(
+    service: &Service,
+    subset: &Subset,
+    endpoints: &[Spanned<DeclaredEndpoint>],
+) -> Option<Diagnostic> {
+    let selects = |endpoint: &Spanned<DeclaredEndpoint>| {
+        let own = &endpoint.value.labels;
+        subset.labels.iter().all(|label| own.contains(&label.value))
+    };
+    if endpoints.iter().any(selects) {
+        return None;
+    }
+    let finding = finding(service, subset, "endpoint");
+    Some(match endpoints.first() {
+        Some(first) => finding.label(first.span, "does not carry them"),
+        None => finding,
+    })
+}
+
+fn finding(service: &Service, subset: &Subset, what: &str) -> Diagnostic {
+    let labels: Vec<String> = subset
+        .labels
+        .iter()
+        .map(|label| format!("{}={}", label.value.key, label.value.value))
+        .collect();
+    EMPTY_SUBSET
+        .at(
+            subset.name.span,
+            format!(
+                "no {what} of `{}` carries {}, so its subset `{}` is empty",
+                service.name.value,
+                labels.join(" "),
+                subset.name.value
+            ),
+        )
+        .at("selects nothing")
+        .help("give the labels to the endpoints that are meant, or correct them here")
 }
 
 #[cfg(test)]
@@ -108,5 +143,22 @@ mod tests {
                 route all { to one }
             }"#,
         );
+    }
+
+    #[test]
+    fn instances_are_counted_where_there_is_an_inventory() {
+        const MESH: &str = "mesh example { trust-domain \"example.test\" }
+service a { port 80; subset v2 { labels version=v2 zone=a }; route all { to v2 } }
+// file: inventory.kdl
+";
+        let inventory = |instances: &str| {
+            format!("{MESH}inventory \"2026-01-01\" {{ service a {{ {instances} }} }}\n")
+        };
+        none("MSH0306", &inventory("instances 1 version=v2 zone=a"));
+        none("MSH0306", &inventory("facts load=\"1/s\""));
+        insta::assert_snapshot!(findings(
+            "MSH0306",
+            &inventory("instances 3 version=v1 zone=a; instances 0 version=v2 zone=a")
+        ));
     }
 }

@@ -1,0 +1,89 @@
+//! What people decide about findings, and what an inventory knows.
+
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_syntax::Span;
+
+use super::{Facts, Label, Spanned};
+use crate::date::Date;
+
+/// A finding that somebody answers for.
+#[derive(Clone, Debug)]
+pub struct Suppression {
+    /// The code.
+    pub code: Spanned<String>,
+    /// The service, gateway or external that it is about; none: wherever it is found.
+    pub at: Option<Spanned<String>>,
+    /// The route of it.
+    pub route: Option<Spanned<String>>,
+    /// Why it is right.
+    pub reason: String,
+    /// The team that answers for it.
+    pub owner: Spanned<String>,
+    /// The last day that it holds.
+    pub until: Spanned<Date>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// What an environment changes of a definition that all share.
+#[derive(Clone, Debug)]
+pub struct Overriding {
+    /// The word that declares it.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The whole `override` or `remove`.
+    pub span: Span,
+}
+
+/// What git alone can't know, on one day.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The day on which it was true.
+    pub date: Spanned<Date>,
+    /// What is known of each service.
+    pub services: Vec<Inventoried>,
+    /// Calls that were seen.
+    pub observed: Vec<Observed>,
+    /// Identities that exist outside of the mesh's own services.
+    pub identities: Vec<Spanned<SpiffeId>>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// What an inventory knows of one service.
+#[derive(Clone, Debug)]
+pub struct Inventoried {
+    /// Which.
+    pub name: Spanned<String>,
+    /// Its instances, by their labels; none: it has none, or nobody counted.
+    pub instances: Vec<Instances>,
+    /// Measured facts.
+    pub facts: Facts,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// Instances with the same labels.
+#[derive(Clone, Debug)]
+pub struct Instances {
+    /// How many.
+    pub count: Spanned<u32>,
+    /// What they carry, ascending by key.
+    pub labels: Vec<Label>,
+    /// The whole node.
+    pub span: Span,
+}
+
+/// A call that was seen.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Who called, a service or an identity as text.
+    pub from: Spanned<String>,
+    /// Who was called.
+    pub to: Spanned<String>,
+    /// How often, in requests per second.
+    pub rate: Option<Spanned<f64>>,
+    /// The whole node.
+    pub span: Span,
+}

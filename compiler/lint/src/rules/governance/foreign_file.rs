@@ -1,0 +1,157 @@
+//! `linking/foreign-file`
+
+use mesh_compiler::LinkedMesh;
+use mesh_compiler::linked::ServiceId;
+use mesh_syntax::{Diagnostic, Span};
+
+use crate::rule::{RuleContext, declare_rule};
+use crate::suppress::owner_name;
+
+declare_rule! {
+    /// ## What it flags
+    /// A definition, an override or a suppression in a file of a team that does not own what it is about.
+    /// `team NAME { owns "teams/reviews/**"; service reviews }` gives a team files and services; in its
+    /// files it may declare, change and suppress for its own services only. Files that no team owns
+    /// belong to whoever keeps the mesh, and may speak of everything. A finding about a limit of
+    /// `refuse` or about an `invariant` is suppressed only in a file of whoever wrote that.
+    ///
+    /// ## Why it matters
+    /// The review of a file is asked of the people who own it. If any file could change any service, a
+    /// change to somebody's service could be approved by somebody else.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// mesh example {
+    ///     trust-domain "example.test"
+    ///     team shop { owns "mesh.kdl"; service cart }
+    ///     team money { owns "money/**"; service pay }
+    /// }
+    /// service cart { port 80; endpoints { static "10.0.0.1:80" } }
+    /// service pay { port 80; endpoints { static "10.0.0.2:80" } }
+    /// ```
+    /// ```kdl good
+    /// mesh example {
+    ///     trust-domain "example.test"
+    ///     team shop { owns "shop/**"; service cart }
+    ///     team money { owns "money/**"; service pay }
+    /// }
+    /// // file: shop/cart.kdl
+    /// service cart { port 80; endpoints { static "10.0.0.1:80" } }
+    /// // file: money/pay.kdl
+    /// service pay { port 80; endpoints { static "10.0.0.2:80" } }
+    /// ```
+    pub(crate) static FOREIGN_FILE = {
+        code: "MSH0107", name: "linking/foreign-file", summary: "policy in the file of a team that doesn't own its subject",
+        level: Error, since: "0.1.0", check: check,
+    }
+}
+
+fn check(cx: &mut RuleContext<'_>) {
+    let mesh = cx.facts().mesh();
+    if mesh.teams.is_empty() {
+        return;
+    }
+    for service in &mesh.services {
+        let what = format!(
+            "the {} `{}` is declared",
+            service.kind.word(),
+            service.name.value
+        );
+        cx.report_some(foreign(mesh, service.name.span, Some(service.id), &what));
+    }
+    for overriding in &mesh.overridings {
+        let subject = mesh.service_named(&overriding.name.value);
+        let what = format!(
+            "the {} `{}` is changed",
+            overriding.kind, overriding.name.value
+        );
+        if subject.is_some() || overriding.kind == "mesh" {
+            cx.report_some(foreign(mesh, overriding.name.span, subject, &what));
+        }
+    }
+    for suppression in &mesh.suppressions {
+        let at = suppression.at.as_ref();
+        let span = at.map_or(suppression.code.span, |at| at.span);
+        let what = format!("{} is suppressed", suppression.code.value);
+        let subject = at.and_then(|at| mesh.service_named(&at.value));
+        if subject.is_some() || at.is_none() {
+            cx.report_some(foreign(mesh, span, subject, &what));
+        }
+    }
+}
+
+/// A finding if a file's team does not own what is spoken of there; no subject: everything.
+fn foreign(
+    mesh: &LinkedMesh,
+    span: Span,
+    subject: Option<ServiceId>,
+    what: &str,
+) -> Option<Diagnostic> {
+    let file = owner_name(mesh, &mesh.ownership, span.file)?;
+    let mut owners = mesh
+        .teams
+        .iter()
+        .filter(|team| subject.is_some_and(|subject| team.services.contains(&subject)));
+    if owners.clone().any(|team| team.name.value == file) {
+        return None;
+    }
+    let finding = FOREIGN_FILE.at(
+        span,
+        format!("{what} in a file of the team `{file}`, which does not own it"),
+    );
+    Some(match (owners.next(), subject) {
+        (Some(owner), _) => finding
+            .label(owner.name.span, "the team that owns it")
+            .help(format!("move it to a file of `{}`, or let them take it over", owner.name.value)),
+        (None, Some(_)) => finding.help(format!(
+            "add `service` with this name to `team {file}` in `mesh`, in a change that whoever keeps the mesh approves"
+        )),
+        (None, None) => finding.help("what holds for every service is said in a file that no team owns"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::{findings, none};
+
+    const MESH: &str = "mesh example {
+    trust-domain \"example.test\"
+    environment prod
+    team shop { owns \"shop/**\" \"environments/*/shop.kdl\"; service cart }
+    team money { owns \"money/**\"; service pay }
+}
+service idle { port 80; endpoints { static \"10.0.0.9:80\" } }
+";
+
+    #[test]
+    fn each_team_in_its_own_files() {
+        none(
+            "MSH0107",
+            &format!(
+                "{MESH}// file: shop/cart.kdl
+service cart {{ port 80; endpoints {{ static \"10.0.0.1:80\" }} }}
+// file: money/deep/pay.kdl
+service pay {{ port 80; endpoints {{ static \"10.0.0.2:80\" }}; retry reset attempts=2 }}
+suppress MSH0405 at=pay reason=\"so\" owner=money until=\"2099-01-01\"
+"
+            ),
+        );
+    }
+
+    #[test]
+    fn a_team_may_not_speak_for_another() {
+        insta::assert_snapshot!(findings(
+            "MSH0107",
+            &format!(
+                "{MESH}// file: shop/cart.kdl
+service cart {{ port 80; endpoints {{ static \"10.0.0.1:80\" }} }}
+service pay {{ port 80; endpoints {{ static \"10.0.0.2:80\" }} }}
+service new {{ port 80; endpoints {{ static \"10.0.0.3:80\" }} }}
+// file: money/pay.kdl
+suppress MSH0405 at=cart reason=\"so\" owner=money until=\"2099-01-01\"
+suppress MSH0405 reason=\"so\" owner=money until=\"2099-01-01\"
+"
+            )
+        ));
+    }
+}

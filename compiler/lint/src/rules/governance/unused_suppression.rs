@@ -1,0 +1,53 @@
+//! `source/unused-suppression`
+
+use crate::rule::{RuleContext, declare_rule};
+
+declare_rule! {
+    /// ## What it flags
+    /// A `suppress` whose finding is not there. Where several environments are checked, one that is used
+    /// in any of them is used.
+    ///
+    /// ## Why it matters
+    /// It would hide the next finding of that code, which nobody has looked at.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// mesh example { trust-domain "example.test"; team shop { service cart } }
+    /// service cart { port 80; endpoints { static "10.0.0.1:80" } }
+    /// suppress MSH0405 at=cart reason="two instances" owner=shop until="2099-01-01"
+    /// ```
+    /// ```kdl good
+    /// mesh example { trust-domain "example.test"; team shop { service cart } }
+    /// service cart { port 80; endpoints { static "10.0.0.1:80" } }
+    /// ```
+    pub(crate) static UNUSED_SUPPRESSION = {
+        code: "MSH0016", name: "source/unused-suppression", summary: "suppression of nothing",
+        level: Warning, since: "0.1.0", check: check,
+    }
+}
+
+/// Judged where suppressions are applied, once every other finding is known.
+fn check(_: &mut RuleContext<'_>) {}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::judged;
+
+    #[test]
+    fn a_suppression_at_another_place_is_unused() {
+        let (findings, suppressed) = judged(
+            "mesh example { trust-domain \"example.test\"; team shop { service cart pay } }
+service cart { port 80; endpoints { static \"10.0.0.1:80\" }; route a { retry reset attempts=2 } }
+service pay { port 80; endpoints { static \"10.0.0.2:80\" } }
+suppress MSH0405 at=pay reason=\"so\" owner=shop until=\"2099-01-01\"
+",
+        );
+        assert_eq!(suppressed, 0);
+        assert!(findings.contains("MSH0405"), "{findings}");
+        let unused: Vec<&str> = findings
+            .split("\n\n")
+            .filter(|one| one.contains("MSH0016"))
+            .collect();
+        insta::assert_snapshot!(unused.join("\n\n"));
+    }
+}

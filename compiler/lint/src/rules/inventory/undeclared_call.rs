@@ -1,0 +1,129 @@
+//! `access/undeclared-call`
+
+use std::collections::BTreeSet;
+
+use crate::rule::{RuleContext, declare_rule};
+
+declare_rule! {
+    /// ## What it flags
+    /// A call that the inventory has seen and that policy does not declare: the caller has no `calls` for
+    /// it. Needs an `inventory.kdl` that lists `observed`.
+    ///
+    /// ## Why it matters
+    /// The analyses of retries and timeouts follow declared calls. One that happens and is not declared
+    /// makes every number behind it too small; one from somewhere that policy does not know at all is
+    /// for somebody to look at.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// mesh example { trust-domain "example.test" }
+    /// service productpage { port 80; endpoints { static "10.0.0.1:80" } }
+    /// service reviews { port 80; endpoints { static "10.0.0.2:80" }; allow productpage }
+    /// // file: inventory.kdl
+    /// inventory "2026-01-01" { observed productpage to=reviews rate="20/s" }
+    /// ```
+    /// ```kdl good
+    /// mesh example { trust-domain "example.test" }
+    /// service productpage { port 80; endpoints { static "10.0.0.1:80" }; calls reviews }
+    /// service reviews { port 80; endpoints { static "10.0.0.2:80" }; allow productpage }
+    /// // file: inventory.kdl
+    /// inventory "2026-01-01" { observed productpage to=reviews rate="20/s" }
+    /// ```
+    pub(crate) static UNDECLARED_CALL = {
+        code: "MSH0116", name: "access/undeclared-call", summary: "a call was seen that nobody declares",
+        level: Warning, since: "0.1.0", check: check,
+    }
+}
+
+fn check(cx: &mut RuleContext<'_>) {
+    let mesh = cx.facts().mesh();
+    let Some(inventory) = cx.inventory(&UNDECLARED_CALL) else {
+        return;
+    };
+    if inventory.observed.is_empty() {
+        cx.skip(&UNDECLARED_CALL, "needs an inventory file with `observed`");
+        return;
+    }
+    let mut told = BTreeSet::new();
+    for call in &inventory.observed {
+        let name = |end: &Result<_, String>| match end {
+            Ok(id) => mesh.service(*id).name.value.clone(),
+            Err(name) => name.clone(),
+        };
+        let (from, to) = (name(&call.from), name(&call.to));
+        if !told.insert((from.clone(), to.clone())) {
+            continue;
+        }
+        let declared = match (&call.from, &call.to) {
+            (Ok(caller), Ok(callee)) => mesh
+                .edge(*caller, *callee)
+                .is_some_and(|edge| !edge.declared.is_empty()),
+            _ => false,
+        };
+        if declared {
+            continue;
+        }
+        let finding = UNDECLARED_CALL
+            .at(
+                call.span,
+                format!("`{from}` calls `{to}`, which no policy declares"),
+            )
+            .possible();
+        let finding = match (&call.from, &call.to) {
+            (Ok(caller), Ok(_)) => finding
+                .label(
+                    mesh.service(*caller).name.span,
+                    format!("has no `calls {to}`"),
+                )
+                .help(format!(
+                    "add `calls {to}` to `{from}`, or find out why it calls"
+                )),
+            (Err(_), _) => finding.help(format!(
+                "policy does not know `{from}`: declare it, or find out what it is"
+            )),
+            (_, Err(_)) => finding.help(format!(
+                "policy does not know `{to}`: declare it as `service` or `external`"
+            )),
+        };
+        cx.report(match call.rate {
+            Some(rate) => finding.number("rate", rate),
+            None => finding,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::{findings, none};
+
+    const MESH: &str = "mesh example { trust-domain \"example.test\" }
+service a { port 80; endpoints { static \"10.0.0.1:80\" }; calls b }
+service b { port 80; endpoints { static \"10.0.0.2:80\" }; allow a }
+// file: inventory.kdl
+";
+
+    #[test]
+    fn declared_calls_are_expected() {
+        none(
+            "MSH0116",
+            &format!("{MESH}inventory \"2026-01-01\" {{ observed a to=b }}"),
+        );
+        none("MSH0116", MESH);
+    }
+
+    #[test]
+    fn others_are_shown_once_each() {
+        insta::assert_snapshot!(findings(
+            "MSH0116",
+            &format!(
+                "{MESH}inventory \"2026-01-01\" {{
+    observed b to=a rate=\"120/m\"
+    observed b to=a
+    observed \"spiffe://example.test/service/b\" to=a
+    observed \"spiffe://example.test/jobs/nightly\" to=b
+    observed a to=stripe
+}}"
+            )
+        ));
+    }
+}

@@ -1,0 +1,221 @@
+//! Which findings somebody answers for, and which of those answers do not hold: expired, without use, or
+//! given by somebody whose it is not.
+
+use std::collections::BTreeMap;
+
+use mesh_compiler::LinkedMesh;
+use mesh_compiler::date::Date;
+use mesh_compiler::linked::{Service, ServiceId};
+use mesh_compiler::model::{Spanned, Suppression};
+use mesh_compiler::ownership::Ownership;
+use mesh_syntax::{Diagnostic, Edit, FileId, Span};
+
+use crate::rules::governance::expired_suppression::EXPIRED_SUPPRESSION;
+use crate::rules::governance::foreign_file::FOREIGN_FILE;
+use crate::rules::governance::unused_suppression::UNUSED_SUPPRESSION;
+
+/// A finding that somebody answers for.
+#[derive(Clone, Debug)]
+pub struct Suppressed {
+    /// What was found.
+    pub finding: Diagnostic,
+    /// Why it is right as it is.
+    pub reason: String,
+    /// The team that answers for it.
+    pub owner: String,
+    /// The last day that it holds.
+    pub until: Date,
+}
+
+/// Takes out the findings that somebody answers for on this day, and adds what is wrong with the answers.
+pub(crate) fn apply(
+    mesh: &LinkedMesh,
+    today: Date,
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<Suppressed> {
+    let mut suppressed = Vec::new();
+    if mesh.suppressions.is_empty() {
+        return suppressed;
+    }
+    let places = Places::of(mesh);
+    let mut by_code: BTreeMap<&str, Vec<(usize, &Suppression)>> = BTreeMap::new();
+    for (index, suppression) in mesh.suppressions.iter().enumerate() {
+        let code = suppression.code.value.as_str();
+        by_code.entry(code).or_default().push((index, suppression));
+    }
+    let mut used = vec![false; mesh.suppressions.len()];
+    let mut foreign: BTreeMap<usize, Diagnostic> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for finding in findings.drain(..) {
+        let candidates = by_code.get(finding.code).into_iter().flatten();
+        let mut answer = None;
+        for (index, suppression) in candidates {
+            if !places.speaks_of(suppression, &finding) {
+                continue;
+            }
+            used[*index] = true;
+            if let Some(writer) = not_theirs(mesh, &finding, suppression) {
+                foreign
+                    .entry(*index)
+                    .or_insert_with(|| writers_only(suppression, writer));
+            } else if suppression.until.value >= today {
+                answer = Some(*suppression);
+            }
+        }
+        match answer {
+            Some(answer) => suppressed.push(Suppressed {
+                finding,
+                reason: answer.reason.clone(),
+                owner: answer.owner.value.clone(),
+                until: answer.until.value,
+            }),
+            None => kept.push(finding),
+        }
+    }
+    *findings = kept;
+    findings.extend(foreign.into_values());
+    for (suppression, used) in mesh.suppressions.iter().zip(used) {
+        if !used {
+            findings.push(unused(suppression));
+        } else if suppression.until.value < today {
+            findings.push(expired(suppression));
+        }
+    }
+    suppressed
+}
+
+fn unused(suppression: &Suppression) -> Diagnostic {
+    let code = &suppression.code.value;
+    UNUSED_SUPPRESSION
+        .at(
+            suppression.span,
+            format!("nothing here has the finding {code}"),
+        )
+        .help("remove it: the next such finding would go unseen")
+        .fix("remove it", vec![Edit::new(suppression.span, "")])
+}
+
+fn expired(suppression: &Suppression) -> Diagnostic {
+    let Spanned { value: until, span } = suppression.until;
+    EXPIRED_SUPPRESSION
+        .at(
+            span,
+            format!(
+                "this suppression of {} held until {until}",
+                suppression.code.value
+            ),
+        )
+        .at("the last day that it held")
+        .help(format!(
+            "resolve what it hides; if `{}` still answers for it, let them say until when",
+            suppression.owner.value
+        ))
+}
+
+/// Limits of `refuse` and invariants are set by somebody for everybody: only they may let one pass.
+fn not_theirs(mesh: &LinkedMesh, finding: &Diagnostic, suppression: &Suppression) -> Option<Span> {
+    let writer = match finding.code {
+        "MSH0401" | "MSH0402" => mesh
+            .refuse
+            .amplification
+            .source
+            .span()
+            .unwrap_or(mesh.name.span),
+        "MSH0311" => mesh.name.span,
+        "MSH0817" => finding.span,
+        _ => return None,
+    };
+    let owner = |file: FileId| mesh.ownership.owner(file);
+    (owner(writer.file) != owner(suppression.span.file)).then_some(writer)
+}
+
+fn writers_only(suppression: &Suppression, writer: Span) -> Diagnostic {
+    let code = &suppression.code.value;
+    FOREIGN_FILE
+        .at(suppression.code.span, format!("{code} can't be suppressed in this file"))
+        .label(writer, "who wrote this decides about it")
+        .help("move the suppression to a file of whoever set the limit, in a change that they approve")
+}
+
+/// Where each service is spoken of: its definition, and what the environment changes of it.
+struct Places<'m> {
+    mesh: &'m LinkedMesh,
+    /// Ascending by span, not nested.
+    definitions: Vec<(Span, ServiceId)>,
+}
+
+impl<'m> Places<'m> {
+    fn of(mesh: &'m LinkedMesh) -> Self {
+        let own = mesh
+            .services
+            .iter()
+            .map(|service| (service.span, service.id));
+        let overridings = mesh.overridings.iter().filter_map(|overriding| {
+            Some((overriding.span, mesh.service_named(&overriding.name.value)?))
+        });
+        let mut definitions: Vec<(Span, ServiceId)> = own.chain(overridings).collect();
+        definitions.sort_unstable();
+        Self { mesh, definitions }
+    }
+
+    /// The service in whose definition a place lies.
+    fn service_at(&self, span: Span) -> Option<ServiceId> {
+        let after = self.definitions.partition_point(|(definition, _)| {
+            (definition.file, definition.start) <= (span.file, span.start)
+        });
+        let (definition, service) = self.definitions.get(after.checked_sub(1)?)?;
+        (definition.file == span.file && span.end <= definition.end).then_some(*service)
+    }
+
+    fn speaks_of(&self, suppression: &Suppression, finding: &Diagnostic) -> bool {
+        let Some(at) = &suppression.at else {
+            return true;
+        };
+        let Some(service) = self.mesh.service_named(&at.value) else {
+            return false;
+        };
+        let about = match self.service_at(finding.span) {
+            Some(found) => found == service,
+            // What is written for all services is about the ones that the finding names.
+            None => {
+                let labels = finding.labels.iter().map(|label| label.span);
+                labels
+                    .into_iter()
+                    .any(|span| self.service_at(span) == Some(service))
+                    || finding
+                        .witness
+                        .as_ref()
+                        .is_some_and(|witness| witness.to == at.value)
+            }
+        };
+        about && is_in_route(suppression, self.mesh.service(service), finding)
+    }
+}
+
+/// Whether a finding is about the route that a suppression names, if it names one.
+fn is_in_route(suppression: &Suppression, service: &Service, finding: &Diagnostic) -> bool {
+    let Some(name) = &suppression.route else {
+        return true;
+    };
+    let Some(route) = service
+        .routes
+        .iter()
+        .find(|route| route.name.value == name.value)
+    else {
+        return false;
+    };
+    let within = |span: Span| {
+        route.span.file == span.file && route.span.start <= span.start && span.end <= route.span.end
+    };
+    within(finding.span) || finding.labels.iter().any(|label| within(label.span))
+}
+
+/// The team that owns a file, by name; none: whoever keeps the mesh.
+pub(crate) fn owner_name<'m>(
+    mesh: &'m LinkedMesh,
+    ownership: &Ownership,
+    file: FileId,
+) -> Option<&'m str> {
+    let team = mesh.teams.get(ownership.owner(file)?)?;
+    Some(team.name.value.as_str())
+}
