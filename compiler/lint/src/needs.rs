@@ -27,6 +27,15 @@ const NEEDS: &[Need] = &[
         },
         "needs `facts load=` and `facts capacity=` of a service",
     ),
+    (
+        "MSH0604",
+        |mesh| {
+            any(mesh, |facts| {
+                facts.load.is_some() && facts.handling.is_some()
+            })
+        },
+        "needs `facts load=` and `facts handling=` of a service, and `facts replicas=` of its callers",
+    ),
 ];
 
 fn any(mesh: &LinkedMesh, has: fn(&Facts) -> bool) -> bool {
@@ -60,8 +69,8 @@ mod tests {
         let service = |facts: &str| {
             format!("service a {{ port 80; endpoints {{ static \"10.0.0.1:80\" }}; {facts} }}")
         };
-        assert_eq!(codes(&service("")), ["MSH0406", "MSH0411"]);
-        let known = "facts load=\"1/s\" capacity=\"2/s\" replicas=2";
+        assert_eq!(codes(&service("")), ["MSH0406", "MSH0411", "MSH0604"]);
+        let known = "facts load=\"1/s\" capacity=\"2/s\" replicas=2 handling=\"1ms\"";
         assert!(codes(&service(known)).is_empty());
         assert!(NEEDS.is_sorted_by(|a, b| a.0 < b.0));
     }

@@ -43,10 +43,18 @@ mod inventory {
     pub(crate) mod selects_nobody;
     pub(crate) mod undeclared_call;
 }
+mod resilience {
+    pub(crate) mod blind_failover;
+    pub(crate) mod cannot_eject;
+    pub(crate) mod ejects_all;
+    pub(crate) mod limit_below_load;
+    pub(crate) mod single_point;
+}
 mod retries {
     pub(crate) mod amplification;
     pub(crate) mod few_endpoints;
     pub(crate) mod hangs_uncapped;
+    pub(crate) mod hedged_writes;
     pub(crate) mod hidden_capacity;
     pub(crate) mod impossible_cause;
     pub(crate) mod minimum_dominates;
@@ -56,6 +64,7 @@ mod retries {
     pub(crate) mod retry_cycle;
 }
 mod exchanges;
+mod pools;
 mod routing {
     pub(crate) mod duplicate_match;
     pub(crate) mod empty_subset;
@@ -66,14 +75,17 @@ mod routing {
     pub(crate) mod overlapping_routes;
     pub(crate) mod segment_pitfall;
     pub(crate) mod shadowed_route;
+    pub(crate) mod split_breaks_sticky;
     pub(crate) mod undecided_route;
     pub(crate) mod untested_route;
 }
 mod timeouts {
     pub(crate) mod connect_over_try;
     pub(crate) mod dead_attempts;
+    pub(crate) mod deadline_below_path;
     pub(crate) mod fix_amplifies;
     pub(crate) mod hang_not_covered;
+    pub(crate) mod late_hedge;
     pub(crate) mod per_try_over_timeout;
     pub(crate) mod timeout_inversion;
     pub(crate) mod unbounded_call;
@@ -101,6 +113,7 @@ pub static RULES: &[&Rule] = &[
     &routing::untested_route::UNTESTED_ROUTE,
     &routing::undecided_route::UNDECIDED_ROUTE,
     &routing::empty_subset::EMPTY_SUBSET,
+    &routing::split_breaks_sticky::SPLIT_BREAKS_STICKY,
     &retries::amplification::AMPLIFICATION,
     &retries::retry_cycle::RETRY_CYCLE,
     &retries::non_idempotent::NON_IDEMPOTENT,
@@ -110,14 +123,22 @@ pub static RULES: &[&Rule] = &[
     &retries::overload_signal::OVERLOAD_SIGNAL,
     &retries::impossible_cause::IMPOSSIBLE_CAUSE,
     &retries::hidden_capacity::HIDDEN_CAPACITY,
+    &retries::hedged_writes::HEDGED_WRITES,
     &retries::few_endpoints::FEW_ENDPOINTS,
     &timeouts::per_try_over_timeout::PER_TRY_OVER_TIMEOUT,
     &timeouts::dead_attempts::DEAD_ATTEMPTS,
     &timeouts::timeout_inversion::TIMEOUT_INVERSION,
     &timeouts::unbounded_call::UNBOUNDED_CALL,
+    &timeouts::deadline_below_path::DEADLINE_BELOW_PATH,
     &timeouts::connect_over_try::CONNECT_OVER_TRY,
     &timeouts::fix_amplifies::FIX_AMPLIFIES,
     &timeouts::hang_not_covered::HANG_NOT_COVERED,
+    &timeouts::late_hedge::LATE_HEDGE,
+    &resilience::ejects_all::EJECTS_ALL,
+    &resilience::cannot_eject::CANNOT_EJECT,
+    &resilience::blind_failover::BLIND_FAILOVER,
+    &resilience::limit_below_load::LIMIT_BELOW_LOAD,
+    &resilience::single_point::SINGLE_POINT,
     &access::shared_identity::SHARED_IDENTITY,
     &access::open_access::OPEN_ACCESS,
     &access::nobody_admitted::NOBODY_ADMITTED,

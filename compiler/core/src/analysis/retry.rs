@@ -15,7 +15,7 @@ mod response;
 mod rounds;
 mod windows;
 
-pub use amplification::{Amplification, Hop, Worst};
+pub use amplification::{Amplification, Hop, Way, Worst, ways};
 pub use budget::{Sustained, Traffic, sustained, throttle_balance};
 pub use change::{Change, Proposal, smallest_change};
 pub use expectation::{Expectation, Load, client_failure, expected_calls, load_state};

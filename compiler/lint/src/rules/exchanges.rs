@@ -1,5 +1,6 @@
 //! Every effective exchange of a mesh, for the rules about retries and timeouts.
 
+use mesh_bundle::slice::Condition;
 use mesh_compiler::linked::{Exchange, LinkedMesh, Route, Service};
 
 /// An exchange and whose it is.
@@ -19,6 +20,11 @@ impl At<'_> {
     /// Whether anything is tried again.
     pub(crate) fn retries(&self) -> bool {
         self.exchange.attempts.value > 1 && !self.exchange.causes.value.is_empty()
+    }
+
+    /// Whether every request of the route may be repeated.
+    pub(crate) fn only_idempotent(&self) -> bool {
+        only_safe(self.route)
     }
 
     /// Which one, as findings say it.
@@ -59,4 +65,23 @@ pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
 /// Those of them that try again.
 pub(crate) fn retried(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
     exchanges(mesh).filter(At::retries)
+}
+
+/// Methods that may be repeated (RFC 9110, 9.2.2).
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+
+/// Whether every request of the route may be repeated.
+fn only_safe(route: &Route) -> bool {
+    let safe = |condition: &Condition| match condition {
+        Condition::Method(methods) => methods
+            .iter()
+            .all(|method| IDEMPOTENT.contains(&method.as_str())),
+        _ => false,
+    };
+    !route.matches.is_empty()
+        && (route.matches.iter()).all(|each| {
+            each.conditions
+                .iter()
+                .any(|condition| safe(&condition.value))
+        })
 }

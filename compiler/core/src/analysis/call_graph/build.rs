@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use mesh_bundle::slice::RetryCause;
 
 use super::{
-    Branch, Budget, BudgetOf, CallGraph, Edge, Node, NodeId, NodeKind, Origin, Policy, Provenance,
-    Purpose,
+    Branch, Budget, BudgetOf, CallGraph, Edge, Hedge, Node, NodeId, NodeKind, Origin, Policy,
+    Provenance, Purpose,
 };
 use crate::linked::{self, Destination, Exchange, LinkedMesh, Route, Service, ServiceId, Source};
 use crate::model::{BudgetMinimum, CallMode, RetryBudget};
@@ -163,10 +163,9 @@ fn routed<'m>(
     for (route, exchange) in routes {
         for target in targets(route) {
             let to = mesh.service(target);
-            let budget = to.retry_budget.value.as_ref().map(budget);
             policies.entry(target).or_default().push(Policy {
                 branches: branches(to, route),
-                ..policy(&route.name.value, exchange, budget)
+                ..policy(&route.name.value, exchange, to)
             });
         }
     }
@@ -227,7 +226,8 @@ fn branches(to: &Service, route: &Route) -> Vec<Branch> {
         .collect()
 }
 
-fn policy(route: &str, exchange: &Exchange, budget: Option<Budget>) -> Policy {
+/// The policy of a route whose requests go to endpoints of `to`.
+fn policy(route: &str, exchange: &Exchange, to: &Service) -> Policy {
     // Attempts without a cause, or causes without attempts, never try again.
     let causes: Vec<RetryCause> = exchange.causes.value.clone();
     Policy {
@@ -242,9 +242,12 @@ fn policy(route: &str, exchange: &Exchange, budget: Option<Budget>) -> Policy {
         timeout: exchange.timeout.value,
         backoff_base: exchange.backoff_base.value,
         backoff_max: exchange.backoff_max.value,
-        budget,
-        hedge: None,
-        retries_at_once: None,
+        budget: to.retry_budget.value.as_ref().map(budget),
+        hedge: exchange.hedge.value.map(|delay| Hedge {
+            delay,
+            attempts: exchange.hedge_attempts.value,
+        }),
+        retries_at_once: to.pool.limits.retries.value.map(f64::from),
         branches: Vec::new(),
         attempts_span: exchange.attempts.source.span(),
         limit_span: limit_source(exchange).span(),

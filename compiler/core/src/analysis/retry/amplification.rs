@@ -3,13 +3,15 @@
 
 use super::budget::alpha;
 use super::failure::Failure;
-use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId};
+use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId, NodeKind};
 
 /// What one request that enters at one service can cause.
 #[derive(Debug)]
 pub struct Amplification<'g> {
     graph: &'g CallGraph,
     entry: NodeId,
+    /// The only edge by which the request leaves its entry; none: all of them.
+    first: Option<EdgeId>,
     classes: Vec<Failure>,
     /// Services that the entry reaches, callers first, without those in or behind a round.
     order: Vec<NodeId>,
@@ -45,6 +47,20 @@ pub struct Hop {
     pub policy: usize,
     /// Attempts for the class at hand.
     pub factor: u32,
+}
+
+/// A source, and the one edge by which a request leaves it, where it takes only one.
+pub type Way = (NodeId, Option<EdgeId>);
+
+/// Ways by which a request enters at a source: of a gateway's calls it makes one, of a service's all.
+pub fn ways(graph: &CallGraph, source: NodeId) -> Vec<Way> {
+    match graph.node(source).kind {
+        NodeKind::Gateway => graph
+            .leaving_ids(source)
+            .map(|(id, _)| (source, Some(id)))
+            .collect(),
+        _ => vec![(source, None)],
+    }
 }
 
 /// Steps of the search for paths.
@@ -92,11 +108,18 @@ impl<'g> Amplification<'g> {
     /// Follows one request that enters at `entry`. Services in or behind a round have no number: see
     /// [`super::rounds()`].
     pub fn from(graph: &'g CallGraph, entry: NodeId) -> Self {
+        Self::through(graph, entry, None)
+    }
+
+    /// The same for a request that leaves its entry by one edge only, as one that comes to a gateway
+    /// does.
+    pub fn through(graph: &'g CallGraph, entry: NodeId, first: Option<EdgeId>) -> Self {
         let mut this = Self {
             graph,
             entry,
+            first,
             classes: Failure::classes(graph),
-            order: order(graph, entry),
+            order: order(graph, entry, first),
             calls: Vec::new(),
             healthy: Vec::new(),
         };
@@ -166,7 +189,7 @@ impl<'g> Amplification<'g> {
             } else {
                 class.upstream()
             };
-            for (id, edge) in self.graph.entering(partial.at) {
+            for (id, edge) in self.entering(partial.at) {
                 let (factor, policy) = self.attempts(id, class);
                 let calls = partial.calls * edge.per_request * f64::from(factor);
                 let bound = calls * most[edge.from.0];
@@ -195,7 +218,7 @@ impl<'g> Amplification<'g> {
         let mut most = vec![0.0_f64; self.graph.nodes().len()];
         most[self.entry.0] = 1.0;
         for at in self.order.iter().skip(1) {
-            for (id, edge) in self.graph.entering(*at) {
+            for (id, edge) in self.entering(*at) {
                 let tries = f64::from(self.attempts(id, above).0);
                 most[at.0] = most[at.0].max(most[edge.from.0] * edge.per_request * tries);
             }
@@ -243,14 +266,21 @@ impl<'g> Amplification<'g> {
         })
     }
 
+    /// Calls that a service gets from this request's way.
+    fn entering(&self, node: NodeId) -> impl Iterator<Item = (EdgeId, &'g Edge)> {
+        let (entry, first) = (self.entry, self.first);
+        self.graph
+            .entering(node)
+            .filter(move |(id, edge)| is_taken((*id, edge), entry, first))
+    }
+
     /// Attempts that an edge makes when its callee fails in this way, with the policy that says so.
     fn attempts(&self, id: EdgeId, class: Failure) -> (u32, usize) {
         worst_policy(self.graph.edge(id), class)
     }
 
     fn sum(&self, node: NodeId, class: Failure) -> f64 {
-        self.graph
-            .entering(node)
+        self.entering(node)
             .map(|(id, edge)| {
                 self.calls_at(edge.from, class.upstream())
                     * edge.per_request
@@ -273,7 +303,6 @@ impl<'g> Amplification<'g> {
         calls[self.entry.0] = 1.0;
         for at in self.order.iter().skip(1) {
             calls[at.0] = self
-                .graph
                 .entering(*at)
                 .map(|(id, edge)| calls[edge.from.0] * edge.per_request * factor(self, id, edge))
                 .sum();
@@ -302,7 +331,7 @@ impl<'g> Amplification<'g> {
         let (mut at, mut class) = (node, class);
         while at != self.entry {
             let mut best: Option<(f64, EdgeId, NodeId)> = None;
-            for (id, edge) in self.graph.entering(at) {
+            for (id, edge) in self.entering(at) {
                 let attempts = f64::from(self.attempts(id, class).0);
                 let calls =
                     self.calls_at(edge.from, class.upstream()) * edge.per_request * attempts;
@@ -336,8 +365,13 @@ pub(super) fn worst_policy(edge: &Edge, class: Failure) -> (u32, usize) {
     worst
 }
 
+/// Whether a request that enters at `entry` can take an edge.
+fn is_taken((id, edge): (EdgeId, &Edge), entry: NodeId, first: Option<EdgeId>) -> bool {
+    edge.from != entry || first.is_none_or(|first| first == id)
+}
+
 /// Services that `entry` reaches, callers before callees, without those in or behind a round.
-fn order(graph: &CallGraph, entry: NodeId) -> Vec<NodeId> {
+fn order(graph: &CallGraph, entry: NodeId, first: Option<EdgeId>) -> Vec<NodeId> {
     let topology = graph.topology();
     let mut reached = vec![false; graph.nodes().len()];
     let mut order = Vec::new();
@@ -345,7 +379,10 @@ fn order(graph: &CallGraph, entry: NodeId) -> Vec<NodeId> {
     while let Some(node) = waiting.pop() {
         if !std::mem::replace(&mut reached[node.0], true) {
             order.push(node);
-            waiting.extend(graph.leaving(node).map(|edge| edge.to));
+            let taken = graph
+                .leaving_ids(node)
+                .filter(|(id, edge)| is_taken((*id, edge), entry, first));
+            waiting.extend(taken.map(|(_, edge)| edge.to));
         }
     }
     // Components that call each other have neighbouring positions, callees before callers.
@@ -513,6 +550,17 @@ mod tests {
         assert!((b.calls - 7.0).abs() < 1e-9);
         assert!((b.healthy - 2.0).abs() < 1e-9);
         assert_eq!(b.path.len(), 2);
+    }
+
+    #[test]
+    fn a_request_to_a_gateway_takes_one_of_its_ways() {
+        let mut graph = chain(vec![policy(2, 1.0, 3.0); 2]);
+        let other = graph.add_node(crate::analysis::call_graph::Node::default());
+        let first = graph.add_edge(edge(NodeId(0), other, policy(3, 1.0, 3.0)));
+        graph.add_edge(edge(other, NodeId(2), policy(3, 1.0, 3.0)));
+        let calls = |first| Amplification::through(&graph, NodeId(0), first).calls(NodeId(2));
+        assert_eq!(calls(Some(first)), Some(9.0));
+        assert_eq!(calls(None), Some(13.0));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::amplification::{Amplification, Worst};
+use super::amplification::{Amplification, Way, Worst, ways};
 use super::budget::{Sustained, Traffic, sustained};
 use super::expectation::{Expectation, Load, load_state};
 use super::failure::Failure;
@@ -107,6 +107,10 @@ impl Report {
             sources.sort_unstable();
             sources.dedup();
         }
+        let ways: Vec<Way> = sources
+            .iter()
+            .flat_map(|source| ways(&declared, *source))
+            .collect();
         let mut this = Self {
             entries,
             services: declared
@@ -116,7 +120,7 @@ impl Report {
             edges: edges(graph, &bounds),
             cycles: rounds(&declared),
         };
-        let worst_source = this.fast(&declared, &sources);
+        let worst_source = this.fast(&declared, &ways);
         this.slow(&declared, &bounds, &sources);
         if let Some(rate) = question.failure_rate {
             this.expect(&declared, &worst_source, rate, question.failing);
@@ -125,10 +129,10 @@ impl Report {
     }
 
     /// Fills in what failures at once do; says for each service which source is its worst.
-    fn fast(&mut self, graph: &CallGraph, sources: &[NodeId]) -> Vec<Option<NodeId>> {
+    fn fast(&mut self, graph: &CallGraph, ways: &[Way]) -> Vec<Option<NodeId>> {
         let mut worst: Vec<Option<(f64, usize)>> = vec![None; graph.nodes().len()];
-        for (index, source) in sources.iter().enumerate() {
-            let from = Amplification::from(graph, *source);
+        for (index, (source, first)) in ways.iter().enumerate() {
+            let from = Amplification::through(graph, *source, *first);
             for node in from.reached() {
                 let calls = from.calls(*node).unwrap_or(0.0);
                 let known = &mut worst[node.0];
@@ -137,7 +141,7 @@ impl Report {
                 }
             }
         }
-        for (index, source) in sources.iter().enumerate() {
+        for (index, (source, first)) in ways.iter().enumerate() {
             let mut from: Option<Amplification<'_>> = None;
             for node in graph.nodes() {
                 // One in a round gets the request again and again.
@@ -145,12 +149,13 @@ impl Report {
                 if in_round || worst[node.0].is_none_or(|worst| worst.1 != index) {
                     continue;
                 }
-                let from = from.get_or_insert_with(|| Amplification::from(graph, *source));
+                let from =
+                    from.get_or_insert_with(|| Amplification::through(graph, *source, *first));
                 self.fast_at(graph, from, node);
             }
         }
         (worst.into_iter())
-            .map(|worst| worst.map(|worst| sources[worst.1]))
+            .map(|worst| worst.map(|worst| ways[worst.1].0))
             .collect()
     }
 

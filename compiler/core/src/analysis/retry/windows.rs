@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::response::ResponseBounds;
-use crate::analysis::call_graph::{CallGraph, Edge, NodeId, Policy};
+use crate::analysis::call_graph::{CallGraph, Edge, NodeId, NodeKind, Policy};
 
 /// Hops that are followed window by window; below that, every try is counted.
 const DEPTH_MAX: usize = 64;
@@ -143,7 +143,7 @@ impl<'g> SlowCalls<'g> {
             for policy in &edge.policies {
                 worst = worst.max(self.exchange(edge, policy, window, depth));
             }
-            sum += edge.per_request * worst;
+            sum = self.together(node, sum, edge.per_request * worst);
         }
         self.known.insert(key, sum);
         sum
@@ -208,7 +208,16 @@ impl<'g> SlowCalls<'g> {
             let worst = edge.policies.iter().map(tries).max().unwrap_or(1);
             self.abandoned(edge.to) * edge.per_request * f64::from(worst)
         };
-        self.graph.leaving(node).map(calls).sum()
+        let all = self.graph.leaving(node).map(calls);
+        all.fold(0.0, |sum, calls| self.together(node, sum, calls))
+    }
+
+    /// A service makes all of its calls; a request to a gateway takes one of its ways.
+    fn together(&self, node: NodeId, sum: f64, calls: f64) -> f64 {
+        match self.graph.node(node).kind {
+            NodeKind::Gateway => sum.max(calls),
+            _ => sum + calls,
+        }
     }
 }
 

@@ -118,7 +118,7 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
             Mode::Slow
         };
         let path = paths.worst(service, mode);
-        let Some(worst) = Amplification::from(graph, path.entry).worst(service) else {
+        let Some(worst) = on(graph, &path).worst(service) else {
             continue;
         };
         let slow = SlowCalls::to(graph, &bounds, service).map(|mut calls| Slow {
@@ -155,6 +155,13 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
         }
     }
     storms
+}
+
+/// What the request that takes a path can cause: one to a gateway takes one of its ways.
+fn on<'g>(graph: &'g CallGraph, path: &WorstPath) -> Amplification<'g> {
+    let is_gateway = graph.node(path.entry).kind == NodeKind::Gateway;
+    let first = path.hops.first().map(|hop| hop.edge);
+    Amplification::through(graph, path.entry, first.filter(|_| is_gateway))
 }
 
 fn finding(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm, limit: f64) -> Diagnostic {

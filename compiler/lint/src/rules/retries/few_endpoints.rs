@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use mesh_compiler::linked::{Endpoints, Service};
-
 use crate::rule::{RuleContext, declare_rule};
 use crate::rules::exchanges::retried;
 
 declare_rule! {
     /// ## What it flags
     /// More attempts than the service has endpoints, as policy declares them or `facts replicas=` says. Names
-    /// that DNS resolves count once, as the least that they can be; services whose endpoints are
-    /// discovered count by `facts replicas=` alone.
+    /// that DNS resolves may be many and are not counted; services whose endpoints are discovered count by
+    /// `facts replicas=` alone.
     ///
     /// ## Why it matters
     /// A retry helps most on another instance. With fewer instances than attempts the last tries go where
@@ -44,7 +42,7 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeSet::new();
     for at in retried(cx.facts().mesh()) {
-        let Some(endpoints) = endpoints(at.callee) else {
+        let Some(endpoints) = crate::rules::pools::endpoints(at.callee) else {
             continue;
         };
         let attempts = &at.exchange.attempts;
@@ -74,19 +72,6 @@ fn check(cx: &mut RuleContext<'_>) {
             );
         }
     }
-}
-
-/// Endpoints that are known; none where they are discovered and nobody says how many.
-fn endpoints(service: &Service) -> Option<u64> {
-    let declared = match &service.endpoints {
-        Endpoints::Declared(endpoints) => u64::try_from(endpoints.len()).ok(),
-        Endpoints::Discovered => None,
-    };
-    let replicas = service
-        .facts
-        .replicas
-        .map(|replicas| u64::from(replicas.value));
-    declared.max(replicas)
 }
 
 #[cfg(test)]

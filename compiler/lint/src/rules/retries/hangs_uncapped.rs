@@ -73,7 +73,7 @@ fn check(cx: &mut RuleContext<'_>) {
                         ),
                     )
                     .at("each waits as long as a try may take")
-                    .help("bound them by `retry-budget \"20%\" of=active min=3`"),
+                    .help("bound them by `limits retries=` or by `retry-budget \"20%\" of=active min=3`"),
             );
         }
     }

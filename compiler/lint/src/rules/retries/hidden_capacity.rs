@@ -1,6 +1,6 @@
 //! `retries/hidden-capacity`
 
-use mesh_compiler::analysis::retry::{Amplification, Load, load_state};
+use mesh_compiler::analysis::retry::{Amplification, Load, load_state, ways};
 use mesh_syntax::Level;
 
 use crate::rule::{RuleContext, declare_rule};
@@ -55,8 +55,12 @@ fn check(cx: &mut RuleContext<'_>) {
         return;
     }
     let mut worst = vec![(1.0_f64, 1.0_f64); graph.nodes().len()];
-    for source in graph.sources() {
-        let from = Amplification::from(graph, source);
+    let all = graph
+        .sources()
+        .into_iter()
+        .flat_map(|source| ways(graph, source));
+    for (source, first) in all {
+        let from = Amplification::through(graph, source, first);
         for node in from.reached() {
             let is_asked = facts
                 .mesh()

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_bundle::slice::{Condition, RetryCause};
-use mesh_compiler::linked::Route;
+use mesh_bundle::slice::RetryCause;
 
 use crate::rule::{RuleContext, declare_rule};
 use crate::rules::exchanges::exchanges;
@@ -49,7 +48,7 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = exchange.any_method.source.span() else {
             continue;
         };
-        if !at.retries() || !exchange.any_method.value || late.is_none() || only_safe(at.route) {
+        if !at.retries() || !exchange.any_method.value || late.is_none() || at.only_idempotent() {
             continue;
         }
         if reported.insert((span, at.route.span)) {
@@ -75,25 +74,6 @@ const fn comes_before_the_work(cause: RetryCause) -> bool {
         cause,
         RetryCause::ConnectFailure | RetryCause::Refused | RetryCause::ResetBeforeRequest
     )
-}
-
-/// Methods that may be repeated (RFC 9110, 9.2.2).
-const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
-
-/// Whether every request of the route may be repeated.
-fn only_safe(route: &Route) -> bool {
-    let safe = |condition: &Condition| match condition {
-        Condition::Method(methods) => methods
-            .iter()
-            .all(|method| IDEMPOTENT.contains(&method.as_str())),
-        _ => false,
-    };
-    !route.matches.is_empty()
-        && (route.matches.iter()).all(|each| {
-            each.conditions
-                .iter()
-                .any(|condition| safe(&condition.value))
-        })
 }
 
 #[cfg(test)]

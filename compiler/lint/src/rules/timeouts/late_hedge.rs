@@ -1,0 +1,89 @@
+//! `timeouts/late-hedge`
+
+use std::collections::BTreeSet;
+
+use mesh_compiler::value::duration_text;
+
+use crate::rule::{RuleContext, declare_rule};
+use crate::rules::exchanges::exchanges;
+
+declare_rule! {
+    /// ## What it flags
+    /// A `hedge` whose delay is no shorter than the time of a try or of the whole exchange.
+    ///
+    /// ## Why it matters
+    /// The second try never joins the first: whatever the hedge was to mend stays as it is.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// service a { port 80; endpoints { static "10.0.0.1:80" }; timeout "1s"; hedge "1s" }
+    /// ```
+    /// ```kdl good
+    /// service a { port 80; endpoints { static "10.0.0.1:80" }; timeout "1s"; hedge "200ms" }
+    /// ```
+    pub(crate) static LATE_HEDGE = {
+        code: "MSH0512", name: "timeouts/late-hedge",
+        summary: "a second try that comes too late",
+        level: Warning, since: "0.1.0", check: check,
+    }
+}
+
+fn check(cx: &mut RuleContext<'_>) {
+    let mut reported = BTreeSet::new();
+    for at in exchanges(cx.facts().mesh()) {
+        let exchange = at.exchange;
+        let Some(delay) = exchange.hedge.value else {
+            continue;
+        };
+        let limits = [&exchange.per_try, &exchange.timeout];
+        let limit = limits
+            .into_iter()
+            .filter(|limit| limit.value.is_some())
+            .min_by_key(|limit| limit.value);
+        let Some((limit, most)) = limit.and_then(|limit| Some((limit, limit.value?))) else {
+            continue;
+        };
+        let Some(span) = exchange.hedge.source.span().filter(|_| delay >= most) else {
+            continue;
+        };
+        if !reported.insert((span, limit.source)) {
+            continue;
+        }
+        let mut finding = LATE_HEDGE
+            .at(
+                span,
+                format!(
+                    "the second try begins after {}, and the first is given up after {} ({})",
+                    duration_text(delay),
+                    duration_text(most),
+                    at.words(),
+                ),
+            )
+            .help("hedge after about the time that nineteen of twenty calls take");
+        if let Some(limit) = limit.source.span() {
+            finding = finding.label(limit, "given up");
+        }
+        cx.report(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::{findings, none};
+
+    #[test]
+    fn it_never_joins() {
+        insta::assert_snapshot!(findings(
+            "MSH0512",
+            r#"service a { port 80; endpoints { static "10.0.0.1:80" }; timeout "1s"; hedge "2s" }"#
+        ));
+    }
+
+    #[test]
+    fn it_joins_in_time() {
+        none(
+            "MSH0512",
+            r#"service a { port 80; endpoints { static "10.0.0.1:80" }; timeout "1s"; hedge "200ms" }"#,
+        );
+    }
+}
