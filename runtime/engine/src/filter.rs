@@ -2,7 +2,7 @@
 //! applies it. The proxy, the compiler's trials and `explain` call the same ones. A request is matched as
 //! received, then rewritten, then its headers are edited.
 
-use mesh_bundle::slice::{Answer, PathAccepts, Redirect, Respond, Route, Upgrade};
+use mesh_bundle::slice::{Answer, Redirect, Respond, Route, Upgrade};
 
 pub mod capture;
 pub mod cors;
@@ -23,6 +23,7 @@ pub use respond::RespondPolicy;
 pub use rewrite::RewritePolicy;
 
 use crate::condition::ConditionMatcher;
+use crate::path::Accepts;
 
 /// What a route does with its requests.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ pub struct Filters {
     /// What a connection may become; `None`: as the protocol of the port has it.
     pub upgrade: Option<Upgrade>,
     /// What its paths may hold that is refused elsewhere.
-    pub path_accepts: Box<[PathAccepts]>,
+    pub path_accepts: Accepts,
     /// The timeout ends with the request.
     pub streaming: bool,
 }
@@ -136,7 +137,7 @@ impl Filters {
             response_headers: HeaderEditor::build(&filters.response_headers)?,
             cors: filters.cors.as_ref().map(CorsPolicy::build).transpose()?,
             upgrade: filters.upgrade,
-            path_accepts: filters.path_accepts.as_slice().into(),
+            path_accepts: Accepts::new(&filters.path_accepts),
             streaming: filters.streaming,
         })
     }

@@ -6,7 +6,7 @@
 
 use mesh_bundle::slice::{Destination, Exchange, Gateway, Port};
 
-use crate::path::{NormalisedPath, PathError};
+use crate::path::{Accepts, NormalisedPath, PathError};
 use crate::request::{Peer, Request};
 use crate::retry::RetryPolicy;
 use crate::route::{CalleeTable, Explanation, RouteError, RouteSet, RouteTable};
@@ -80,6 +80,11 @@ impl GatewayTable {
     /// The route that takes the request, and why each of the others does not.
     pub fn explain(&self, request: &Request<'_>) -> Explanation<'_> {
         self.routes.explain(request)
+    }
+
+    /// What a path may hold for some route, see [`RouteSet::path_accepts`].
+    pub fn path_accepts(&self) -> Accepts {
+        self.routes.path_accepts()
     }
 
     /// Its routes, in the order of the slice.

@@ -9,6 +9,7 @@ use mesh_bundle::slice::{
 
 use crate::condition::{ConditionError, ConditionMatcher, Reading};
 use crate::host::{HostIndex, HostPattern, HostPatternError};
+use crate::path::Accepts;
 use crate::rbac::{Rule, RuleError, Rules, Verdict};
 use crate::request::Request;
 
@@ -25,6 +26,7 @@ pub struct InboundTable {
     requirements: Box<[RequirementTable]>,
     rate_limits: Box<[RateLimitTable]>,
     probes: bool,
+    accepts: Accepts,
 }
 
 /// What a request must bring beyond an allow rule, compiled.
@@ -104,12 +106,18 @@ impl InboundTable {
             requirements: requirements.collect::<Result<_, ConditionError>>()?,
             rate_limits: rate_limits.collect::<Result<_, ConditionError>>()?,
             probes: !service.probes.is_empty(),
+            accepts: Accepts::new(&service.path_accepts),
         })
     }
 
     /// Name of the service.
     pub fn service(&self) -> &str {
         &self.service
+    }
+
+    /// What the paths of its requests may hold, by its own routes.
+    pub fn path_accepts(&self) -> Accepts {
+        self.accepts
     }
 
     /// Its ports.

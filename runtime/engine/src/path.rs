@@ -6,8 +6,10 @@ use std::fmt;
 
 use crate::limits;
 
+mod accepts;
 mod pattern;
 
+pub use accepts::Accepts;
 pub(crate) use pattern::Placement;
 pub use pattern::{PathMatcher, PathPatternError, PathTemplate, Segment};
 
@@ -82,19 +84,28 @@ impl PathError {
 /// Brings the path of a request, without its query, into its canonical form, or refuses it. Paths
 /// that are canonical already, nearly all, are borrowed.
 pub fn normalise(raw: &str) -> Result<NormalisedPath<'_>, PathError> {
+    normalise_accepting(raw, Accepts::default())
+}
+
+/// Like [`normalise`], for paths that may hold this. Encoded slashes and backslashes stay encoded, and
+/// a semicolon is bare.
+pub fn normalise_accepting(raw: &str, accepts: Accepts) -> Result<NormalisedPath<'_>, PathError> {
     if raw.len() > limits::PATH_BYTES_MAX {
         return Err(PathError::TooLong);
     }
     if !raw.starts_with('/') {
         return Err(PathError::NotAbsolute);
     }
-    if is_plain(raw)? {
+    if is_plain(raw, accepts)? {
         return Ok(NormalisedPath {
             text: Cow::Borrowed(raw),
         });
     }
-    let escaped = canonical_escapes(raw, BareNonAscii::Refuse)?;
+    let escaped = canonical_escapes(raw, BareNonAscii::Refuse, accepts)?;
     let text = resolve(&escaped);
+    if accepts != Accepts::default() {
+        accepts::check_hidden_steps(&text)?;
+    }
     // Escaping what arrived bare may have lengthened it.
     if text.len() > limits::PATH_BYTES_MAX {
         return Err(PathError::TooLong);
@@ -147,8 +158,9 @@ enum Byte {
     Escape,
 }
 
-fn classify(byte: u8) -> Result<Byte, PathError> {
+fn classify(byte: u8, accepts: Accepts) -> Result<Byte, PathError> {
     match byte {
+        b';' if accepts.semicolon => Ok(Byte::Plain),
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
             Ok(Byte::Plain)
         }
@@ -167,11 +179,11 @@ fn classify(byte: u8) -> Result<Byte, PathError> {
 }
 
 /// Whether nothing needs to be done: no escapes, no empty segments, no segment that begins with a dot.
-fn is_plain(raw: &str) -> Result<bool, PathError> {
+fn is_plain(raw: &str, accepts: Accepts) -> Result<bool, PathError> {
     let mut plain = true;
     let mut previous = 0;
     for byte in raw.bytes() {
-        plain &= matches!(classify(byte)?, Byte::Plain);
+        plain &= matches!(classify(byte, accepts)?, Byte::Plain);
         plain &= !(previous == b'/' && matches!(byte, b'/' | b'.'));
         previous = byte;
     }
@@ -192,7 +204,11 @@ enum BareNonAscii {
 /// and `:` may differ in meaning; but to most servers they do not, and a rule on one spelling
 /// would then be passed by with the other. An escape that reads as a character that is refused bare
 /// is refused too.
-fn canonical_escapes(raw: &str, non_ascii: BareNonAscii) -> Result<String, PathError> {
+fn canonical_escapes(
+    raw: &str,
+    non_ascii: BareNonAscii,
+    accepts: Accepts,
+) -> Result<String, PathError> {
     let mut canonical = String::with_capacity(raw.len());
     let mut high = Vec::new();
     let mut bytes = raw.bytes();
@@ -201,7 +217,7 @@ fn canonical_escapes(raw: &str, non_ascii: BareNonAscii) -> Result<String, PathE
             push_escape(&mut canonical, byte);
             continue;
         }
-        match classify(byte)? {
+        match classify(byte, accepts)? {
             Byte::Plain => {
                 end_of_escapes(&mut high)?;
                 canonical.push(char::from(byte));
@@ -219,11 +235,13 @@ fn canonical_escapes(raw: &str, non_ascii: BareNonAscii) -> Result<String, PathE
                 }
                 end_of_escapes(&mut high)?;
                 match decoded {
+                    b'/' | b'\\' if accepts.escape(decoded) => push_escape(&mut canonical, decoded),
                     b'/' => return Err(PathError::EncodedSlash),
                     b'\\' => return Err(PathError::EncodedBackslash),
+                    b';' if accepts.semicolon => canonical.push(';'),
                     b';' => return Err(PathError::Semicolon),
                     0x00..=0x1f | 0x7f => return Err(PathError::Control),
-                    _ if matches!(classify(decoded), Ok(Byte::Plain)) => {
+                    _ if matches!(classify(decoded, accepts), Ok(Byte::Plain)) => {
                         canonical.push(char::from(decoded));
                     }
                     _ => push_escape(&mut canonical, decoded),

@@ -89,6 +89,8 @@ fn of_inbound(service: &InboundService, needed: &mut Needed) {
         }
     }
     when(!service.mtls.is_empty(), feature::ACCESS_MTLS, needed);
+    let accepts = !service.path_accepts.is_empty();
+    when(accepts, feature::ROUTE_PATH_ACCEPTS, needed);
     for requirement in &service.requirements {
         needed.insert(match requirement.kind {
             RequirementKind::RequireJwt(_) | RequirementKind::AcceptJwt(_) => feature::ACCESS_JWT,

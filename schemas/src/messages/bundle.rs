@@ -327,6 +327,9 @@ pub struct InboundService {
     /// Strictly ascending by encoded bytes.
     #[prost(message, repeated, tag = "8")]
     pub probes: ::prost::alloc::vec::Vec<Probe>,
+    /// What paths may hold since some route of the service says so; strictly ascending.
+    #[prost(enumeration = "PathAccepts", repeated, tag = "9")]
+    pub path_accepts: ::prost::alloc::vec::Vec<i32>,
 }
 /// Who may call an external; the rules decide as those of an InboundService do.
 #[derive(Clone, PartialEq, ::prost::Message)]

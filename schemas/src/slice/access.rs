@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Condition, PathPattern, Respond, ServerTls, Target};
+use super::{Condition, PathAccepts, PathPattern, Respond, ServerTls, Target};
 use crate::spiffe::SpiffeId;
 
 /// All that decides about entering the workload.
@@ -39,6 +39,8 @@ pub struct InboundService {
     pub rate_limits: Vec<RateLimit>,
     /// What is admitted in plaintext to see whether the service lives.
     pub probes: Vec<Probe>,
+    /// What paths may hold since some route of the service says so.
+    pub path_accepts: Vec<PathAccepts>,
 }
 
 /// Who may call an external; the rules decide as those of an [`InboundService`] do.

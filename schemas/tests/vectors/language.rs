@@ -169,6 +169,7 @@ fn access() -> Access {
             conditions: vec![path("/search")],
             respond: Some(respond(429)),
         }],
+        path_accepts: vec![PathAccepts::EncodedSlash, PathAccepts::Semicolon],
         probes: vec![Probe {
             paths: vec![PathPattern {
                 kind: PathPatternKind::Template("/healthz".to_owned()),

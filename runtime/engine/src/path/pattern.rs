@@ -4,7 +4,7 @@ use std::fmt;
 
 use mesh_bundle::slice::{PathPattern, PathPatternKind};
 
-use super::{BareNonAscii, NormalisedPath, PathError, canonical_escapes};
+use super::{Accepts, BareNonAscii, NormalisedPath, PathError, canonical_escapes};
 use crate::filter::Captures;
 use crate::limits;
 use crate::regex::{Regex, RegexError};
@@ -243,7 +243,7 @@ impl PathTemplate {
 }
 
 fn literal(segment: &str) -> Result<Segment, PathPatternError> {
-    let canonical = canonical_escapes(segment, BareNonAscii::Escape)?;
+    let canonical = canonical_escapes(segment, BareNonAscii::Escape, Accepts::default())?;
     if matches!(canonical.as_str(), "." | "..") {
         return Err(PathPatternError::NeverMatches);
     }

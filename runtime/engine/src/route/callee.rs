@@ -9,6 +9,7 @@ use mesh_bundle::spiffe::SpiffeId;
 
 use super::{Explanation, RouteError, RouteSet, RouteTable};
 use crate::host::HostPattern;
+use crate::path::Accepts;
 use crate::request::Request;
 
 /// One service that the workload calls, as its proxy needs it.
@@ -125,6 +126,11 @@ impl CalleeTable {
     /// Its routes, in the order of the slice.
     pub fn routes(&self) -> &[RouteTable] {
         self.routes.routes()
+    }
+
+    /// What a path may hold for some route, see [`RouteSet::path_accepts`].
+    pub fn path_accepts(&self) -> Accepts {
+        self.routes.path_accepts()
     }
 
     /// Whether it is of the mesh.

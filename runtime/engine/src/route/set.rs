@@ -5,6 +5,7 @@ use mesh_bundle::slice::Route;
 use super::explain::{self, Explanation};
 use super::index::RouteIndex;
 use super::{RouteError, RouteTable};
+use crate::path::Accepts;
 use crate::request::Request;
 
 /// Routes and their index.
@@ -12,16 +13,20 @@ use crate::request::Request;
 pub struct RouteSet {
     routes: Box<[RouteTable]>,
     index: RouteIndex,
+    accepts: Accepts,
 }
 
 impl RouteSet {
     /// Compiles routes.
     pub fn build(routes: &[Route]) -> Result<Self, RouteError> {
+        let tables = routes.iter().map(RouteTable::build);
+        let tables = tables.collect::<Result<Box<[_]>, _>>()?;
+        let accepts = tables.iter().fold(Accepts::default(), |all, route| {
+            all.or(route.filters().path_accepts)
+        });
         Ok(Self {
-            routes: routes
-                .iter()
-                .map(RouteTable::build)
-                .collect::<Result<_, _>>()?,
+            routes: tables,
+            accepts,
             index: RouteIndex::build(routes)?,
         })
     }
@@ -34,6 +39,12 @@ impl RouteSet {
     /// The route that takes the request, and why each of the others does not.
     pub fn explain(&self, request: &Request<'_>) -> Explanation<'_> {
         explain::explain(self, request)
+    }
+
+    /// What a path may hold for some route; the one that takes it says whether it may for that one,
+    /// [`crate::filter::Filters::path_accepts`].
+    pub fn path_accepts(&self) -> Accepts {
+        self.accepts
     }
 
     /// The routes, in the order of the slice.

@@ -86,6 +86,15 @@ fn responds() -> impl Strategy<Value = Respond> {
     })
 }
 
+fn accepts() -> impl Strategy<Value = Vec<PathAccepts>> {
+    let accepts = prop_oneof![
+        Just(PathAccepts::EncodedSlash),
+        Just(PathAccepts::EncodedBackslash),
+        Just(PathAccepts::Semicolon),
+    ];
+    vec(accepts, 0..3)
+}
+
 fn on_failures() -> impl Strategy<Value = OnFailure> {
     prop_oneof![Just(OnFailure::Allow), Just(OnFailure::Deny)]
 }
@@ -155,14 +164,16 @@ pub(super) fn gated() -> impl Strategy<Value = InboundService> {
         vec(requirement, 0..3),
         vec(limit, 0..2),
         vec(probe, 0..2),
+        accepts(),
     )
         .prop_map(
-            |(listeners, mtls, requirements, rate_limits, probes)| InboundService {
+            |(listeners, mtls, requirements, rate_limits, probes, path_accepts)| InboundService {
                 listeners,
                 mtls,
                 requirements,
                 rate_limits,
                 probes,
+                path_accepts,
                 ..InboundService::default()
             },
         )
@@ -436,11 +447,6 @@ pub(super) fn filters() -> impl Strategy<Value = RouteFilters> {
             },
         );
     let upgrade = prop_oneof![Just(Upgrade::None), Just(Upgrade::Websocket)];
-    let accepts = prop_oneof![
-        Just(PathAccepts::EncodedSlash),
-        Just(PathAccepts::EncodedBackslash),
-        Just(PathAccepts::Semicolon),
-    ];
     (
         option::of(rewrite),
         distinct(vec(mirror, 0..3), |mirror| mirror.target.clone()),
@@ -448,7 +454,7 @@ pub(super) fn filters() -> impl Strategy<Value = RouteFilters> {
         header_edits(),
         option::of(cors),
         option::of(upgrade),
-        vec(accepts, 0..3),
+        accepts(),
         any::<bool>(),
     )
         .prop_map(

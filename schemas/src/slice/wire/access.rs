@@ -1,5 +1,6 @@
 //! Who may enter a workload: services, ports, rules and principals.
 
+use super::action::{accepts_from, accepts_to};
 use super::condition::conditions_from;
 use super::{Result, name, port, unspecified};
 use crate::canonical::{
@@ -79,6 +80,7 @@ impl Wire for InboundService {
             requirements: set_by_bytes(&self.requirements),
             rate_limits: set_by_bytes(&self.rate_limits),
             probes: set_by_bytes(&self.probes),
+            path_accepts: accepts_to(&self.path_accepts),
         }
     }
 
@@ -119,6 +121,7 @@ impl Wire for InboundService {
             requirements: each(message.requirements)?,
             rate_limits: each(message.rate_limits)?,
             probes: each(message.probes)?,
+            path_accepts: accepts_from("inbound_service.path_accepts", message.path_accepts)?,
         })
     }
 }

@@ -134,9 +134,6 @@ impl Wire for RouteFilters {
         mirrors.sort_by(|a: &wire::Mirror, b| {
             (&a.service, &a.subset, a.port).cmp(&(&b.service, &b.subset, b.port))
         });
-        let mut path_accepts: Vec<_> = self.path_accepts.iter().copied().map(accepts_to).collect();
-        path_accepts.sort_unstable();
-        path_accepts.dedup();
         wire::RouteFilters {
             rewrite: self.rewrite.as_ref().map(Wire::to_message),
             mirrors,
@@ -149,7 +146,7 @@ impl Wire for RouteFilters {
                 Some(Upgrade::None) => wire::Upgrade::None,
                 Some(Upgrade::Websocket) => wire::Upgrade::Websocket,
             } as i32,
-            path_accepts,
+            path_accepts: accepts_to(&self.path_accepts),
             streaming: self.streaming,
         }
     }
@@ -160,12 +157,6 @@ impl Wire for RouteFilters {
             &message.mirrors,
             limits::DESTINATIONS_MAX,
             |a, b| (&a.service, &a.subset, a.port) < (&b.service, &b.subset, b.port),
-        )?;
-        ascending(
-            "route_filters.path_accepts",
-            &message.path_accepts,
-            limits::VALUES_MAX,
-            |a, b| a < b,
         )?;
         Ok(Self {
             rewrite: message.rewrite.map(Rewrite::from_message).transpose()?,
@@ -183,32 +174,32 @@ impl Wire for RouteFilters {
                 wire::Upgrade::None => Some(Upgrade::None),
                 wire::Upgrade::Websocket => Some(Upgrade::Websocket),
             },
-            path_accepts: message
-                .path_accepts
-                .into_iter()
-                .map(accepts_from)
-                .collect::<Result<_>>()?,
+            path_accepts: accepts_from("route_filters.path_accepts", message.path_accepts)?,
             streaming: message.streaming,
         })
     }
 }
 
-fn accepts_to(accepts: PathAccepts) -> i32 {
-    match accepts {
+pub(super) fn accepts_to(list: &[PathAccepts]) -> Vec<i32> {
+    let message = |accepts| match accepts {
         PathAccepts::EncodedSlash => wire::PathAccepts::EncodedSlash as i32,
         PathAccepts::EncodedBackslash => wire::PathAccepts::EncodedBackslash as i32,
         PathAccepts::Semicolon => wire::PathAccepts::Semicolon as i32,
-    }
+    };
+    set(&list.iter().copied().map(message).collect::<Vec<_>>())
 }
 
-fn accepts_from(value: i32) -> Result<PathAccepts> {
-    const FIELD: &str = "route_filters.path_accepts";
-    Ok(match enumeration(FIELD, value)? {
-        wire::PathAccepts::Unspecified => return unspecified(FIELD),
-        wire::PathAccepts::EncodedSlash => PathAccepts::EncodedSlash,
-        wire::PathAccepts::EncodedBackslash => PathAccepts::EncodedBackslash,
-        wire::PathAccepts::Semicolon => PathAccepts::Semicolon,
-    })
+pub(super) fn accepts_from(field: &'static str, list: Vec<i32>) -> Result<Vec<PathAccepts>> {
+    ascending(field, &list, limits::VALUES_MAX, |a, b| a < b)?;
+    let value = |accepts| {
+        Ok(match enumeration(field, accepts)? {
+            wire::PathAccepts::Unspecified => return unspecified(field),
+            wire::PathAccepts::EncodedSlash => PathAccepts::EncodedSlash,
+            wire::PathAccepts::EncodedBackslash => PathAccepts::EncodedBackslash,
+            wire::PathAccepts::Semicolon => PathAccepts::Semicolon,
+        })
+    };
+    list.into_iter().map(value).collect()
 }
 
 impl Wire for Rewrite {
