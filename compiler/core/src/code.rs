@@ -44,6 +44,10 @@ codes! {
     IDENTITY = "MSH0112" "linking/identity-not-owned";
     /// A caller that asks for more than the callee grants.
     CALLER_LOOSENS = "MSH0119" "linking/caller-loosens";
+    /// A path with a place for what no pattern captures.
+    NOT_CAPTURED = "MSH0210" "routing/not-captured";
+    /// Words of one route that can't both hold.
+    INCOMPATIBLE_ACTIONS = "MSH0213" "routing/incompatible-actions";
     /// An address whose port says nothing about which port of the service it serves.
     PORT_REQUIRED = "MSH0215" "routing/port-required";
     /// Weights on some branches only.

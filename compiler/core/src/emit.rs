@@ -10,7 +10,7 @@ use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 use rayon::prelude::*;
 
 use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Pool, Route, Service, Target};
-use crate::model::{BudgetMinimum, Port, RetryBudget};
+use crate::model::{Actions, BudgetMinimum, Port, RetryBudget, Spanned};
 
 mod gateway;
 
@@ -195,14 +195,53 @@ fn route(mesh: &LinkedMesh, route: &Route, exchange: &Exchange) -> slice::Route 
             .iter()
             .map(|other| target(mesh, *other))
             .collect(),
-        ..slice::Destination::default()
+        request_headers: to.request_headers.clone(),
+        response_headers: to.response_headers.clone(),
     });
     slice::Route {
         name: route.name.value.clone(),
         matches: matches.collect(),
         destinations: destinations.collect(),
         exchange: self::exchange(exchange),
-        ..slice::Route::default()
+        answer: route.actions.answer.clone().map(|answer| answer.value),
+        filters: filters(mesh, &route.actions),
+        exchanges: Vec::new(),
+    }
+}
+
+fn filters(mesh: &LinkedMesh, actions: &Actions<Target>) -> slice::RouteFilters {
+    let value = |edits: &Option<Spanned<slice::HeaderEdits>>| {
+        edits
+            .as_ref()
+            .map(|edits| edits.value.clone())
+            .unwrap_or_default()
+    };
+    slice::RouteFilters {
+        rewrite: actions
+            .rewrite
+            .as_ref()
+            .map(|rewrite| rewrite.value.clone()),
+        mirrors: actions
+            .mirrors
+            .iter()
+            .map(|mirror| slice::Mirror {
+                target: target(mesh, mirror.target),
+                share: mirror.share,
+            })
+            .collect(),
+        fault: actions.fault.map(|fault| slice::Fault {
+            delay: fault.delay.map(|delay| delay.value),
+            abort: fault.abort.map(|abort| abort.value),
+            until: fault
+                .until
+                .map(|until| u64::try_from(until.value.days()).unwrap_or(0) * 86_400),
+        }),
+        request_headers: value(&actions.request_headers),
+        response_headers: value(&actions.response_headers),
+        cors: actions.cors.as_ref().map(|cors| cors.value.clone()),
+        upgrade: actions.upgrade.map(|upgrade| upgrade.value),
+        path_accepts: actions.path_accepts.clone(),
+        streaming: actions.streaming.is_some(),
     }
 }
 

@@ -4,15 +4,19 @@
 use crate::value::Kind;
 
 mod access;
+mod action;
 mod balance;
 mod calls;
 mod condition;
+mod cors;
 mod decode;
 mod defaults;
 mod endpoints;
 mod expect;
 mod facts;
+mod fault;
 mod gateway;
+mod headers;
 mod health_check;
 mod hedge;
 mod inventory;
@@ -21,16 +25,20 @@ mod limits;
 mod listen;
 mod locality;
 mod mesh;
+mod mirror;
 mod outlier;
 mod overriding;
 mod per;
 mod policy;
 mod reader;
+mod redirect;
 mod reference;
 mod refuse;
 mod request;
+mod respond;
 mod retry;
 mod retry_budget;
+mod rewrite;
 mod route;
 mod service;
 mod subset;
@@ -40,6 +48,7 @@ mod test;
 mod timeout;
 mod tls;
 mod to;
+mod upgrade;
 
 pub use balance::{Balance, EffectiveBalance, Method, algorithm_word};
 pub(crate) use decode::{decode, is_inventory};
@@ -89,6 +98,27 @@ pub static KEYWORDS: &[&Keyword] = &[
     &route::MATCH,
     &to::TO,
     &to::ELSE,
+    &redirect::REDIRECT,
+    &respond::RESPOND,
+    &respond::HEADER,
+    &rewrite::REWRITE,
+    &mirror::MIRROR,
+    &fault::FAULT,
+    &fault::DELAY,
+    &fault::ABORT,
+    &headers::REQUEST_HEADERS,
+    &headers::RESPONSE_HEADERS,
+    &headers::SET,
+    &headers::ADD,
+    &headers::REMOVE,
+    &cors::CORS,
+    &cors::ORIGIN,
+    &cors::METHOD,
+    &cors::HEADER,
+    &cors::EXPOSE,
+    &upgrade::UPGRADE,
+    &upgrade::PATH_ACCEPTS,
+    &upgrade::STREAMING,
     &timeout::TIMEOUT,
     &retry::RETRY,
     &retry::BACKOFF,
@@ -178,6 +208,14 @@ pub enum Place {
     Match,
     /// The block of `to`.
     To,
+    /// The block of `respond`.
+    Respond,
+    /// The block of `fault`.
+    Fault,
+    /// The block of `request-headers` and of `response-headers`.
+    HeaderEdits,
+    /// The block of `cors`.
+    Cors,
     /// The block of `retry`.
     Retry,
     /// The block of `balance`.
@@ -223,6 +261,10 @@ impl Place {
             Self::Route => "in `route`",
             Self::Match => "in `match`",
             Self::To => "in `to`",
+            Self::Respond => "in `respond`",
+            Self::Fault => "in `fault`",
+            Self::HeaderEdits => "in `request-headers` and `response-headers`",
+            Self::Cors => "in `cors`",
             Self::Retry => "in `retry`",
             Self::Balance => "in `balance`",
             Self::Locality => "in `locality`",

@@ -22,6 +22,8 @@ pub const HOPS_MAX: u32 = 16;
 pub const WEIGHT_MAX: u32 = 1_000_000;
 /// Longest time that policy can say.
 pub const TIME_MAX: Duration = Duration::from_hours(365 * 24);
+/// Longest answer that `respond` gives, as slices have it.
+pub const RESPOND_BYTES_MAX: usize = mesh_bundle::limits::RESPOND_BYTES_MAX;
 /// Largest size that policy can say, in bytes.
 pub const SIZE_MAX: u64 = 1024 * 1024 * 1024;
 /// Longest name, as DNS has it.

@@ -14,6 +14,7 @@ use crate::model::{self, Spanned};
 use crate::ownership::Ownership;
 use crate::suggest;
 
+mod action;
 mod claim;
 mod edge;
 mod endpoint;

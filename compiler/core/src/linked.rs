@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_bundle::slice::{self, DeclaredEndpoint, Effect, Enforcement, Principal, RetryCause};
+use mesh_bundle::slice::{
+    self, DeclaredEndpoint, Effect, Enforcement, HeaderEdits, Principal, RetryCause,
+};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::Span;
 
@@ -16,7 +18,7 @@ pub use crate::keyword::{
 };
 pub use crate::model::EffectivePool as Pool;
 use crate::model::{
-    CallMode, Extendable, Facts, Instances, Label, Overriding, Port, RetryBudget, Spanned,
+    Actions, CallMode, Extendable, Facts, Instances, Label, Overriding, Port, RetryBudget, Spanned,
     Suppression, Test, Tls,
 };
 use crate::ownership::Ownership;
@@ -436,8 +438,10 @@ pub struct Route {
     pub implicit: bool,
     /// Or; empty: every request.
     pub matches: Vec<Match>,
-    /// At least one.
+    /// At least one, unless the proxy answers itself.
     pub destinations: Vec<Destination>,
+    /// What it does besides.
+    pub actions: Actions<Target>,
     /// Effective for a caller that tightens nothing.
     pub exchange: Exchange,
     /// The whole node; of an implicit route, the service's name.
@@ -473,6 +477,10 @@ pub struct Destination {
     pub weight: u32,
     /// In order, when the destination has no healthy endpoint.
     pub otherwise: Vec<Target>,
+    /// Edits of requests' headers, after those of the route.
+    pub request_headers: HeaderEdits,
+    /// Edits of answers' headers, after those of the route.
+    pub response_headers: HeaderEdits,
     /// The whole node; of an implicit destination, the route.
     pub span: Span,
 }
@@ -542,6 +550,9 @@ pub struct Edge {
     pub permitted: Vec<usize>,
     /// The routes of the caller, which is a gateway, that lead to the callee, ascending.
     pub routed: Vec<Routed>,
+    /// Routes of other services that the caller calls and that lead to the callee, ascending. Such an
+    /// edge may be neither declared nor permitted.
+    pub led: Vec<RouteId>,
     /// Timeouts and retries of each route of the callee, for this caller; as [`Service::routes`].
     pub exchanges: Vec<Exchange>,
 }

@@ -7,6 +7,7 @@ use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::Span;
 
 mod access;
+mod action;
 mod exchange;
 mod gateway;
 mod governance;
@@ -16,6 +17,7 @@ mod test;
 
 pub use crate::keyword::{Balance, HealthCheck, Limits, Locality, Method, Nearness, Outlier};
 pub use access::{Access, Condition, ConditionKind, Who};
+pub use action::{Actions, Fault, Mirror};
 pub use exchange::{Exchange, Hedge, Retry, Timeout};
 pub use gateway::{
     ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_engine::filter::Action;
 use mesh_engine::host;
 use mesh_engine::path::{self, NormalisedPath};
 use mesh_engine::rbac::Verdict;
@@ -20,10 +19,12 @@ use crate::linked::{Effective, Exchange, LinkedMesh, Pool, RouteId, ServiceId, S
 use crate::model::RetryBudget;
 
 mod expectation;
+mod forward;
 mod gateway;
 mod sample;
 
 pub use expectation::{Expectation, Report, percent};
+pub use forward::Answered;
 pub use sample::sample_request;
 
 /// A mesh whose slices are compiled to snapshots as requests need them.
@@ -129,17 +130,17 @@ pub struct Outcome {
     pub route: Option<TakenRoute>,
     /// Routes that do not take it, and why not.
     pub losers: Vec<LosingRoute>,
-    /// What becomes of it at each service behind, where the called one is a gateway.
+    /// What becomes of it at each service behind a gateway, and at others that a route leads to.
     pub behind: Vec<Behind>,
     /// The answer where it is refused.
     pub refusal: Option<Refusal>,
-    /// The status with which the route itself answers; nobody behind it is asked.
-    pub answer: Option<u16>,
+    /// The answer that the route itself gives; nobody behind it is asked.
+    pub answer: Option<Answered>,
     /// The path that every rule saw; none where no proxy takes the path.
     pub normalised_path: Option<String>,
 }
 
-/// What becomes of a request at a service behind a gateway.
+/// What becomes of a request at a service behind a gateway, or behind another service's route.
 #[derive(Clone, Debug)]
 pub struct Behind {
     /// The service.
@@ -329,21 +330,25 @@ impl<'m> Trial<'m> {
                 return Ok(outcome.ending(Decision::NoRoute));
             };
             outcome.route = taken(mesh, (caller, callee), winner);
-            if let Some(status) = answer(winner) {
-                outcome.answer = Some(status);
-                return Ok(outcome.ending(Decision::Allowed));
+            match forward::answer(winner, &request, "http", host.port()) {
+                Ok(None) => {}
+                Ok(answer) => {
+                    outcome.answer = answer;
+                    return Ok(outcome.ending(Decision::Allowed));
+                }
+                Err(refusal) => {
+                    outcome.refusal = Some(refusal);
+                    return Ok(outcome);
+                }
             }
             if let Some(verdict) = snapshot.leave(table, &request) {
                 return Ok(judged(mesh, callee, verdict, outcome));
             }
-            if winner.changes_requests() {
-                let winner = winner.clone();
-                let arrived = winner.forwarded(&request, None, |request| {
-                    self.authorise(callee, request, outcome)
-                });
-                return arrived.unwrap_or_else(|error| {
-                    Ok(Outcome::refused(Refusal::bad_request(error.rule())))
-                });
+            let (winner, id) = (winner.clone(), outcome.route.as_ref().map(|taken| taken.id));
+            if let Some(id) = id
+                && (winner.changes_requests() || self.leads_elsewhere(id))
+            {
+                return self.arrive(id, &winner, &request, outcome);
             }
         }
         self.authorise(callee, &request, outcome)
@@ -414,15 +419,6 @@ fn judged(
         Verdict::Allowed { .. } => Decision::Allowed,
         Verdict::Denied { .. } => Decision::Denied,
     })
-}
-
-/// The status with which a route answers itself.
-fn answer(route: &RouteTable) -> Option<u16> {
-    match route.action() {
-        Action::Forward => None,
-        Action::Redirect(redirect) => Some(redirect.status()),
-        Action::Respond(respond) => Some(respond.status()),
-    }
 }
 
 fn taken(

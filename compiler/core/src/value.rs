@@ -154,6 +154,8 @@ kinds! {
     ADDRESS = address, "an address in quotes, such as \"203.0.113.7\"";
     /// A host that names a service.
     HOST = host, "a host in quotes, such as \"reviews.example\"";
+    /// A host, without stars.
+    EXACT_HOST = exact_host, "a host in quotes, such as \"reviews.example\"";
     /// Addresses to dial.
     SOCKET = socket, "an address with its port in quotes, such as \"10.0.0.7:9080\"";
     /// Names to resolve and dial.
@@ -164,6 +166,10 @@ kinds! {
     METHOD = method, "a bare method such as GET";
     /// A header's name.
     HEADER_NAME = header_name, "a bare name of a header";
+    /// A header that a route may edit.
+    EDITED_HEADER = edited_header, "a bare name of a header";
+    /// A header's value.
+    HEADER_VALUE = header_value, "a value in quotes";
     /// A parameter's or cookie's name.
     FIELD_NAME = field_name, "a bare name";
     /// A path of a request.
@@ -535,6 +541,16 @@ pub(crate) fn host(value: &Value) -> Result<String, Wrong> {
     })
 }
 
+/// A host that can stand in a request.
+pub(crate) fn exact_host(value: &Value) -> Result<String, Wrong> {
+    let host = host(value)?;
+    if host.contains('*') {
+        return Err(Wrong::because(format!("\"{host}\" is not one host"))
+            .help("requests go to one host, so it has no stars"));
+    }
+    Ok(host)
+}
+
 pub(crate) fn socket(value: &Value) -> Result<EndpointAddress, Wrong> {
     let text = text_of(value)?;
     let Ok(address) = text.parse::<std::net::SocketAddr>() else {
@@ -631,6 +647,40 @@ pub(crate) fn header_name(value: &Value) -> Result<String, Wrong> {
         return Err(Wrong::because("the host is not matched as a header").help("use `host \"…\"`"));
     }
     Ok(lower)
+}
+
+/// A header that policy may set, add or remove; lower-case.
+pub(crate) fn edited_header(value: &Value) -> Result<String, Wrong> {
+    if let Value::Word(name) | Value::Text(name) = value {
+        let lower = name.to_ascii_lowercase();
+        if lower == "host" {
+            return Err(Wrong::because("the host is not edited as a header")
+                .help("write `rewrite host=\"…\"`"));
+        }
+        if mesh_engine::filter::header::is_protected(&lower) {
+            return Err(Wrong::because(format!(
+                "`{lower}` belongs to the proxy, and policy can't edit it"
+            )));
+        }
+    }
+    header_name(value)
+}
+
+/// What a header may hold; RFC 9110, 5.5.
+pub(crate) fn header_value(value: &Value) -> Result<String, Wrong> {
+    let text = text_of(value)?;
+    if text.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
+        return Err(
+            Wrong::because("a header's value has no control characters").help("it is one line")
+        );
+    }
+    if text.trim() != text {
+        return Err(
+            Wrong::because("a header's value begins and ends without spaces")
+                .instead(format!("\"{}\"", text.trim())),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 pub(crate) fn field_name(value: &Value) -> Result<String, Wrong> {

@@ -57,7 +57,6 @@ fn words_of_later_releases() {
         "service a { port 80 dial=81 }",
         "service a { port 80 protocol=tcp }",
         "service a { port 80; allow unauthenticated }",
-        "service a { port 80; route r { to service=b } }\nservice b { port 80 }",
         "mesh n { trust-domain \"n\"; mtls permissive }",
     ]));
 }

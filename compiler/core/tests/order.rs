@@ -46,6 +46,22 @@ service api {
     health-check "/healthz" every="5s"
     locality zone region min-healthy="50%" { else b c; }
     route slow { match { path "/slow/**" "/slower"; method POST GET }; to v2 { else v1; }; timeout "8s" }
+    route moved { match { path "/old/**" }; redirect scheme=https path="/new/**" status=308 }
+    route gone { match { path "/gone" }; respond 410 body="gone" { header x-why "moved"; } }
+    route edited {
+        match { path "/edited/{id}" }
+        to v1 weight=1 { request-headers { add x-canary "1"; set x-a "2"; remove x-b x-c; } }
+        to service=store weight=1
+        rewrite path="/e/{id}" host="e.internal"
+        mirror v2 share="10%"
+        mirror service=store
+        fault until="2027-03-01" { delay "1s" share="1%"; abort 503 share="1%"; }
+        response-headers { remove server; }
+        cors max-age="1h" { origin "https://b.example" "https://a.example"; method PUT DELETE; header x-a; expose x-b; }
+        upgrade websocket
+        path-accepts semicolon encoded-slash
+        streaming
+    }
     route canary { match { header x-canary }; match { cookie canary "1" "yes" }; to v2 }
     route all { to v1 weight=3; to v2 weight=1 }
     allow public web { path "/**"; not { header x-forbidden } }

@@ -77,6 +77,91 @@ fn pools() {
     ]));
 }
 
+/// A route of a service with these lines in it.
+fn routes(lines: &[&str]) -> String {
+    let policies: Vec<String> = lines
+        .iter()
+        .map(|lines| {
+            service(&format!(
+                "subset v1 {{ labels version=v1 }}\n    route r {{ {lines} }}"
+            ))
+        })
+        .collect();
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    all(&policies)
+}
+
+#[test]
+fn actions() {
+    insta::assert_snapshot!(routes(&[
+        "match { path \"/a/**\" }; redirect scheme=https host=\"b.example\" port=8443 path=\"/b/**\" status=308",
+        "redirect",
+        "redirect status=301",
+        "redirect path=\"/a\" status=200",
+        "redirect scheme=htps",
+        "redirect host=\"*.b.example\"",
+        "redirect host=https://b.example",
+        "redirect scheme=https; to v1",
+        "redirect scheme=https; respond 404",
+        "respond 404 body=\"gone\" { header content-type \"text/plain\" }; timeout \"1s\"; mirror v1",
+        "respond 100",
+        "respond \"404\"",
+        "respond 404 { header content-length \"3\" }",
+        "rewrite",
+        "match { path \"/a/**\" }; rewrite path=\"/b/**\" host=\"b.internal\"",
+        "match { path \"/a/{id}\" }; rewrite path=\"/b/{id}\"",
+        "match { path \"/a/*\" }; rewrite path=\"/b/*\"",
+        "match { path \"/a\" }; rewrite path=\"/b/**\"",
+        "rewrite path=\"/b/{id}\"",
+        "rewrite path=\"b\"",
+    ]));
+    insta::assert_snapshot!(routes(&[
+        "mirror v1 share=\"10%\"; mirror service=b",
+        "mirror v1 share=10",
+        "mirror v2",
+        "mirror v1; mirror v1 share=\"5%\"",
+        "fault until=\"2027-03-01\" { delay \"7s\" share=\"10%\"; abort 503 share=\"1%\" }",
+        "fault",
+        "fault until=\"2027-03-01\"",
+        "fault until=\"2027-02-30\" { abort 503 }",
+        "fault { abort 99 }",
+        "fault { dely \"7s\" }",
+        "request-headers { set x-a \"1\"; add x-b \"2\"; add x-b \"3\"; remove x-c x-d }",
+        "request-headers { }",
+        "request-headers { set x-a 007 }",
+        "request-headers { set Host \"b\" }",
+        "request-headers { set connection \"close\" }",
+        "request-headers { set x-a \"1\"; remove x-a }",
+        "response-headers { set x-a \"1\"; set X-A \"2\" }",
+        "response-headers { set x-a \" 1\" }",
+        "to v1 { request-headers { add x-canary \"1\" } }",
+        "cors credentials=allow max-age=\"1h\" { origin \"https://shop.example\" \"https://*.b.example:8443\"; method PUT; header x-a; expose x-b }",
+        "cors { method PUT }",
+        "cors { origin \"shop.example\" }",
+        "cors { origin \"https://Shop.example/a\" }",
+        "cors credentials=allow { origin \"*\" }",
+        "cors credentials=yes { origin \"*\" }",
+        "upgrade websocket",
+        "upgrade websockets",
+        "path-accepts encoded-slash semicolon",
+        "path-accepts slash",
+        "streaming",
+        "streaming yes",
+    ]));
+    insta::assert_snapshot!(routes(&[
+        "to service=b",
+        "to service=bb",
+        "to service=b port=81",
+        "to service=b subset=v1",
+        "to v1 service=b",
+        "to v1 subset=v1",
+        "to b",
+        "to v1 { else service=b }",
+        "to v1 weight=90; to service=b weight=10",
+        "to service=b; to service=b",
+    ]));
+}
+
 #[test]
 fn hedges() {
     let levels = |callee: &str, calls: &str| {

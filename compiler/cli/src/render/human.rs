@@ -387,6 +387,13 @@ fn in_force(sources: &SourceSet, outcome: &Outcome) -> Vec<String> {
 }
 
 fn verdict(sources: &SourceSet, outcome: &Outcome) -> String {
+    if let Some(answer) = &outcome.answer {
+        let status = answer.status;
+        return match &answer.location {
+            Some(location) => format!("redirected with {status} to {location}"),
+            None => format!("answered with {status} by the route itself"),
+        };
+    }
     let word = outcome.decision.as_str().replace('_', " ");
     let answer = outcome
         .refusal

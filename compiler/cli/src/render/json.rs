@@ -256,6 +256,9 @@ struct Explanation<'a> {
     decision: &'static str,
     reason: Option<&'a str>,
     status: Option<u16>,
+    /// Where a redirect leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<&'a str>,
     rule: Option<Rule<'a>>,
     route: Option<&'a str>,
     to: Vec<To<'a>>,
@@ -319,7 +322,13 @@ pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json:
     line(&Explanation {
         decision: outcome.decision.as_str(),
         reason: refusal.map(|refusal| refusal.reason.as_str()),
-        status: refusal.map(|refusal| refusal.status),
+        status: refusal
+            .map(|refusal| refusal.status)
+            .or(outcome.answer.as_ref().map(|answer| answer.status)),
+        location: outcome
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.location.as_deref()),
         rule: outcome.rule.as_ref().map(|rule| Rule {
             name: &rule.name,
             source: effective::place(sources, rule.source),

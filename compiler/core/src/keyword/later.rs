@@ -3,7 +3,7 @@
 
 use super::Place;
 use super::Place::{
-    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Root, Route, Service, Test, To,
+    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Root, Service, Test,
 };
 
 /// A word that a later release enforces.
@@ -52,17 +52,6 @@ pub static LATER: &[Later] = &[
     later("accept", ACCESS),
     later("rate-limit", ACCESS),
     later("probe", ACCESS),
-    later("redirect", &[Route]),
-    later("respond", &[Route]),
-    later("rewrite", &[Route]),
-    later("mirror", &[Route]),
-    later("fault", &[Route]),
-    later("cors", &[Route]),
-    later("request-headers", &[Route, To]),
-    later("response-headers", &[Route, To]),
-    later("upgrade", &[Route]),
-    later("path-accepts", &[Route]),
-    later("streaming", &[Route]),
     later("grpc", CONDITIONS),
     later("connect", &[Test]),
     later("limited", &[Expect]),
@@ -72,8 +61,6 @@ pub static LATER: &[Later] = &[
 pub(super) static LATER_PROPERTIES: &[LaterProperty] = &[
     property("refuse", "canary-step"),
     property("port", "dial"),
-    property("to", "service"),
-    property("else", "service"),
     property("timeout", "idle"),
     property("balance", "choices"),
     property("balance", "slow-start"),

@@ -2,9 +2,10 @@
 
 use super::Place::{Gateway, Match, Root, Route, Service};
 use super::{
-    Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, condition, defaults, to,
+    Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, action, condition, defaults,
+    to,
 };
-use crate::model::{self, Exchange};
+use crate::model::{self, Actions, Exchange};
 use crate::value;
 
 pub(super) static ROUTE: Keyword = Keyword {
@@ -51,20 +52,27 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut matches = Vec::new();
     let mut destinations = Vec::new();
     let mut exchange = Exchange::default();
-    for child in reader.block(entry) {
+    let mut actions = Actions::default();
+    let children = reader.block(entry);
+    action::check_exclusive(reader, &children);
+    for child in children {
         match child.word() {
             "match" => matches.push(model::Match {
                 conditions: condition::decode_block(reader, child),
                 span: child.span(),
             }),
             "to" => destinations.push(to::decode(reader, child)),
-            _ => defaults::exchange(reader, child, &mut exchange),
+            _ => {
+                defaults::exchange(reader, child, &mut exchange);
+                action::decode(reader, child, &mut actions);
+            }
         }
     }
     Some(model::Route {
         name: entry.arg(0, value::name)?,
         matches,
         destinations,
+        actions,
         exchange,
         span: entry.span(),
     })

@@ -1,14 +1,17 @@
 //! `to` and `else`: where a route sends its requests.
 
+use mesh_bundle::slice::HeaderEdits;
+
 use super::Place::{Route, To};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, headers};
 use crate::model::{Destination, Target};
 use crate::value;
 
 pub(super) static TO: Keyword = Keyword {
-    args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
+    args: Args::optional(&[Argument::new("NAME", &value::NAME)]),
     repeats: Repeats::Many,
     props: &[
+        SERVICE,
         SUBSET,
         PORT,
         Property::new("weight", &value::WEIGHT, "Share among the branches."),
@@ -22,43 +25,59 @@ pub(super) static TO: Keyword = Keyword {
     )
 };
 
-const SUBSET: Property = Property::new(
+pub(super) const SERVICE: Property = Property::new(
+    "service",
+    &value::NAME,
+    "Another service: its endpoints, with the times and retries of this route.",
+);
+pub(super) const SUBSET: Property = Property::new(
     "subset",
     &value::NAME,
-    "The same as the argument; in a gateway, a subset of the service.",
+    "A subset of the service; without a service the same as the argument.",
 );
-const PORT: Property = Property::new(
+pub(super) const PORT: Property = Property::new(
     "port",
     &value::PORT,
-    "Port of the service; without it the one that the request asked for, in a gateway the only one.",
+    "Port of the service; without it the one that the request asked for, of another service the only one.",
 );
 
 pub(super) static ELSE: Keyword = Keyword {
-    args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
+    args: Args::optional(&[Argument::new("NAME", &value::NAME)]),
     repeats: Repeats::Many,
-    props: &[SUBSET, PORT],
+    props: &[SERVICE, SUBSET, PORT],
     alone: true,
     ..Keyword::new(
         "else",
         &[To],
-        "The subset that takes over when none before it has a healthy endpoint.",
+        "Who takes over when none before it has a healthy endpoint; named as in `to`.",
     )
 };
 
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Destination {
-    let otherwise = reader.block(entry).into_iter().map(target).collect();
+    let mut otherwise = Vec::new();
+    let mut request_headers = HeaderEdits::default();
+    let mut response_headers = HeaderEdits::default();
+    for child in reader.block(entry) {
+        match child.word() {
+            "request-headers" => request_headers = headers::decode(reader, child),
+            "response-headers" => response_headers = headers::decode(reader, child),
+            _ => otherwise.push(target(child)),
+        }
+    }
     Destination {
         target: target(entry),
         weight: entry.prop("weight", value::weight),
         otherwise,
+        request_headers,
+        response_headers,
         span: entry.span(),
     }
 }
 
-fn target(entry: Entry<'_>) -> Target {
+pub(super) fn target(entry: Entry<'_>) -> Target {
     Target {
         name: entry.arg(0, value::name),
-        service: None,
+        service: entry.prop("service", value::name),
         subset: entry.prop("subset", value::name),
         port: entry.prop("port", value::port),
         span: entry.span(),

@@ -22,6 +22,8 @@ struct Reasons {
     permitted: Vec<usize>,
     /// Routes of the calling gateway, and where each names the callee.
     routed: Vec<(usize, Span)>,
+    /// Routes of services that the caller calls and that lead to the callee.
+    led: Vec<RouteId>,
 }
 
 impl<'m> Linker<'m, '_> {
@@ -39,6 +41,7 @@ impl<'m> Linker<'m, '_> {
         if !self.permitted(services, &mut pairs) {
             return None;
         }
+        led(services, &mut pairs);
         let exchanges = |(pair, reasons): (&Pair, &Reasons)| {
             services[pair.1.index()].routes.len() * (1 + reasons.routed.len())
         };
@@ -55,6 +58,7 @@ impl<'m> Linker<'m, '_> {
             let Reasons {
                 declared,
                 permitted,
+                led,
                 ..
             } = reasons;
             Edge {
@@ -63,6 +67,7 @@ impl<'m> Linker<'m, '_> {
                 declared,
                 permitted,
                 routed,
+                led,
                 exchanges,
             }
         });
@@ -292,8 +297,63 @@ fn routed(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
                     }
                 }
             }
+            let id = RouteId {
+                service: gateway.id,
+                index,
+            };
+            for mirror in &route.actions.mirrors {
+                let pair = (gateway.id, mirror.target.service);
+                pairs.entry(pair).or_default().led.push(id);
+            }
         }
     }
+}
+
+/// Adds the pairs of a caller and a service that a route of someone it calls leads to. Such routes do
+/// not chain, so once is enough.
+fn led(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
+    let leading: BTreeMap<ServiceId, Vec<(RouteId, ServiceId)>> = services
+        .iter()
+        .filter(|service| service.gateway().is_none())
+        .map(|service| (service.id, elsewhere(service)))
+        .filter(|(_, routes)| !routes.is_empty())
+        .collect();
+    if leading.is_empty() {
+        return;
+    }
+    let callers: Vec<Pair> = pairs.keys().copied().collect();
+    for (caller, callee) in callers {
+        for (route, target) in leading.get(&callee).into_iter().flatten() {
+            let reasons = pairs.entry((caller, *target)).or_default();
+            reasons.led.push(*route);
+        }
+    }
+    for reasons in pairs.values_mut() {
+        reasons.led.sort_unstable();
+        reasons.led.dedup();
+    }
+}
+
+/// The routes of a service that lead to others, and to whom.
+fn elsewhere(service: &Service) -> Vec<(RouteId, ServiceId)> {
+    let mut found = Vec::new();
+    for (index, route) in service.routes.iter().enumerate() {
+        let id = RouteId {
+            service: service.id,
+            index,
+        };
+        let to = route
+            .destinations
+            .iter()
+            .flat_map(|to| std::iter::once(&to.target).chain(&to.otherwise));
+        let mirrored = route.actions.mirrors.iter().map(|mirror| &mirror.target);
+        for target in to.chain(mirrored) {
+            if target.service != service.id {
+                found.push((id, target.service));
+            }
+        }
+    }
+    found
 }
 
 /// Services that one of the principals admits, ascending and without repetition.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_bundle::slice::HeaderEdits;
 use mesh_syntax::{Diagnostic, Edit, Span};
 
 use super::merge::{Layers, apply};
@@ -9,7 +10,7 @@ use super::scope::duplicate;
 use super::{Linker, dangling};
 use crate::code;
 use crate::linked::{Destination, Exchange, Match, Route, ServiceId, Source, Subset, Target};
-use crate::model::{self, Port, Spanned};
+use crate::model::{self, Actions, Port, Spanned};
 use crate::suggest;
 
 /// Name of the route that a service without routes has.
@@ -38,6 +39,7 @@ impl<'m> Linker<'m, '_> {
                 implicit: true,
                 matches: Vec::new(),
                 destinations: vec![everything(id, span)],
+                actions: Actions::default(),
                 exchange: base,
                 span,
             }];
@@ -54,14 +56,17 @@ impl<'m> Linker<'m, '_> {
                     conditions: self.conditions(&block.conditions, Some(ports)),
                     span: block.span,
                 });
-                Route {
+                let route = Route {
                     name: declared.name.clone(),
                     implicit: false,
                     matches: matches.collect(),
                     destinations: self.destinations((service, id), declared, subsets),
+                    actions: self.actions((service, id), declared, subsets),
                     exchange,
                     span: declared.span,
-                }
+                };
+                self.check_actions(&route);
+                route
             })
             .collect()
     }
@@ -91,12 +96,15 @@ impl<'m> Linker<'m, '_> {
         route: &model::Route,
         subsets: &[Subset],
     ) -> Vec<Destination> {
+        if route.actions.answer.is_some() {
+            return Vec::new();
+        }
         if route.destinations.is_empty() && is_gateway(service.0) {
             self.report(
                 Diagnostic::error(
                     code::MISSING,
                     route.name.span,
-                    "a gateway's route needs a `to`",
+                    "a gateway's route needs a `to`, `redirect` or `respond`",
                 )
                 .help("a gateway has no endpoints of its own; name the service: `to SERVICE`"),
             );
@@ -120,6 +128,8 @@ impl<'m> Linker<'m, '_> {
                 target,
                 weight: to.weight.map_or(1, |weight| weight.value),
                 otherwise,
+                request_headers: to.request_headers.clone(),
+                response_headers: to.response_headers.clone(),
                 span: to.span,
             });
         }
@@ -132,14 +142,22 @@ impl<'m> Linker<'m, '_> {
         destinations
     }
 
-    fn target(
+    pub(super) fn target(
         &mut self,
         (service, id): (&model::Service, ServiceId),
         target: &model::Target,
         subsets: &[Subset],
     ) -> Option<Target> {
+        self.check_names(target, is_gateway(service));
         if is_gateway(service) {
-            return self.gateway_target(target);
+            return self.other_target(target.name.as_ref().or(target.service.as_ref()), target);
+        }
+        if target
+            .service
+            .as_ref()
+            .is_some_and(|name| name.value != service.name.value)
+        {
+            return self.other_target(target.service.as_ref(), target);
         }
         let name = subset_named(target);
         Some(Target {
@@ -151,9 +169,40 @@ impl<'m> Linker<'m, '_> {
         })
     }
 
-    /// In a gateway `to` names a service; its subsets may not be linked yet.
-    fn gateway_target(&mut self, target: &model::Target) -> Option<Target> {
-        let Some(name) = target.name.as_ref().or(target.service.as_ref()) else {
+    /// What a target says in two ways.
+    fn check_names(&mut self, target: &model::Target, is_gateway: bool) {
+        let Some(name) = &target.name else {
+            return;
+        };
+        let (other, help) = match (&target.service, &target.subset) {
+            (Some(service), _) if is_gateway => {
+                (service, "in a gateway the argument is the service")
+            }
+            (Some(service), None) => (
+                service,
+                "the argument is a subset of this service; a subset of the other is `subset=`",
+            ),
+            (_, Some(subset)) if !is_gateway => (subset, "in a service the argument is the subset"),
+            _ => return,
+        };
+        self.report(
+            Diagnostic::error(
+                code::EXCLUSIVE,
+                name.span,
+                format!("both `{}` and `{}` are named", name.value, other.value),
+            )
+            .label(other.span, "the other one")
+            .help(help),
+        );
+    }
+
+    /// A target that is another service, whose subsets may not be linked yet.
+    fn other_target(
+        &mut self,
+        name: Option<&Spanned<String>>,
+        target: &model::Target,
+    ) -> Option<Target> {
+        let Some(name) = name else {
             self.report(
                 Diagnostic::error(
                     code::MISSING,
@@ -266,7 +315,14 @@ impl<'m> Linker<'m, '_> {
                 format!("`{}` is a service, not a subset", name.value),
             )
             .at("expected a subset of this service")
-            .help("sending requests on to another service is not supported by this release"),
+            .help(format!(
+                "to send requests on to it, write `to service={}`",
+                name.value
+            ))
+            .fix(
+                format!("write `service={}`", name.value),
+                vec![Edit::new(name.span, format!("service={}", name.value))],
+            ),
         );
     }
 
@@ -375,6 +431,8 @@ fn everything(service: ServiceId, span: Span) -> Destination {
         },
         weight: 1,
         otherwise: Vec::new(),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
         span,
     }
 }

@@ -1,9 +1,9 @@
 //! A service and everything that only stands in one.
 
-use mesh_bundle::slice::{EndpointAddress, Protocol};
+use mesh_bundle::slice::{EndpointAddress, HeaderEdits, Protocol};
 use mesh_syntax::Span;
 
-use super::{Condition, Exchange, Gateway, Identity, Label, Pool, Settings, Spanned};
+use super::{Actions, Condition, Exchange, Gateway, Identity, Label, Pool, Settings, Spanned};
 
 /// What shares the name space of services: all of them are something that requests enter.
 #[derive(Clone, Debug)]
@@ -144,8 +144,10 @@ pub struct Route {
     pub name: Spanned<String>,
     /// Or; none matches every request.
     pub matches: Vec<Match>,
-    /// Where its requests go; none: all endpoints.
+    /// Where its requests go; none: all endpoints, or nowhere if there is an answer.
     pub destinations: Vec<Destination>,
+    /// What it does besides.
+    pub actions: Actions,
     /// What it sets as a level.
     pub exchange: Exchange,
     /// The whole node.
@@ -170,6 +172,10 @@ pub struct Destination {
     pub weight: Option<Spanned<u32>>,
     /// In order, when the destination has no healthy endpoint.
     pub otherwise: Vec<Target>,
+    /// `request-headers`.
+    pub request_headers: HeaderEdits,
+    /// `response-headers`.
+    pub response_headers: HeaderEdits,
     /// The whole node.
     pub span: Span,
 }

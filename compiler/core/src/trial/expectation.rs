@@ -132,7 +132,9 @@ fn compare(expect: &Expect, outcome: &Outcome) -> Vec<Expectation> {
         let actual = outcome
             .refusal
             .as_ref()
-            .map_or("none".to_owned(), |refusal| refusal.status.to_string());
+            .map(|refusal| refusal.status)
+            .or(outcome.answer.as_ref().map(|answer| answer.status))
+            .map_or("none".to_owned(), |status| status.to_string());
         differences.add("status", &status.value.to_string(), &actual);
     }
     if let Some(reason) = &expect.reason {

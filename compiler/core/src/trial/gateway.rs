@@ -6,6 +6,7 @@ use mesh_engine::host::HostPattern;
 use mesh_engine::request::{Peer, Request};
 use mesh_engine::route::RouteTable;
 
+use super::forward;
 use super::{Behind, Branch, Decision, Outcome, TakenRoute, Trial, TrialError, losers};
 use crate::linked::{Exchange, Gateway, LinkedMesh, RouteId, ServiceId, Target};
 
@@ -53,7 +54,19 @@ impl Trial<'_> {
         let Some(winner) = explanation.winner.cloned() else {
             return Ok(outcome.ending(Decision::NoRoute));
         };
-        outcome.answer = super::answer(&winner);
+        let listeners = mesh
+            .service(id)
+            .gateway()
+            .map(|own| own.listeners.as_slice());
+        let secure = listeners
+            .unwrap_or_default()
+            .iter()
+            .any(|listener| listener.port.value == request.port && listener.tls.is_some());
+        let scheme = if secure { "https" } else { "http" };
+        match forward::answer(&winner, request, scheme, Some(request.port)) {
+            Ok(answer) => outcome.answer = answer,
+            Err(refusal) => return Ok(Outcome::refused(refusal)),
+        }
         let routes = &mesh.service(id).routes;
         let Some(index) = routes
             .iter()
@@ -153,6 +166,7 @@ impl Trial<'_> {
         };
         behind.route = super::taken(mesh, (route.service, target.service), onward.route)
             .map(|taken| narrowed(mesh, route, target, taken));
+        let id = behind.route.as_ref().map(|taken| taken.id);
         let identity = snapshot.identity().clone();
         let (next, port) = (onward.route.clone(), onward.port.number);
         let arrived = table.forwarded(request, Some(to), |first| {
@@ -161,11 +175,19 @@ impl Trial<'_> {
                 peer: Peer::Identity(&identity),
                 ..*first
             };
-            next.forwarded(&first, None, |second| {
-                self.authorise(target.service, second, Outcome::denied())
-            })
+            match (forward::answer(&next, &first, "http", None), id) {
+                (Ok(None), Some(id)) => self.arrive(id, &next, &first, Outcome::denied()),
+                (Ok(Some(answer)), _) => {
+                    let answered = Outcome {
+                        answer: Some(answer),
+                        ..Outcome::denied()
+                    };
+                    Ok(answered.ending(Decision::Allowed))
+                }
+                (Ok(None), None) | (Err(_), _) => Ok(Outcome::denied()),
+            }
         });
-        let Ok(Ok(outcome)) = arrived else {
+        let Ok(outcome) = arrived else {
             return Ok(behind);
         };
         let outcome = outcome?;

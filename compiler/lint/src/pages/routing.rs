@@ -136,6 +136,53 @@ super::declare_pages! {
     code::UNKNOWN_SUBSET => "destination that is no subset";
 
     /// ## What it flags
+    /// Words of one route of which only one can hold: `redirect` or `respond`, by which the proxy answers
+    /// itself, beside words about requests that are sent on.
+    /// ## Why it matters
+    /// One of them would do nothing, and its author believes that it does.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" }
+    ///     route old { match { path "/old" }; redirect path="/new"; timeout "1s" }
+    ///     route rest { }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" }
+    ///     route old { match { path "/old" }; redirect path="/new" }
+    ///     route rest { timeout "1s" }
+    /// }
+    /// ```
+    code::INCOMPATIBLE_ACTIONS => "words of one route that can't both hold";
+
+    /// ## What it flags
+    /// A path of `rewrite` or `redirect` with `**` or `{x}` where a path of the route captures no such thing.
+    /// ## Why it matters
+    /// There would be nothing to put there.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" }
+    ///     route old { match { path "/old" }; rewrite path="/new/**" }
+    ///     route rest { }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 80
+    ///     endpoints { static "10.0.0.7:80" }
+    ///     route old { match { path "/old/**" }; rewrite path="/new/**" }
+    ///     route rest { }
+    /// }
+    /// ```
+    code::NOT_CAPTURED => "place for what no pattern captures";
+
+    /// ## What it flags
     /// `ring-hash` or `maglev` without `per`.
     /// ## Why it matters
     /// They keep requests of one kind at one endpoint. Without a key all requests are of one kind, and

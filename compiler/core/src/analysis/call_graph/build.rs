@@ -35,7 +35,7 @@ impl CallGraph {
                 for edge in of_gateway(mesh, edge) {
                     graph.add_edge(edge);
                 }
-            } else if edge.declared.is_empty() {
+            } else if edge.declared.is_empty() && !edge.permitted.is_empty() {
                 let all = exchanges(mesh, edge, |_| true);
                 for edge in routed(mesh, edge, &permitted(mesh, edge), all) {
                     graph.add_edge(edge);
