@@ -15,6 +15,7 @@ use crate::request::{Peer, Request};
 mod field;
 
 pub use field::{FieldMatcher, StringMatcher, StringMatcherError};
+pub(crate) use field::{cookie_values, query_values};
 
 /// How a field sent several times is judged: by every one of its lines, or by some one of them.
 /// `not` turns one into the other.

@@ -11,6 +11,7 @@ pub mod filter;
 pub mod gateway;
 pub mod host;
 pub mod inbound;
+pub mod limit;
 pub mod limits;
 pub mod path;
 pub mod rbac;

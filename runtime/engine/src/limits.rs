@@ -27,3 +27,8 @@ pub const ALTERNATIVES_MAX: usize = 4096;
 pub const ALTERNATIVES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most such combinations in all routes of one callee, once per port that they name.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
+
+/// Keys that one rate limit remembers apart from each other between two turns.
+pub const RATE_LIMIT_KEYS_MAX: usize = 1 << 16;
+/// Bytes of one such key; a longer one is remembered by its digest.
+pub const REQUEST_KEY_BYTES_MAX: usize = 64;

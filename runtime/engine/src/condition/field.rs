@@ -106,28 +106,16 @@ impl FieldMatcher {
 
     pub(super) fn matches_query(&self, request: &Request<'_>, reading: Reading) -> bool {
         let mut lines = Lines::default();
-        for pair in request.query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if *decode(name) == *self.name.as_bytes() {
-                lines.see(self.admits(&decode(value)));
-            }
-        }
+        query_values(request, &self.name, &mut |value| {
+            lines.see(self.admits(value));
+        });
         lines.judge(reading)
     }
 
-    /// RFC 6265 §5.4: `cookie: a=1; b=2`; HTTP/2 may send each pair in a line of its own.
     pub(super) fn matches_cookie(&self, request: &Request<'_>, reading: Reading) -> bool {
         let mut lines = Lines::default();
-        request.headers.visit("cookie", &mut |line| {
-            for pair in line.split(|byte| *byte == b';') {
-                let pair = pair.trim_ascii();
-                if let Some(value) = pair
-                    .strip_prefix(self.name.as_bytes())
-                    .and_then(|rest| rest.strip_prefix(b"="))
-                {
-                    lines.see(self.admits(value));
-                }
-            }
+        cookie_values(request, &self.name, &mut |value| {
+            lines.see(self.admits(value));
         });
         lines.judge(reading)
     }
@@ -144,6 +132,32 @@ impl FieldMatcher {
     fn admits(&self, value: &[u8]) -> bool {
         self.values.is_empty() || self.values.iter().any(|pattern| pattern.matches(value))
     }
+}
+
+/// Each value that the query gives this parameter, decoded.
+pub(crate) fn query_values(request: &Request<'_>, name: &str, each: &mut dyn FnMut(&[u8])) {
+    for pair in request.query.split('&') {
+        let (given, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if *decode(given) == *name.as_bytes() {
+            each(&decode(value));
+        }
+    }
+}
+
+/// Each value of a cookie. RFC 6265 §5.4: `cookie: a=1; b=2`; HTTP/2 may send each pair in a line of its
+/// own.
+pub(crate) fn cookie_values(request: &Request<'_>, name: &str, each: &mut dyn FnMut(&[u8])) {
+    request.headers.visit("cookie", &mut |line| {
+        for pair in line.split(|byte| *byte == b';') {
+            let value = pair
+                .trim_ascii()
+                .strip_prefix(name.as_bytes())
+                .and_then(|rest| rest.strip_prefix(b"="));
+            if let Some(value) = value {
+                each(value);
+            }
+        }
+    });
 }
 
 /// What the lines seen so far amount to.

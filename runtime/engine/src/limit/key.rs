@@ -1,0 +1,171 @@
+//! The part of a request that tells clients apart, as bytes.
+
+use mesh_bundle::digest::Digest;
+use mesh_bundle::slice::RequestKey;
+
+use crate::condition::{cookie_values, query_values};
+use crate::limits;
+use crate::request::{HeaderView, Peer, Request};
+
+/// A compound key. Two requests have the same one exactly when every part of it is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestKeyBytes {
+    bytes: Box<[u8]>,
+}
+
+impl RequestKeyBytes {
+    /// The bytes, for hashing and for asking a service that counts.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<&[u8]> for RequestKeyBytes {
+    /// What is long is remembered by its digest, so that long headers take no more memory.
+    fn from(bytes: &[u8]) -> Self {
+        let bytes = if bytes.len() > limits::REQUEST_KEY_BYTES_MAX {
+            Digest::of(bytes).as_bytes().as_slice().into()
+        } else {
+            bytes.into()
+        };
+        Self { bytes }
+    }
+}
+
+/// The compound key of a request. A part that the request lacks is a value of its own, so that leaving a
+/// header out is one client among others and no way around a limit; of a header sent several times all
+/// lines count.
+pub fn request_key(parts: &[RequestKey], request: &Request<'_>) -> RequestKeyBytes {
+    let mut bytes = Vec::new();
+    for part in parts {
+        // The number of values comes before them, and is known after them.
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; 4]);
+        let mut values = Values {
+            bytes: &mut bytes,
+            count: 0,
+        };
+        match part {
+            RequestKey::ClientIp => {
+                if let Some(address) = request.client_ip {
+                    values.push(address.to_canonical().to_string().as_bytes());
+                }
+            }
+            RequestKey::Caller => {
+                if let Peer::Identity(id) = request.peer {
+                    values.push(id.as_str().as_bytes());
+                }
+            }
+            RequestKey::Path => values.push(request.path.as_str().as_bytes()),
+            RequestKey::Header(name) => {
+                request.headers.visit(name, &mut |line| values.push(line));
+            }
+            RequestKey::Query(name) => {
+                query_values(request, name, &mut |value| values.push(value));
+            }
+            RequestKey::Cookie { name, .. } => {
+                cookie_values(request, name, &mut |value| values.push(value));
+            }
+            RequestKey::Claim(name) => {
+                if let Some(claims) = request.claims {
+                    visit(claims, name, &mut values);
+                }
+            }
+        }
+        let count = values.count;
+        if let Some(place) = bytes.get_mut(start..start + 4) {
+            place.copy_from_slice(&count.to_le_bytes());
+        }
+    }
+    RequestKeyBytes::from(bytes.as_slice())
+}
+
+fn visit(view: &dyn HeaderView, name: &str, values: &mut Values<'_>) {
+    view.visit(name, &mut |value| values.push(value));
+}
+
+/// The values of one part, each after its length, so that no two lists of values look alike.
+struct Values<'b> {
+    bytes: &'b mut Vec<u8>,
+    count: u32,
+}
+
+impl Values<'_> {
+    fn push(&mut self, value: &[u8]) {
+        let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(value);
+        self.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path;
+    use crate::testing::id;
+
+    fn keyed(parts: &[RequestKey], query: &str, headers: &[(&str, &str)]) -> RequestKeyBytes {
+        let path = path::normalise("/a").unwrap();
+        let headers = headers.to_vec();
+        let caller = id("web");
+        let request = Request {
+            query,
+            headers: &headers,
+            peer: Peer::Identity(&caller),
+            client_ip: Some("10.0.0.1".parse().unwrap()),
+            ..Request::new("GET", "h", &path)
+        };
+        request_key(parts, &request)
+    }
+
+    #[test]
+    fn every_part_counts() {
+        let header = |name: &str| RequestKey::Header(name.into());
+        let parts = [header("a"), header("b")];
+        let key = |headers: &[(&str, &str)]| keyed(&parts, "", headers);
+        assert_eq!(
+            key(&[("a", "1"), ("b", "2")]),
+            key(&[("b", "2"), ("a", "1")])
+        );
+        let apart = [
+            key(&[]),
+            key(&[("a", "")]),
+            key(&[("b", "")]),
+            key(&[("a", "1")]),
+            key(&[("b", "1")]),
+            key(&[("a", "1"), ("a", "1")]),
+            key(&[("a", "1"), ("b", "1")]),
+            key(&[("a", "11")]),
+        ];
+        let distinct: std::collections::BTreeSet<_> = apart.iter().collect();
+        assert_eq!(distinct.len(), apart.len());
+    }
+
+    #[test]
+    fn long_values_stay_apart_and_short() {
+        let parts = [RequestKey::Header("a".into())];
+        let key = |last: &str| keyed(&parts, "", &[("a", &("x".repeat(9_000) + last))]);
+        assert_ne!(key("1"), key("2"));
+        assert_eq!(key("1").as_bytes().len(), 32);
+    }
+
+    #[test]
+    fn each_kind() {
+        let cookie = RequestKey::Cookie {
+            name: "s".into(),
+            ttl: None,
+        };
+        let query = RequestKey::Query("q".into());
+        let text = |part: RequestKey, query: &str, headers: &[(&str, &str)]| {
+            let key = keyed(&[part], query, headers);
+            String::from_utf8_lossy(key.as_bytes()).replace(['\0', '\u{1}'], "")
+        };
+        assert!(text(RequestKey::ClientIp, "", &[]).contains("10.0.0.1"));
+        assert!(text(RequestKey::Caller, "", &[]).contains("/service/web"));
+        assert!(text(RequestKey::Path, "", &[]).contains("/a"));
+        assert!(text(cookie, "", &[("cookie", "r=1; s=77")]).contains("77"));
+        assert!(text(query, "p=1&q=%37%37", &[]).contains("77"));
+        assert!(!text(RequestKey::Claim("sub".into()), "", &[]).contains("77"));
+    }
+}
