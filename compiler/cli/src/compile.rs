@@ -116,6 +116,8 @@ pub(crate) fn compile_observed(
             (None, refused.mesh)
         }
     };
+    findings.extend(checked.as_ref().and_then(mesh_lint::not_carried));
+    findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     let skipped = judgement
         .skipped
         .into_iter()

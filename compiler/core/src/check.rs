@@ -24,6 +24,11 @@ impl CheckedMesh {
         &self.mesh
     }
 
+    /// Its slices, ascending by identity.
+    pub fn slices(&self) -> impl Iterator<Item = &Slice> {
+        self.emitted.slices.values()
+    }
+
     pub(crate) fn emitted(&self) -> &Emitted {
         &self.emitted
     }

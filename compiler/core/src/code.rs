@@ -66,6 +66,8 @@ codes! {
     HASH_WITHOUT_KEY = "MSH0610" "resilience/hash-without-key";
     /// Two listeners of one port that can't stand side by side.
     LISTENERS_DISAGREE = "MSH0901" "gateways/listeners-disagree";
+    /// A feature that no proxy of this release carries out.
+    FEATURE_NOT_CARRIED = "MSH1103" "rollout/feature-not-carried";
 }
 
 #[cfg(test)]

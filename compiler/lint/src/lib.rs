@@ -5,6 +5,7 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod facts;
+mod features;
 mod needs;
 mod page;
 mod pages;
@@ -22,6 +23,7 @@ use mesh_compiler::{Analysed, LinkedMesh};
 use mesh_syntax::Diagnostic;
 
 use facts::Facts;
+pub use features::not_carried;
 pub use page::Page;
 pub use pages::{page, pages};
 use rule::RuleContext;

@@ -18,6 +18,7 @@ use declare_pages;
 
 mod gateways;
 mod linking;
+mod rollout;
 mod routing;
 mod source;
 
@@ -29,6 +30,7 @@ pub fn pages() -> Vec<Page> {
         linking::PAGES,
         routing::PAGES,
         gateways::PAGES,
+        rollout::PAGES,
     ]
     .into_iter()
     .flatten()
@@ -87,7 +89,7 @@ mod tests {
     }
 
     /// Pages whose mistake does not fit into one small file.
-    const WITHOUT_EXAMPLE: &[&str] = &["MSH0010", "MSH0012", "MSH1106"];
+    const WITHOUT_EXAMPLE: &[&str] = &["MSH0010", "MSH0012", "MSH1103", "MSH1106"];
 
     #[test]
     fn examples_do_what_their_pages_say() {

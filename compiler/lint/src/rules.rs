@@ -20,9 +20,11 @@ mod access {
 mod change {
     pub(crate) mod access_narrowed;
     pub(crate) mod access_widened;
+    pub(crate) mod amplification_grew;
     pub(crate) mod blast_radius;
     pub(crate) mod called_service_removed;
     pub(crate) mod canary_step;
+    pub(crate) mod coverage_fell;
     pub(crate) mod no_effect;
     pub(crate) mod other_scope;
     pub(crate) mod skewed_pair;
@@ -32,7 +34,11 @@ mod change {
     pub(crate) mod unsafe_transition;
 }
 mod gateways {
+    pub(crate) mod host_not_served;
+    pub(crate) mod open_to_outside;
+    pub(crate) mod proxy_port;
     pub(crate) mod route_not_delegated;
+    pub(crate) mod unused_listener;
 }
 pub(crate) mod governance {
     pub(crate) mod expired_suppression;
@@ -90,7 +96,7 @@ mod timeouts {
     pub(crate) mod timeout_inversion;
     pub(crate) mod unbounded_call;
 }
-mod words;
+pub(crate) mod words;
 
 /// Every rule, ascending by code.
 pub static RULES: &[&Rule] = &[
@@ -107,6 +113,7 @@ pub static RULES: &[&Rule] = &[
     &routing::duplicate_match::DUPLICATE_MATCH,
     &routing::overlapping_routes::OVERLAPPING_ROUTES,
     &routing::no_default_route::NO_DEFAULT_ROUTE,
+    &gateways::host_not_served::HOST_NOT_SERVED,
     &routing::segment_pitfall::SEGMENT_PITFALL,
     &routing::overlapping_hosts::OVERLAPPING_HOSTS,
     &routing::impossible_match::IMPOSSIBLE_MATCH,
@@ -149,12 +156,16 @@ pub static RULES: &[&Rule] = &[
     &access::bypassable_deny::BYPASSABLE_DENY,
     &access::negative_only::NEGATIVE_ONLY,
     &access::negated_range::NEGATED_RANGE,
+    &gateways::open_to_outside::OPEN_TO_OUTSIDE,
+    &gateways::unused_listener::UNUSED_LISTENER,
+    &gateways::proxy_port::PROXY_PORT,
 ];
 
 /// Every rule about the difference between two commits, ascending by code.
 pub static COMPARISONS: &[&Rule] = &[
     &change::called_service_removed::CALLED_SERVICE_REMOVED,
     &change::canary_step::CANARY_STEP,
+    &change::amplification_grew::AMPLIFICATION_GREW,
     &change::unsafe_transition::UNSAFE_TRANSITION,
     &change::access_widened::ACCESS_WIDENED,
     &change::access_narrowed::ACCESS_NARROWED,
@@ -164,6 +175,7 @@ pub static COMPARISONS: &[&Rule] = &[
     &change::blast_radius::BLAST_RADIUS,
     &change::staged_plan::STAGED_PLAN,
     &change::no_effect::NO_EFFECT,
+    &change::coverage_fell::COVERAGE_FELL,
 ];
 
 #[cfg(test)]

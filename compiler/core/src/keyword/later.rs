@@ -59,7 +59,6 @@ pub static LATER: &[Later] = &[
 
 /// Every such property.
 pub(super) static LATER_PROPERTIES: &[LaterProperty] = &[
-    property("refuse", "canary-step"),
     property("port", "dial"),
     property("timeout", "idle"),
     property("balance", "choices"),

@@ -1,6 +1,7 @@
 //! `routing/impossible-match`
 
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::gateways::host_not_served::unserved_host;
 
 declare_rule! {
     /// ## What it flags
@@ -40,6 +41,10 @@ fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     for (service, routes) in facts.routes() {
         for impossible in &routes.impossible {
+            // A host that the gateway does not serve has a finding of its own.
+            if unserved_host(service, impossible).is_some() {
+                continue;
+            }
             let route = &service.routes[impossible.route];
             let Some(each) = route.matches.get(impossible.position) else {
                 continue;

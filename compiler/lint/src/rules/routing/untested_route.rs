@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use mesh_compiler::Trial;
 use mesh_compiler::linked::RouteId;
+use mesh_compiler::{LinkedMesh, Trial};
 
 use crate::rule::{RuleContext, declare_rule};
 use crate::rules::words::list;
@@ -52,14 +52,7 @@ fn check(cx: &mut RuleContext<'_>) {
     if mesh.tests.is_empty() {
         return;
     }
-    let mut trial = Trial::new(mesh);
-    let mut taken: BTreeSet<RouteId> = BTreeSet::new();
-    for test in &mesh.tests {
-        // A test that can't run has findings of its own.
-        if let Ok(outcome) = trial.test(test).outcome {
-            taken.extend(outcome.route.map(|route| route.id));
-        }
-    }
+    let taken = taken(mesh);
     for service in &mesh.services {
         let untested = |(index, route): &(usize, &mesh_compiler::linked::Route)| {
             let id = RouteId {
@@ -91,6 +84,19 @@ fn check(cx: &mut RuleContext<'_>) {
         }
         cx.report(finding);
     }
+}
+
+/// The routes that tests take.
+pub(crate) fn taken(mesh: &LinkedMesh) -> BTreeSet<RouteId> {
+    let mut trial = Trial::new(mesh);
+    let mut taken: BTreeSet<RouteId> = BTreeSet::new();
+    for test in &mesh.tests {
+        // A test that can't run has findings of its own.
+        if let Ok(outcome) = trial.test(test).outcome {
+            taken.extend(outcome.route.map(|route| route.id));
+        }
+    }
+    taken
 }
 
 #[cfg(test)]

@@ -1,0 +1,17 @@
+//! Pages of what is known only once slices are made.
+
+use mesh_compiler::code;
+
+super::declare_pages! {
+    /// ## What it flags
+    /// Words of the policy that the proxy of this release does not carry out yet, with a workload
+    /// whose slice needs them.
+    ///
+    /// ## Why it matters
+    /// A slice names the features that it needs. A proxy that lacks one refuses the generation with
+    /// `unknown_feature`, and goes on with the last good one: nothing of the commit takes effect there.
+    ///
+    /// ## Examples
+    /// A mesh whose gateway is new needs `gateway`. Proxies of an older release refuse it by that name.
+    code::FEATURE_NOT_CARRIED => "a feature that no proxy of this release carries out";
+}
