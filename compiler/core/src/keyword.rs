@@ -40,6 +40,7 @@ mod retry;
 mod retry_budget;
 mod rewrite;
 mod route;
+mod schema;
 mod service;
 mod subset;
 mod suppress;
@@ -60,6 +61,7 @@ pub use outlier::{EffectiveOutlier, Outlier};
 pub(crate) use overriding::{KINDS, kind as overridden_kind};
 pub(crate) use reader::{Entry, Reader};
 pub use reference::reference;
+pub use schema::{SCHEMA_LANGUAGE, schema};
 
 /// Every word that this release enforces; a word may have several declarations for several places.
 pub static KEYWORDS: &[&Keyword] = &[
