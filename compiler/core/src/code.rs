@@ -64,6 +64,8 @@ codes! {
     ZERO_TIME = "MSH0514" "timeouts/zero-time";
     /// Balancing by keys of the request, without a key.
     HASH_WITHOUT_KEY = "MSH0610" "resilience/hash-without-key";
+    /// A file of keys that is none, or holds private ones.
+    KEY_SET = "MSH0710" "identity/key-set";
     /// Two listeners of one port that can't stand side by side.
     LISTENERS_DISAGREE = "MSH0901" "gateways/listeners-disagree";
     /// A feature that no proxy of this release carries out.

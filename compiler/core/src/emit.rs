@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Pool, Route, Service, Target};
 use crate::model::{Actions, BudgetMinimum, Port, RetryBudget, Spanned};
 
+mod entry;
 mod gateway;
 
 /// Everything that a generation needs but the commit it was compiled from.
@@ -57,7 +58,12 @@ pub(crate) fn slice_of(mesh: &LinkedMesh, identity: &SpiffeId) -> Slice {
 fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice {
     let mut slice = Slice {
         access: slice::Access {
-            services: services.iter().copied().map(inbound).collect(),
+            services: services
+                .iter()
+                .map(|service| inbound(mesh, service))
+                .collect(),
+            jwts: entry::jwts(mesh, services),
+            authorizers: entry::authorizers(mesh, services),
             ..slice::Access::default()
         },
         callees: callees(mesh, services),
@@ -66,13 +72,17 @@ fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice
             .filter(|service| service.gateway().is_some())
             .map(|service| gateway::gateway(mesh, service))
             .collect(),
+        telemetry: services
+            .iter()
+            .filter_map(|service| entry::telemetry(service))
+            .collect(),
         ..Slice::new(identity.clone())
     };
     slice.required_features = feature::required_by(&slice);
     slice
 }
 
-fn inbound(service: &Service) -> slice::InboundService {
+fn inbound(mesh: &LinkedMesh, service: &Service) -> slice::InboundService {
     slice::InboundService {
         service: service.name.value.clone(),
         ports: ports(&service.ports),
@@ -81,6 +91,10 @@ fn inbound(service: &Service) -> slice::InboundService {
             .gateway()
             .map(gateway::listeners)
             .unwrap_or_default(),
+        mtls: entry::mtls(service),
+        requirements: entry::requirements(mesh, service),
+        rate_limits: entry::rate_limits(mesh, service),
+        probes: entry::probes(service),
         ..slice::InboundService::default()
     }
 }

@@ -5,6 +5,7 @@ use crate::value::Kind;
 
 mod access;
 mod action;
+mod authorizer;
 mod balance;
 mod calls;
 mod condition;
@@ -20,31 +21,38 @@ mod headers;
 mod health_check;
 mod hedge;
 mod inventory;
+mod jwt;
 mod later;
 mod limits;
 mod listen;
 mod locality;
 mod mesh;
 mod mirror;
+mod mtls;
 mod outlier;
 mod overriding;
 mod per;
 mod policy;
+mod probe;
+mod rate_limit;
 mod reader;
 mod redirect;
 mod reference;
 mod refuse;
 mod request;
+mod require;
 mod respond;
 mod retry;
 mod retry_budget;
 mod rewrite;
+mod rollout;
 mod route;
 mod schema;
 mod service;
 mod subset;
 mod suppress;
 mod team;
+mod telemetry;
 mod test;
 mod timeout;
 mod tls;
@@ -67,7 +75,15 @@ pub use schema::{SCHEMA_LANGUAGE, schema};
 pub static KEYWORDS: &[&Keyword] = &[
     &mesh::MESH,
     &mesh::TRUST_DOMAIN,
-    &mesh::MTLS,
+    &mtls::MTLS,
+    &mesh::FEDERATE,
+    &rollout::ROLLOUT,
+    &telemetry::TELEMETRY,
+    &telemetry::ACCESS_LOG,
+    &telemetry::ONLY,
+    &telemetry::STATUS,
+    &telemetry::SLOWER_THAN,
+    &telemetry::TRACES,
     &mesh::ENVIRONMENT,
     &defaults::DEFAULTS,
     &refuse::REFUSE,
@@ -135,8 +151,28 @@ pub static KEYWORDS: &[&Keyword] = &[
     &health_check::HEALTH_CHECK,
     &access::ALLOW,
     &access::DENY,
+    &require::REQUIRE,
+    &require::ACCEPT,
+    &rate_limit::RATE_LIMIT,
+    &probe::PROBE,
+    &probe::PEER_IP,
+    &jwt::JWT,
+    &jwt::ISSUER,
+    &jwt::AUDIENCE,
+    &jwt::JWKS,
+    &jwt::LOCATION,
+    &jwt::FORWARD,
+    &authorizer::AUTHORIZER,
+    &authorizer::TO,
+    &authorizer::TIMEOUT,
+    &authorizer::ON_FAILURE,
+    &authorizer::SEND_HEADER,
+    &authorizer::KEEP_HEADER,
+    &authorizer::RETURN_HEADER,
+    &authorizer::BODY,
     &condition::METHOD,
     &condition::PATH,
+    &condition::GRPC,
     &condition::HOST,
     &condition::PORT,
     &condition::FROM,
@@ -198,6 +234,22 @@ pub enum Place {
     Listen,
     /// The block of `delegate`.
     Delegate,
+    /// The block of `require` and `accept`.
+    Requirement,
+    /// The block of `rate-limit`.
+    RateLimit,
+    /// The block of `probe`.
+    Probe,
+    /// The block of `jwt`.
+    Jwt,
+    /// The block of `authorizer`.
+    Authorizer,
+    /// The block of `telemetry`.
+    Telemetry,
+    /// The block of `access-log`.
+    AccessLog,
+    /// The block of `only` in `access-log`.
+    Only,
     /// The block of `endpoints`.
     Endpoints,
     /// The block of `subset`.
@@ -257,6 +309,14 @@ impl Place {
             Self::Gateway => "in `gateway`",
             Self::Listen => "in `listen`",
             Self::Delegate => "in `delegate`",
+            Self::Requirement => "in `require` and `accept`",
+            Self::RateLimit => "in `rate-limit`",
+            Self::Probe => "in `probe`",
+            Self::Jwt => "in `jwt`",
+            Self::Authorizer => "in `authorizer`",
+            Self::Telemetry => "in `telemetry`",
+            Self::AccessLog => "in `access-log`",
+            Self::Only => "in `only`",
             Self::Endpoints => "in `endpoints`",
             Self::Subset => "in `subset`",
             Self::Calls => "in `calls`",

@@ -16,6 +16,8 @@ pub const ATTEMPTS_REFUSED_ABOVE: u32 = 5;
 pub const AMPLIFICATION_REFUSED_ABOVE: u32 = 10;
 /// Highest amplification that `refuse` can permit.
 pub const AMPLIFICATION_MAX: u32 = 1_000_000;
+/// Largest file of public keys: it is in every slice that verifies tokens with it.
+pub const KEY_SET_BYTES_MAX: usize = 64 * 1024;
 /// Most trusted proxies in front of a gateway.
 pub const HOPS_MAX: u32 = 16;
 /// Highest weight: shares finer than one in a million are noise.

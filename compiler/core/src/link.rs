@@ -18,13 +18,16 @@ mod action;
 mod claim;
 mod edge;
 mod endpoint;
+mod entry;
 mod gateway;
 mod governance;
+mod key_set;
 mod merge;
 mod resolve;
 mod route;
 mod scope;
 mod team;
+mod telemetry;
 mod tighten;
 
 use scope::Scope;
@@ -101,9 +104,11 @@ fn link_below(
     };
     let teams = linker.teams();
     linker.check_gateway_routes();
+    let jwts = linker.jwts();
+    let authorizers = linker.authorizers();
     let mut services = linker.services();
     linker.check_claims(&services);
-    let edges = linker.edges(&mut services)?;
+    let edges = linker.edges(&mut services, &authorizers)?;
     linker.check_shared_identities(&services, &edges);
     let inventory = linker.inventory(&mesh.inventories, &mut services);
     let suppressions = linker.suppressions(&mesh.suppressions, &services);
@@ -117,6 +122,10 @@ fn link_below(
         environments: environments(root),
         refuse: linker.refuse,
         teams,
+        jwts,
+        authorizers,
+        rollout: root.rollout.clone(),
+        federates: federates(root),
         services,
         edges: linked::Edges::new(edges),
         tests,
@@ -312,6 +321,17 @@ fn check_environment(root: &model::Root, environment: &str, findings: &mut Vec<D
         Some(near) => finding.help(format!("did you mean `{near}`?")),
         None => finding.help(format!("write `environment {environment}` in `mesh`")),
     });
+}
+
+fn federates(root: &model::Root) -> Vec<String> {
+    let mut domains: Vec<String> = root
+        .federates
+        .iter()
+        .map(|domain| domain.value.clone())
+        .collect();
+    domains.sort_unstable();
+    domains.dedup();
+    domains
 }
 
 fn environments(root: &model::Root) -> Vec<String> {

@@ -18,10 +18,14 @@ pub use crate::keyword::{
 };
 pub use crate::model::EffectivePool as Pool;
 use crate::model::{
-    Actions, CallMode, Extendable, Facts, Instances, Label, Overriding, Port, RetryBudget, Spanned,
-    Suppression, Test, Tls,
+    Actions, CallMode, Extendable, Facts, Instances, Label, Overriding, Port, RetryBudget, Rollout,
+    Spanned, Suppression, Test, Tls,
 };
 use crate::ownership::Ownership;
+
+mod entry;
+
+pub use entry::{AccessLog, Authorizer, Jwt, Probe, RateLimit, Requirement, Telemetry, Traces};
 
 /// Index of a service in [`LinkedMesh::services`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +66,14 @@ pub struct LinkedMesh {
     pub refuse: Refuse,
     /// Ascending by name.
     pub teams: Vec<Team>,
+    /// Providers of tokens, ascending by name.
+    pub jwts: Vec<Jwt>,
+    /// Ascending by name.
+    pub authorizers: Vec<Authorizer>,
+    /// How a generation spreads.
+    pub rollout: Option<Rollout>,
+    /// Foreign trust domains whose identities rules may name, ascending.
+    pub federates: Vec<String>,
     /// Tests, ascending by (name, place).
     pub tests: Vec<Test>,
     /// Suppressions, ascending by place.
@@ -315,6 +327,16 @@ pub struct Service {
     pub endpoints: Endpoints,
     /// Ascending by name. A service without routes has the implicit `default`, a gateway none.
     pub routes: Vec<Route>,
+    /// What requests must bring, of all levels, own first, then those of a gateway's routes.
+    pub requirements: Vec<Requirement>,
+    /// How many requests may enter; the same.
+    pub rate_limits: Vec<RateLimit>,
+    /// What is admitted in plaintext, of all levels, own first.
+    pub probes: Vec<Probe>,
+    /// Whether peers must use mutual TLS; none is strict.
+    pub mtls: Effective<Option<slice::MtlsMode>>,
+    /// What is logged and traced.
+    pub telemetry: Telemetry,
     /// Rules of all levels, own first.
     pub access: Vec<Access>,
     /// Retry budget of each calling proxy.
@@ -553,8 +575,30 @@ pub struct Edge {
     /// Routes of other services that the caller calls and that lead to the callee, ascending. Such an
     /// edge may be neither declared nor permitted.
     pub led: Vec<RouteId>,
+    /// Where the caller's proxy itself asks the callee before it lets a request in.
+    pub asked: Vec<Asked>,
     /// Timeouts and retries of each route of the callee, for this caller; as [`Service::routes`].
     pub exchanges: Vec<Exchange>,
+}
+
+/// A question of a proxy to a service, about each request that it may let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// What is asked.
+    pub purpose: AskedPurpose,
+    /// How long the answer may take; none: as long as the route of the callee gives it.
+    pub timeout: Option<Duration>,
+    /// Where it is required.
+    pub span: Span,
+}
+
+/// What a proxy asks a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AskedPurpose {
+    /// Whether a request may enter.
+    Authorize,
+    /// Whether a limit is reached.
+    RateLimit,
 }
 
 /// A route of a gateway that leads to a service.

@@ -8,16 +8,19 @@ use mesh_syntax::Span;
 
 mod access;
 mod action;
+mod entry;
 mod exchange;
 mod gateway;
 mod governance;
 mod pool;
 mod service;
+mod telemetry;
 mod test;
 
 pub use crate::keyword::{Balance, HealthCheck, Limits, Locality, Method, Nearness, Outlier};
 pub use access::{Access, Condition, ConditionKind, Who};
 pub use action::{Actions, Fault, Mirror};
+pub use entry::{Authorizer, JwksSource, Jwt, Probe, RateLimit, Requirement, RequirementKind};
 pub use exchange::{Exchange, Hedge, Retry, Timeout};
 pub use gateway::{
     ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,
@@ -29,6 +32,7 @@ pub use service::{
     Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, External, Facts, Kind,
     Match, Port, Route, Service, Subset, Target,
 };
+pub use telemetry::{AccessLog, AccessLogFilter, Flip, Rollout, Telemetry, Traces};
 pub use test::{Expect, Share, Test, TestRequest, Verdict};
 
 /// Something written in a policy file, and where.
@@ -73,6 +77,10 @@ pub struct Mesh {
     pub services: Vec<Service>,
     /// Routes of gateways in files of their own, in no particular order.
     pub gateway_routes: Vec<GatewayRoute>,
+    /// Providers of tokens, in no particular order.
+    pub jwts: Vec<Jwt>,
+    /// Authorizers, in no particular order.
+    pub authorizers: Vec<Authorizer>,
     /// Named policies, in no particular order.
     pub policies: Vec<Policy>,
     /// Tests, in no particular order.
@@ -92,6 +100,8 @@ impl Mesh {
             root,
             services,
             gateway_routes,
+            jwts,
+            authorizers,
             policies,
             tests,
             suppressions,
@@ -100,6 +110,8 @@ impl Mesh {
         } = part;
         self.services.extend(services);
         self.gateway_routes.extend(gateway_routes);
+        self.jwts.extend(jwts);
+        self.authorizers.extend(authorizers);
         self.policies.extend(policies);
         self.tests.extend(tests);
         self.suppressions.extend(suppressions);
@@ -128,6 +140,14 @@ pub struct Root {
     pub refuse: Refuse,
     /// Teams.
     pub teams: Vec<Team>,
+    /// Whether peers must use mutual TLS; inside, none is strict.
+    pub mtls: Option<Spanned<Option<slice::MtlsMode>>>,
+    /// Foreign trust domains whose identities rules may name.
+    pub federates: Vec<Spanned<String>>,
+    /// How a generation spreads.
+    pub rollout: Option<Rollout>,
+    /// What is logged and traced.
+    pub telemetry: Telemetry,
     /// The whole node.
     pub span: Span,
     /// The word `mesh`.
@@ -184,6 +204,12 @@ pub struct Settings {
     pub retry_budget: Field<RetryBudget>,
     /// `allow` and `deny`.
     pub access: Vec<Access>,
+    /// `require` and `accept`.
+    pub requirements: Vec<Requirement>,
+    /// `rate-limit`.
+    pub rate_limits: Vec<RateLimit>,
+    /// `probe`.
+    pub probes: Vec<Probe>,
 }
 
 /// An identity as policy names it.

@@ -160,6 +160,10 @@ kinds! {
     SOCKET = socket, "an address with its port in quotes, such as \"10.0.0.7:9080\"";
     /// Names to resolve and dial.
     DNS = dns, "a host name with its port in quotes, such as \"reviews.internal:9080\"";
+    /// Where something answers HTTP.
+    URL = url, "a URL in quotes, such as \"https://id.example/keys\"";
+    /// Bytes.
+    SIZE = size, "a size in quotes, such as \"64KiB\"";
     /// A range of addresses.
     CIDR = cidr, "an address or a range in quotes, such as \"10.0.0.0/8\"";
     /// A method.
@@ -549,6 +553,32 @@ pub(crate) fn exact_host(value: &Value) -> Result<String, Wrong> {
             .help("requests go to one host, so it has no stars"));
     }
     Ok(host)
+}
+
+pub(crate) fn url(value: &Value) -> Result<String, Wrong> {
+    let text = text_of(value)?;
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else {
+        return Err(Wrong::because(format!("\"{text}\" is no URL"))
+            .help("it begins with https:// or http://"));
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(Wrong::because("a URL holds no name and password")
+            .help("whoever reads the repository would know them"));
+    }
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => host,
+        Some(_) => "",
+        None => authority,
+    };
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains('#');
+    if !is_name(host) || !printable {
+        return Err(Wrong::because(format!("\"{text}\" is no URL")));
+    }
+    Ok(text.to_owned())
 }
 
 pub(crate) fn socket(value: &Value) -> Result<EndpointAddress, Wrong> {

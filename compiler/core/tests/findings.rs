@@ -141,6 +141,55 @@ fn gateways() {
 }
 
 #[test]
+fn what_requests_must_bring() {
+    insta::assert_snapshot!(in_service(&[
+        "require jwt shop",
+        "require jtw shop",
+        "require authorizer b",
+        "accept authorizer b",
+        "require jwt",
+        "rate-limit 100",
+        "rate-limit \"100/s\" burst=0 on-failure=allow",
+        "rate-limit \"100/s\" via=c { per clientip }",
+        "rate-limit \"100/s\" { per header; path \"x\" }",
+        "probe \"healthz\"",
+        "probe \"/healthz\" { peer_ip \"10.0.0.0/8\" }",
+        "mtls permisive",
+        "telemetry { access-log jsn }",
+        "telemetry { access-log json { only { status 5xx 700; slower-than 1 } } }",
+        "telemetry { traces share=\"1%\" }",
+        "telemetry { traces otlp=\"collector:4317\" }",
+        "allow b { grpc \"shop.Cart\" \"/shop.Cart/Add\" \"shop cart/Add\" }",
+        "route r { require jwt shop }",
+    ]));
+    insta::assert_snapshot!(all(&[
+        "jwt shop { }",
+        "jwt shop { issuer \"i\"; jwks }",
+        "jwt shop { issuer \"i\"; jwks file=\"../keys.jwks.json\" }",
+        "jwt shop { issuer \"i\"; jwks file=\"keys.json\" }",
+        "jwt shop { issuer \"i\"; jwks file=\"keys.jwks.json\" }",
+        "jwt shop { issuer \"i\"; jwks file=\"k.jwks.json\" url=\"https://id.example/\" }",
+        "jwt shop { issuer \"i\"; jwks url=\"https://user:secret@id.example/\" }",
+        "jwt shop { isuer \"i\"; jwks url=\"https://id.example/keys\"; location header=x cookie=y; forward claim=sub }",
+        "authorizer a { timeout \"1s\" }",
+        "authorizer a { to b protocl=grpc; on-failure alow; body 8 }",
+        "mesh n { trust-domain \"n\"; federate n; rollout \"10%\" \"5%\" \"50%\" flip=all }",
+        "service a { port 80; allow \"spiffe://other.example/x\" }",
+    ]));
+    insta::assert_snapshot!(findings_in(&[
+        (
+            "mesh.kdl",
+            "mesh m { trust-domain \"m.example\" }\njwt a { issuer \"i\"; jwks file=\"a.jwks.json\" }\njwt b { issuer \"i\"; jwks file=\"b.jwks.json\" }"
+        ),
+        (
+            "a.jwks.json",
+            "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"a\",\"y\":\"b\",\"d\":\"c\"}]}"
+        ),
+        ("b.jwks.json", "{\"keys\": }"),
+    ]));
+}
+
+#[test]
 fn values() {
     insta::assert_snapshot!(in_service(&[
         "timeout 10",

@@ -18,12 +18,19 @@ mesh shop {
         allow ops
     }
     refuse amplification=10 attempts=4
+    mtls permissive
+    federate "partner.example"
+    rollout "1%" "100%" hold="2m" flip=together
+    telemetry {
+        access-log json { only { status "5xx" 429; method GET }; only { slower-than "1s" } }
+        traces share="1%" otlp="http://127.0.0.1:4317"
+    }
     team edge { owns "edge/**"; service web; service ops }
     team data { service store api }
 }
 policy patient { timeout "12s" max-duration="1h" }
 policy spread { balance random; limits connections=100 body="1MiB"; outlier consecutive-5xx=5 max-ejected="50%" }
-service ops { port 9000 }
+service ops { port 9000; allow any { path "/envoy.service.auth.v3.Authorization/Check" "/limit" } }
 service web {
     port 8080 8081
     identity "spiffe://shop.example/ns/web" "spiffe://shop.example/ns/web-2"
@@ -71,7 +78,25 @@ service api {
     deny ops { method DELETE; query force prefix="y" case=ignore }
     callers-may-extend timeout
 }
+jwt shop {
+    issuer "https://id.example"
+    audience "shop" "admin"
+    jwks file="keys/id.jwks.json"
+    location header=x-token
+    forward claim=sub header=x-user
+}
+authorizer gate {
+    to ops protocol=grpc
+    timeout "200ms"
+    on-failure allow
+    send-header x-b x-a
+    return-header location
+    body "8KiB"
+}
 gateway public {
+    require jwt shop { not { path "/login" } }
+    rate-limit "100/s" burst=20 { per client-ip; per header x-key; method POST }
+    telemetry { access-log none }
     listen 8443 { host "shop.example" "*.shop.example"; tls certificate=shop trust=partners client=optional min="1.3"; client-ip forwarded-for hops=2 }
     listen 8443 { host "api.example"; tls certificate=api min="1.3"; client-ip forwarded-for hops=2 }
     listen 8080
@@ -79,11 +104,16 @@ gateway public {
     delegate data { path "/items/**"; method GET }
     delegate edge { host "shop.example" }
     route split { match { path "/a/**"; host "api.example" }; to api subset=v2 port=8080 weight=1 { else store }; to store weight=3; timeout "2s" }
-    route home { match { port 8443; path "/" }; to api port=8082; retry none }
+    route home { accept jwt shop; rate-limit "5/s"; match { port 8443; path "/" }; to api port=8082; retry none }
 }
 route items gateway=public { match { path "/items/{id}"; method GET }; to store; timeout "1s" }
 service store {
     port 5000
+    require authorizer gate { grpc "shop.Store/Buy" "shop.Admin/*" }
+    rate-limit "1000/s" via=ops on-failure=deny
+    probe "/healthz" "/ready" { peer-ip "10.0.0.0/8" }
+    allow "spiffe://partner.example/**" { method GET }
+    mtls strict
     retry none
     retry-budget "10%" of=active min=3
     endpoints { kubernetes namespace=shop name=store }
@@ -91,6 +121,8 @@ service store {
     allow any { peer-ip "10.0.0.0/8"; host "store"; port 5000 }
 }
 "#;
+
+const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"a"}]}"#;
 
 /// Writes nodes with their blocks in another order. What `else` says depends on its place.
 fn shuffled(
@@ -134,7 +166,7 @@ fn slices(sources: &SourceSet) -> Vec<Vec<u8>> {
 
 #[test]
 fn slices_hold_what_their_workload_needs() {
-    let sources = sources(&[("a.kdl", POLICIES)]);
+    let sources = sources(&[("a.kdl", POLICIES), ("keys/id.jwks.json", KEYS)]);
     let checked = mesh_compiler::check(load(&sources), &[]).unwrap();
     let emitted = mesh_compiler::emit(&checked);
     let mut text = String::new();
@@ -163,14 +195,21 @@ fn slices_hold_what_their_workload_needs() {
         .unwrap();
     insta::assert_debug_snapshot!(public.gateways);
     insta::assert_debug_snapshot!(public.access);
+    insta::assert_debug_snapshot!(public.telemetry);
+    let store = emitted
+        .slices
+        .values()
+        .find(|slice| slice.identity.path() == "/service/store")
+        .unwrap();
+    insta::assert_debug_snapshot!(store.access);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn order_decides_nothing(keys in prop::collection::vec(any::<u64>(), 200), files in 1_usize..5) {
-        let original = sources(&[("a.kdl", POLICIES)]);
+    fn order_decides_nothing(keys in prop::collection::vec(any::<u64>(), 300), files in 1_usize..5) {
+        let original = sources(&[("a.kdl", POLICIES), ("keys/id.jwks.json", KEYS)]);
         let (trees, _) = mesh_syntax::parse(&original);
         let mut keys = keys.into_iter();
         let nodes = shuffled(&original, &trees[0].nodes, &mut keys);
@@ -184,6 +223,7 @@ proptest! {
         for (index, text) in texts.into_iter().enumerate() {
             reordered.add(format!("team-{index}.kdl"), text.into_bytes());
         }
+        reordered.add("keys/id.jwks.json", KEYS.as_bytes().to_vec());
         prop_assert_eq!(slices(&original), slices(&reordered));
     }
 
@@ -198,7 +238,11 @@ proptest! {
             let end = (at + length).min(damaged.len());
             damaged.splice(at..end, [words[from.index(words.len())]]);
         }
-        let sources = sources(&[("a.kdl", &damaged.concat()), ("z.kdl", MESH)]);
+        let sources = sources(&[
+            ("a.kdl", &damaged.concat()),
+            ("keys/id.jwks.json", KEYS),
+            ("z.kdl", MESH),
+        ]);
         let analysed = load(&sources);
         render(&sources, &analysed.diagnostics);
         if analysed.mesh.is_some() {

@@ -17,6 +17,7 @@ macro_rules! declare_pages {
 use declare_pages;
 
 mod gateways;
+mod identity;
 mod linking;
 mod rollout;
 mod routing;
@@ -31,6 +32,7 @@ pub fn pages() -> Vec<Page> {
         routing::PAGES,
         gateways::PAGES,
         rollout::PAGES,
+        identity::PAGES,
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,18 @@ use mesh_compiler::date::Date;
 use mesh_compiler::{Analysed, DEFAULT_ENVIRONMENT, Input};
 use mesh_syntax::{Diagnostic, SourceSet, Span};
 
+/// Files of keys that snippets may name.
+const KEY_SETS: &[(&str, &str)] = &[
+    (
+        "keys/public.jwks.json",
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"a"}]}"#,
+    ),
+    (
+        "keys/private.jwks.json",
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"a","d":"b"}]}"#,
+    ),
+];
+
 /// Sources of one file. A snippet without a mesh gets one, below it so that no position changes.
 pub(crate) fn sources(policy: &str) -> SourceSet {
     let mut sources = SourceSet::new();
@@ -35,6 +47,9 @@ pub(crate) fn sources(policy: &str) -> SourceSet {
     sources.add(name, part.into_bytes());
     if !tests.is_empty() {
         sources.add("mesh.test.kdl", tests.into_bytes());
+    }
+    for (path, keys) in KEY_SETS {
+        sources.add(*path, keys.as_bytes().to_vec());
     }
     sources
 }

@@ -1,6 +1,6 @@
 //! Which files are policy, and which folder is the root of a mesh.
 
-use mesh_syntax::{SourceSet, parse};
+use mesh_syntax::{KEY_SET_SUFFIX, SourceSet, parse};
 
 use crate::repository::{CommitId, ReadError, Repository};
 
@@ -24,6 +24,7 @@ impl Repository {
         let sources = self.policy_files(commit, "")?;
         let mut roots: Vec<String> = sources
             .files()
+            .filter(|file| !sources.path(*file).ends_with(KEY_SET_SUFFIX))
             .filter(|file| sources.text(*file).is_some_and(holds_mesh))
             .map(|file| folder_of(sources.path(file)).to_owned())
             .collect();
@@ -76,13 +77,14 @@ pub fn holds_mesh(text: &str) -> bool {
         .any(|node| node.name.text == "mesh")
 }
 
-/// Whether a path, relative to the repository or the root, is that of a policy file.
+/// Whether a path, relative to the repository or the root, is that of a policy file, or of the public
+/// keys that policy files name.
 pub fn is_policy_file(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(is_policy_name) && !path.split('/').any(is_hidden)
 }
 
 pub(crate) fn is_policy_name(name: &str) -> bool {
-    name.strip_suffix(".kdl").is_some()
+    name.strip_suffix(".kdl").is_some() || name.ends_with(KEY_SET_SUFFIX)
 }
 
 /// Hidden folders, and hidden files, hold no policy.

@@ -14,5 +14,5 @@ pub use diagnostic::{Code, Confidence, Diagnostic, Edit, Fix, Label, Level, Witn
 #[cfg(any(test, feature = "test-util"))]
 pub use parse::agreement::disagreement;
 pub use parse::{Parsed, parse, parse_again};
-pub use source::{FileId, SourceSet, Span};
+pub use source::{FileId, KEY_SET_SUFFIX, SourceSet, Span};
 pub use tree::{Arg, Name, Node, Prop, Tree, Value};

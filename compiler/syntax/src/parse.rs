@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use self::plain::{Plain, plain};
 use self::scan::{Scan, scan};
 use crate::diagnostic::code;
-use crate::source::Content;
+use crate::source::{Content, KEY_SET_SUFFIX};
 use crate::{Diagnostic, FileId, Node, SourceSet, Span, Tree, limits};
 
 /// Parses every file of the set: one tree per file, in their order, and the findings sorted by file and position.
@@ -163,6 +163,9 @@ fn read_file(sources: &SourceSet, file: FileId) -> Read {
     let start = Span::new(file, 0, 0);
     let refused = |finding| Read::Refused(Box::new(finding));
     match sources.content(file) {
+        Some(Content::Text { .. }) if sources.path(file).ends_with(KEY_SET_SUFFIX) => {
+            Read::Scanned(Scan::default())
+        }
         Some(Content::Text { text, invalid, .. }) => {
             let plain = invalid.is_empty().then(|| plain(file, text, 0..text.len()));
             match plain.flatten() {

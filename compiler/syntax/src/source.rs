@@ -4,6 +4,10 @@
 
 use crate::limits;
 
+/// How the name of a file of public keys ends. Such files stand beside the policies in a [`SourceSet`],
+/// bounded like them, and are not parsed: whoever refers to one reads its text.
+pub const KEY_SET_SUFFIX: &str = ".jwks.json";
+
 /// A file of a [`SourceSet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub(crate) u32);

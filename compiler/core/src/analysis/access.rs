@@ -163,7 +163,9 @@ impl AccessFacts {
                 facts.never.push(rule);
             }
         }
-        let declared = |edge: &&Edge| !(edge.declared.is_empty() && edge.routed.is_empty());
+        let declared = |edge: &&Edge| {
+            !(edge.declared.is_empty() && edge.routed.is_empty() && edge.asked.is_empty())
+        };
         let calls = mesh.edges.entering(id).filter(declared);
         facts.lockouts = calls
             .filter_map(|edge| lockout(mesh, edge, &probe, &ports))

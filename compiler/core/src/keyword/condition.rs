@@ -7,14 +7,23 @@ use mesh_engine::path::PathMatcher;
 use mesh_engine::regex::Regex;
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{self, Allow, Delegate, Deny, Match, Not};
+use super::Place::{self, Allow, Delegate, Deny, Match, Not, Only, RateLimit, Requirement};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, access};
 use crate::code;
 use crate::limits;
 use crate::model::{Condition, ConditionKind};
 use crate::value::{self, Kind, Wrong};
 
-const EVERYWHERE: &[Place] = &[Match, Allow, Deny, Delegate, Not];
+const EVERYWHERE: &[Place] = &[
+    Match,
+    Allow,
+    Deny,
+    Delegate,
+    Requirement,
+    RateLimit,
+    Only,
+    Not,
+];
 
 pub(super) static METHOD: Keyword = Keyword {
     args: Args::list("METHOD", &value::METHOD, 1),
@@ -30,6 +39,16 @@ pub(super) static PATH: Keyword = Keyword {
         "path",
         EVERYWHERE,
         "The path is one of these: \"/a\" exactly, \"/a/*\" with one segment, \"/a/**\" with all below.",
+    )
+};
+
+pub(super) static GRPC: Keyword = Keyword {
+    args: Args::list("METHOD", &GRPC_METHOD, 1),
+    repeats: Repeats::Many,
+    ..Keyword::new(
+        "grpc",
+        EVERYWHERE,
+        "The gRPC method is one of these: \"pkg.Service/Method\", or \"pkg.Service/*\" for all of a service.",
     )
 };
 
@@ -55,7 +74,7 @@ pub(super) static FROM: Keyword = Keyword {
     props: &[access::TEAM],
     ..Keyword::new(
         "from",
-        &[Match, Delegate, Not],
+        &[Match, Delegate, Requirement, RateLimit, Only, Not],
         "The caller is one of these.",
     )
 };
@@ -140,7 +159,7 @@ static IGNORE: Kind = Kind {
     check: |value| value::one_of(value, &[("ignore", ())]),
 };
 
-static TEMPLATE: Kind = Kind {
+pub(super) static TEMPLATE: Kind = Kind {
     expected: "a path in quotes, such as \"/reviews/**\"",
     words: &[],
     check: |value| template(value).map(drop),
@@ -158,7 +177,7 @@ static REGEX: Kind = Kind {
     check: |value| regex(value).map(drop),
 };
 
-fn template(value: &Value) -> Result<String, Wrong> {
+pub(super) fn template(value: &Value) -> Result<String, Wrong> {
     let text = value::text(value)?;
     compile_path(PathPatternKind::Template(text.clone()))
         .map(|()| text.clone())
@@ -169,6 +188,43 @@ fn template(value: &Value) -> Result<String, Wrong> {
                 wrong.instead(format!("\"/{text}\""))
             }
         })
+}
+
+static GRPC_METHOD: Kind = Kind {
+    expected: "a method in quotes, such as \"pkg.Service/Method\"",
+    words: &[],
+    check: |value| grpc_method(value).map(drop),
+};
+
+/// As the path that carries it: gRPC over HTTP/2, "Request-Headers", `:path`.
+fn grpc_method(value: &Value) -> Result<String, Wrong> {
+    let text = value::text(value)?;
+    let is_name = |name: &str| {
+        name.split('.').all(|part| {
+            part.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        })
+    };
+    match text.trim_start_matches('/').split_once('/') {
+        Some((service, method)) if is_name(service) && (method == "*" || is_name(method)) => {
+            if text.starts_with('/') {
+                let method = text.trim_start_matches('/');
+                return Err(
+                    Wrong::because(format!("\"{text}\" is a path, not a method"))
+                        .instead(format!("\"{method}\"")),
+                );
+            }
+            Ok(format!("/{text}"))
+        }
+        None if is_name(&text) => Err(Wrong::because(format!("\"{text}\" is a service"))
+            .help("a method is \"pkg.Service/Method\"")
+            .instead(format!("\"{text}/*\""))),
+        _ => Err(Wrong::because(format!(
+            "\"{text}\" is no method of a gRPC service"
+        ))),
+    }
 }
 
 fn path_regex(value: &Value) -> Result<String, Wrong> {
@@ -210,20 +266,36 @@ fn decode_nested(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Vec
     reader
         .block(entry)
         .into_iter()
-        .filter_map(|child| {
-            let kind = kind(reader, child, depth)?;
-            Some(Condition {
-                kind,
-                span: child.span(),
-            })
-        })
+        .filter_map(|child| decode_one(reader, child, depth))
         .collect()
+}
+
+/// One condition, in a block that holds other things too.
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<Condition> {
+    decode_one(reader, entry, 0)
+}
+
+fn decode_one(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Option<Condition> {
+    let kind = kind(reader, entry, depth)?;
+    Some(Condition {
+        kind,
+        span: entry.span(),
+    })
 }
 
 fn kind(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Option<ConditionKind> {
     let plain = match entry.word() {
         "method" => slice::Condition::Method(values(entry, 0, value::method)),
         "path" => slice::Condition::Path(paths(reader, entry)?),
+        "grpc" => slice::Condition::Path(
+            values(entry, 0, grpc_method)
+                .into_iter()
+                .map(|path| PathPattern {
+                    kind: PathPatternKind::Template(path),
+                    ignore_case: false,
+                })
+                .collect(),
+        ),
         "host" => slice::Condition::Host(values(entry, 0, value::host)),
         "port" => slice::Condition::Port(values(entry, 0, value::port)),
         "client-ip" => slice::Condition::ClientIp(values(entry, 0, value::cidr)),

@@ -4,7 +4,8 @@ use mesh_syntax::{Diagnostic, SourceSet, Span, Tree};
 use rayon::prelude::*;
 
 use super::{
-    Entry, Place, Reader, gateway, inventory, mesh, policy, route, service, suppress, test,
+    Entry, Place, Reader, authorizer, gateway, inventory, jwt, mesh, policy, route, service,
+    suppress, test,
 };
 use crate::code;
 use crate::limits;
@@ -81,6 +82,8 @@ fn definition(reader: &mut Reader<'_>, entry: Entry<'_>, mesh: &mut Mesh) -> Opt
             .gateway_routes
             .push(route::decode_of_gateway(reader, entry)?),
         "service" => mesh.services.push(service::decode(reader, entry)?),
+        "jwt" => mesh.jwts.push(jwt::decode(reader, entry)?),
+        "authorizer" => mesh.authorizers.push(authorizer::decode(reader, entry)?),
         "policy" => mesh.policies.push(policy::decode(reader, entry)?),
         "test" => mesh.tests.push(test::decode(reader, entry)?),
         "suppress" => mesh.suppressions.push(suppress::decode(reader, entry)?),

@@ -3,7 +3,7 @@
 use super::Place::{Defaults, Mesh};
 use super::{
     Entry, Keyword, Reader, access, balance, health_check, hedge, limits, locality, outlier,
-    policy, retry, retry_budget, timeout,
+    policy, probe, rate_limit, require, retry, retry_budget, timeout,
 };
 use crate::model::{self, Exchange, Pool, Settings};
 
@@ -35,6 +35,11 @@ pub(super) fn setting(reader: &mut Reader<'_>, entry: Entry<'_>, settings: &mut 
         "deny" => settings
             .access
             .push(access::decode(reader, entry, model::Effect::Deny)),
+        "require" | "accept" => settings.requirements.extend(require::decode(reader, entry)),
+        "rate-limit" => settings
+            .rate_limits
+            .extend(rate_limit::decode(reader, entry)),
+        "probe" => settings.probes.push(probe::decode(reader, entry)),
         _ => {
             exchange(reader, entry, &mut settings.exchange);
             pool(reader, entry, &mut settings.pool);

@@ -3,7 +3,9 @@
 use mesh_syntax::Diagnostic;
 
 use super::Place::{Delegate, Gateway, Root};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, condition, defaults, listen, route};
+use super::{
+    Args, Argument, Entry, Keyword, Reader, Repeats, condition, defaults, listen, route, telemetry,
+};
 use crate::code;
 use crate::model::{self, Port};
 use crate::value;
@@ -37,8 +39,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut gateway = model::Gateway::default();
     let mut identities = Vec::new();
     let mut routes = Vec::new();
+    let mut told = model::Telemetry::default();
     for child in children {
         match child.word() {
+            "telemetry" => told = telemetry::decode(reader, child),
             "listen" => gateway.listeners.extend(listen::decode(reader, child)),
             "delegate" => gateway.delegates.extend(delegate(reader, child)),
             "identity" => identities.extend(child.args(0, value::spiffe_id)),
@@ -87,6 +91,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         identities,
         routes,
         settings,
+        telemetry: told,
         ..model::Service::new(
             model::Kind::Gateway(gateway),
             entry.arg(0, value::name)?,

@@ -2,9 +2,7 @@
 //! nobody believes in a setting that nothing carries out.
 
 use super::Place;
-use super::Place::{
-    Allow, Calls, Defaults, Deny, Expect, Match, Mesh, Not, Policy, Root, Service, Test,
-};
+use super::Place::{Calls, Expect, Root, Service, Test};
 
 /// A word that a later release enforces.
 #[derive(Debug)]
@@ -32,27 +30,13 @@ const fn property(keyword: &'static str, name: &'static str) -> LaterProperty {
     LaterProperty { keyword, name }
 }
 
-const ACCESS: &[Place] = &[Defaults, Policy, Service];
-const CONDITIONS: &[Place] = &[Match, Allow, Deny, Not];
-
 /// Every such word.
 pub static LATER: &[Later] = &[
     later("external", &[Root]),
-    later("jwt", &[Root]),
-    later("authorizer", &[Root]),
     later("invariant", &[Root]),
-    later("telemetry", &[Mesh, Service]),
-    later("federate", &[Mesh]),
-    later("rollout", &[Mesh]),
     later("address", &[Service]),
     later("unmeshed", &[Service]),
-    later("mtls", &[Service]),
     later("listen", &[Calls]),
-    later("require", ACCESS),
-    later("accept", ACCESS),
-    later("rate-limit", ACCESS),
-    later("probe", ACCESS),
-    later("grpc", CONDITIONS),
     later("connect", &[Test]),
     later("limited", &[Expect]),
 ];

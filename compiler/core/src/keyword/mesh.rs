@@ -3,7 +3,10 @@
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Mesh, Root};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, defaults, refuse, team};
+use super::{
+    Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults, mtls, refuse, rollout, team,
+    telemetry,
+};
 use crate::code;
 use crate::model;
 use crate::value::{self, Kind, Wrong};
@@ -28,12 +31,13 @@ pub(super) static TRUST_DOMAIN: Keyword = Keyword {
     )
 };
 
-pub(super) static MTLS: Keyword = Keyword {
-    args: Args::required(&[Argument::new("MODE", &MODE)]),
+pub(super) static FEDERATE: Keyword = Keyword {
+    args: Args::list("DOMAIN", &value::TRUST_DOMAIN, 1),
+    merge: Some(Merge::List),
     ..Keyword::new(
-        "mtls",
+        "federate",
         &[Mesh],
-        "Whether peers must use mutual TLS; this release knows only strict.",
+        "Trust domains of others, whose identities rules may name.",
     )
 };
 
@@ -44,17 +48,6 @@ pub(super) static ENVIRONMENT: Keyword = Keyword {
         &[Mesh],
         "Environments that this mesh is compiled for.",
     )
-};
-
-static MODE: Kind = Kind {
-    expected: "strict",
-    words: &["strict"],
-    check: |value| match value {
-        Value::Word(word) if word == "permissive" || word == "off" => Err(Wrong::later(format!(
-            "`mtls {word}` is not supported by this release"
-        ))),
-        other => value::one_of(other, &[("strict", ())]),
-    },
 };
 
 static ENVIRONMENT_NAME: Kind = Kind {
@@ -76,6 +69,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut settings = model::Settings::default();
     let mut limits = model::Refuse::default();
     let mut teams = Vec::new();
+    let mut mtls_mode = None;
+    let mut federates = Vec::new();
+    let mut steps = None;
+    let mut told = model::Telemetry::default();
     if entry.node.children_named("trust-domain").next().is_none() {
         reader.report(
             Diagnostic::error(
@@ -91,6 +88,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
             "trust-domain" => trust_domain = child.arg(0, value::trust_domain),
             "environment" => environments = child.args(0, environment_name),
             "defaults" => settings = defaults::decode(reader, child),
+            "mtls" => mtls_mode = mtls::decode(child),
+            "federate" => federates = child.args(0, value::trust_domain),
+            "rollout" => steps = Some(rollout::decode(reader, child)),
+            "telemetry" => told = telemetry::decode(reader, child),
             "team" => teams.extend(team::decode(reader, child)),
             "refuse" => limits = refuse::decode(child),
             _ => {}
@@ -103,6 +104,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         defaults: settings,
         refuse: limits,
         teams,
+        mtls: mtls_mode,
+        federates,
+        rollout: steps,
+        telemetry: told,
         span: entry.span(),
         name_span: entry.node.name.span,
     })

@@ -24,7 +24,7 @@ pub(super) static PER: Keyword = Keyword {
     )],
     ..Keyword::new(
         "per",
-        &[Place::Balance],
+        &[Place::Balance, Place::RateLimit],
         "`client-ip`, `caller`, `path`, or `header`, `query`, `cookie`, `claim` with a name; several make one key.",
     )
 };

@@ -58,6 +58,15 @@ impl<'n> Entry<'n> {
             .map(|value| Spanned::new(value, prop.value_span))
     }
 
+    /// Its word and values, without properties and block.
+    pub(crate) fn head(&self) -> Span {
+        let name = self.node.name.span;
+        self.node
+            .args
+            .last()
+            .map_or(name, |last| name.to(last.span))
+    }
+
     /// Every property that is a label.
     pub(crate) fn labels(&self) -> impl Iterator<Item = &'n Prop> + '_ {
         self.node.props.iter().filter(|prop| {

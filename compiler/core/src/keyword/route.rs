@@ -3,7 +3,7 @@
 use super::Place::{Gateway, Match, Root, Route, Service};
 use super::{
     Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, action, condition, defaults,
-    to,
+    rate_limit, require, to,
 };
 use crate::model::{self, Actions, Exchange};
 use crate::value;
@@ -51,6 +51,8 @@ pub(super) static MATCH: Keyword = Keyword {
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Route> {
     let mut matches = Vec::new();
     let mut destinations = Vec::new();
+    let mut requirements = Vec::new();
+    let mut rate_limits = Vec::new();
     let mut exchange = Exchange::default();
     let mut actions = Actions::default();
     let children = reader.block(entry);
@@ -61,6 +63,8 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
                 conditions: condition::decode_block(reader, child),
                 span: child.span(),
             }),
+            "require" | "accept" => requirements.extend(require::decode(reader, child)),
+            "rate-limit" => rate_limits.extend(rate_limit::decode(reader, child)),
             "to" => destinations.push(to::decode(reader, child)),
             _ => {
                 defaults::exchange(reader, child, &mut exchange);
@@ -73,6 +77,8 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         matches,
         destinations,
         actions,
+        requirements,
+        rate_limits,
         exchange,
         span: entry.span(),
     })

@@ -6,7 +6,7 @@ use mesh_syntax::{Diagnostic, Value};
 use super::Place::{Gateway, Root, Service};
 use super::{
     Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, calls, defaults, endpoints,
-    facts, route, subset,
+    facts, mtls, route, subset, telemetry,
 };
 use crate::code;
 use crate::model::{self, Extendable, Port};
@@ -98,6 +98,8 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut calls = Vec::new();
     let mut callers_may_extend = Vec::new();
     let mut facts = model::Facts::default();
+    let mut mtls_mode = None;
+    let mut told = model::Telemetry::default();
     for child in children {
         match child.word() {
             "port" => ports.extend(decode_port(child)),
@@ -108,6 +110,8 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
             "route" => routes.extend(route::decode(reader, child)),
             "calls" => calls.extend(calls::decode(reader, child)),
             "callers-may-extend" => callers_may_extend.extend(child.args(0, field)),
+            "mtls" => mtls_mode = mtls::decode(child),
+            "telemetry" => told = telemetry::decode(reader, child),
             "facts" => facts = facts::decode(child),
             _ => defaults::setting(reader, child, &mut settings),
         }
@@ -133,6 +137,8 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         callers_may_extend,
         facts,
         settings,
+        mtls: mtls_mode,
+        telemetry: told,
         span: entry.span(),
     })
 }

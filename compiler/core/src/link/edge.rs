@@ -10,8 +10,10 @@ use mesh_syntax::{Diagnostic, Span};
 use super::tighten::Callee;
 use super::{Linker, dangling};
 use crate::limits;
-use crate::linked::{Call, Edge, Exchange, RouteId, Routed, Service, ServiceId};
-use crate::model::{self, Effect, Enforcement, Spanned};
+use crate::linked::{
+    Asked, AskedPurpose, Authorizer, Call, Edge, Exchange, RouteId, Routed, Service, ServiceId,
+};
+use crate::model::{self, Effect, Enforcement, RequirementKind, Spanned};
 use crate::suggest;
 
 type Pair = (ServiceId, ServiceId);
@@ -24,11 +26,16 @@ struct Reasons {
     routed: Vec<(usize, Span)>,
     /// Routes of services that the caller calls and that lead to the callee.
     led: Vec<RouteId>,
+    asked: Vec<Asked>,
 }
 
 impl<'m> Linker<'m, '_> {
     /// Every edge, ascending; fills in the calls of each service. Nothing when there are too many.
-    pub(super) fn edges(&mut self, services: &mut [Service]) -> Option<Vec<Edge>> {
+    pub(super) fn edges(
+        &mut self,
+        services: &mut [Service],
+        authorizers: &[Authorizer],
+    ) -> Option<Vec<Edge>> {
         let declared = self.calls(services);
         let mut pairs: BTreeMap<Pair, Reasons> = BTreeMap::new();
         for service in services.iter() {
@@ -38,6 +45,7 @@ impl<'m> Linker<'m, '_> {
             }
         }
         routed(services, &mut pairs);
+        asked(services, authorizers, &mut pairs);
         if !self.permitted(services, &mut pairs) {
             return None;
         }
@@ -59,6 +67,7 @@ impl<'m> Linker<'m, '_> {
                 declared,
                 permitted,
                 led,
+                asked,
                 ..
             } = reasons;
             Edge {
@@ -68,6 +77,7 @@ impl<'m> Linker<'m, '_> {
                 permitted,
                 routed,
                 led,
+                asked,
                 exchanges,
             }
         });
@@ -237,7 +247,7 @@ impl<'m> Linker<'m, '_> {
     }
 
     /// A route of a gateway as declared, by the place of its name.
-    fn declared_route(&self, gateway: &str, name: Span) -> Option<&'m model::Route> {
+    pub(super) fn declared_route(&self, gateway: &str, name: Span) -> Option<&'m model::Route> {
         let own = self.scope.declared(gateway)?.routes.iter();
         own.chain(self.gateway_routes(gateway))
             .find(|route| route.name.span == name)
@@ -279,6 +289,39 @@ impl<'m> Linker<'m, '_> {
             });
         }
         exchanges
+    }
+}
+
+/// Adds the pairs that proxies make by asking others about their requests.
+fn asked(services: &[Service], authorizers: &[Authorizer], pairs: &mut BTreeMap<Pair, Reasons>) {
+    for service in services {
+        let authorize = service.requirements.iter().filter_map(|requirement| {
+            let RequirementKind::RequireAuthorizer = requirement.kind else {
+                return None;
+            };
+            let authorizer = authorizers.get(requirement.provider)?;
+            let asked = Asked {
+                purpose: AskedPurpose::Authorize,
+                timeout: Some(authorizer.timeout),
+                span: requirement.source.span().unwrap_or(authorizer.span),
+            };
+            Some((authorizer.to.value.service, asked))
+        });
+        let count = service.rate_limits.iter().filter_map(|limit| {
+            let (target, _) = limit.via.as_ref()?;
+            let asked = Asked {
+                purpose: AskedPurpose::RateLimit,
+                timeout: None,
+                span: target.span,
+            };
+            Some((target.value.service, asked))
+        });
+        for (callee, asked) in authorize.chain(count) {
+            let reasons = pairs.entry((service.id, callee)).or_default();
+            if !reasons.asked.contains(&asked) {
+                reasons.asked.push(asked);
+            }
+        }
     }
 }
 

@@ -33,6 +33,7 @@ impl<'m> Linker<'m, '_> {
         callers_may_extend.sort_unstable();
         callers_may_extend.dedup();
         let routes = self.routes((declared, id), &layers, &subsets, &ports);
+        let entry = self.entry(declared, &layers, &routes, &ports);
         Service {
             id,
             kind: match &declared.kind {
@@ -49,6 +50,11 @@ impl<'m> Linker<'m, '_> {
             identities: self.identities(declared),
             endpoints: self.endpoints(declared, &ports),
             routes,
+            requirements: entry.requirements,
+            rate_limits: entry.rate_limits,
+            probes: entry.probes,
+            mtls: self.mtls(declared),
+            telemetry: self.telemetry(declared),
             access: self.access(&layers, &ports, (&pool, &subsets)),
             retry_budget: retry_budget(&layers),
             pool,
@@ -59,6 +65,23 @@ impl<'m> Linker<'m, '_> {
             span: declared.span,
             ports,
             subsets,
+        }
+    }
+
+    /// Strict where nobody says otherwise.
+    fn mtls(&self, service: &model::Service) -> Effective<Option<slice::MtlsMode>> {
+        let own = service.mtls.map(|mode| (mode, Source::Service(mode.span)));
+        let whole = || {
+            self.root
+                .mtls
+                .map(|mode| (mode, Source::Defaults(mode.span)))
+        };
+        match own.or_else(whole) {
+            Some((mode, source)) => Effective {
+                value: mode.value,
+                source,
+            },
+            None => Effective::built_in(None),
         }
     }
 
@@ -301,15 +324,20 @@ impl<'m> Linker<'m, '_> {
     }
 
     fn check_trust_domain(&mut self, domain: &str, span: Span) {
-        if domain != self.trust_domain.as_str() {
+        let federated = self
+            .root
+            .federates
+            .iter()
+            .any(|foreign| foreign.value == domain);
+        if domain != self.trust_domain.as_str() && !federated {
             let message = format!(
                 "identities of \"{domain}\" are not known here: the mesh is \"{}\"",
                 self.trust_domain.as_str()
             );
             self.report(
-                Diagnostic::error(code::IDENTITY, span, message).help(
-                    "other trust domains need `federate`, which this release does not support",
-                ),
+                Diagnostic::error(code::IDENTITY, span, message).help(format!(
+                    "name it in `mesh`, so that identities of it can be verified: `federate \"{domain}\"`"
+                )),
             );
         }
     }

@@ -197,7 +197,7 @@ impl<'m> Linker<'m, '_> {
     }
 
     /// A target that is another service, whose subsets may not be linked yet.
-    fn other_target(
+    pub(super) fn other_target(
         &mut self,
         name: Option<&Spanned<String>>,
         target: &model::Target,

@@ -6,13 +6,15 @@ use mesh_syntax::{Diagnostic, Span};
 
 use crate::code;
 use crate::linked::ServiceId;
-use crate::model::{Mesh, Policy, Service, Spanned, Team};
+use crate::model::{Authorizer, Jwt, Mesh, Policy, Service, Spanned, Team};
 
 /// The definitions by name. Of two with one name, which is an error, the first in the files.
 pub(super) struct Scope<'m> {
     services: BTreeMap<&'m str, (ServiceId, &'m Service)>,
     policies: BTreeMap<&'m str, &'m Policy>,
     teams: BTreeMap<&'m str, &'m Team>,
+    jwts: BTreeMap<&'m str, &'m Jwt>,
+    authorizers: BTreeMap<&'m str, &'m Authorizer>,
 }
 
 impl<'m> Scope<'m> {
@@ -37,6 +39,13 @@ impl<'m> Scope<'m> {
                 findings,
             ),
             teams: by_name(|_| "team", teams, |team| &team.name, findings),
+            jwts: by_name(|_| "jwt", &mesh.jwts, |jwt| &jwt.name, findings),
+            authorizers: by_name(
+                |_| "authorizer",
+                &mesh.authorizers,
+                |authorizer| &authorizer.name,
+                findings,
+            ),
         }
     }
 
@@ -65,6 +74,16 @@ impl<'m> Scope<'m> {
 
     pub(super) fn policy(&self, name: &str) -> Option<&'m Policy> {
         self.policies.get(name).copied()
+    }
+
+    /// Ascending by name.
+    pub(super) fn jwts(&self) -> impl Iterator<Item = &'m Jwt> + '_ {
+        self.jwts.values().copied()
+    }
+
+    /// Ascending by name.
+    pub(super) fn authorizers(&self) -> impl Iterator<Item = &'m Authorizer> + '_ {
+        self.authorizers.values().copied()
     }
 
     /// Ascending by name.

@@ -1,9 +1,12 @@
 //! A service and everything that only stands in one.
 
-use mesh_bundle::slice::{EndpointAddress, HeaderEdits, Protocol};
+use mesh_bundle::slice::{EndpointAddress, HeaderEdits, MtlsMode, Protocol};
 use mesh_syntax::Span;
 
-use super::{Actions, Condition, Exchange, Gateway, Identity, Label, Pool, Settings, Spanned};
+use super::{
+    Actions, Condition, Exchange, Gateway, Identity, Label, Pool, RateLimit, Requirement, Settings,
+    Spanned, Telemetry,
+};
 
 /// What shares the name space of services: all of them are something that requests enter.
 #[derive(Clone, Debug)]
@@ -58,6 +61,10 @@ pub struct Service {
     pub facts: Facts,
     /// What it sets as a level.
     pub settings: Settings,
+    /// Whether peers must use mutual TLS; inside, none is strict.
+    pub mtls: Option<Spanned<Option<MtlsMode>>>,
+    /// What is logged and traced.
+    pub telemetry: Telemetry,
     /// The whole node.
     pub span: Span,
 }
@@ -78,6 +85,8 @@ impl Service {
             callers_may_extend: Vec::new(),
             facts: Facts::default(),
             settings: Settings::default(),
+            mtls: None,
+            telemetry: Telemetry::default(),
             span,
         }
     }
@@ -148,6 +157,10 @@ pub struct Route {
     pub destinations: Vec<Destination>,
     /// What it does besides.
     pub actions: Actions,
+    /// Of a gateway's route: what its requests must bring.
+    pub requirements: Vec<Requirement>,
+    /// Of a gateway's route: how many may enter.
+    pub rate_limits: Vec<RateLimit>,
     /// What it sets as a level.
     pub exchange: Exchange,
     /// The whole node.

@@ -190,7 +190,7 @@ super::declare_pages! {
     /// what enforces it.
     /// ## Examples
     /// ```kdl bad
-    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" }; telemetry { traces share="1%" } }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" }; unmeshed }
     /// ```
     /// ```kdl good
     /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" } }

@@ -35,11 +35,17 @@ impl CallGraph {
                 for edge in of_gateway(mesh, edge) {
                     graph.add_edge(edge);
                 }
-            } else if edge.declared.is_empty() && !edge.permitted.is_empty() {
+            } else if edge.declared.is_empty()
+                && edge.asked.is_empty()
+                && !edge.permitted.is_empty()
+            {
                 let all = exchanges(mesh, edge, |_| true);
                 for edge in routed(mesh, edge, &permitted(mesh, edge), all) {
                     graph.add_edge(edge);
                 }
+            }
+            for asked in &edge.asked {
+                graph.add_edge(side_call(mesh, edge, *asked));
             }
             for call in &edge.declared {
                 for edge in declared(mesh, edge, *call) {
@@ -119,6 +125,32 @@ fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Vec<Edge> {
         span: Some(call.callee.span),
     };
     routed(mesh, edge, &plain, exchanges(mesh, edge, takes))
+}
+
+/// A proxy asks once, and what it asks is not tried again.
+fn side_call(mesh: &LinkedMesh, edge: &linked::Edge, asked: linked::Asked) -> Edge {
+    let callee = mesh.service(edge.callee);
+    let routes = callee.routes.iter().zip(&edge.exchanges);
+    let policies = routes.map(|(route, exchange)| Policy {
+        attempts: 1,
+        timeout: asked.timeout.or(exchange.timeout.value),
+        limit_span: asked.timeout.map(|_| asked.span),
+        budget: None,
+        ..policy(&route.name.value, exchange, callee)
+    });
+    Edge {
+        provenance: Provenance {
+            authorized: !edge.permitted.is_empty(),
+            ..Provenance::DECLARED
+        },
+        purpose: match asked.purpose {
+            linked::AskedPurpose::Authorize => Purpose::Authorize,
+            linked::AskedPurpose::RateLimit => Purpose::RateLimit,
+        },
+        policies: policies.collect(),
+        span: Some(asked.span),
+        ..permitted(mesh, edge)
+    }
 }
 
 /// A request takes one route of a gateway, so its routes to one service are one edge with the policies

@@ -47,7 +47,10 @@ fn check(cx: &mut RuleContext<'_>) {
         let (span, says) = match (calls.next(), edge.routed.first()) {
             (Some(call), _) => (call.callee.span, "calls"),
             (None, Some(routed)) => (routed.span, "routes requests to"),
-            (None, None) => continue,
+            (None, None) => match edge.asked.first() {
+                Some(asked) => (asked.span, "asks"),
+                None => continue,
+            },
         };
         let mut finding = CALL_NOT_PERMITTED
             .at(

@@ -1,0 +1,72 @@
+//! `rate-limit`: how many requests may enter.
+
+use mesh_syntax::Diagnostic;
+
+use super::Place::{Defaults, Gateway, Policy, RateLimit, Route, Service};
+use super::{
+    Args, Argument, Entry, Keyword, Property, Reader, Repeats, authorizer, condition, per,
+};
+use crate::code;
+use crate::model;
+use crate::value;
+
+pub(super) static RATE_LIMIT: Keyword = Keyword {
+    args: Args::required(&[Argument::new("RATE", &value::RATE)]),
+    repeats: Repeats::Many,
+    props: &[
+        Property::new(
+            "burst",
+            &value::COUNT,
+            "Requests at once; as many as the rate counts if unsaid.",
+        ),
+        Property::new(
+            "via",
+            &value::NAME,
+            "The service that counts for all proxies; without it each counts for itself.",
+        ),
+        Property::new(
+            "on-failure",
+            &authorizer::ON_FAILURE_KIND,
+            "What happens when `via` does not answer; `allow` if unsaid.",
+        ),
+    ],
+    block: Some(RateLimit),
+    ..Keyword::new(
+        "rate-limit",
+        &[Defaults, Policy, Service, Gateway, Route],
+        "How many requests may enter; with conditions, of such requests; with `per`, of each client.",
+    )
+};
+
+pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::RateLimit> {
+    let mut keys = Vec::new();
+    let mut conditions = Vec::new();
+    for child in reader.block(entry) {
+        match child.word() {
+            "per" => keys.extend(per::decode(reader, child)),
+            _ => conditions.extend(condition::decode(reader, child)),
+        }
+    }
+    let via = entry.prop("via", value::name);
+    let on_failure = entry.prop("on-failure", authorizer::on_failure);
+    if let (None, Some(on_failure)) = (&via, on_failure) {
+        reader.report(
+            Diagnostic::error(
+                code::EXCLUSIVE,
+                on_failure.span,
+                "only a limit with `via=` can fail",
+            )
+            .help("a proxy that counts for itself needs nobody; remove `on-failure=`"),
+        );
+    }
+    Some(model::RateLimit {
+        rate: entry.arg(0, value::rate)?,
+        burst: entry.prop("burst", value::count),
+        via,
+        on_failure,
+        keys,
+        conditions,
+        span: entry.span(),
+        head: entry.head(),
+    })
+}
