@@ -5,12 +5,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use mesh_bundle::slice::Balance;
 use rand::RngExt as _;
 
+mod ewma;
+mod hash;
+
+pub use ewma::PeakEwma;
+pub use hash::{HashTable, stable_hash};
+
 /// What balancing needs to know of an endpoint.
 pub trait Endpoint {
     /// Whether it may be picked: known, and not ejected.
     fn is_available(&self) -> bool;
     /// How many requests this proxy has in flight there.
     fn active(&self) -> usize;
+    /// What a request there costs in time, as [`PeakEwma::cost`] says, for [`Balance::PeakEwma`].
+    fn cost(&self) -> u64 {
+        u64::try_from(self.active()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Picks endpoints of one destination; shared by all workers of a proxy.
@@ -19,6 +29,8 @@ pub struct Balancer {
     algorithm: Balance,
     /// Whose turn it is.
     turn: AtomicUsize,
+    /// Endpoints that are compared.
+    choices: usize,
 }
 
 impl Balancer {
@@ -27,6 +39,16 @@ impl Balancer {
         Self {
             algorithm,
             turn: AtomicUsize::new(0),
+            choices: 2,
+        }
+    }
+
+    /// The same, comparing so many endpoints.
+    #[must_use]
+    pub fn with_choices(self, choices: usize) -> Self {
+        Self {
+            choices: choices.max(1),
+            ..self
         }
     }
 
@@ -75,22 +97,52 @@ impl Balancer {
         let nth = |wanted: usize| candidates().nth(wanted).or_else(|| candidates().next());
         let picked = match self.algorithm {
             Balance::RoundRobin => nth(self.turn.fetch_add(1, Ordering::Relaxed) % count),
-            // No proxy has the features of hashing and of latencies yet, so none comes here with them.
+            // Without a key there is nothing to hash: see [`Self::pick_hashed`].
             Balance::Random | Balance::RingHash | Balance::Maglev => {
                 nth(rng.random_range(0..count))
             }
-            Balance::LeastRequest | Balance::PeakEwma => {
-                let first = rng.random_range(0..count);
-                // Another one, unless there is no other.
-                let second = (first + rng.random_range(1..count.max(2))) % count;
-                [nth(first), nth(second)]
-                    .into_iter()
-                    .flatten()
-                    .min_by_key(|(_, end)| end.active())
-            }
+            Balance::LeastRequest | Balance::PeakEwma => distinct(self.choices, count, rng)
+                .into_iter()
+                .filter_map(nth)
+                .min_by_key(|(_, endpoint)| match self.algorithm {
+                    Balance::PeakEwma => endpoint.cost(),
+                    _ => u64::try_from(endpoint.active()).unwrap_or(u64::MAX),
+                }),
         };
         picked.map(|(position, _)| position)
     }
+
+    /// Picks the endpoint of a hash: the first of its endpoints that is available and was not `tried`, else
+    /// the first that is available.
+    pub fn pick_hashed<E: Endpoint>(
+        table: &HashTable,
+        hash: u64,
+        endpoints: &[E],
+        tried: &[usize],
+    ) -> Option<usize> {
+        let available = |at: usize| endpoints.get(at).is_some_and(Endpoint::is_available);
+        table
+            .find(hash, |at| available(at) && !tried.contains(&at))
+            .or_else(|| table.find(hash, available))
+    }
+}
+
+/// So many different numbers below `count`, or all of them.
+fn distinct(wanted: usize, count: usize, rng: &mut (impl rand::Rng + ?Sized)) -> Vec<usize> {
+    let first = rng.random_range(0..count);
+    if wanted == 1 || count == 1 {
+        return vec![first];
+    }
+    if wanted == 2 {
+        return vec![first, (first + rng.random_range(1..count)) % count];
+    }
+    // The first steps of a shuffle.
+    let mut numbers: Vec<usize> = (0..count).collect();
+    for place in 0..wanted.min(count) {
+        numbers.swap(place, rng.random_range(place..count));
+    }
+    numbers.truncate(wanted);
+    numbers
 }
 
 #[cfg(test)]
@@ -152,6 +204,35 @@ mod tests {
             matches!(three.as_slice(), [350..=450, 150..=250, 0]),
             "{three:?}"
         );
+    }
+
+    #[test]
+    fn more_choices_are_better_informed() {
+        let endpoints = endpoints("12345");
+        let balancer = Balancer::new(Balance::LeastRequest).with_choices(5);
+        let mut rng = TestRng(1);
+        // Of five, five are compared.
+        for _ in 0..100 {
+            assert_eq!(balancer.pick(&endpoints, &[], &mut rng), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_hash_has_its_endpoint() {
+        let names = ["a", "b", "c"];
+        let table = HashTable::build(Balance::Maglev, &names).unwrap();
+        let all = endpoints("999");
+        let own = Balancer::pick_hashed(&table, 7, &all, &[]).unwrap();
+        assert_eq!(Balancer::pick_hashed(&table, 7, &all, &[]), Some(own));
+        let next = Balancer::pick_hashed(&table, 7, &all, &[own]).unwrap();
+        assert_ne!(next, own);
+        let tried = [0, 1, 2];
+        assert_eq!(Balancer::pick_hashed(&table, 7, &all, &tried), Some(own));
+        assert_eq!(
+            Balancer::pick_hashed(&table, 7, &endpoints("xxx"), &[]),
+            None
+        );
+        assert!(HashTable::build(Balance::Random, &names).is_none());
     }
 
     #[test]

@@ -32,3 +32,11 @@ pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
 pub const RATE_LIMIT_KEYS_MAX: usize = 1 << 16;
 /// Bytes of one such key; a longer one is remembered by its digest.
 pub const REQUEST_KEY_BYTES_MAX: usize = 64;
+
+/// Places on the ring of [`crate::balance::HashTable`], as long as endpoints are few.
+pub const RING_PLACES_MAX: usize = 16 * 1024;
+/// Fewest and most places of each endpoint on the ring.
+pub const RING_PLACES_EACH: (usize, usize) = (16, 256);
+/// Places of a table that is filled in turns: a prime, a hundred times the endpoints that one service
+/// may well have (NSDI 2016, §5.3).
+pub const MAGLEV_PLACES: usize = 65_537;
