@@ -27,4 +27,6 @@ pub use rounds::{Round, rounds};
 pub use windows::{SlowCalls, overlap, slow_calls, slow_calls_abandoned};
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

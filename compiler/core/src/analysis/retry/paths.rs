@@ -4,7 +4,7 @@
 
 use super::amplification::{Hop, worst_policy};
 use super::failure::Failure;
-use crate::analysis::call_graph::{CallGraph, EdgeId, NodeId};
+use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId};
 
 /// What fails, as paths tell failures apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Mode {
     Fast(Failure),
     /// It hangs.
     Slow,
+    /// Something behind it hangs: it may answer late, or soon that it has given up.
+    SlowBehind,
 }
 
 /// The greatest products of tries along paths, from any source to each service.
@@ -27,7 +29,9 @@ pub struct Paths<'g> {
     limits: Vec<Option<u32>>,
     /// For each class what reaches a service that answers in this way, as an index of `classes`.
     fast: Vec<Vec<f64>>,
+    /// What reaches a service that hangs, and one whose callees do.
     slow: Vec<f64>,
+    slow_above: Vec<f64>,
 }
 
 /// The path on which retries multiply most.
@@ -75,6 +79,7 @@ impl<'g> Paths<'g> {
             limits: Vec::new(),
             fast: Vec::new(),
             slow: Vec::new(),
+            slow_above: Vec::new(),
         };
         this.count();
         this
@@ -89,15 +94,14 @@ impl<'g> Paths<'g> {
     fn count(&mut self) {
         let nodes = self.graph.nodes().len();
         self.slow = vec![1.0; nodes];
+        self.slow_above = vec![1.0; nodes];
         self.fast = vec![vec![1.0; nodes]; self.classes.len()];
         for node in &self.order {
-            for (id, edge) in self.graph.entering(*node) {
-                if !self.follows(edge.from) {
-                    continue;
-                }
-                let hung = self.slow[edge.from.0] * f64::from(self.tries(id, Mode::Slow).0);
-                self.slow[node.0] = self.slow[node.0].max(hung);
-            }
+            let above = |from: NodeId| self.slow_above[from.0];
+            let slow = self.worst_into(*node, Mode::Slow, above);
+            let slow_above = self.worst_into(*node, Mode::SlowBehind, above);
+            self.slow[node.0] = slow;
+            self.slow_above[node.0] = slow_above;
         }
         for index in 0..self.classes.len() {
             // What its callers make of a failure without a status has a status, and comes before.
@@ -145,7 +149,8 @@ impl<'g> Paths<'g> {
         let limit = self.limits.get(id.0).copied().flatten().unwrap_or(u32::MAX);
         let (tries, policy) = match mode {
             Mode::Fast(class) => worst_policy(edge, class),
-            Mode::Slow => slow_tries(edge),
+            Mode::Slow => slow_tries(edge, false),
+            Mode::SlowBehind => slow_tries(edge, true),
         };
         (tries.min(limit), policy)
     }
@@ -173,6 +178,7 @@ impl<'g> Paths<'g> {
     fn product(&self, node: NodeId, mode: Mode) -> f64 {
         match mode {
             Mode::Slow => self.slow[node.0],
+            Mode::SlowBehind => self.slow_above[node.0],
             Mode::Fast(class) => {
                 (self.classes.binary_search(&class)).map_or(1.0, |index| self.fast[index][node.0])
             }
@@ -186,7 +192,7 @@ impl<'g> Paths<'g> {
         let (mut at, mut now) = (node, mode);
         loop {
             let above = match now {
-                Mode::Slow => Mode::Slow,
+                Mode::Slow | Mode::SlowBehind => Mode::SlowBehind,
                 Mode::Fast(class) => Mode::Fast(class.upstream()),
             };
             let mut best: Option<(f64, Hop, NodeId)> = None;
@@ -219,14 +225,18 @@ impl<'g> Paths<'g> {
     }
 }
 
-/// Tries that an edge makes when its callee, or what is behind it, hangs.
-fn slow_tries(edge: &crate::analysis::call_graph::Edge) -> (u32, usize) {
+/// Tries that an edge makes when its callee hangs, or what is behind it does.
+fn slow_tries(edge: &Edge, behind: bool) -> (u32, usize) {
     let mut worst = (1, 0);
     for (index, policy) in edge.policies.iter().enumerate() {
-        let retried = Failure::PerTryTimeout.is_retried_by(policy)
-            || Failure::Status(504).is_retried_by(policy);
-        let in_time = policy.usable_attempts();
-        let tries = if retried { in_time } else { 1 }.max(policy.hedged_tries());
+        let tries = if behind && Failure::Status(504).is_retried_by(policy) {
+            // How soon the callee says that it has given up is not known here.
+            policy.tries()
+        } else if Failure::PerTryTimeout.is_retried_by(policy) {
+            policy.usable_attempts().max(policy.hedged_tries())
+        } else {
+            policy.hedged_tries()
+        };
         if tries > worst.0 {
             worst = (tries, index);
         }
@@ -291,7 +301,10 @@ mod tests {
 
     #[test]
     fn a_hang_is_bounded_by_what_fits() {
-        let paths = chain(vec![policy(6, 16.0, 15.0), policy(3, 1.0, 3.0)]);
-        assert!((Paths::of(&paths).slow(NodeId(2)) - 3.0).abs() < 1e-9);
+        let graph = chain(vec![policy(6, 16.0, 15.0), policy(3, 1.0, 2.0)]);
+        let paths = Paths::of(&graph);
+        assert!((paths.slow(NodeId(1)) - 1.0).abs() < 1e-9);
+        // The first hop is told 504 after two seconds, and six tries fit into fifteen.
+        assert!((paths.slow(NodeId(2)) - 12.0).abs() < 1e-9);
     }
 }

@@ -121,7 +121,7 @@ impl Report {
             cycles: rounds(&declared),
         };
         let worst_source = this.fast(&declared, &ways);
-        this.slow(&declared, &bounds, &sources);
+        this.slow(&declared, &sources);
         if let Some(rate) = question.failure_rate {
             this.expect(&declared, &worst_source, rate, question.failing);
         }
@@ -181,9 +181,9 @@ impl Report {
         report.worst = Some(worst);
     }
 
-    fn slow(&mut self, graph: &CallGraph, bounds: &ResponseBounds, sources: &[NodeId]) {
+    fn slow(&mut self, graph: &CallGraph, sources: &[NodeId]) {
         for node in graph.nodes() {
-            let Some(mut calls) = SlowCalls::to(graph, bounds, node) else {
+            let Some(mut calls) = SlowCalls::to(graph, node) else {
                 continue;
             };
             let report = &mut self.services[node.0];

@@ -1,11 +1,11 @@
 //! Calls that one request causes when a service hangs (D6, D7): then time limits bind, and every try
-//! owns only what is left of the windows above it.
+//! owns only what is left of the windows above it. A callee that gives up sooner than its caller answers
+//! sooner, and the caller's next try begins then.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::response::ResponseBounds;
 use crate::analysis::call_graph::{CallGraph, Edge, NodeId, NodeKind, Policy};
 
 /// Hops that are followed window by window; below that, every try is counted.
@@ -21,14 +21,12 @@ const WINDOWS_MAX: usize = 100_000;
 /// along (deadlines are passed on). Jitter only delays, so this is an upper bound. None in or behind a
 /// round.
 pub fn slow_calls(graph: &CallGraph, entry: NodeId, target: NodeId) -> Option<f64> {
-    let bounds = ResponseBounds::of(graph);
-    Some(SlowCalls::to(graph, &bounds, target)?.propagated(entry))
+    Some(SlowCalls::to(graph, target)?.propagated(entry))
 }
 
 /// The same when abandoned work goes on.
 pub fn slow_calls_abandoned(graph: &CallGraph, entry: NodeId, target: NodeId) -> Option<f64> {
-    let bounds = ResponseBounds::of(graph);
-    Some(SlowCalls::to(graph, &bounds, target)?.abandoned(entry))
+    Some(SlowCalls::to(graph, target)?.abandoned(entry))
 }
 
 /// Calls of one caller that can be in flight at once when a callee that needs `response` is given up
@@ -47,8 +45,9 @@ pub fn overlap(policy: &Policy, response: Option<Duration>) -> u32 {
 #[derive(Debug)]
 pub struct SlowCalls<'g> {
     graph: &'g CallGraph,
-    bounds: &'g ResponseBounds,
     target: NodeId,
+    /// For each service on the way how soon it answers that it has given up; none: never by itself.
+    answers: HashMap<NodeId, Duration>,
     /// Services from which the target is reached; none of them is in a round.
     leads: Vec<bool>,
     /// For each of them the calls when abandoned work goes on.
@@ -58,7 +57,7 @@ pub struct SlowCalls<'g> {
 
 impl<'g> SlowCalls<'g> {
     /// Looks at one service; none if somebody on the way to it is in a round.
-    pub fn to(graph: &'g CallGraph, bounds: &'g ResponseBounds, target: NodeId) -> Option<Self> {
+    pub fn to(graph: &'g CallGraph, target: NodeId) -> Option<Self> {
         let topology = graph.topology();
         let mut leads = vec![false; graph.nodes().len()];
         let mut order = Vec::new();
@@ -76,8 +75,8 @@ impl<'g> SlowCalls<'g> {
         order.sort_unstable_by_key(|node| topology.position[node.0]);
         let mut this = Self {
             graph,
-            bounds,
             target,
+            answers: HashMap::new(),
             leads,
             abandoned: HashMap::new(),
             known: HashMap::new(),
@@ -86,6 +85,9 @@ impl<'g> SlowCalls<'g> {
             let calls = if node == target {
                 1.0
             } else {
+                if let Some(time) = this.answer(node) {
+                    this.answers.insert(node, time);
+                }
                 this.abandoned_from(node)
             };
             this.abandoned.insert(node, calls);
@@ -107,21 +109,54 @@ impl<'g> SlowCalls<'g> {
         self.abandoned.get(&entry).copied().unwrap_or(0.0)
     }
 
-    /// Tries when the callee hangs or stands above what hangs.
-    pub fn tries(&self, edge: &Edge, policy: &Policy) -> u32 {
-        // A callee that gives up in time answers 504 itself; otherwise the try times out.
-        let answers_in_time = edge.to != self.target
-            && self
-                .bounds
-                .slack(edge, policy)
-                .is_some_and(|slack| slack >= 0.0);
-        let retried = Failure::PerTryTimeout.is_retried_by(policy)
-            || answers_in_time && Failure::Status(504).is_retried_by(policy);
-        if retried {
-            policy.tries()
+    /// What a caller does while the callee hangs or stands above what hangs: how often it tries, and
+    /// after how long the next try begins; none: never.
+    fn tries(&self, edge: &Edge, policy: &Policy) -> (u32, Option<Duration>) {
+        let each = policy.per_try.or(policy.timeout);
+        // A callee that gives up before its caller does answers 504; otherwise the try times out. At the
+        // same moment it is the caller, whose clock has started earlier.
+        let answer = self.answers.get(&edge.to).copied();
+        let answer = answer.filter(|time| policy.try_limit().is_none_or(|limit| *time < limit));
+        if answer.is_some() && Failure::Status(504).is_retried_by(policy) {
+            (policy.tries(), earlier(each, answer))
+        } else if Failure::PerTryTimeout.is_retried_by(policy) {
+            (policy.tries(), each)
         } else {
-            policy.hedged_tries()
+            (policy.hedged_tries(), each)
         }
+    }
+
+    /// How soon a service answers at the earliest when what is behind it hangs: once the last of its
+    /// calls has failed.
+    fn answer(&self, node: NodeId) -> Option<Duration> {
+        let mut longest = Some(Duration::ZERO);
+        for edge in self.graph.leaving(node) {
+            if self.leads[edge.to.0] {
+                let soonest = edge
+                    .policies
+                    .iter()
+                    .filter_map(|policy| self.exchange_time(edge, policy))
+                    .min();
+                longest = longest
+                    .zip(soonest)
+                    .map(|(longest, time)| longest.max(time));
+            }
+        }
+        longest
+    }
+
+    /// How long one call lasts at least when what is behind it hangs; none: for ever.
+    fn exchange_time(&self, edge: &Edge, policy: &Policy) -> Option<Duration> {
+        let answer = self.answers.get(&edge.to).copied();
+        let in_time = answer.filter(|time| policy.try_limit().is_none_or(|limit| *time < limit));
+        let again = Failure::Status(504).is_retried_by(policy);
+        let (tries, step) = match in_time {
+            // Told no and content with it.
+            Some(time) if !again => (1, Some(time)),
+            _ => self.tries(edge, policy),
+        };
+        let all = step.map(|step| step.saturating_mul(tries));
+        earlier(all, policy.timeout)
     }
 
     /// Calls to the target for one request at `node` that has this much time left.
@@ -159,8 +194,8 @@ impl<'g> SlowCalls<'g> {
     ) -> f64 {
         let end = earlier(policy.timeout, window);
         let each = policy.per_try.or(policy.timeout);
-        let tries = self.tries(edge, policy);
-        let in_turn = self.series(edge, (tries, each, each), end, depth);
+        let (tries, step) = self.tries(edge, policy);
+        let in_turn = self.series(edge, (tries, step, each), end, depth);
         let Some(hedge) = policy.hedge else {
             return in_turn;
         };
@@ -202,8 +237,8 @@ impl<'g> SlowCalls<'g> {
     fn abandoned_from(&self, node: NodeId) -> f64 {
         let calls = |edge: &Edge| {
             let tries = |policy: &Policy| {
-                let in_time = policy.usable_attempts().max(policy.hedged_tries());
-                self.tries(edge, policy).min(in_time)
+                let (tries, step) = self.tries(edge, policy);
+                tries.min(fitting(policy.timeout, step).max(policy.hedged_tries()))
             };
             let worst = edge.policies.iter().map(tries).max().unwrap_or(1);
             self.abandoned(edge.to) * edge.per_request * f64::from(worst)
@@ -219,6 +254,16 @@ impl<'g> SlowCalls<'g> {
             _ => sum + calls,
         }
     }
+}
+
+/// Tries that can begin before the end when one begins after each step.
+fn fitting(end: Option<Duration>, step: Option<Duration>) -> u32 {
+    let (Some(end), Some(step)) = (end, step) else {
+        // Without an end all fit; without a step there is no second one.
+        return if step.is_some() { u32::MAX } else { 1 };
+    };
+    let fitting = end.as_nanos().div_ceil(step.as_nanos().max(1));
+    u32::try_from(fitting).unwrap_or(u32::MAX).max(1)
 }
 
 fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
@@ -265,6 +310,12 @@ mod tests {
     fn tc_s6_a_try_longer_than_the_timeout_is_the_only_one() {
         check(&[(6, 16.0, 15.0)], 1.0, 1.0);
         check(&[(6, 16.0, 15.0); 3], 1.0, 1.0);
+    }
+
+    #[test]
+    fn who_is_told_no_early_tries_again_early() {
+        // The callee gives up after half a second, so five tries fit where three of a second would.
+        check(&[(5, 1.0, 2.5), (1, 0.5, 0.5)], 5.0, 5.0);
     }
 
     #[test]

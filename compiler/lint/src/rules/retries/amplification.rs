@@ -2,8 +2,7 @@
 
 use mesh_compiler::analysis::call_graph::{CallGraph, NodeId, NodeKind, Origin};
 use mesh_compiler::analysis::retry::{
-    Amplification, Change, Hop, Mode, Paths, Proposal, ResponseBounds, SlowCalls, Worst, WorstPath,
-    smallest_change,
+    Amplification, Change, Hop, Mode, Paths, Proposal, SlowCalls, Worst, WorstPath, smallest_change,
 };
 use mesh_compiler::linked::LinkedMesh;
 use mesh_syntax::{Diagnostic, Span};
@@ -102,7 +101,6 @@ struct Slow {
 /// others bring below it too: callees first, since their paths hold those of their callers.
 fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
     let mut paths = Paths::of(graph);
-    let bounds = ResponseBounds::of(graph);
     let mut limits: Vec<Option<u32>> = vec![None; graph.edges().len()];
     let mut made: Vec<Change> = Vec::new();
     let mut hopeless = vec![false; graph.nodes().len()];
@@ -121,7 +119,7 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
         let Some(worst) = on(graph, &path).worst(service) else {
             continue;
         };
-        let slow = SlowCalls::to(graph, &bounds, service).map(|mut calls| Slow {
+        let slow = SlowCalls::to(graph, service).map(|mut calls| Slow {
             propagated: calls.propagated(path.entry),
             abandoned: calls.abandoned(path.entry),
         });
@@ -176,7 +174,7 @@ fn finding(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm, limit: f64) -> D
         .collect();
     let (count, how) = match (path.mode, storm.slow) {
         (Mode::Fast(class), _) => (worst.calls, format!("fails with {class}")),
-        (Mode::Slow, slow) => (
+        (Mode::Slow | Mode::SlowBehind, slow) => (
             slow.map_or(path.product, |slow| slow.abandoned),
             "hangs".to_owned(),
         ),

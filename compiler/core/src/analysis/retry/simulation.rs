@@ -1,0 +1,281 @@
+//! The numbers against requests that are really followed, in time, try by try: an independent model
+//! without windows, products or topological orders. Expected values against many seeded runs.
+
+use std::time::Duration;
+
+use mesh_bundle::slice::RetryCause;
+use proptest::prelude::*;
+
+use super::{Expectation, Failure, SlowCalls};
+use crate::analysis::call_graph::tests::{edge as edge_between, policy};
+use crate::analysis::call_graph::{CallGraph, Edge, Node, NodeId, Policy};
+
+/// Services of a generated graph.
+const NODES: usize = 6;
+
+/// What a generated policy tries again: nothing, hangs in whatever shape they come, only its own
+/// time-outs, only what others answer.
+const CAUSES: [&[RetryCause]; 4] = [
+    &[],
+    &[RetryCause::PerTryTimeout, RetryCause::ServerError],
+    &[RetryCause::PerTryTimeout],
+    &[RetryCause::ServerError],
+];
+
+/// Calls go from lower to higher numbers, so there is no round. Times are small and alike, so that
+/// windows end in the middle of tries and at their ends.
+fn any_graph(causes: std::ops::Range<usize>) -> impl Strategy<Value = CallGraph> {
+    let edge = (
+        0..NODES - 1,
+        1..NODES,
+        1..4_u32,
+        causes,
+        prop::option::of(1..5_u64),
+        1..9_u64,
+        1..3_u32,
+    );
+    prop::collection::vec(edge, 1..8).prop_map(|edges| {
+        let mut graph = CallGraph::new();
+        for index in 0..NODES {
+            graph.add_node(Node {
+                name: format!("s{index}"),
+                ..Node::default()
+            });
+        }
+        for (from, step, attempts, causes, per_try, timeout, per_request) in edges {
+            let mut policy = policy(attempts, 1.0, 1.0);
+            policy.causes = CAUSES[causes].to_vec();
+            policy.per_try = per_try.map(|tenths| Duration::from_millis(tenths * 100));
+            policy.timeout = Some(Duration::from_millis(timeout * 100));
+            let to = NodeId((from + step).min(NODES - 1));
+            let mut edge = edge_between(NodeId(from), to, policy);
+            edge.per_request = f64::from(per_request);
+            graph.add_edge(edge);
+        }
+        graph
+    })
+}
+
+/// How a request to a service ended, in milliseconds of the simulated clock.
+#[derive(Clone, Copy)]
+struct End {
+    at: u64,
+    failed: bool,
+}
+
+/// One request followed through a mesh of which one service never answers.
+struct Run<'g> {
+    graph: &'g CallGraph,
+    hangs: NodeId,
+    /// Whether whoever gives up takes its work along.
+    propagates: bool,
+    calls: u64,
+}
+
+impl Run<'_> {
+    /// A request at a service; none: it never ends by itself.
+    fn handle(&mut self, node: NodeId, start: u64, deadline: u64) -> Option<End> {
+        if node == self.hangs {
+            self.calls += 1;
+            return None;
+        }
+        let mut end = End {
+            at: start,
+            failed: false,
+        };
+        let graph = self.graph;
+        for edge in graph.leaving(node) {
+            let mut calls = edge.per_request;
+            while calls > 0.0 {
+                calls -= 1.0;
+                let call = self.call(edge, start, deadline);
+                end.at = end.at.max(call.at);
+                end.failed |= call.failed;
+            }
+        }
+        Some(end)
+    }
+
+    /// One call with all of its tries.
+    fn call(&mut self, edge: &Edge, start: u64, deadline: u64) -> End {
+        let policy = &edge.policies[0];
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut until = start.saturating_add(policy.timeout.map_or(u64::MAX, millis));
+        if self.propagates {
+            until = until.min(deadline);
+        }
+        let each = policy.per_try.map_or(u64::MAX, millis);
+        let mut at = start;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let given_up = at.saturating_add(each).min(until);
+            let answer = self.handle(edge.to, at, given_up);
+            let (end, cause) = match answer {
+                Some(end) if !end.failed && end.at <= given_up => return end,
+                Some(end) if end.at < given_up => (end.at, RetryCause::ServerError),
+                // At the same moment the caller gives up: its clock has started earlier.
+                _ => (given_up, RetryCause::PerTryTimeout),
+            };
+            at = end;
+            let again = policy.causes.contains(&cause) && tries < policy.attempts && at < until;
+            if !again {
+                return End { at, failed: true };
+            }
+        }
+    }
+}
+
+fn simulated(graph: &CallGraph, target: NodeId, propagates: bool) -> u64 {
+    let mut run = Run {
+        graph,
+        hangs: target,
+        propagates,
+        calls: 0,
+    };
+    run.handle(NodeId(0), 0, u64::MAX);
+    run.calls
+}
+
+#[expect(clippy::cast_precision_loss, reason = "tests count far below 2^52")]
+fn as_number(count: u64) -> f64 {
+    count as f64
+}
+
+/// Numbers from a seed, by splitmix64.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        as_number((bits ^ (bits >> 31)) >> 11) / as_number(1 << 53)
+    }
+}
+
+/// One request while each call to a service fails with some probability: its calls to each service.
+fn draw(
+    graph: &CallGraph,
+    node: NodeId,
+    (failing, class, rate): (NodeId, Failure, f64),
+    numbers: &mut Numbers,
+    calls: &mut [u64],
+) -> bool {
+    calls[node.0] += 1;
+    if node == failing {
+        // What it calls itself it calls all the same.
+        let fails = numbers.next() < rate;
+        for edge in graph.leaving(node) {
+            draw_call(graph, edge, (failing, class, rate), numbers, calls);
+        }
+        return fails;
+    }
+    let mut fails = false;
+    for edge in graph.leaving(node) {
+        fails |= draw_call(graph, edge, (failing, class, rate), numbers, calls);
+    }
+    fails
+}
+
+fn draw_call(
+    graph: &CallGraph,
+    edge: &Edge,
+    what: (NodeId, Failure, f64),
+    numbers: &mut Numbers,
+    calls: &mut [u64],
+) -> bool {
+    let class = if edge.to == what.0 {
+        what.1
+    } else {
+        what.1.upstream()
+    };
+    let policy: &Policy = &edge.policies[0];
+    let mut fails = false;
+    let mut left = edge.per_request;
+    while left > 0.0 {
+        left -= 1.0;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failed = draw(graph, edge.to, what, numbers, calls);
+            if !failed {
+                break;
+            }
+            if tries == policy.attempts || !class.is_retried_by(policy) {
+                fails = true;
+                break;
+            }
+        }
+    }
+    fails
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn hangs_cause_the_calls_that_a_followed_request_makes(graph in any_graph(0..2)) {
+        for target in graph.nodes().skip(1) {
+            let mut slow = SlowCalls::to(&graph, target).unwrap();
+            let propagated = as_number(simulated(&graph, target, true));
+            prop_assert!((slow.propagated(NodeId(0)) - propagated).abs() < 1e-9, "service {}: {} and really {propagated}", target.0, slow.propagated(NodeId(0)));
+            let abandoned = as_number(simulated(&graph, target, false));
+            prop_assert!((slow.abandoned(NodeId(0)) - abandoned).abs() < 1e-9, "service {}: {} and really {abandoned}", target.0, slow.abandoned(NodeId(0)));
+        }
+    }
+
+    #[test]
+    fn hangs_never_cause_more_calls_than_said(graph in any_graph(0..4)) {
+        let paths = super::Paths::of(&graph);
+        for target in graph.nodes().skip(1) {
+            let mut slow = SlowCalls::to(&graph, target).unwrap();
+            let propagated = as_number(simulated(&graph, target, true));
+            prop_assert!(slow.propagated(NodeId(0)) >= propagated - 1e-9);
+            let abandoned = as_number(simulated(&graph, target, false));
+            prop_assert!(slow.abandoned(NodeId(0)) >= abandoned - 1e-9);
+            prop_assert!(slow.abandoned(NodeId(0)) >= slow.propagated(NodeId(0)) - 1e-9);
+            let healthy = super::Amplification::from(&graph, NodeId(0)).worst(target).map_or(1.0, |worst| worst.healthy);
+            prop_assert!(paths.slow(target) >= slow.abandoned(NodeId(0)) / healthy - 1e-9);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn expected_calls_are_the_mean_of_many_requests(graph in any_graph(0..4), seed: u64, rate in 0.05..0.95_f64) {
+        const RUNS: u64 = 4_000;
+        for target in [NodeId(NODES - 1), NodeId(2)] {
+            let class = Failure::Status(503);
+            let expected = Expectation::of(&graph, NodeId(0), (target, class), rate);
+            let mut numbers = Numbers(seed);
+            let (mut sums, mut squares) = ([0.0_f64; NODES], [0.0_f64; NODES]);
+            let mut failures = 0.0;
+            for _ in 0..RUNS {
+                let mut calls = [0; NODES];
+                if draw(&graph, NodeId(0), (target, class, rate), &mut numbers, &mut calls) {
+                    failures += 1.0;
+                }
+                for (index, calls) in calls.into_iter().map(as_number).enumerate() {
+                    sums[index] += calls;
+                    squares[index] += calls * calls;
+                }
+            }
+            let runs = as_number(RUNS);
+            for node in graph.nodes() {
+                let mean = sums[node.0] / runs;
+                let deviation = (squares[node.0] / runs - mean * mean).max(0.0).sqrt();
+                // Six standard errors: one in a billion.
+                let error = 6.0 * deviation / runs.sqrt() + 1e-9;
+                let said = expected.calls(node).unwrap_or(0.0);
+                prop_assert!((said - mean).abs() <= error.max(0.02), "service {}: {said} and really {mean} ± {error}", node.0);
+            }
+            let share = failures / runs;
+            let error = 6.0 * (share * (1.0 - share) / runs).sqrt() + 0.005;
+            prop_assert!((expected.client_failure() - share).abs() <= error);
+        }
+    }
+}
