@@ -60,7 +60,7 @@ mod to;
 mod upgrade;
 
 pub use balance::{Balance, EffectiveBalance, Method, algorithm_word};
-pub(crate) use decode::{decode, is_inventory};
+pub(crate) use decode::{decode, decode_library, is_inventory};
 pub use health_check::{EffectiveHealthCheck, HealthCheck};
 pub use later::LATER;
 pub use limits::{EffectiveLimits, Limits};

@@ -17,6 +17,7 @@ mod emit;
 pub mod glob;
 pub mod keyword;
 pub mod level;
+pub mod library;
 pub mod limits;
 mod link;
 pub mod linked;
@@ -126,6 +127,7 @@ fn understand(
     let mut decoded = keyword::decode(input.sources, trees);
     decoded.findings.extend(overlaid.findings);
     decoded.mesh.overridings = overlaid.overridings;
+    decoded.findings.extend(library::fill(&mut decoded.mesh));
     let environments = overlaid.environments;
     let unreadable = errors_by_file(&diagnostics);
     diagnostics.extend(

@@ -187,7 +187,7 @@ impl<'m> Linker<'m, '_> {
         if let Some(id) = self.scope.service(&name.value) {
             return Some(id);
         }
-        if let Some(policy) = self.scope.policy(&name.value) {
+        if let Some(policy) = self.scope.policy(name) {
             let other = policy.name.span;
             self.wrong_kind(name, "policy", "service", other);
             return None;
@@ -214,7 +214,7 @@ impl<'m> Linker<'m, '_> {
                 &name.value,
                 of_kind.map(|service| service.name.value.as_str()),
             );
-            if let Some(policy) = self.scope.policy(&name.value) {
+            if let Some(policy) = self.scope.policy(name) {
                 let other = policy.name.span;
                 self.wrong_kind(name, "policy", wanted, other);
             } else if !self.context.incomplete {
@@ -240,7 +240,7 @@ impl<'m> Linker<'m, '_> {
 
     /// The policy of this name; otherwise reports that there is none.
     fn find_policy(&mut self, name: &Spanned<String>) -> Option<&'m model::Policy> {
-        if let Some(policy) = self.scope.policy(&name.value) {
+        if let Some(policy) = self.scope.policy(name) {
             return Some(policy);
         }
         if let Some(declared) = self.scope.declared(&name.value) {
@@ -248,7 +248,8 @@ impl<'m> Linker<'m, '_> {
             self.wrong_kind(name, word, "policy", other);
             return None;
         }
-        if !self.context.incomplete {
+        // Of a name that only the library could have, it was said that it has not.
+        if !self.context.incomplete && !name.value.starts_with(crate::library::PREFIX) {
             let near = suggest::nearest(&name.value, self.scope.policy_names());
             let finding = dangling(name, "policy", near);
             self.report(finding);

@@ -6,6 +6,8 @@ pub use mesh_bundle::slice::{Effect, Enforcement, Principal};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::Span;
 
+use crate::library::Used;
+
 mod access;
 mod action;
 mod entry;
@@ -91,6 +93,8 @@ pub struct Mesh {
     pub overridings: Vec<Overriding>,
     /// What git alone can't know; there should be one at most.
     pub inventories: Vec<Inventory>,
+    /// What is used of the standard library, by the place of the `use`.
+    pub(crate) library: Used,
 }
 
 impl Mesh {
@@ -107,6 +111,7 @@ impl Mesh {
             suppressions,
             overridings,
             inventories,
+            library,
         } = part;
         self.services.extend(services);
         self.gateway_routes.extend(gateway_routes);
@@ -117,6 +122,7 @@ impl Mesh {
         self.suppressions.extend(suppressions);
         self.overridings.extend(overridings);
         self.inventories.extend(inventories);
+        self.library.extend(library);
         if self.root.is_some() {
             return root;
         }

@@ -1,6 +1,6 @@
 //! From trees to the declared mesh.
 
-use mesh_syntax::{Diagnostic, SourceSet, Span, Tree};
+use mesh_syntax::{Diagnostic, Node, SourceSet, Span, Tree};
 use rayon::prelude::*;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::code;
 use crate::limits;
-use crate::model::Mesh;
+use crate::model::{Mesh, Policy};
 
 /// What could be decoded.
 #[derive(Debug)]
@@ -50,6 +50,14 @@ pub(crate) fn decode<'t>(
     }
     whole.findings.truncate(limits::FINDINGS_MAX);
     whole
+}
+
+/// Decodes a policy of the standard library, in which a test finds no mistake.
+pub(crate) fn decode_library(node: &Node) -> Option<Policy> {
+    let sources = SourceSet::new();
+    let mut reader = Reader::new(&sources);
+    let entries = reader.entries(std::slice::from_ref(node), Place::Root);
+    policy::decode(&mut reader, *entries.first()?)
 }
 
 fn decode_tree(sources: &SourceSet, tree: &Tree) -> Decoded {

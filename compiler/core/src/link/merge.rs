@@ -64,7 +64,7 @@ impl<'m> Linker<'m, '_> {
     /// A gateway has access rules and nothing of what else a policy may set.
     pub(super) fn check_gateway_uses(&mut self, uses: &[Spanned<String>]) {
         for name in uses {
-            let Some(policy) = self.scope.policy(&name.value) else {
+            let Some(policy) = self.scope.policy(name) else {
                 continue;
             };
             if let Some((field, span)) = fields(&policy.settings).into_iter().next() {

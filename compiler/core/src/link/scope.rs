@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::code;
+use crate::library::Used;
 use crate::linked::ServiceId;
 use crate::model::{Authorizer, Jwt, Mesh, Policy, Service, Spanned, Team};
 
@@ -15,6 +16,7 @@ pub(super) struct Scope<'m> {
     teams: BTreeMap<&'m str, &'m Team>,
     jwts: BTreeMap<&'m str, &'m Jwt>,
     authorizers: BTreeMap<&'m str, &'m Authorizer>,
+    library: &'m Used,
 }
 
 impl<'m> Scope<'m> {
@@ -46,6 +48,7 @@ impl<'m> Scope<'m> {
                 |authorizer| &authorizer.name,
                 findings,
             ),
+            library: &mesh.library,
         }
     }
 
@@ -72,8 +75,10 @@ impl<'m> Scope<'m> {
         self.services.keys().copied()
     }
 
-    pub(super) fn policy(&self, name: &str) -> Option<&'m Policy> {
-        self.policies.get(name).copied()
+    /// The policy that a `use` names, of the mesh or of the standard library.
+    pub(super) fn policy(&self, name: &Spanned<String>) -> Option<&'m Policy> {
+        let own = self.policies.get(name.value.as_str()).copied();
+        own.or_else(|| self.library.get(&name.span))
     }
 
     /// Ascending by name.
