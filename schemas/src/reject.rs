@@ -99,6 +99,8 @@ impl fmt::Display for RejectReason {
 pub struct Rejection {
     reason: RejectReason,
     detail: String,
+    /// The feature that is missing, where that is the reason.
+    feature: Option<String>,
 }
 
 impl Rejection {
@@ -107,6 +109,25 @@ impl Rejection {
         Self {
             reason,
             detail: detail.into(),
+            feature: None,
+        }
+    }
+
+    /// A refusal of something that needs a feature of this name.
+    pub fn missing_feature(what: &str, feature: &str) -> Self {
+        let feature = feature.escape_debug().to_string();
+        Self {
+            detail: format!("{what} needs \"{feature}\""),
+            feature: Some(feature),
+            reason: RejectReason::UnknownFeature,
+        }
+    }
+
+    /// Name of the reason, with that of a missing feature: `unknown_feature:hedge`.
+    pub fn name(&self) -> String {
+        match &self.feature {
+            Some(feature) => format!("{}:{feature}", self.reason),
+            None => self.as_str().to_owned(),
         }
     }
 

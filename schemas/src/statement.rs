@@ -197,10 +197,7 @@ pub(crate) fn judge_features(
         .iter()
         .find(|name| !supported.contains(&name.as_str()))
     {
-        return Err(Rejection::new(
-            RejectReason::UnknownFeature,
-            format!("{what} needs \"{}\"", missing.escape_debug()),
-        ));
+        return Err(Rejection::missing_feature(what, missing));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod access;
 mod bundles;
 mod commits;
 mod ending;
+mod features;
 mod policy_input;
 mod reference;
 mod rogue;

@@ -371,10 +371,13 @@ async fn write_ports(
     let Some(file) = &arguments.ports else {
         return Ok(());
     };
+    let fleet = shared.fleet.lock().await;
+    let (services, gateways) = (fleet.ports(), fleet.gateway_ports().await);
+    drop(fleet);
     let ports = Ports {
         web: shared.distributor.web(),
-        services: shared.fleet.lock().await.ports(),
-        gateways: shared.fleet.lock().await.gateway_ports().await,
+        services,
+        gateways,
         repository: clone.path.clone(),
         distributor: shared.distributor.ports(),
         control: control.to_path_buf(),

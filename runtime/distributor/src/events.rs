@@ -204,6 +204,8 @@ impl Events {
 
 /// Proxies say what they like; a label has a bounded number of values.
 fn known_reason(reason: &str) -> &str {
+    // The name of a missing feature is for people; as a label it would have no bound.
+    let reason = reason.split_once(':').map_or(reason, |(name, _)| name);
     let known = mesh_bundle::reject::RejectReason::ALL
         .iter()
         .map(|known| known.as_str());

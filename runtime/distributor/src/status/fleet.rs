@@ -402,7 +402,7 @@ fn reason(text: &str) -> String {
     let plain = !text.is_empty()
         && text.len() <= 64
         && text.bytes().all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_:".contains(&byte)
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_:.-".contains(&byte)
         });
     if plain { text } else { "other" }.to_owned()
 }
@@ -589,6 +589,8 @@ mod tests {
             Err(StatusError::Generation)
         );
         assert_eq!(reason("Robert'); DROP"), "other");
+        let missing = "unknown_feature:balance.ring-hash";
+        assert_eq!(reason(missing), missing);
         assert_eq!(bounded("a\u{1b}[2Jb"), "a [2Jb");
         assert_eq!(bounded(&"é".repeat(500)).len(), 256);
     }

@@ -134,7 +134,7 @@ pub(crate) fn rejected(
     at_ms: u64,
 ) -> Status {
     Status {
-        reason: rejection.as_str().to_owned(),
+        reason: rejection.name(),
         detail: rejection.detail().to_owned(),
         ..status(Phase::Rejected, generation, None, at_ms)
     }

@@ -83,6 +83,37 @@ async fn a_request_is_matched_as_received_and_then_rewritten() {
     proxy.record(|record| record["path"] == "/old/7/a/b").await;
 }
 
+/// A destination may be another port of the service, which has endpoints of its own.
+#[tokio::test]
+async fn a_destination_may_name_the_port() {
+    const ADMIN: u16 = 9081;
+    let mesh = Mesh::new();
+    let application = Application::named("v1").await;
+    let reviews = mesh.reviews(application.address);
+    let mut route = route();
+    route.destinations[0].target.port = Some(ADMIN);
+    let mut slice = mesh.calling(vec![route]);
+    let mut admin = slice.callees[0].ports[0];
+    admin.number = ADMIN;
+    slice.callees[0].ports.push(admin);
+    let productpage = mesh.proxy("productpage", None);
+    productpage.apply(&slice);
+    let mut at = endpoints("reviews", &[("v1", reviews.inbound())]);
+    productpage.plane.set_endpoints(at.clone());
+    let ask = || {
+        let mut request = get("/");
+        let named = format!("reviews:{PORT}").parse().unwrap();
+        request.headers_mut().insert("host", named);
+        request
+    };
+    let got = send(productpage.outbound(), ask()).await;
+    assert_eq!(got.reason(), "no_healthy_upstream");
+    at[0].addresses[0].0 = ADMIN;
+    productpage.plane.set_endpoints(at);
+    let got = send(productpage.outbound(), ask()).await;
+    assert_eq!(got.header("x-name"), "v1", "{got:?}");
+}
+
 #[tokio::test]
 async fn policy_answers_itself() {
     let respond = |route: &mut Route| {

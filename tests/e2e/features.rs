@@ -1,0 +1,68 @@
+//! Words of the policy that the proxies of this release do not carry out: who needs one refuses the
+//! generation by name and serves the last good one on; who does not need it takes it.
+
+use mesh_tests::{Failure, wait_until};
+
+use crate::support::{LIMIT, bookshop};
+
+const REVIEWS: &str = "teams/reviews/reviews.kdl";
+const PLAIN: &str = "to v2 weight=10\n";
+/// It is the callers of `reviews` that would have to hedge.
+const HEDGED: &str = "to v2 weight=10\n        hedge \"1s\" attempts=2\n";
+
+#[test]
+fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() -> Result<(), Failure>
+{
+    let shop = bookshop(20)?;
+    let good = shop.dev.git(&["rev-parse", "HEAD"])?;
+    shop.dev.wait_serving(&good, LIMIT)?;
+
+    let hedged = shop.dev.commit_edit(REVIEWS, &[(PLAIN, HEDGED)])?;
+    let refused = wait_until("the caller's refusal in the status", LIMIT, || {
+        let status = shop.dev.status()?;
+        let proxies = status["proxies"].as_array().cloned().unwrap_or_default();
+        let caller = proxies
+            .into_iter()
+            .find(|proxy| proxy["workload"] == "productpage");
+        caller
+            .filter(|proxy| proxy["phase"] == "rejected")
+            .ok_or_else(|| Failure::new(status.to_string()))
+    })?;
+    assert_eq!(refused["reason"], "unknown_feature:hedge", "{refused}");
+    let served = shop.served("productpage")?;
+    assert_eq!(served.commit.as_deref(), Some(good.as_str()));
+    for other in ["reviews", "ratings", "details"] {
+        wait_until("the others on the new commit", LIMIT, || {
+            let served = shop.served(other)?;
+            if served.commit.as_deref() == Some(hedged.as_str()) {
+                return Ok(());
+            }
+            Err(Failure::new(format!("{served:?}")))
+        })?;
+    }
+    let before = shop.dev.edge("productpage", "reviews")?.requests;
+    wait_until("traffic that goes on", LIMIT, || {
+        let now = shop.dev.edge("productpage", "reviews")?;
+        if now.requests >= before + 20 {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{now:?}")))
+    })?;
+    let counted = shop.metric(
+        "productpage",
+        "mesh_config_rejected_total",
+        &["reason=\"unknown_feature\""],
+    )?;
+    assert!(counted >= 1.0, "{counted}");
+
+    let fixed = shop.dev.commit_edit(REVIEWS, &[(HEDGED, PLAIN)])?;
+    shop.dev.wait_serving(&fixed, LIMIT)?;
+    let failed: Vec<_> = shop
+        .dev
+        .traffic()?
+        .into_iter()
+        .filter(|edge| edge.failed > 0)
+        .collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    Ok(())
+}
