@@ -6,6 +6,7 @@ pub mod access;
 pub mod call_graph;
 pub mod gateways;
 pub mod probe;
+pub mod redirects;
 pub mod request_space;
 pub mod retry;
 pub mod routes;

@@ -100,7 +100,7 @@ impl<'m> Change<'m> {
                 callee: self.kept_service(edge.callee)?,
             };
             let before = self.base.edge(kept.caller.base, kept.callee.base)?;
-            let is_declared = |edge: &Edge| !(edge.declared.is_empty() && edge.routed.is_empty());
+            let is_declared = |edge: &Edge| edge.is_used();
             (is_declared(edge) || is_declared(before)).then_some(kept)
         })
     }

@@ -581,6 +581,16 @@ pub struct Edge {
     pub exchanges: Vec<Exchange>,
 }
 
+impl Edge {
+    /// Whether policy says that such calls happen, and not only that they may.
+    pub const fn is_used(&self) -> bool {
+        !(self.declared.is_empty()
+            && self.routed.is_empty()
+            && self.led.is_empty()
+            && self.asked.is_empty())
+    }
+}
+
 /// A question of a proxy to a service, about each request that it may let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {

@@ -79,6 +79,8 @@ mod routing {
     pub(crate) mod no_default_route;
     pub(crate) mod overlapping_hosts;
     pub(crate) mod overlapping_routes;
+    pub(crate) mod redirect_loop;
+    pub(crate) mod refused_target;
     pub(crate) mod segment_pitfall;
     pub(crate) mod shadowed_route;
     pub(crate) mod split_breaks_sticky;
@@ -114,6 +116,7 @@ pub static RULES: &[&Rule] = &[
     &routing::overlapping_routes::OVERLAPPING_ROUTES,
     &routing::no_default_route::NO_DEFAULT_ROUTE,
     &gateways::host_not_served::HOST_NOT_SERVED,
+    &routing::redirect_loop::REDIRECT_LOOP,
     &routing::segment_pitfall::SEGMENT_PITFALL,
     &routing::overlapping_hosts::OVERLAPPING_HOSTS,
     &routing::impossible_match::IMPOSSIBLE_MATCH,
@@ -121,6 +124,7 @@ pub static RULES: &[&Rule] = &[
     &routing::undecided_route::UNDECIDED_ROUTE,
     &routing::empty_subset::EMPTY_SUBSET,
     &routing::split_breaks_sticky::SPLIT_BREAKS_STICKY,
+    &routing::refused_target::REFUSED_TARGET,
     &retries::amplification::AMPLIFICATION,
     &retries::retry_cycle::RETRY_CYCLE,
     &retries::non_idempotent::NON_IDEMPOTENT,

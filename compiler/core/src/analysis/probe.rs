@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mesh_bundle::slice::{
-    self, AccessRule, Balance, Callee, Condition, EndpointSource, InboundService, RouteMatch,
-    Target,
+    self, AccessRule, Answer, Balance, Callee, Condition, EndpointSource, InboundService,
+    RouteMatch, Target,
 };
 use mesh_bundle::spiffe::SpiffeId;
+use mesh_engine::filter::{Action, Received};
 use mesh_engine::{CalleeTable, HeaderView, InboundTable, Peer, Request, RouteTable, path};
 
 use super::request_space::{FieldKind, Likely, Point};
@@ -67,6 +68,26 @@ impl Probe {
         ask(point, |request| {
             self.inbound.authorise(request).is_allowed()
         })
+    }
+
+    /// Where the client is sent, if the route that takes the request redirects it, and with which status.
+    pub fn redirected(&self, point: &Point, scheme: &str) -> Option<(String, u16)> {
+        let location = |request: &Request<'_>| {
+            let route = self.callee.route(request)?;
+            let Action::Redirect(policy) = route.action() else {
+                return None;
+            };
+            let received = Received {
+                scheme,
+                host: &point.host,
+                port: Some(point.port),
+                path: request.path,
+                query: "",
+            };
+            let location = policy.location(&received, &route.captures(request));
+            Some((location.ok()?, policy.status()))
+        };
+        ask(point, location)?
     }
 
     /// Whether an access rule speaks of the request.
@@ -207,21 +228,31 @@ fn inbound(service: &Service) -> InboundService {
     }
 }
 
+/// Of what a route does, only where it sends the client is asked for here.
+fn redirect(route: &linked::Route) -> Option<Answer> {
+    let answer = route.actions.answer.as_ref()?;
+    matches!(answer.value, Answer::Redirect(_)).then(|| answer.value.clone())
+}
+
 /// Where requests go and how often they are tried is of no concern here.
 fn callee(service: &Service) -> Callee {
     let route = |route: &linked::Route| slice::Route {
         name: route.name.value.clone(),
         matches: matches(route),
-        destinations: vec![slice::Destination {
-            target: Target {
-                service: service.name.value.clone(),
-                subset: None,
-                ..Target::default()
-            },
-            weight: 1,
-            otherwise: Vec::new(),
-            ..slice::Destination::default()
-        }],
+        answer: redirect(route),
+        destinations: match redirect(route) {
+            Some(_) => Vec::new(),
+            None => vec![slice::Destination {
+                target: Target {
+                    service: service.name.value.clone(),
+                    subset: None,
+                    ..Target::default()
+                },
+                weight: 1,
+                otherwise: Vec::new(),
+                ..slice::Destination::default()
+            }],
+        },
         exchange: slice::Exchange {
             timeout: None,
             connect_timeout: Duration::from_secs(1),

@@ -107,9 +107,7 @@ fn declared_callers(change: Change<'_>, service: Kept) -> impl Iterator<Item = K
         .head
         .edges
         .iter()
-        .filter(move |edge| {
-            edge.callee == service.head && !(edge.declared.is_empty() && edge.routed.is_empty())
-        })
+        .filter(move |edge| edge.callee == service.head && edge.is_used())
         .filter_map(move |edge| {
             let caller = change.kept_service(edge.caller)?;
             change.base.edge(caller.base, service.base)?;
@@ -266,9 +264,7 @@ pub fn orphaned(change: Change<'_>) -> Vec<Orphaned> {
     let callers = |callee: ServiceId| {
         let edges = change.base.edges.iter();
         edges
-            .filter(move |edge| {
-                edge.callee == callee && !(edge.declared.is_empty() && edge.routed.is_empty())
-            })
+            .filter(move |edge| edge.callee == callee && edge.is_used())
             .filter_map(|edge| change.kept_in_head(edge.caller))
             .collect::<Vec<_>>()
     };
