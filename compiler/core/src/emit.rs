@@ -95,8 +95,18 @@ fn inbound(mesh: &LinkedMesh, service: &Service) -> slice::InboundService {
         requirements: entry::requirements(mesh, service),
         rate_limits: entry::rate_limits(mesh, service),
         probes: entry::probes(service),
-        ..slice::InboundService::default()
+        path_accepts: path_accepts(service),
     }
+}
+
+/// What paths may hold for some route of the service: its proxy knows no routes.
+fn path_accepts(service: &Service) -> Vec<slice::PathAccepts> {
+    let of_routes = service.routes.iter();
+    let accepts: BTreeSet<_> = of_routes
+        .flat_map(|route| &route.actions.path_accepts)
+        .copied()
+        .collect();
+    accepts.into_iter().collect()
 }
 
 pub(crate) fn ports(ports: &[Port]) -> Vec<slice::Port> {

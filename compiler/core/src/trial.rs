@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::host;
-use mesh_engine::path::{self, NormalisedPath};
+use mesh_engine::path::{self, Accepts, NormalisedPath, PathError};
 use mesh_engine::rbac::Verdict;
 use mesh_engine::request::{HeaderView, Peer, Request};
 use mesh_engine::route::RouteTable;
-use mesh_engine::{Snapshot, SnapshotError};
+use mesh_engine::{CalleeTable, GatewayTable, InboundTable, Snapshot, SnapshotError};
 use mesh_syntax::Witness;
 
 use crate::analysis::request_space::ORDINARY_IP;
@@ -269,6 +269,13 @@ impl<'m> Trial<'m> {
             .map(|from| self.find(from))
             .transpose()?;
         let path = match path::normalise(&call.path) {
+            Err(PathError::EncodedSlash | PathError::EncodedBackslash | PathError::Semicolon) => {
+                let accepts = self.path_accepts(caller, callee)?;
+                path::normalise_accepting(&call.path, accepts)
+            }
+            other => other,
+        };
+        let path = match path {
             Ok(path) => path,
             Err(error) => return Ok(Outcome::refused(Refusal::bad_request(error.rule()))),
         };
@@ -330,6 +337,9 @@ impl<'m> Trial<'m> {
                 return Ok(outcome.ending(Decision::NoRoute));
             };
             outcome.route = taken(mesh, (caller, callee), winner);
+            if let Err(error) = winner.filters().path_accepts.allow(path) {
+                return Ok(Outcome::refused(Refusal::bad_request(error.rule())));
+            }
             match forward::answer(winner, &request, "http", host.port()) {
                 Ok(None) => {}
                 Ok(answer) => {
@@ -364,7 +374,39 @@ impl<'m> Trial<'m> {
         let Some(table) = self.snapshot(callee)?.inbound(request.port) else {
             return Ok(outcome);
         };
+        if let Err(error) = table.path_accepts().allow(request.path) {
+            return Ok(Outcome {
+                refusal: Some(Refusal::bad_request(error.rule())),
+                ..outcome
+            });
+        }
         Ok(judged(mesh, callee, table.authorise(request), outcome))
+    }
+
+    /// What a path may hold until its route is known.
+    fn path_accepts(
+        &mut self,
+        caller: Option<ServiceId>,
+        callee: ServiceId,
+    ) -> Result<Accepts, TrialError> {
+        let service = self.mesh.service(callee);
+        let name = &service.name.value;
+        let accepts = match (service.gateway(), caller) {
+            (Some(_), _) => {
+                let gateway = self.snapshot(callee)?.gateway(name);
+                gateway.map(GatewayTable::path_accepts)
+            }
+            (None, Some(caller)) => {
+                let table = self.snapshot(caller)?.callee(name);
+                table.map(CalleeTable::path_accepts)
+            }
+            (None, None) => {
+                let mut own = self.snapshot(callee)?.services().iter();
+                own.find(|own| own.service() == name)
+                    .map(InboundTable::path_accepts)
+            }
+        };
+        Ok(accepts.unwrap_or_default())
     }
 
     fn find(&self, name: &str) -> Result<ServiceId, TrialError> {

@@ -135,3 +135,48 @@ fn slices_hold_whom_routes_lead_to() {
     // Not `last`: what sends on does not chain.
     assert_eq!(callees, ["api", "next", "shadow"]);
 }
+
+/// Only the route that says so takes such paths, and what it sends on is taken where it arrives.
+#[test]
+fn a_route_accepts_what_is_refused_elsewhere() {
+    let policies = r#"
+        service web { port 80; calls api }
+        service api {
+            port 80
+            route files { match { path "/files/*" }; path-accepts encoded-slash }
+            route rest { match { path "/rest/*" } }
+            allow web public
+        }
+        gateway public {
+            listen 8080 protocol=http { host "shop.example" }
+            allow unauthenticated
+            route files { match { path "/files/*" }; to api; path-accepts encoded-slash }
+            route rest { match { path "/**" }; to api }
+        }
+    "#;
+    let refusal = |path: &str| {
+        let refusal = run(policies, path, "api").refusal;
+        refusal.map_or_else(String::new, |refusal| refusal.reason)
+    };
+    assert_eq!(refusal("/files/a%2fb"), "");
+    assert_eq!(refusal("/rest/a%2fb"), "bad_request:path_encoded_slash");
+    assert_eq!(refusal("/files/..%2fb"), "bad_request:path_encoded_slash");
+    assert_eq!(
+        refusal("/files/a%5cb"),
+        "bad_request:path_encoded_backslash"
+    );
+    let mesh = mesh(policies);
+    let enter = |path: &str| {
+        let call = Call {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            to: "public".to_owned(),
+            host: Some("shop.example".to_owned()),
+            ..Call::default()
+        };
+        Trial::new(&mesh).run(&call).unwrap().decision
+    };
+    assert_eq!(enter("/files/a%2fb"), Decision::Allowed);
+    assert_eq!(enter("/rest/a%2fb"), Decision::Denied);
+    assert_eq!(enter("/rest/a"), Decision::Allowed);
+}

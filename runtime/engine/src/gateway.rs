@@ -105,6 +105,7 @@ impl Snapshot {
             .callee(&to.target.service)
             .ok_or(OnwardError::NoCallee)?;
         let port = callee.port(to.target.port).ok_or(OnwardError::NoPort)?;
+        route.filters().path_accepts.allow(request.path)?;
         route.forwarded(request, Some(to), |onward| {
             let onward = Request {
                 port: port.number,
@@ -112,6 +113,7 @@ impl Snapshot {
                 ..*onward
             };
             let next = callee.route(&onward).ok_or(OnwardError::NoRoute)?;
+            next.filters().path_accepts.allow(onward.path)?;
             let second = next.rewrite(&onward)?;
             let (exchange, retry) = route.exchange_through(callee.service(), next.name());
             let first_path = || {

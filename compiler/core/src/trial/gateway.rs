@@ -7,7 +7,7 @@ use mesh_engine::request::{Peer, Request};
 use mesh_engine::route::RouteTable;
 
 use super::forward;
-use super::{Behind, Branch, Decision, Outcome, TakenRoute, Trial, TrialError, losers};
+use super::{Behind, Branch, Decision, Outcome, Refusal, TakenRoute, Trial, TrialError, losers};
 use crate::linked::{Exchange, Gateway, LinkedMesh, RouteId, ServiceId, Target};
 
 /// The port that a request without one comes to: the first that serves its host.
@@ -63,6 +63,9 @@ impl Trial<'_> {
             .iter()
             .any(|listener| listener.port.value == request.port && listener.tls.is_some());
         let scheme = if secure { "https" } else { "http" };
+        if let Err(error) = winner.filters().path_accepts.allow(request.path) {
+            return Ok(Outcome::refused(Refusal::bad_request(error.rule())));
+        }
         match forward::answer(&winner, request, scheme, Some(request.port)) {
             Ok(answer) => outcome.answer = answer,
             Err(refusal) => return Ok(Outcome::refused(refusal)),
