@@ -53,6 +53,8 @@ mod resilience {
     pub(crate) mod blind_failover;
     pub(crate) mod cannot_eject;
     pub(crate) mod ejects_all;
+    pub(crate) mod idle_fault;
+    pub(crate) mod lasting_fault;
     pub(crate) mod limit_below_load;
     pub(crate) mod single_point;
 }
@@ -68,6 +70,7 @@ mod retries {
     pub(crate) mod non_idempotent;
     pub(crate) mod overload_signal;
     pub(crate) mod retry_cycle;
+    pub(crate) mod side_calls;
 }
 mod exchanges;
 mod pools;
@@ -76,6 +79,8 @@ mod routing {
     pub(crate) mod empty_subset;
     pub(crate) mod idle_match;
     pub(crate) mod impossible_match;
+    pub(crate) mod mirror_cycle;
+    pub(crate) mod mirrored_writes;
     pub(crate) mod no_default_route;
     pub(crate) mod overlapping_hosts;
     pub(crate) mod overlapping_routes;
@@ -95,6 +100,7 @@ mod timeouts {
     pub(crate) mod hang_not_covered;
     pub(crate) mod late_hedge;
     pub(crate) mod per_try_over_timeout;
+    pub(crate) mod streaming_timeout;
     pub(crate) mod timeout_inversion;
     pub(crate) mod unbounded_call;
 }
@@ -124,6 +130,8 @@ pub static RULES: &[&Rule] = &[
     &routing::undecided_route::UNDECIDED_ROUTE,
     &routing::empty_subset::EMPTY_SUBSET,
     &routing::split_breaks_sticky::SPLIT_BREAKS_STICKY,
+    &routing::mirrored_writes::MIRRORED_WRITES,
+    &routing::mirror_cycle::MIRROR_CYCLE,
     &routing::refused_target::REFUSED_TARGET,
     &retries::amplification::AMPLIFICATION,
     &retries::retry_cycle::RETRY_CYCLE,
@@ -134,6 +142,7 @@ pub static RULES: &[&Rule] = &[
     &retries::overload_signal::OVERLOAD_SIGNAL,
     &retries::impossible_cause::IMPOSSIBLE_CAUSE,
     &retries::hidden_capacity::HIDDEN_CAPACITY,
+    &retries::side_calls::SIDE_CALLS,
     &retries::hedged_writes::HEDGED_WRITES,
     &retries::few_endpoints::FEW_ENDPOINTS,
     &timeouts::per_try_over_timeout::PER_TRY_OVER_TIMEOUT,
@@ -142,6 +151,7 @@ pub static RULES: &[&Rule] = &[
     &timeouts::unbounded_call::UNBOUNDED_CALL,
     &timeouts::deadline_below_path::DEADLINE_BELOW_PATH,
     &timeouts::connect_over_try::CONNECT_OVER_TRY,
+    &timeouts::streaming_timeout::STREAMING_TIMEOUT,
     &timeouts::fix_amplifies::FIX_AMPLIFIES,
     &timeouts::hang_not_covered::HANG_NOT_COVERED,
     &timeouts::late_hedge::LATE_HEDGE,
@@ -149,6 +159,8 @@ pub static RULES: &[&Rule] = &[
     &resilience::cannot_eject::CANNOT_EJECT,
     &resilience::blind_failover::BLIND_FAILOVER,
     &resilience::limit_below_load::LIMIT_BELOW_LOAD,
+    &resilience::lasting_fault::LASTING_FAULT,
+    &resilience::idle_fault::IDLE_FAULT,
     &resilience::single_point::SINGLE_POINT,
     &access::shared_identity::SHARED_IDENTITY,
     &access::open_access::OPEN_ACCESS,

@@ -292,6 +292,53 @@ fn one_entry() {
 }
 
 #[test]
+fn every_edge_says_where_it_is_known_from() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        r#"
+mesh m { trust-domain "m.example"; defaults { retry "5xx" attempts=3 } }
+gateway public { listen 80 { host "m.example" }; allow unauthenticated; route all { to web; retry "5xx" attempts=2 } }
+service web { port 80; endpoints { static "10.0.0.1:80" }; allow public; calls a }
+service a {
+    port 80
+    endpoints { static "10.0.0.2:80" }
+    allow web
+    route all { mirror service=copy share="10%" }
+}
+service copy { port 80; endpoints { static "10.0.0.3:80" }; allow web }
+service late { port 80; endpoints { static "10.0.0.4:80" }; allow a }
+"#,
+    );
+    fixture.write(
+        "policy/inventory.kdl",
+        "inventory \"2026-01-01\" { observed web to=a rate=\"50/s\"; observed copy to=late }",
+    );
+    let graph = graph(&fixture, &[]);
+    let known = |from, to| edge(&graph, from, to)["provenance"].clone();
+    assert_eq!(
+        known("public", "web"),
+        serde_json::json!(["routed", "authorized"])
+    );
+    assert_eq!(
+        known("web", "a"),
+        serde_json::json!(["declared", "authorized", "observed"])
+    );
+    assert_eq!(known("a", "late"), serde_json::json!(["authorized"]));
+    assert_eq!(known("copy", "late"), serde_json::json!(["observed"]));
+    assert_eq!(edge(&graph, "web", "copy")["purpose"], "mirror");
+    let entries = graph["entries"].as_array().unwrap();
+    assert!(entries.contains(&Value::from("web")) && !entries.contains(&Value::from("public")));
+    // The gateway tries twice and the page three times; a tenth of that is copied.
+    assert_eq!(service(&graph, "a")["worst_calls"]["fast"], 6);
+    assert_eq!(
+        service(&graph, "a")["worst_path"],
+        serde_json::json!(["public", "web", "a"])
+    );
+    close(&service(&graph, "copy")["worst_calls"]["fast"], 0.6);
+}
+
+#[test]
 fn tables_for_people() {
     let fixture = chain(
         &format!("timeout \"3s\"; {THREE} per-try=\"1s\"; retry-budget \"20%\""),

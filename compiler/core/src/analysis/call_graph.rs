@@ -83,6 +83,8 @@ pub struct Edge {
     pub share: f64,
     /// Whether the calls of one request are made at once, and not one after the other.
     pub parallel: bool,
+    /// Requests per second, where measured.
+    pub rate: Option<f64>,
     /// The policies that a call may meet, one for each route that it may take; at least one. A worst
     /// case takes the worst of them.
     pub policies: Vec<Policy>,
@@ -170,6 +172,11 @@ impl Purpose {
 }
 
 impl Edge {
+    /// Whether the caller waits for the answer; nobody waits for that to a copy.
+    pub fn is_awaited(&self) -> bool {
+        self.purpose != Purpose::Mirror
+    }
+
     /// How far the edge can be relied on.
     pub const fn origin(&self) -> Origin {
         self.provenance.origin()
@@ -199,6 +206,13 @@ impl CallGraph {
         self.entering[edge.to.0].push(id);
         self.edges.push(edge);
         id
+    }
+
+    /// Notes that the calls of an edge were seen, and how often.
+    fn see(&mut self, id: EdgeId, rate: Option<f64>) {
+        let edge = &mut self.edges[id.0];
+        edge.provenance.observed = true;
+        edge.rate = edge.rate.or(rate);
     }
 
     /// Every service.
@@ -384,6 +398,7 @@ pub(super) mod tests {
             per_request: 1.0,
             share: 1.0,
             parallel: false,
+            rate: None,
             policies: vec![policy],
             span: None,
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use mesh_bundle::slice::RetryCause;
 
 use super::{
-    Branch, Budget, BudgetOf, CallGraph, Edge, Hedge, Node, NodeId, NodeKind, Origin, Policy,
-    Provenance, Purpose,
+    Branch, Budget, BudgetOf, CallGraph, Edge, EdgeId, Hedge, Node, NodeId, NodeKind, Origin,
+    Policy, Provenance, Purpose,
 };
 use crate::linked::{self, Destination, Exchange, LinkedMesh, Route, Service, ServiceId, Source};
 use crate::model::{BudgetMinimum, CallMode, RetryBudget};
@@ -53,7 +53,49 @@ impl CallGraph {
                 }
             }
         }
+        graph.observe(mesh);
         graph
+    }
+
+    /// Marks what was seen, and adds what was seen and nobody says or permits.
+    fn observe(&mut self, mesh: &LinkedMesh) {
+        let seen = mesh
+            .inventory
+            .iter()
+            .flat_map(|inventory| &inventory.observed);
+        for call in seen {
+            let (Ok(from), Ok(to)) = (&call.from, &call.to) else {
+                continue;
+            };
+            let callee = mesh.service(*to);
+            let (from, to) = (node(*from), node(*to));
+            let between: Vec<EdgeId> = (self.leaving_ids(from))
+                .filter(|(_, edge)| edge.to == to && edge.purpose == Purpose::Call)
+                .map(|(id, _)| id)
+                .collect();
+            for id in &between {
+                self.see(*id, call.rate.filter(|_| between.len() == 1));
+            }
+            if between.is_empty() {
+                self.add_edge(Edge {
+                    from,
+                    to,
+                    provenance: Provenance {
+                        observed: true,
+                        ..Provenance::default()
+                    },
+                    purpose: Purpose::Call,
+                    per_request: 1.0,
+                    share: 1.0,
+                    parallel: false,
+                    rate: call.rate,
+                    policies: (callee.routes.iter())
+                        .map(|route| policy(&route.name.value, &route.exchange, callee))
+                        .collect(),
+                    span: Some(call.span),
+                });
+            }
+        }
     }
 }
 
@@ -86,6 +128,7 @@ fn permitted(mesh: &LinkedMesh, edge: &linked::Edge) -> Edge {
         per_request: 1.0,
         share: 1.0,
         parallel: false,
+        rate: None,
         policies: Vec::new(),
         span: rule.and_then(|rule| rule.source.span()),
     }
@@ -121,6 +164,7 @@ fn declared(mesh: &LinkedMesh, edge: &linked::Edge, call: usize) -> Vec<Edge> {
         parallel: call
             .mode
             .is_some_and(|mode| mode.value == CallMode::Parallel),
+        rate: None,
         policies: Vec::new(),
         span: Some(call.callee.span),
     };
@@ -192,7 +236,18 @@ fn routed<'m>(
 ) -> Vec<Edge> {
     let callee = mesh.service(edge.callee);
     let mut policies: BTreeMap<ServiceId, Vec<Policy>> = BTreeMap::new();
+    let mut copies: BTreeMap<ServiceId, Edge> = BTreeMap::new();
     for (route, exchange) in routes {
+        for mirror in &route.actions.mirrors {
+            let to = mesh.service(mirror.target.service);
+            let share = f64::from(mirror.share) / 10_000.0;
+            let copy = copies
+                .entry(to.id)
+                .or_insert_with(|| copied(plain, to.id, mirror.span));
+            // A request takes one route: the one that copies most is the worst.
+            copy.per_request = copy.per_request.max(plain.per_request * share);
+            copy.policies.push(policy(&route.name.value, exchange, to));
+        }
         for target in targets(route) {
             let to = mesh.service(target);
             policies.entry(target).or_default().push(Policy {
@@ -220,7 +275,25 @@ fn routed<'m>(
         }
         edge
     };
-    policies.into_iter().map(edge_to).collect()
+    let calls = policies.into_iter().map(edge_to);
+    calls.chain(copies.into_values()).collect()
+}
+
+/// Copies of the requests of an edge, to somebody else.
+fn copied(plain: &Edge, to: ServiceId, span: mesh_syntax::Span) -> Edge {
+    let is_said = plain.origin() == Origin::Declared;
+    Edge {
+        to: node(to),
+        provenance: Provenance {
+            routed: is_said,
+            authorized: !is_said,
+            ..Provenance::default()
+        },
+        purpose: Purpose::Mirror,
+        per_request: 0.0,
+        span: Some(span),
+        ..plain.clone()
+    }
 }
 
 /// Services that a route leads to, ascending; where all else fails, too.

@@ -24,7 +24,7 @@ impl Traffic {
         let mut callers = graph.entering(edge.to);
         let only = callers.next().is_some() && callers.next().is_none();
         Self {
-            rate: own.or(callee.load.filter(|_| only)),
+            rate: edge.rate.or(own).or(callee.load.filter(|_| only)),
             clients: caller.replicas,
             try_time: callee.handling,
         }

@@ -46,7 +46,11 @@ impl Expectation {
             } else {
                 let succeeds = graph.leaving_ids(*node).map(|(id, edge)| {
                     let ends = client_failure(tries(id, edge), fails[edge.to.0]);
-                    (1.0 - edge.share * ends).powf(edge.per_request)
+                    if edge.is_awaited() {
+                        (1.0 - edge.share * ends).powf(edge.per_request)
+                    } else {
+                        1.0
+                    }
                 });
                 1.0 - succeeds.product::<f64>()
             };

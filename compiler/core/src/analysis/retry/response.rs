@@ -33,7 +33,7 @@ impl ResponseBounds {
     fn response(&self, graph: &CallGraph, node: NodeId) -> Option<Duration> {
         let handling = graph.node(node).handling.unwrap_or_default();
         let (mut in_turn, mut at_once) = (Duration::ZERO, Duration::ZERO);
-        for edge in graph.leaving(node) {
+        for edge in graph.leaving(node).filter(|edge| edge.is_awaited()) {
             let exchange = self.exchange(edge)?;
             if edge.parallel {
                 at_once = at_once.max(exchange);

@@ -115,6 +115,9 @@ impl<'g> SlowCalls<'g> {
         let each = policy.per_try.or(policy.timeout);
         // A callee that gives up before its caller does answers 504; otherwise the try times out. At the
         // same moment it is the caller, whose clock has started earlier.
+        if !edge.is_awaited() {
+            return (1, each);
+        }
         let answer = self.answers.get(&edge.to).copied();
         let answer = answer.filter(|time| policy.try_limit().is_none_or(|limit| *time < limit));
         if answer.is_some() && Failure::Status(504).is_retried_by(policy) {
@@ -131,7 +134,7 @@ impl<'g> SlowCalls<'g> {
     fn answer(&self, node: NodeId) -> Option<Duration> {
         let mut longest = Some(Duration::ZERO);
         for edge in self.graph.leaving(node) {
-            if self.leads[edge.to.0] {
+            if self.leads[edge.to.0] && edge.is_awaited() {
                 let soonest = edge
                     .policies
                     .iter()

@@ -1,6 +1,6 @@
 //! `retries/amplification`
 
-use mesh_compiler::analysis::call_graph::{CallGraph, NodeId, NodeKind, Origin};
+use mesh_compiler::analysis::call_graph::{CallGraph, NodeId, NodeKind, Origin, Purpose};
 use mesh_compiler::analysis::retry::{
     Amplification, Change, Hop, Mode, Paths, Proposal, SlowCalls, Worst, WorstPath, smallest_change,
 };
@@ -107,7 +107,11 @@ fn storms(graph: &CallGraph, limit: f64) -> Vec<Storm> {
     let mut storms = Vec::new();
     for service in graph.components().iter().flatten().copied() {
         let (fast, class) = paths.fast(service);
-        if fast.max(paths.slow(service)) <= limit || hopeless[service.0] {
+        // What is only asked or copied to on the way is another finding, MSH0412.
+        let mut entering = graph.entering(service).peekable();
+        let aside =
+            entering.peek().is_some() && entering.all(|(_, edge)| edge.purpose != Purpose::Call);
+        if aside || fast.max(paths.slow(service)) <= limit || hopeless[service.0] {
             continue;
         }
         let mode = if fast > limit {

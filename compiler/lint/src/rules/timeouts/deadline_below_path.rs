@@ -39,7 +39,7 @@ fn check(cx: &mut RuleContext<'_>) {
     let bounds = ResponseBounds::of(graph);
     for id in graph.edges() {
         let edge = graph.edge(id);
-        if graph.node(edge.from).kind != NodeKind::Gateway {
+        if graph.node(edge.from).kind != NodeKind::Gateway || !edge.is_awaited() {
             continue;
         }
         let slacks = edge
@@ -93,6 +93,7 @@ fn critical(
     while path.len() <= graph.nodes().len() {
         let longest = graph
             .leaving(at)
+            .filter(|edge| edge.is_awaited())
             .filter_map(|edge| Some((bounds.exchange(edge)?, edge)))
             .reduce(|longest, next| if next.0 > longest.0 { next } else { longest });
         let Some((time, edge)) = longest else { break };

@@ -1,15 +1,17 @@
-//! `timeouts/late-hedge`
+//! `timeouts/late-delay`
 
 use std::collections::BTreeSet;
 
 use mesh_compiler::value::duration_text;
+use mesh_syntax::Diagnostic;
 
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::exchanges::exchanges;
+use crate::rules::exchanges::{At, exchanges};
 
 declare_rule! {
     /// ## What it flags
-    /// A `hedge` whose delay is no shorter than the time of a try or of the whole exchange.
+    /// A `hedge` whose delay is no shorter than the time of a try or of the whole exchange, and a `fault`
+    /// that delays requests by as long: each of them then ends in a timeout.
     ///
     /// ## Why it matters
     /// The second try never joins the first: whatever the hedge was to mend stays as it is.
@@ -22,8 +24,8 @@ declare_rule! {
     /// service a { port 80; endpoints { static "10.0.0.1:80" }; timeout "1s"; hedge "200ms" }
     /// ```
     pub(crate) static LATE_HEDGE = {
-        code: "MSH0512", name: "timeouts/late-hedge",
-        summary: "a second try that comes too late",
+        code: "MSH0512", name: "timeouts/late-delay",
+        summary: "a delay that a timeout does not wait for",
         level: Warning, since: "0.1.0", check: check,
     }
 }
@@ -32,6 +34,9 @@ fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeSet::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
+        if let Some(finding) = late_fault(&at) {
+            cx.report(finding);
+        }
         let Some(delay) = exchange.hedge.value else {
             continue;
         };
@@ -67,6 +72,30 @@ fn check(cx: &mut RuleContext<'_>) {
     }
 }
 
+/// A delay on purpose that is no delay but a timeout.
+fn late_fault(at: &At<'_>) -> Option<Diagnostic> {
+    let delay = at.route.actions.fault?.delay?;
+    let timeout = at.exchange.timeout.value?;
+    if at.caller.is_some() || delay.value.by < timeout {
+        return None;
+    }
+    let finding = LATE_HEDGE
+        .at(
+            delay.span,
+            format!(
+                "a delay of {} lets every such request time out after {} ({})",
+                duration_text(delay.value.by),
+                duration_text(timeout),
+                at.words(),
+            ),
+        )
+        .help("delay by less than the timeout, or say `abort 504` if that is what is to happen");
+    Some(match at.exchange.timeout.source.span() {
+        Some(timeout) => finding.label(timeout, "given up"),
+        None => finding,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use crate::tester::{findings, none};
@@ -76,6 +105,14 @@ mod tests {
         insta::assert_snapshot!(findings(
             "MSH0512",
             r#"service a { port 80; endpoints { static "10.0.0.1:80" }; timeout "1s"; hedge "2s" }"#
+        ));
+    }
+
+    #[test]
+    fn a_delay_that_is_a_timeout() {
+        insta::assert_snapshot!(findings(
+            "MSH0512",
+            r#"service a { port 80; endpoints { static "10.0.0.1:80" }; timeout "1s"; route all { fault until="2099-01-01" { delay "2s" } } }"#
         ));
     }
 

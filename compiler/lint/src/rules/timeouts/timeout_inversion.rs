@@ -46,8 +46,8 @@ fn check(cx: &mut RuleContext<'_>) {
     let bounds = ResponseBounds::of(graph);
     for id in graph.edges() {
         let edge = graph.edge(id);
-        // The deadline of an entry is another finding, MSH0505.
-        if graph.node(edge.from).kind == NodeKind::Gateway {
+        // The deadline of an entry is another finding, MSH0505; nobody waits for a copy.
+        if graph.node(edge.from).kind == NodeKind::Gateway || !edge.is_awaited() {
             continue;
         }
         let slacks = edge

@@ -7,7 +7,8 @@ use crate::rules::exchanges::exchanges;
 
 declare_rule! {
     /// ## What it flags
-    /// Calls without any limit of time: neither a `timeout` nor a `per-try`.
+    /// Calls without any limit of time: neither a `timeout` nor a `per-try`. Routes that are marked
+    /// `streaming` have limits of their own.
     ///
     /// ## Why it matters
     /// A callee that hangs holds the caller's request, its connection and its memory for as long as it
@@ -31,7 +32,9 @@ fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeSet::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
-        let unbounded = exchange.timeout.value.is_none() && exchange.per_try.value.is_none();
+        let streams = at.route.actions.streaming.is_some();
+        let unbounded =
+            !streams && exchange.timeout.value.is_none() && exchange.per_try.value.is_none();
         let Some(span) = exchange.timeout.source.span().filter(|_| unbounded) else {
             continue;
         };
