@@ -5,6 +5,7 @@
 pub mod access;
 pub mod call_graph;
 pub mod gateways;
+pub mod invariant;
 pub mod probe;
 pub mod redirects;
 pub mod request_space;

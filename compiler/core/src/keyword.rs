@@ -20,6 +20,7 @@ mod gateway;
 mod headers;
 mod health_check;
 mod hedge;
+mod invariant;
 mod inventory;
 mod jwt;
 mod later;
@@ -156,6 +157,15 @@ pub static KEYWORDS: &[&Keyword] = &[
     &rate_limit::RATE_LIMIT,
     &probe::PROBE,
     &probe::PEER_IP,
+    &invariant::INVARIANT,
+    &invariant::REACHES,
+    &invariant::ONLY,
+    &invariant::ISOLATED,
+    &invariant::FROM,
+    &invariant::TO,
+    &invariant::ALLOWED,
+    &invariant::DENIED,
+    &invariant::DECIDED_TO,
     &jwt::JWT,
     &jwt::ISSUER,
     &jwt::AUDIENCE,
@@ -240,6 +250,14 @@ pub enum Place {
     RateLimit,
     /// The block of `probe`.
     Probe,
+    /// The block of `invariant`.
+    Invariant,
+    /// The block of `reaches`.
+    Reaches,
+    /// The block of `isolated`.
+    Isolated,
+    /// The block of `allowed` and `denied`.
+    Decided,
     /// The block of `jwt`.
     Jwt,
     /// The block of `authorizer`.
@@ -312,6 +330,10 @@ impl Place {
             Self::Requirement => "in `require` and `accept`",
             Self::RateLimit => "in `rate-limit`",
             Self::Probe => "in `probe`",
+            Self::Invariant => "in `invariant`",
+            Self::Reaches => "in `reaches`",
+            Self::Isolated => "in `isolated`",
+            Self::Decided => "in `allowed` and `denied`",
             Self::Jwt => "in `jwt`",
             Self::Authorizer => "in `authorizer`",
             Self::Telemetry => "in `telemetry`",

@@ -21,6 +21,7 @@ mod endpoint;
 mod entry;
 mod gateway;
 mod governance;
+mod invariant;
 mod key_set;
 mod merge;
 mod resolve;
@@ -106,6 +107,7 @@ fn link_below(
     linker.check_gateway_routes();
     let jwts = linker.jwts();
     let authorizers = linker.authorizers();
+    let invariants = linker.invariants(&mesh.invariants);
     let mut services = linker.services();
     linker.check_claims(&services);
     let edges = linker.edges(&mut services, &authorizers)?;
@@ -122,6 +124,7 @@ fn link_below(
         environments: environments(root),
         refuse: linker.refuse,
         teams,
+        invariants,
         jwts,
         authorizers,
         rollout: root.rollout.clone(),

@@ -24,8 +24,10 @@ use crate::model::{
 use crate::ownership::Ownership;
 
 mod entry;
+mod invariant;
 
 pub use entry::{AccessLog, Authorizer, Jwt, Probe, RateLimit, Requirement, Telemetry, Traces};
+pub use invariant::{Claim, ClaimKind, Invariant};
 
 /// Index of a service in [`LinkedMesh::services`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +68,8 @@ pub struct LinkedMesh {
     pub refuse: Refuse,
     /// Ascending by name.
     pub teams: Vec<Team>,
+    /// What must hold for the whole mesh, ascending by text.
+    pub invariants: Vec<Invariant>,
     /// Providers of tokens, ascending by name.
     pub jwts: Vec<Jwt>,
     /// Ascending by name.

@@ -14,6 +14,7 @@ mod entry;
 mod exchange;
 mod gateway;
 mod governance;
+mod invariant;
 mod pool;
 mod service;
 mod telemetry;
@@ -28,6 +29,7 @@ pub use gateway::{
     ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,
 };
 pub use governance::{Instances, Inventoried, Inventory, Observed, Overriding, Suppression};
+pub use invariant::{Claim, ClaimKind, Invariant};
 pub use pool::EffectivePool;
 pub use pool::{BudgetMinimum, Pool, RetryBudget};
 pub use service::{
@@ -79,6 +81,8 @@ pub struct Mesh {
     pub services: Vec<Service>,
     /// Routes of gateways in files of their own, in no particular order.
     pub gateway_routes: Vec<GatewayRoute>,
+    /// What must hold for the whole mesh, in no particular order.
+    pub invariants: Vec<Invariant>,
     /// Providers of tokens, in no particular order.
     pub jwts: Vec<Jwt>,
     /// Authorizers, in no particular order.
@@ -104,6 +108,7 @@ impl Mesh {
             root,
             services,
             gateway_routes,
+            invariants,
             jwts,
             authorizers,
             policies,
@@ -115,6 +120,7 @@ impl Mesh {
         } = part;
         self.services.extend(services);
         self.gateway_routes.extend(gateway_routes);
+        self.invariants.extend(invariants);
         self.jwts.extend(jwts);
         self.authorizers.extend(authorizers);
         self.policies.extend(policies);

@@ -190,6 +190,28 @@ fn what_requests_must_bring() {
 }
 
 #[test]
+fn invariants() {
+    let all_of = |claims: &[&str]| -> String {
+        let policies: Vec<String> = claims
+            .iter()
+            .map(|claim| format!("invariant \"as agreed\" {{ {claim} }}\nservice a {{ port 80 }}"))
+            .collect();
+        all(&policies.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    insta::assert_snapshot!(all_of(&[
+        "",
+        "reaches a",
+        "reaches b { only c }",
+        "reach a { only a }",
+        "isolated { from a }",
+        "isolated { from any; to a }",
+        "allowed { from a }",
+        "denied { from team=x; to a; mehtod GET }",
+        "denied { to a b }",
+    ]));
+}
+
+#[test]
 fn values() {
     insta::assert_snapshot!(in_service(&[
         "timeout 10",

@@ -85,6 +85,7 @@ jwt shop {
     location header=x-token
     forward claim=sub header=x-user
 }
+invariant "only web reaches api" { reaches api { only web public ops }; denied { from ops; to store; method DELETE } }
 authorizer gate {
     to ops protocol=grpc
     timeout "200ms"

@@ -6,6 +6,7 @@ mod access {
     pub(crate) mod bypassable_deny;
     pub(crate) mod call_not_permitted;
     pub(crate) mod impossible_rule;
+    pub(crate) mod invariant_violated;
     pub(crate) mod negated_range;
     pub(crate) mod negative_only;
     pub(crate) mod nobody_admitted;
@@ -172,6 +173,7 @@ pub static RULES: &[&Rule] = &[
     &access::bypassable_deny::BYPASSABLE_DENY,
     &access::negative_only::NEGATIVE_ONLY,
     &access::negated_range::NEGATED_RANGE,
+    &access::invariant_violated::INVARIANT_VIOLATED,
     &gateways::open_to_outside::OPEN_TO_OUTSIDE,
     &gateways::unused_listener::UNUSED_LISTENER,
     &gateways::proxy_port::PROXY_PORT,

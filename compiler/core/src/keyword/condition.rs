@@ -7,7 +7,9 @@ use mesh_engine::path::PathMatcher;
 use mesh_engine::regex::Regex;
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{self, Allow, Delegate, Deny, Match, Not, Only, RateLimit, Requirement};
+use super::Place::{
+    self, Allow, Decided, Delegate, Deny, Match, Not, Only, RateLimit, Requirement,
+};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, access};
 use crate::code;
 use crate::limits;
@@ -22,6 +24,7 @@ const EVERYWHERE: &[Place] = &[
     Requirement,
     RateLimit,
     Only,
+    Decided,
     Not,
 ];
 
@@ -74,7 +77,7 @@ pub(super) static FROM: Keyword = Keyword {
     props: &[access::TEAM],
     ..Keyword::new(
         "from",
-        &[Match, Delegate, Requirement, RateLimit, Only, Not],
+        &[Match, Delegate, Requirement, RateLimit, Only, Decided, Not],
         "The caller is one of these.",
     )
 };

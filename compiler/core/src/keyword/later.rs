@@ -33,7 +33,6 @@ const fn property(keyword: &'static str, name: &'static str) -> LaterProperty {
 /// Every such word.
 pub static LATER: &[Later] = &[
     later("external", &[Root]),
-    later("invariant", &[Root]),
     later("address", &[Service]),
     later("unmeshed", &[Service]),
     later("listen", &[Calls]),

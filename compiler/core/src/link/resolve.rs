@@ -270,7 +270,11 @@ impl<'m> Linker<'m, '_> {
         }
     }
 
-    fn principals(&mut self, who: &[Spanned<Who>], named: &mut Vec<ServiceId>) -> Vec<Principal> {
+    pub(super) fn principals(
+        &mut self,
+        who: &[Spanned<Who>],
+        named: &mut Vec<ServiceId>,
+    ) -> Vec<Principal> {
         let mut principals = Vec::new();
         for Spanned { value, span } in who {
             match value {

@@ -1,0 +1,212 @@
+//! `access/invariant-violated`
+
+use mesh_compiler::analysis::invariant::{self, Violation};
+use mesh_compiler::linked::{Claim, ClaimKind, Invariant};
+use mesh_syntax::{Confidence, Diagnostic, Level};
+
+use crate::facts::Facts;
+use crate::rule::{RuleContext, declare_rule};
+
+declare_rule! {
+    /// ## What it flags
+    /// An `invariant` that does not hold: somebody else than `only` says reaches a service, a path of
+    /// permitted calls leads between what is `isolated`, or a request that must be `allowed` or `denied`
+    /// is not. The finding shows the request, or the path with a request of its last hop.
+    ///
+    /// What is permitted counts, whether or not anybody declares to use it. A gateway counts as a hop of
+    /// a service where it lets the service's identity in.
+    ///
+    /// ## Why it matters
+    /// Rules are written service by service, by different teams. What must hold for all of them together
+    /// is said once, and holds in every change.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// invariant "only checkout calls payments" { reaches payments { only checkout } }
+    /// service checkout { port 80; endpoints { static "10.0.0.1:80" }; calls payments }
+    /// service batch { port 80; endpoints { static "10.0.0.2:80" } }
+    /// service payments { port 80; endpoints { static "10.0.0.3:80" }; allow checkout batch }
+    /// ```
+    /// ```kdl good
+    /// invariant "only checkout calls payments" { reaches payments { only checkout } }
+    /// service checkout { port 80; endpoints { static "10.0.0.1:80" }; calls payments }
+    /// service batch { port 80; endpoints { static "10.0.0.2:80" } }
+    /// service payments { port 80; endpoints { static "10.0.0.3:80" }; allow checkout }
+    /// ```
+    pub(crate) static INVARIANT_VIOLATED = {
+        code: "MSH0817", name: "access/invariant-violated",
+        summary: "what must hold for the whole mesh does not",
+        level: Error, since: "0.2.0", check: check,
+    }
+}
+
+fn check(cx: &mut RuleContext<'_>) {
+    let facts = cx.facts();
+    for invariant in &facts.mesh().invariants {
+        for claim in &invariant.claims {
+            if let Some(finding) = look(facts, invariant, claim) {
+                cx.report(finding);
+            }
+        }
+    }
+}
+
+fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagnostic> {
+    let mesh = facts.mesh();
+    let text = &invariant.text.value;
+    let violation = match invariant::violation(mesh, claim) {
+        Ok(violation) => violation?,
+        Err(why) => {
+            let finding = INVARIANT_VIOLATED
+                .at(
+                    claim.span,
+                    format!("whether \"{text}\" holds can't be decided: {why}"),
+                )
+                .help("make the rules that it speaks of simpler");
+            return Some(possible(finding));
+        }
+    };
+    let name = |id| mesh.service(id).name.value.as_str();
+    Some(match violation {
+        Violation::Request { to, witness } => {
+            let service = name(to);
+            let says = match &claim.kind {
+                ClaimKind::Decided { allowed: true, .. } => {
+                    format!("`{service}` refuses a request that must be allowed")
+                }
+                ClaimKind::Decided { .. } => {
+                    format!("`{service}` lets a request in that must be denied")
+                }
+                _ => format!("`{service}` lets in others than those named"),
+            };
+            let finding = INVARIANT_VIOLATED
+                .at(claim.span, format!("\"{text}\" does not hold: {says}"))
+                .label(mesh.service(to).name.span, "its rules decide")
+                .help("change the rules of the service, or whoever wrote the invariant changes it");
+            match witness {
+                Some(point) => finding.witness(facts.witness(&point, to)),
+                None => possible(finding),
+            }
+        }
+        Violation::Path {
+            services,
+            witness,
+            certain,
+        } => {
+            let path: Vec<&str> = services.iter().map(|id| name(*id)).collect();
+            let mut finding = INVARIANT_VIOLATED
+                .at(
+                    claim.span,
+                    format!(
+                        "\"{text}\" does not hold: {} is permitted",
+                        path.join(" → ")
+                    ),
+                )
+                .help("take one of these permissions away");
+            for pair in services.windows(2) {
+                let [caller, callee] = pair else { continue };
+                let callee = mesh.service(*callee);
+                let rule = mesh
+                    .edge(*caller, callee.id)
+                    .and_then(|edge| callee.access.get(*edge.permitted.first()?))
+                    .and_then(|rule| rule.source.span());
+                finding = finding.label(
+                    rule.unwrap_or(callee.name.span),
+                    format!("lets `{}` into `{}`", name(*caller), callee.name.value),
+                );
+            }
+            if !certain {
+                finding = possible(finding);
+            }
+            match (witness, services.last()) {
+                (Some(point), Some(to)) => finding.witness(facts.witness(&point, *to)),
+                _ => finding,
+            }
+        }
+    })
+}
+
+/// What no request of the engine has shown may be wrong only on paper.
+fn possible(finding: Diagnostic) -> Diagnostic {
+    Diagnostic {
+        level: Level::Warning,
+        confidence: Confidence::Possible,
+        ..finding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::{findings, none};
+
+    const SERVICES: &str = r#"
+        service web { port 80; endpoints { static "10.0.0.1:80" } }
+        service checkout { port 80; endpoints { static "10.0.0.2:80" }; allow web { path "/buy/**" } }
+        service batch { port 80; endpoints { static "10.0.0.3:80" }; allow web }
+        service payments {
+            port 80
+            endpoints { static "10.0.0.4:80" }
+            allow checkout
+            allow batch { path "/report" }
+            deny batch { method POST }
+        }
+    "#;
+
+    fn policy(claim: &str) -> String {
+        format!("invariant \"as agreed\" {{ {claim} }}\n{SERVICES}")
+    }
+
+    #[test]
+    fn another_last_hop_is_shown() {
+        insta::assert_snapshot!(findings(
+            "MSH0817",
+            &policy("reaches payments { only checkout }")
+        ));
+    }
+
+    #[test]
+    fn a_path_is_shown_hop_by_hop() {
+        insta::assert_snapshot!(findings(
+            "MSH0817",
+            &policy("isolated { from web; to payments }")
+        ));
+    }
+
+    #[test]
+    fn a_request_decided_otherwise_is_shown() {
+        insta::assert_snapshot!(findings(
+            "MSH0817",
+            &policy(
+                r#"denied { from batch; to payments; method GET }
+                   allowed { from checkout batch; to payments; path "/report" }"#
+            )
+        ));
+    }
+
+    #[test]
+    fn a_way_through_a_gateway_is_a_way() {
+        insta::assert_snapshot!(findings(
+            "MSH0817",
+            r#"
+            invariant "the lab stays away from payments" { isolated { from lab; to payments } }
+            gateway inner { listen 8080; allow lab; route pay { to payments } }
+            service lab { port 80; endpoints { static "10.0.0.1:80" } }
+            service payments { port 80; endpoints { static "10.0.0.4:80" }; allow inner }"#
+        ));
+    }
+
+    #[test]
+    fn what_holds_is_silent() {
+        for claim in [
+            "reaches payments { only checkout batch }",
+            "isolated { from payments; to web batch }",
+            "isolated { from checkout; to batch }",
+            r#"denied { from batch; to payments; method POST }"#,
+            r#"denied { from unauthenticated any; to web }"#,
+            r#"allowed { from batch; to payments; path "/report"; not { method POST } }"#,
+            r#"allowed { from web; to checkout; path "/buy/*"; header x-y }"#,
+        ] {
+            none("MSH0817", &policy(claim));
+        }
+    }
+}
