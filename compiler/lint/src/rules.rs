@@ -5,17 +5,21 @@ use crate::rule::Rule;
 mod access {
     pub(crate) mod bypassable_deny;
     pub(crate) mod call_not_permitted;
+    pub(crate) mod identity_without_mtls;
+    pub(crate) mod ignored_token;
     pub(crate) mod impossible_rule;
     pub(crate) mod invariant_violated;
     pub(crate) mod negated_range;
     pub(crate) mod negative_only;
     pub(crate) mod nobody_admitted;
     pub(crate) mod open_access;
+    pub(crate) mod open_on_failure;
     pub(crate) mod overruled_allow;
     pub(crate) mod redundant_rule;
     pub(crate) mod shared;
     pub(crate) mod shared_identity;
     pub(crate) mod unused_permission;
+    pub(crate) mod unverified_claim;
     pub(crate) mod wildcard;
 }
 mod change {
@@ -163,15 +167,19 @@ pub static RULES: &[&Rule] = &[
     &resilience::lasting_fault::LASTING_FAULT,
     &resilience::idle_fault::IDLE_FAULT,
     &resilience::single_point::SINGLE_POINT,
+    &access::unverified_claim::UNVERIFIED_CLAIM,
+    &access::ignored_token::IGNORED_TOKEN,
     &access::shared_identity::SHARED_IDENTITY,
     &access::open_access::OPEN_ACCESS,
     &access::nobody_admitted::NOBODY_ADMITTED,
     &access::impossible_rule::IMPOSSIBLE_RULE,
     &access::redundant_rule::REDUNDANT_RULE,
     &access::overruled_allow::OVERRULED_ALLOW,
+    &access::identity_without_mtls::IDENTITY_WITHOUT_MTLS,
     &access::wildcard::WILDCARD,
     &access::bypassable_deny::BYPASSABLE_DENY,
     &access::negative_only::NEGATIVE_ONLY,
+    &access::open_on_failure::OPEN_ON_FAILURE,
     &access::negated_range::NEGATED_RANGE,
     &access::invariant_violated::INVARIANT_VIOLATED,
     &gateways::open_to_outside::OPEN_TO_OUTSIDE,

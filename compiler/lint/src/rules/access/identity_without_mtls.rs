@@ -1,0 +1,87 @@
+//! `access/identity-without-mtls`
+
+use std::collections::BTreeSet;
+
+use mesh_bundle::slice::{Effect, MtlsMode, Principal};
+use mesh_syntax::Span;
+
+use crate::rule::{RuleContext, declare_rule};
+
+declare_rule! {
+    /// ## What it flags
+    /// An `allow` for identities at a service with `mtls off`.
+    ///
+    /// ## Why it matters
+    /// An identity is what mutual TLS proves. Peers in plaintext have none, so the rule lets nobody in.
+    ///
+    /// ## Examples
+    /// ```kdl bad
+    /// service web { port 80; endpoints { static "10.0.0.1:80" } }
+    /// service a { port 80; endpoints { static "10.0.0.2:80" }; mtls off; allow web; allow unauthenticated { method GET } }
+    /// ```
+    /// ```kdl good
+    /// service web { port 80; endpoints { static "10.0.0.1:80" } }
+    /// service a { port 80; endpoints { static "10.0.0.2:80" }; mtls off; allow unauthenticated { method GET } }
+    /// ```
+    pub(crate) static IDENTITY_WITHOUT_MTLS = {
+        code: "MSH0807", name: "access/identity-without-mtls",
+        summary: "a rule for identities where nobody has one",
+        level: Warning, since: "0.1.0", check: check,
+    }
+}
+
+fn check(cx: &mut RuleContext<'_>) {
+    let mesh = cx.facts().mesh();
+    let mut seen: BTreeSet<Span> = BTreeSet::new();
+    for service in &mesh.services {
+        if service.mtls.value != Some(MtlsMode::Off) {
+            continue;
+        }
+        for rule in &service.access {
+            let anybody = rule.who.contains(&Principal::Unauthenticated);
+            let Some(span) = rule.source.span() else {
+                continue;
+            };
+            if rule.effect != Effect::Allow || anybody || !seen.insert(span) {
+                continue;
+            }
+            let mut finding = IDENTITY_WITHOUT_MTLS
+                .at(
+                    span,
+                    format!(
+                        "`{}` takes plaintext only, so `{}` lets nobody in",
+                        service.name.value, rule.name
+                    ),
+                )
+                .at("no peer has an identity here")
+                .help("write `mtls permissive` while peers move to mutual TLS, or `allow unauthenticated`");
+            if let Some(mode) = service.mtls.source.span() {
+                finding = finding.label(mode, "no mutual TLS");
+            }
+            cx.report(finding);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tester::{findings, none};
+
+    fn with(mode: &str) -> String {
+        format!(
+            r#"
+            service web {{ port 80; endpoints {{ static "10.0.0.1:80" }} }}
+            service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; {mode}; allow web }}"#
+        )
+    }
+
+    #[test]
+    fn a_rule_for_identities_in_plaintext_is_found() {
+        insta::assert_snapshot!(findings("MSH0807", &with("mtls off")));
+    }
+
+    #[test]
+    fn permissive_has_identities() {
+        none("MSH0807", &with("mtls permissive"));
+    }
+}
