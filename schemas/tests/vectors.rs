@@ -110,6 +110,16 @@ fn slices() {
     );
 }
 
+/// No feature is a name alone: each is asked for by something that a slice can say.
+#[test]
+fn every_feature_has_its_content() {
+    let mut needed = feature::required_by(&everything());
+    needed.extend(feature::required_by(&language::slice()));
+    for feature in feature::KNOWN {
+        assert!(needed.iter().any(|needed| needed == feature), "{feature}");
+    }
+}
+
 #[test]
 fn statements() {
     let root = trust_root();

@@ -148,27 +148,45 @@ fn access() -> Access {
                 conditions: Vec::new(),
             },
         ],
-        rate_limits: vec![RateLimit {
-            count: 100,
-            per: Duration::from_secs(1),
-            burst: 200,
-            keys: vec![
-                RequestKey::ClientIp,
-                RequestKey::Caller,
-                RequestKey::Path,
-                RequestKey::Header("x-key".to_owned()),
-                RequestKey::Query("key".to_owned()),
-                RequestKey::Cookie {
-                    name: "session".to_owned(),
-                    ttl: Some(Duration::from_hours(1)),
-                },
-                RequestKey::Claim("sub".to_owned()),
-            ],
-            via: Some((target("limits", None, Some(9090)), OnFailure::Allow)),
-            route: Some("shop".to_owned()),
-            conditions: vec![path("/search")],
-            respond: Some(respond(429)),
-        }],
+        rate_limits: vec![
+            RateLimit {
+                count: 5,
+                per: Duration::from_mins(1),
+                burst: 5,
+                keys: Vec::new(),
+                via: None,
+                route: None,
+                conditions: Vec::new(),
+                respond: None,
+            },
+            RateLimit {
+                count: 100,
+                per: Duration::from_secs(1),
+                burst: 200,
+                keys: vec![
+                    RequestKey::ClientIp,
+                    RequestKey::Caller,
+                    RequestKey::Path,
+                    RequestKey::Header("x-key".to_owned()),
+                    RequestKey::Query("key".to_owned()),
+                    RequestKey::Cookie {
+                        name: "session".to_owned(),
+                        ttl: Some(Duration::from_hours(1)),
+                    },
+                    RequestKey::Claim("sub".to_owned()),
+                ],
+                via: Some((target("limits", None, Some(9090)), OnFailure::Allow)),
+                route: Some("shop".to_owned()),
+                conditions: vec![
+                    path("/search"),
+                    Condition::Claim(FieldMatch {
+                        name: "plan".to_owned(),
+                        values: Vec::new(),
+                    }),
+                ],
+                respond: Some(respond(429)),
+            },
+        ],
         path_accepts: vec![PathAccepts::EncodedSlash, PathAccepts::Semicolon],
         probes: vec![Probe {
             paths: vec![PathPattern {
@@ -278,14 +296,34 @@ fn pool() -> Pool {
 fn shop() -> Callee {
     Callee {
         service: "shop".to_owned(),
-        subsets: vec![Subset {
-            name: "v1".to_owned(),
-            labels: Vec::new(),
-            pool: Some(SubsetPool {
-                balance: Balance::RingHash,
-                pool: pool(),
-            }),
-        }],
+        ports: vec![
+            Port {
+                number: 5432,
+                protocol: Protocol::Tcp,
+            },
+            Port {
+                number: 8443,
+                protocol: Protocol::Tls,
+            },
+        ],
+        subsets: vec![
+            Subset {
+                name: "v1".to_owned(),
+                labels: Vec::new(),
+                pool: Some(SubsetPool {
+                    balance: Balance::RingHash,
+                    pool: pool(),
+                }),
+            },
+            Subset {
+                name: "v2".to_owned(),
+                labels: Vec::new(),
+                pool: Some(SubsetPool {
+                    balance: Balance::Random,
+                    ..SubsetPool::default()
+                }),
+            },
+        ],
         routes: vec![Route {
             name: "default".to_owned(),
             destinations: vec![Destination::only(target("shop", None, None))],
