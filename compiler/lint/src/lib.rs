@@ -16,6 +16,7 @@ mod soundness;
 mod suppress;
 #[cfg(test)]
 mod tester;
+mod unexpressed;
 
 use mesh_compiler::date::Date;
 use mesh_compiler::progress::{Observer, Stage};
@@ -25,7 +26,7 @@ use mesh_syntax::Diagnostic;
 use facts::Facts;
 pub use features::not_carried;
 pub use page::Page;
-pub use pages::{page, pages};
+pub use pages::{page, pages, unexpressed};
 use rule::RuleContext;
 pub use rule::{Rule, Skipped};
 pub use rules::{COMPARISONS, RULES};

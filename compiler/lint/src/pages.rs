@@ -2,6 +2,7 @@
 
 use crate::page::Page;
 use crate::rules::{COMPARISONS, RULES};
+use crate::unexpressed::UNEXPRESSED;
 
 /// Turns declarations into pages; a doc comment is the text of the page.
 macro_rules! declare_pages {
@@ -42,10 +43,16 @@ pub fn pages() -> Vec<Page> {
     pages
 }
 
-/// The page of one code; the case of its letters does not matter.
+/// Codes without a finding, each with the reason, ascending.
+pub fn unexpressed() -> &'static [Page] {
+    UNEXPRESSED
+}
+
+/// The page of one code, or why it has no finding; the case of its letters does not matter.
 pub fn page(code: &str) -> Option<Page> {
     pages()
         .into_iter()
+        .chain(UNEXPRESSED.iter().copied())
         .find(|page| page.code.eq_ignore_ascii_case(code) || page.name == code)
 }
 

@@ -12,6 +12,10 @@ fn the_reference_of_codes_is_up_to_date() {
     for page in &pages {
         text.extend(["- ", page.code, " `", page.name, "`: ", page.summary, "\n"]);
     }
+    text.push_str("\nCodes without a finding, since the language cannot express their subject; `meshc explain` says why:\n\n");
+    for page in mesh_lint::unexpressed() {
+        text.extend(["- ", page.code, " `", page.name, "`: ", page.summary, "\n"]);
+    }
     for page in &pages {
         text.push('\n');
         // Headings of a page are below the page's own.
