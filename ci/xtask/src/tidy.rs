@@ -11,7 +11,7 @@ use mesh_tests::{Failure, run as run_command};
 use serde::Deserialize;
 
 /// Each crate with the crates that its arrows point to. `None`: it may use all.
-const ARROWS: [(&str, Option<&[&str]>); 12] = [
+const ARROWS: [(&str, Option<&[&str]>); 13] = [
     ("mesh-bundle", Some(&[])),
     ("mesh-syntax", Some(&[])),
     ("mesh-engine", Some(&["mesh-bundle"])),
@@ -29,6 +29,7 @@ const ARROWS: [(&str, Option<&[&str]>); 12] = [
         Some(&["mesh-lint", "mesh-daemon", "mesh-bundle", "mesh-repo"]),
     ),
     ("mesh-tests", None),
+    ("mesh-fuzz", None),
     ("xtask", None),
 ];
 

@@ -1,0 +1,264 @@
+//! What is fuzzed: functions of bytes that strangers write, each with what must hold for every input. They panic when
+//! it does not.
+//!
+//! `src/main.rs` feeds them mutations of a corpus, the same ones for the same seed, so that a run in CI needs neither a
+//! special toolchain nor luck. The same functions are targets of cargo-fuzz in `libfuzzer/`.
+
+pub mod mutate;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mesh_bundle::slice::Slice;
+use mesh_compiler::{DEFAULT_ENVIRONMENT, Input};
+use mesh_syntax::{Diagnostic, SourceSet, limits};
+
+/// Something that is fuzzed.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Panics if an input shows a fault.
+    pub run: fn(&[u8]),
+    /// Mutations tried in a short run.
+    pub short: u64,
+    /// What mutations begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// Everything that is fuzzed.
+pub static TARGETS: [Target; 4] = [
+    Target {
+        name: "parse",
+        run: parse,
+        short: 4_000,
+        seeds: policies,
+    },
+    Target {
+        name: "reading",
+        run: reading,
+        short: 3_000,
+        seeds: policies,
+    },
+    Target {
+        name: "compile",
+        run: compile,
+        short: 1_500,
+        seeds: policies,
+    },
+    Target {
+        name: "slice",
+        run: slice,
+        short: 20_000,
+        seeds: slices,
+    },
+];
+
+/// Findings of one file stay few, and all of them lie in it.
+pub fn parse(data: &[u8]) {
+    let sources = files(data);
+    let (_, diagnostics) = mesh_syntax::parse(&sources);
+    let most = (limits::FINDINGS_MAX + 64) * sources.files().len();
+    assert!(diagnostics.len() <= most, "{} findings", diagnostics.len());
+    assert_placed(&sources, &diagnostics);
+}
+
+/// What is read in one pass is what the `kdl` crate reads.
+pub fn reading(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    assert_eq!(mesh_syntax::disagreement(&text), None);
+}
+
+/// Whatever the policies, they are refused or compiled, and what is compiled is what a proxy takes.
+pub fn compile(data: &[u8]) {
+    let sources = files(data);
+    let analysed = mesh_compiler::load(Input {
+        sources: &sources,
+        environment: DEFAULT_ENVIRONMENT,
+        root_path: "",
+    });
+    assert_placed(&sources, &analysed.diagnostics);
+    assert!(analysed.diagnostics.len() <= mesh_compiler::limits::FINDINGS_MAX);
+    let Some(mesh) = &analysed.mesh else {
+        return;
+    };
+    let lints = mesh_lint::lint(mesh);
+    assert_placed(&sources, &lints);
+    assert!(lints.len() <= mesh_compiler::limits::FINDINGS_MAX);
+    let Ok(checked) = mesh_compiler::check(analysed, &lints) else {
+        return;
+    };
+    for slice in mesh_compiler::emit(&checked).slices.values() {
+        let features: Vec<&str> = slice.required_features.iter().map(String::as_str).collect();
+        // Lists of a slice that mean the same in any order are in one order only once encoded.
+        let bytes = slice.encode();
+        let decoded = Slice::decode_with(&bytes, &features).map(|decoded| decoded.encode());
+        assert_eq!(decoded.ok(), Some(bytes));
+    }
+}
+
+/// There is one way to write a slice: what is decoded is encoded to the same bytes.
+pub fn slice(data: &[u8]) {
+    if let Ok(slice) = Slice::decode(data) {
+        assert_eq!(slice.encode(), data);
+    }
+}
+
+/// The files of an input: a line `//// PATH` begins one. Where none has a `mesh` node there is a small one beside them.
+fn files(data: &[u8]) -> SourceSet {
+    let mut sources = SourceSet::new();
+    let mut rest = data;
+    let mut path = "a.kdl".to_owned();
+    let mut text = Vec::new();
+    while !rest.is_empty() {
+        let end = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(rest.len(), |newline| newline + 1);
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        match line.strip_prefix(b"//// ") {
+            Some(name) => {
+                let next = String::from_utf8_lossy(name).trim().to_owned();
+                sources.add(
+                    std::mem::replace(&mut path, next),
+                    std::mem::take(&mut text),
+                );
+            }
+            None => text.extend_from_slice(line),
+        }
+    }
+    sources.add(path, text);
+    if !data.windows(5).any(|window| window == b"mesh ") {
+        sources.add("mesh.kdl", MESH.as_bytes().to_vec());
+    }
+    sources
+}
+
+const MESH: &str = "mesh m { trust-domain \"m.example\" }\n";
+
+fn assert_placed(sources: &SourceSet, diagnostics: &[Diagnostic]) {
+    for found in diagnostics {
+        let labels = found.labels.iter().map(|label| label.span);
+        let edits = found.fixes.iter().flat_map(|fix| &fix.edits);
+        let spans = labels
+            .chain(edits.map(|edit| edit.span))
+            .chain([found.span]);
+        for span in spans {
+            let is_file = sources.text(span.file).is_some();
+            assert!(
+                !is_file || sources.slice(span).is_some(),
+                "not in its file: {found:?}"
+            );
+        }
+    }
+}
+
+/// The top of the workspace.
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// The committed corpus, the examples of every page, which have every word of the language, and the bookshop.
+pub fn policies() -> Vec<Vec<u8>> {
+    let root = workspace_root();
+    let mut seeds = committed(&root.join("tests/fuzz/corpus"));
+    for page in mesh_lint::pages() {
+        let text = page.text();
+        let mut parts = text.split("```");
+        while let (Some(_), Some(block)) = (parts.next(), parts.next()) {
+            if let Some((kind, text)) = block.split_once('\n')
+                && kind.trim().starts_with("kdl")
+            {
+                seeds.push(text.as_bytes().to_vec());
+            }
+        }
+    }
+    let mut bookshop = Vec::new();
+    for file in below(&root.join("policies/examples/bookshop")) {
+        let Ok(text) = fs::read(&file) else { continue };
+        let path = file.strip_prefix(&root).unwrap_or(&file);
+        bookshop.extend_from_slice(format!("//// {}\n", path.display()).as_bytes());
+        bookshop.extend_from_slice(&text);
+        seeds.push(text);
+    }
+    seeds.push(bookshop);
+    seeds
+}
+
+/// The slices of whatever in the corpus compiles.
+pub fn slices() -> Vec<Vec<u8>> {
+    let compiled = policies().into_iter().flat_map(|seed| {
+        let sources = files(&seed);
+        let analysed = mesh_compiler::load(Input {
+            sources: &sources,
+            environment: DEFAULT_ENVIRONMENT,
+            root_path: "",
+        });
+        let slices = mesh_compiler::check(analysed, &[]).map(|checked| {
+            let emitted = mesh_compiler::emit(&checked);
+            emitted
+                .slices
+                .values()
+                .map(Slice::encode)
+                .collect::<Vec<_>>()
+        });
+        slices.unwrap_or_default()
+    });
+    compiled.collect()
+}
+
+fn committed(folder: &Path) -> Vec<Vec<u8>> {
+    below(folder)
+        .into_iter()
+        .filter_map(|file| fs::read(file).ok())
+        .collect()
+}
+
+/// Every policy file below a folder, in the order of their paths.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "kdl") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corpus_shows_no_fault() {
+        for target in TARGETS {
+            let seeds = (target.seeds)();
+            assert!(
+                seeds.len() > 20,
+                "{} has {} seeds",
+                target.name,
+                seeds.len()
+            );
+            for seed in seeds {
+                (target.run)(&seed);
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_holds_several_files() {
+        let sources = files(b"a 1\n//// b/c.kdl\nmesh m {}\n");
+        let paths: Vec<&str> = sources.files().map(|file| sources.path(file)).collect();
+        assert_eq!(paths, ["a.kdl", "b/c.kdl"]);
+        assert_eq!(files(b"a 1").files().len(), 2);
+    }
+}
