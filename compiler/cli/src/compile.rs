@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mesh_compiler::date::Date;
 use mesh_compiler::progress::Observer;
-use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh};
+use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh, Slices};
 use mesh_lint::{Skipped, Suppressed};
 use mesh_syntax::{Diagnostic, Level, SourceSet};
 
@@ -107,8 +107,11 @@ pub(crate) fn compile_observed(
     let deployed = base.and_then(Base::mesh);
     let judgement = mesh_lint::judge_observed(&mut analysed, deployed, subject.today, observer);
     let mut findings = judgement.findings;
-    let earlier = again.as_ref().and_then(|again| again.checked.as_ref());
-    let result = mesh_compiler::check_again(analysed, &findings, earlier, observer);
+    let slices = match &again {
+        Some(again) => Slices::Kept(again.checked.as_ref()),
+        None => Slices::Dropped,
+    };
+    let result = mesh_compiler::check_again(analysed, &findings, slices, observer);
     let (checked, understood) = match result {
         Ok(checked) => (Some(checked), None),
         Err(refused) => {

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use crate::render::shown::escaped;
+
 /// Writes data. A reader that went away, as `head` does, is no error.
 pub(crate) fn data(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -27,7 +29,7 @@ pub(crate) fn error(error: &dyn std::error::Error) {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    note(&text);
+    note(&escaped(&text));
 }
 
 /// Whether stdout is a terminal that wants colours.

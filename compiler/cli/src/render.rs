@@ -11,6 +11,7 @@ pub(crate) mod graph;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod sarif;
+pub(crate) mod shown;
 
 /// A witness as the test that would show it.
 fn witness_as_test(witness: &Witness) -> String {

@@ -1,7 +1,11 @@
 //! The gate between analysis and emission: only a mesh without errors passes, and only if every slice
 //! is one that a proxy would take.
 
+use std::sync::OnceLock;
+
+use mesh_bundle::scope::Scope;
 use mesh_bundle::slice::Slice;
+use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::Snapshot;
 use mesh_syntax::{Diagnostic, Level, code};
 use rayon::prelude::*;
@@ -15,7 +19,20 @@ use crate::progress::{Observer, Stage};
 #[derive(Clone, Debug)]
 pub struct CheckedMesh {
     mesh: LinkedMesh,
-    emitted: Emitted,
+    scope: Scope,
+    /// For each identity the features that its slice requires.
+    needs: Vec<(SpiffeId, Vec<String>)>,
+    /// Made when first asked for, where checking did not keep them.
+    emitted: OnceLock<Emitted>,
+}
+
+/// What becomes of the slices that are made to be checked.
+#[derive(Clone, Copy, Debug)]
+pub enum Slices<'a> {
+    /// They are kept, for whoever emits them. One that is as it was in an earlier mesh is not looked at again.
+    Kept(Option<&'a CheckedMesh>),
+    /// They are dropped one by one: together they are several times the mesh.
+    Dropped,
 }
 
 impl CheckedMesh {
@@ -24,13 +41,16 @@ impl CheckedMesh {
         &self.mesh
     }
 
-    /// Its slices, ascending by identity.
-    pub fn slices(&self) -> impl Iterator<Item = &Slice> {
-        self.emitted.slices.values()
+    /// What a proxy must be able to do for each workload, ascending by identity.
+    pub fn required_features(&self) -> impl Iterator<Item = (&SpiffeId, &[String])> {
+        self.needs
+            .iter()
+            .map(|(identity, features)| (identity, features.as_slice()))
     }
 
     pub(crate) fn emitted(&self) -> &Emitted {
-        &self.emitted
+        self.emitted
+            .get_or_init(|| emit::emit(&self.mesh, self.scope.clone()))
     }
 }
 
@@ -47,15 +67,14 @@ pub struct Refused {
 ///
 /// `findings` are those of the lints, without the suppressed ones.
 pub fn check(analysed: Analysed, findings: &[Diagnostic]) -> Result<CheckedMesh, Refused> {
-    check_again(analysed, findings, None, &mut ())
+    check_again(analysed, findings, Slices::Kept(None), &mut ())
 }
 
-/// [`check`] for somebody who watches, or who has checked an earlier state: a slice that is what it was is not looked
-/// at again.
+/// [`check`] for somebody who watches, or who has checked an earlier state.
 pub fn check_again(
     analysed: Analysed,
     findings: &[Diagnostic],
-    earlier: Option<&CheckedMesh>,
+    slices: Slices<'_>,
     observer: &mut dyn Observer,
 ) -> Result<CheckedMesh, Refused> {
     let mut diagnostics = analysed.diagnostics;
@@ -67,23 +86,46 @@ pub fn check_again(
         Some(mesh) if clean => mesh,
         mesh => return Err(refused(diagnostics, mesh)),
     };
-    observer.begin(Stage::Emit);
-    let Some(emitted) = emit::emit(&mesh) else {
+    let Some(scope) = emit::scope(&mesh) else {
         return Err(refused(diagnostics, Some(mesh)));
     };
-    observer.begin(Stage::Verify);
-    let is_known = |slice: &&Slice| {
-        let known = earlier.and_then(|earlier| earlier.emitted.slices.get(&slice.identity));
-        known == Some(*slice)
+    let emitted = OnceLock::new();
+    let needs = |slice: &Slice| (slice.identity.clone(), slice.required_features.clone());
+    let looked_at: Vec<_> = match slices {
+        Slices::Kept(earlier) => {
+            observer.begin(Stage::Emit);
+            let made = emitted.get_or_init(|| emit::emit(&mesh, scope.clone()));
+            observer.begin(Stage::Verify);
+            let earlier = earlier.and_then(|earlier| earlier.emitted.get());
+            let is_known = |slice: &&Slice| {
+                let known = earlier.and_then(|earlier| earlier.slices.get(&slice.identity));
+                known == Some(*slice)
+            };
+            let slices: Vec<&Slice> = made.slices.values().collect();
+            slices
+                .into_par_iter()
+                .map(|slice| {
+                    let refusal = (!is_known(&slice)).then(|| refusal(&mesh, slice));
+                    (needs(slice), refusal.flatten())
+                })
+                .collect()
+        }
+        Slices::Dropped => {
+            observer.begin(Stage::Verify);
+            emit::each_slice(&mesh)
+                .map(|slice| (needs(&slice), refusal(&mesh, &slice)))
+                .collect()
+        }
     };
-    let slices: Vec<&Slice> = emitted.slices.values().collect();
-    let refusals: Vec<Diagnostic> = slices
-        .into_par_iter()
-        .filter(|slice| !is_known(slice))
-        .filter_map(|slice| refusal(&mesh, slice))
-        .collect();
+    let (needs, refusals): (Vec<_>, Vec<_>) = looked_at.into_iter().unzip();
+    let refusals: Vec<Diagnostic> = refusals.into_iter().flatten().collect();
     if refusals.is_empty() {
-        return Ok(CheckedMesh { mesh, emitted });
+        return Ok(CheckedMesh {
+            mesh,
+            scope,
+            needs,
+            emitted,
+        });
     }
     diagnostics.extend(refusals);
     Err(refused(diagnostics, Some(mesh)))

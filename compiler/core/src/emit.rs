@@ -24,25 +24,34 @@ pub struct Emitted {
     pub slices: BTreeMap<SpiffeId, Slice>,
 }
 
-/// Nothing for a trust domain that linking would have refused.
-pub(crate) fn emit(mesh: &LinkedMesh) -> Option<Emitted> {
-    let trust_domain = TrustDomain::parse(&mesh.trust_domain.value).ok()?;
-    let scope = Scope {
+/// Whose slices they are; nothing for a trust domain that linking would have refused.
+pub(crate) fn scope(mesh: &LinkedMesh) -> Option<Scope> {
+    Some(Scope {
         mesh: mesh.name.value.clone(),
         environment: mesh.environment.clone(),
-        trust_domain,
-    };
+        trust_domain: TrustDomain::parse(&mesh.trust_domain.value).ok()?,
+    })
+}
+
+/// Every slice at once.
+pub(crate) fn emit(mesh: &LinkedMesh, scope: Scope) -> Emitted {
+    let slices = each_slice(mesh)
+        .map(|slice| (slice.identity.clone(), slice))
+        .collect();
+    Emitted { scope, slices }
+}
+
+/// The slices one by one, ascending by identity.
+pub(crate) fn each_slice(mesh: &LinkedMesh) -> impl ParallelIterator<Item = Slice> + '_ {
     let mut owned: BTreeMap<&SpiffeId, Vec<&Service>> = BTreeMap::new();
     for service in &mesh.services {
         for identity in &service.identities {
             owned.entry(identity).or_default().push(service);
         }
     }
-    let slices = owned
+    owned
         .into_par_iter()
-        .map(|(identity, services)| (identity.clone(), slice(mesh, identity, &services)))
-        .collect();
-    Some(Emitted { scope, slices })
+        .map(move |(identity, services)| slice(mesh, identity, &services))
 }
 
 /// The slice of one identity.

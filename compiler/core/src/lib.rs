@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_syntax::{Diagnostic, FileId, Level, Parsed, SourceSet, Span, Tree};
 
-pub use check::{CheckedMesh, Refused, check, check_again};
+pub use check::{CheckedMesh, Refused, Slices, check, check_again};
 pub use emit::Emitted;
 pub use linked::LinkedMesh;
 use progress::{Observer, Stage};
@@ -164,7 +164,7 @@ fn understand(
     let clean = diagnostics
         .iter()
         .all(|finding| finding.level != Level::Error);
-    diagnostics.truncate(limits::FINDINGS_MAX);
+    keep_gravest(&mut diagnostics);
     Analysed {
         mesh: linked.mesh.filter(|_| clean),
         diagnostics,
@@ -176,6 +176,33 @@ fn understand(
 /// The environment that a file belongs to alone; none: all share it.
 pub fn environment_of<'p>(path: &'p str, root_path: &str) -> Option<&'p str> {
     overlay::folder_of(path, root_path)
+}
+
+/// Keeps at most [`limits::FINDINGS_MAX`] findings, errors before all others, in the order of outputs; a note says that
+/// there were more. Whoever has that many fixes these first.
+pub fn keep_gravest(findings: &mut Vec<Diagnostic>) {
+    findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    let Some(over) = findings.len().checked_sub(limits::FINDINGS_MAX) else {
+        return;
+    };
+    if over == 0 {
+        return;
+    }
+    findings.sort_by_key(|finding| finding.level);
+    findings.truncate(limits::FINDINGS_MAX - 1);
+    findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    if let Some(last) = findings.last() {
+        let note = Diagnostic::new(
+            mesh_syntax::code::LIMIT_EXCEEDED,
+            Level::Note,
+            Span {
+                start: last.span.end,
+                ..last.span
+            },
+            format!("there are more than {} findings", limits::FINDINGS_MAX),
+        );
+        findings.push(note.help("these are the gravest; the others are told once there is room"));
+    }
 }
 
 /// The slices of a checked mesh.
@@ -197,13 +224,14 @@ fn errors_by_file(findings: &[Diagnostic]) -> BTreeMap<FileId, Vec<Span>> {
     errors
 }
 
-/// What can't be read has no meaning to complain about.
+/// What can't be read has no meaning to complain about, and neither has a value that part of which can't be read.
 fn is_within(finding: &Diagnostic, errors: &BTreeMap<FileId, Vec<Span>>) -> bool {
-    let Span { file, start, end } = finding.span;
-    errors.get(&file).is_some_and(|spans| {
+    let contains =
+        |outer: &Span, inner: &Span| outer.start <= inner.start && inner.end <= outer.end;
+    errors.get(&finding.span.file).is_some_and(|spans| {
         spans
             .iter()
-            .any(|error| error.start <= start && end <= error.end)
+            .any(|error| contains(error, &finding.span) || contains(&finding.span, error))
     })
 }
 

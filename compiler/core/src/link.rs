@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use mesh_bundle::spiffe::TrustDomain;
 use mesh_syntax::{Diagnostic, SourceSet, Span};
+use rayon::prelude::*;
 
 use crate::code;
 use crate::limits;
@@ -68,7 +69,7 @@ pub(crate) fn link(mesh: &model::Mesh, context: Context<'_>) -> Linked {
     findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     // A value that several edges inherit is wrong once.
     findings.dedup_by(|a, b| a.sort_key() == b.sort_key());
-    findings.truncate(limits::FINDINGS_MAX);
+    crate::keep_gravest(&mut findings);
     Linked {
         mesh: linked,
         findings,
@@ -98,10 +99,11 @@ fn link_below(
         root,
         trust_domain,
         refuse: refuse(root),
-        scope,
+        scope: &scope,
         gateway_routes: &mesh.gateway_routes,
         context,
         findings,
+        suggesting_max: 32 * SUGGESTIONS_MAX,
     };
     let teams = linker.teams();
     linker.check_gateway_routes();
@@ -144,11 +146,16 @@ struct Linker<'m, 'f> {
     root: &'m model::Root,
     trust_domain: TrustDomain,
     refuse: linked::Refuse,
-    scope: Scope<'m>,
+    scope: &'f Scope<'m>,
     gateway_routes: &'m [model::GatewayRoute],
     context: Context<'m>,
     findings: &'f mut Vec<Diagnostic>,
+    /// Findings after which names are no longer suggested.
+    suggesting_max: usize,
 }
+
+/// Suggestions for one service.
+const SUGGESTIONS_MAX: usize = 8;
 
 impl<'m> Linker<'m, '_> {
     fn report(&mut self, finding: Diagnostic) {
@@ -167,11 +174,42 @@ impl<'m> Linker<'m, '_> {
 
     fn services(&mut self) -> Vec<linked::Service> {
         let declared: Vec<&'m model::Service> = self.scope.services().collect();
-        declared
-            .into_iter()
-            .zip(0..)
-            .map(|(service, index)| self.service(service, ServiceId(index)))
-            .collect()
+        let Self {
+            root,
+            ref trust_domain,
+            ref refuse,
+            scope,
+            gateway_routes,
+            context,
+            ..
+        } = *self;
+        // Each service by itself, with findings of its own: their order is that of the services.
+        let linked: Vec<(linked::Service, Vec<Diagnostic>)> = declared
+            .into_par_iter()
+            .enumerate()
+            .map(|(index, service)| {
+                let mut findings = Vec::new();
+                let mut linker = Linker {
+                    root,
+                    trust_domain: trust_domain.clone(),
+                    refuse: refuse.clone(),
+                    scope,
+                    gateway_routes,
+                    context,
+                    findings: &mut findings,
+                    suggesting_max: SUGGESTIONS_MAX,
+                };
+                let id = ServiceId(u32::try_from(index).unwrap_or(u32::MAX));
+                let linked = linker.service(service, id);
+                (linked, findings)
+            })
+            .collect();
+        let mut services = Vec::with_capacity(linked.len());
+        for (service, findings) in linked {
+            services.push(service);
+            self.findings.extend(findings);
+        }
+        services
     }
 
     /// The service of this name; otherwise reports that there is none.
@@ -197,7 +235,9 @@ impl<'m> Linker<'m, '_> {
         }
         if !self.context.incomplete {
             let names = self.scope.service_names().chain(words.iter().copied());
-            let near = suggest::nearest(&name.value, names);
+            // Every name of the mesh is compared: whoever has many mistakes is told so without it.
+            let few = self.findings.len() < self.suggesting_max;
+            let near = few.then(|| suggest::nearest(&name.value, names)).flatten();
             let finding = dangling(name, "service", near);
             self.report(finding);
         }

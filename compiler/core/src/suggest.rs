@@ -7,13 +7,40 @@ pub(crate) fn nearest<'c>(
 ) -> Option<&'c str> {
     let word: Vec<char> = word.chars().take(WORD_CHARS_MAX).collect();
     let near_enough = (word.len() / 3).max(1);
+    let letters = Letters::of(word.iter().copied());
     candidates
         .into_iter()
+        .filter(|candidate| letters.may_be_near(candidate, near_enough))
+        .take(CANDIDATES_MAX)
         .map(|candidate| (distance(&word, candidate), candidate))
         .filter(|(distance, _)| *distance <= near_enough)
         // The text decides between equally near ones, so that the order of candidates does not.
         .min()
         .map(|(_, candidate)| candidate)
+}
+
+/// Candidates with nearly the same letters that are compared letter by letter.
+const CANDIDATES_MAX: usize = 256;
+
+/// How often each letter is in a word: a quick way to see that two words are not near each other.
+struct Letters([i16; 32]);
+
+impl Letters {
+    fn of(word: impl Iterator<Item = char>) -> Self {
+        let mut counts = [0; 32];
+        for letter in word {
+            counts[(u32::from(letter) % 32) as usize] += 1;
+        }
+        Self(counts)
+    }
+
+    /// One slip changes at most two of the counts by one.
+    fn may_be_near(&self, other: &str, slips: usize) -> bool {
+        let other = Self::of(other.chars().take(WORD_CHARS_MAX));
+        let pairs = self.0.iter().zip(&other.0);
+        let differing: usize = pairs.map(|(a, b)| usize::from(a.abs_diff(*b))).sum();
+        differing <= 2 * slips
+    }
 }
 
 /// Longer words are compared by their beginning: the table below grows with the product.

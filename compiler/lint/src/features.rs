@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh_bundle::feature;
-use mesh_bundle::slice::Slice;
+use mesh_bundle::spiffe::SpiffeId;
 use mesh_compiler::{CheckedMesh, LinkedMesh, code};
 use mesh_syntax::Diagnostic;
 
@@ -14,26 +14,29 @@ const NAMED_MAX: usize = 3;
 
 /// A note about the features of a mesh that no proxy of this release carries out; nothing if there are none.
 pub fn not_carried(checked: &CheckedMesh) -> Option<Diagnostic> {
-    note(checked.mesh(), checked.slices(), feature::SUPPORTED)
+    note(
+        checked.mesh(),
+        checked.required_features(),
+        feature::SUPPORTED,
+    )
 }
 
 fn note<'s>(
     mesh: &LinkedMesh,
-    slices: impl Iterator<Item = &'s Slice>,
+    slices: impl Iterator<Item = (&'s SpiffeId, &'s [String])>,
     supported: &[&str],
 ) -> Option<Diagnostic> {
-    let mut lacking: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
-    for slice in slices {
-        for feature in &slice.required_features {
+    let mut lacking: BTreeMap<&str, Vec<&SpiffeId>> = BTreeMap::new();
+    for (identity, features) in slices {
+        for feature in features {
             if !supported.contains(&feature.as_str()) {
-                lacking.entry(feature).or_default().push(slice);
+                lacking.entry(feature).or_default().push(identity);
             }
         }
     }
-    let owner = |slice: &Slice| {
-        let owns = |service: &&mesh_compiler::linked::Service| {
-            service.identities.contains(&slice.identity)
-        };
+    let owner = |identity: &SpiffeId| {
+        let owns =
+            |service: &&mesh_compiler::linked::Service| service.identities.contains(identity);
         mesh.services.iter().find(owns)
     };
     if lacking.is_empty() {
@@ -48,7 +51,7 @@ fn note<'s>(
     .at("needs them all the same")
     .help("proxies refuse the generation with `unknown_feature` and go on with the last good one; leave the words out until a release has them");
     for (feature, slices) in &lacking {
-        let Some(service) = slices.iter().find_map(|slice| owner(slice)) else {
+        let Some(service) = slices.iter().find_map(|identity| owner(identity)) else {
             continue;
         };
         let others = match slices.len() - 1 {
@@ -78,8 +81,11 @@ mod tests {
         let sources = sources(policy);
         let checked = mesh_compiler::check(load(&sources), &[]).unwrap();
         let supported = [feature::PROTOCOL_HTTP, feature::ENDPOINTS_STATIC];
-        let found = note(checked.mesh(), checked.slices(), &supported).unwrap();
+        let found = note(checked.mesh(), checked.required_features(), &supported).unwrap();
         insta::assert_snapshot!(draw(&sources, &[found]));
-        assert_eq!(note(checked.mesh(), checked.slices(), feature::KNOWN), None);
+        assert_eq!(
+            note(checked.mesh(), checked.required_features(), feature::KNOWN),
+            None
+        );
     }
 }

@@ -19,6 +19,7 @@ mod tester;
 mod unexpressed;
 
 use mesh_compiler::date::Date;
+use mesh_compiler::keep_gravest;
 use mesh_compiler::progress::{Observer, Stage};
 use mesh_compiler::{Analysed, LinkedMesh};
 use mesh_syntax::Diagnostic;
@@ -75,9 +76,7 @@ pub fn judge_observed(
         judgement.skipped.extend(skipped);
     }
     judgement.suppressed = suppress::apply(mesh, today, &mut judgement.findings);
-    judgement
-        .findings
-        .sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    keep_gravest(&mut judgement.findings);
     judgement
         .suppressed
         .sort_by(|a, b| a.finding.sort_key().cmp(&b.finding.sort_key()));
@@ -89,7 +88,9 @@ pub fn judge_observed(
 pub fn lint(mesh: &LinkedMesh) -> Vec<Diagnostic> {
     let facts = Facts::new(mesh);
     facts.compute(&mut ());
-    run(RULES, &facts, &mut ()).0
+    let mut findings = run(RULES, &facts, &mut ()).0;
+    keep_gravest(&mut findings);
+    findings
 }
 
 /// Checks what changes from what is deployed, `base`, to what would replace it, `head`. Findings lie in

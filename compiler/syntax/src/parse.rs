@@ -64,7 +64,7 @@ pub fn parse_again(sources: &SourceSet, earlier: Option<(&SourceSet, Parsed)>) -
             }
         }
     }
-    on_deep_stack(|| parse_here(sources, known))
+    parse_here(sources, known)
 }
 
 fn parse_here(sources: &SourceSet, known: Vec<Option<Plain>>) -> Parsed {
@@ -118,25 +118,50 @@ fn parse_here(sources: &SourceSet, known: Vec<Option<Plain>>) -> Parsed {
         .iter()
         .flat_map(|(file, scan)| scan.chunks.iter().map(move |chunk| (*file, scan, chunk)))
         .collect();
-    let lowered: Vec<(FileId, Vec<Node>, Vec<Diagnostic>)> = chunks
-        .par_iter()
-        .map(|(file, scan, chunk)| {
-            let (nodes, found) = lower::lower(*file, scan, chunk);
-            (*file, nodes, found)
+    // Only the `kdl` crate needs a deep stack; memory that other threads allocated would not serve the rest of the run.
+    let lowered: Vec<(FileId, Vec<Node>, Vec<Diagnostic>)> = if chunks.is_empty() {
+        Vec::new()
+    } else {
+        on_deep_stack(|| {
+            let lowered = chunks.par_iter().map(|(file, scan, chunk)| {
+                let (nodes, found) = lower::lower(*file, scan, chunk);
+                (*file, nodes, found)
+            });
+            lowered.collect()
         })
-        .collect();
+    };
     for (file, nodes, found) in lowered {
         if let Some(tree) = trees.get_mut(file.index()) {
             tree.nodes.extend(nodes);
         }
         diagnostics.extend(found);
     }
-    diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    let diagnostics = few_of_each_file(diagnostics);
     Parsed {
         trees,
         diagnostics,
         items: counted,
     }
+}
+
+/// Sorts findings, and leaves out those of a file that has too many of them. The walk counts its own; what is found
+/// after it, such as properties given again and again, adds to them.
+fn few_of_each_file(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    let mut few = Vec::with_capacity(diagnostics.len());
+    for of_file in diagnostics.chunk_by(|a, b| a.span.file == b.span.file) {
+        let shown = of_file.get(..limits::FINDINGS_MAX).unwrap_or(of_file);
+        few.extend_from_slice(shown);
+        let rest = of_file.get(shown.len()..).unwrap_or_default();
+        let Some(first) = rest.first() else { continue };
+        let told = |finding: &&Diagnostic| finding.code == code::LIMIT_EXCEEDED.code;
+        match rest.iter().find(told) {
+            Some(told) => few.push(told.clone()),
+            None if of_file.iter().any(|finding| told(&finding)) => {}
+            None => few.push(trap::more_findings(first.span)),
+        }
+    }
+    few
 }
 
 /// A file as far as it could be read on its own.
@@ -173,6 +198,7 @@ fn read_file(sources: &SourceSet, file: FileId) -> Read {
                 None => Read::Scanned(scan(file, text, invalid)),
             }
         }
+        Some(Content::Utf16) => refused(trap::utf16(start)),
         Some(Content::TooLarge { bytes }) => refused(too_large(start, *bytes)),
         Some(Content::Refused { why }) => refused(Diagnostic::error(
             code::OUTSIDE_REPOSITORY,

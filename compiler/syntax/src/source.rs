@@ -81,6 +81,8 @@ pub(crate) enum Content {
     },
     /// Left unread because a bound was passed; the size it has.
     TooLarge { bytes: u64 },
+    /// Text of another encoding.
+    Utf16,
     /// Not a file that can be read; why.
     Refused { why: String },
 }
@@ -99,6 +101,9 @@ impl SourceSet {
             return self.add_too_large(path, size as u64);
         }
         self.bytes += size;
+        if is_utf16(&bytes) {
+            return self.push(path.into(), Content::Utf16);
+        }
         let (text, invalid) = decode(bytes);
         let line_starts = line_starts(&text);
         self.push(
@@ -141,7 +146,7 @@ impl SourceSet {
     pub fn text(&self, file: FileId) -> Option<&str> {
         match &self.files.get(file.index())?.content {
             Content::Text { text, .. } => Some(text),
-            Content::TooLarge { .. } | Content::Refused { .. } => None,
+            Content::TooLarge { .. } | Content::Utf16 | Content::Refused { .. } => None,
         }
     }
 
@@ -182,6 +187,18 @@ impl SourceSet {
     pub(crate) fn content(&self, file: FileId) -> Option<&Content> {
         self.files.get(file.index()).map(|file| &file.content)
     }
+}
+
+/// Whether bytes are UTF-16, by their mark or because every other one of the first is zero.
+fn is_utf16(bytes: &[u8]) -> bool {
+    const LOOKED_AT: usize = 64;
+    let marked = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+    let first = bytes.get(..LOOKED_AT).unwrap_or(bytes);
+    let zeros = |from: usize| {
+        let mut halves = first.iter().skip(from).step_by(2);
+        first.len() >= 4 && halves.all(|byte| *byte == 0)
+    };
+    marked || zeros(0) != zeros(1)
 }
 
 /// Replaces each byte that is not UTF-8 by a `?`, so that every offset stays where it was.

@@ -9,6 +9,7 @@ use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
+use crate::render::shown::escaped;
 use crate::render::{human, json};
 
 /// Why there is nothing to explain.
@@ -32,7 +33,9 @@ pub(super) fn run(args: &Explain, place: &Place) -> Result<Exit, Failure> {
     let checked = compiled.checked.as_ref().ok_or(ExplainError::Findings)?;
     let outcome = Trial::new(checked.mesh()).run(&request)?;
     let text = match args.format {
-        Format::Human => human::explanation(&loaded.sources, &request, &outcome),
+        Format::Human => {
+            escaped(&human::explanation(&loaded.sources, &request, &outcome)).into_owned()
+        }
         Format::Json => json::explanation(&loaded.sources, &outcome)?,
     };
     output::data(&text)?;

@@ -12,6 +12,7 @@ use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
+use crate::render::shown::escaped;
 use crate::render::{human, json};
 
 /// What became of a test.
@@ -99,7 +100,9 @@ pub(super) fn run(args: &Test, place: &Place) -> Result<Exit, Failure> {
         });
     }
     let text = match args.format {
-        Format::Human => human::tests(&loaded.sources, &tested, &routes, &rules),
+        Format::Human => {
+            escaped(&human::tests(&loaded.sources, &tested, &routes, &rules)).into_owned()
+        }
         Format::Json => json::tests(&loaded.sources, &tested, &routes, &rules)?,
     };
     output::data(&text)?;

@@ -11,6 +11,7 @@ use miette::{
 };
 
 use super::effective::{self, EffectiveValue};
+use super::shown::{Masked, escaped};
 use super::{because, counted, expectation, witness_as_test};
 use crate::commands::build::Built;
 use crate::commands::test::{Coverage, Tested};
@@ -79,13 +80,14 @@ impl miette::Diagnostic for Report<'_> {
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
     let handler = handler();
     let mut text = String::new();
+    let masked = Masked::of(sources, &compiled.findings);
     for found in compiled.shown() {
         if handler
-            .render_report(&mut text, &report(sources, &found))
+            .render_report(&mut text, &report(sources, &masked, &found))
             .is_err()
         {
             // Without its frame it still says what and which.
-            text.extend([found.code, " ", &found.message, "\n"]);
+            text.extend([found.code, " ", &escaped(&found.message), "\n"]);
         }
         text.push('\n');
     }
@@ -110,7 +112,7 @@ fn handler() -> GraphicalReportHandler {
     }
 }
 
-fn report<'s>(sources: &'s SourceSet, found: &Diagnostic) -> Report<'s> {
+fn report<'s>(sources: &'s SourceSet, masked: &'s Masked, found: &Diagnostic) -> Report<'s> {
     let mut here = vec![labelled(
         sources,
         found.span,
@@ -130,27 +132,30 @@ fn report<'s>(sources: &'s SourceSet, found: &Diagnostic) -> Report<'s> {
         }
         let path = sources.path(label.span.file);
         let spanned = labelled(sources, label.span, Some(label.message.clone()), false);
-        match elsewhere.iter_mut().find(|report| report.message == path) {
+        match elsewhere
+            .iter_mut()
+            .find(|report| report.message == escaped(path))
+        {
             Some(report) => report.labels.push(spanned),
             None => elsewhere.push(Report {
-                message: path.to_owned(),
+                message: escaped(path).into_owned(),
                 code: None,
                 severity: Severity::Advice,
                 help: None,
-                source: source(sources, label.span),
+                source: source(sources, masked, label.span),
                 labels: vec![spanned],
                 elsewhere: Vec::new(),
             }),
         }
     }
-    let source = source(sources, found.span);
+    let source = source(sources, masked, found.span);
     let path = sources.path(found.span.file);
     Report {
         // Without text there is no frame to say which file it is.
         message: if source.is_some() {
-            found.message.clone()
+            escaped(&found.message).into_owned()
         } else {
-            format!("{path}: {}", found.message)
+            escaped(&format!("{path}: {}", found.message)).into_owned()
         },
         code: Some(format!("{} {}", found.code, found.name)),
         severity: match found.level {
@@ -171,10 +176,11 @@ fn help(found: &Diagnostic) -> Option<String> {
         .as_ref()
         .map(|witness| format!("for example: {}", witness_as_test(witness)));
     let parts: Vec<String> = found.help.clone().into_iter().chain(witness).collect();
-    (!parts.is_empty()).then(|| parts.join("\n"))
+    (!parts.is_empty()).then(|| escaped(&parts.join("\n")).into_owned())
 }
 
 fn labelled(sources: &SourceSet, span: Span, text: Option<String>, primary: bool) -> LabeledSpan {
+    let text = text.map(|text| escaped(&text).into_owned());
     let mut range = span.range();
     if range.len() > limits::MARKED_BYTES_MAX {
         let file = sources.text(span.file).unwrap_or_default();
@@ -187,8 +193,8 @@ fn labelled(sources: &SourceSet, span: Span, text: Option<String>, primary: bool
     }
 }
 
-fn source(sources: &SourceSet, span: Span) -> Option<Excerpt<'_>> {
-    let text = sources.text(span.file)?;
+fn source<'s>(sources: &'s SourceSet, masked: &'s Masked, span: Span) -> Option<Excerpt<'s>> {
+    let text = masked.text(sources, span.file)?;
     Some(Excerpt {
         sources,
         file: span.file,

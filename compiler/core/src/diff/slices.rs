@@ -46,7 +46,8 @@ pub struct Size {
 impl SliceChange {
     /// Compares the slices of two meshes; none where one of them has no trust domain that could be.
     pub fn of(change: Change<'_>) -> Option<Self> {
-        let (before, after) = (emit::emit(change.base)?, emit::emit(change.head)?);
+        let slices = |mesh| Some(emit::emit(mesh, emit::scope(mesh)?));
+        let (before, after) = (slices(change.base)?, slices(change.head)?);
         let (old, new) = (encoded(before.slices), encoded(after.slices));
         let mut found = Self {
             before: old.len(),

@@ -48,7 +48,7 @@ pub(crate) fn decode<'t>(
         whole.findings.extend(part.findings);
         whole.incomplete |= part.incomplete;
     }
-    whole.findings.truncate(limits::FINDINGS_MAX);
+    whole.findings.truncate(limits::FINDINGS_MAX + 1);
     whole
 }
 

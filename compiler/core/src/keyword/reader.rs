@@ -91,7 +91,8 @@ impl<'s> Reader<'s> {
     }
 
     pub(crate) fn report(&mut self, finding: Diagnostic) {
-        if self.findings.len() < limits::FINDINGS_MAX {
+        // One more than are shown, so that it is seen that there are more.
+        if self.findings.len() <= limits::FINDINGS_MAX {
             self.findings.push(finding);
         }
     }

@@ -437,6 +437,13 @@ fn policy_like() -> impl Strategy<Value = String> {
 }
 
 #[test]
+fn properties_given_again_and_again_are_a_few_findings() {
+    let (_, found) = parse_one(&format!("a{}\n", " x=1".repeat(5_000)));
+    assert_eq!(found.len(), limits::FINDINGS_MAX + 1);
+    assert_eq!(found.last().unwrap().code, "MSH0010");
+}
+
+#[test]
 fn what_did_not_change_is_not_read_again_and_reads_the_same() {
     let set = |files: &[(&str, &str)]| {
         let mut sources = SourceSet::new();

@@ -235,6 +235,17 @@ pub(super) fn too_many_findings(at: Span) -> Diagnostic {
     )
 }
 
+pub(super) fn more_findings(at: Span) -> Diagnostic {
+    Diagnostic::error(
+        code::LIMIT_EXCEEDED,
+        at,
+        format!(
+            "this file has more than {} mistakes; those from here on are not shown",
+            crate::limits::FINDINGS_MAX
+        ),
+    )
+}
+
 pub(super) fn block_without_name(open: Span) -> Diagnostic {
     syntax(open, "this block has no name")
         .help("a block belongs to the node on whose line it begins, as in `route main {`")
@@ -307,6 +318,10 @@ pub(super) fn continuation(span: Span) -> Diagnostic {
         span,
         "a `\\` outside a string continues the line, and must be the last on it",
     )
+}
+
+pub(super) fn utf16(start: Span) -> Diagnostic {
+    syntax(start, "this file is UTF-16; policies are UTF-8").help("save the file as UTF-8")
 }
 
 pub(super) fn invalid_utf8(span: Span, count: usize) -> Diagnostic {
