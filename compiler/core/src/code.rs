@@ -48,6 +48,8 @@ codes! {
     NOT_CAPTURED = "MSH0210" "routing/not-captured";
     /// Words of one route that can't both hold.
     INCOMPATIBLE_ACTIONS = "MSH0213" "routing/incompatible-actions";
+    /// A match or setting of requests on a port of bytes.
+    MATCH_ON_BYTES = "MSH0214" "routing/match-on-bytes";
     /// An address whose port says nothing about which port of the service it serves.
     PORT_REQUIRED = "MSH0215" "routing/port-required";
     /// Weights on some branches only.
@@ -66,6 +68,8 @@ codes! {
     HASH_WITHOUT_KEY = "MSH0610" "resilience/hash-without-key";
     /// A file of keys that is none, or holds private ones.
     KEY_SET = "MSH0710" "identity/key-set";
+    /// A condition of requests on a port of bytes.
+    CONDITION_ON_BYTES = "MSH0806" "access/condition-on-bytes";
     /// Two listeners of one port that can't stand side by side.
     LISTENERS_DISAGREE = "MSH0901" "gateways/listeners-disagree";
     /// A feature that no proxy of this release carries out.

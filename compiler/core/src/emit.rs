@@ -9,11 +9,13 @@ use mesh_bundle::slice::{self, Slice};
 use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 use rayon::prelude::*;
 
+use crate::link::IMPLICIT_ROUTE;
 use crate::linked::{Access, Edge, Endpoints, Exchange, LinkedMesh, Pool, Route, Service, Target};
 use crate::model::{Actions, BudgetMinimum, Port, RetryBudget, Spanned};
 
 mod entry;
 mod gateway;
+mod reach;
 
 /// Everything that a generation needs but the commit it was compiled from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +46,12 @@ pub(crate) fn emit(mesh: &LinkedMesh, scope: Scope) -> Emitted {
 /// The slices one by one, ascending by identity.
 pub(crate) fn each_slice(mesh: &LinkedMesh) -> impl ParallelIterator<Item = Slice> + '_ {
     let mut owned: BTreeMap<&SpiffeId, Vec<&Service>> = BTreeMap::new();
-    for service in &mesh.services {
+    // The identities of an external are those of the other side.
+    for service in mesh
+        .services
+        .iter()
+        .filter(|service| !service.is_external())
+    {
         for identity in &service.identities {
             owned.entry(identity).or_default().push(service);
         }
@@ -59,12 +66,13 @@ pub(crate) fn slice_of(mesh: &LinkedMesh, identity: &SpiffeId) -> Slice {
     let services: Vec<&Service> = mesh
         .services
         .iter()
-        .filter(|service| service.identities.contains(identity))
+        .filter(|service| !service.is_external() && service.identities.contains(identity))
         .collect();
     slice(mesh, identity, &services)
 }
 
 fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice {
+    let callees = callees(mesh, services);
     let mut slice = Slice {
         access: slice::Access {
             services: services
@@ -73,9 +81,9 @@ fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice
                 .collect(),
             jwts: entry::jwts(mesh, services),
             authorizers: entry::authorizers(mesh, services),
-            ..slice::Access::default()
+            externals: reach::externals(mesh, &callees),
         },
-        callees: callees(mesh, services),
+        callees,
         gateways: services
             .iter()
             .filter(|service| service.gateway().is_some())
@@ -175,13 +183,27 @@ fn callee(mesh: &LinkedMesh, service: &Service, edge: &Edge) -> slice::Callee {
                     .collect(),
             ),
         },
-        routes: routes
-            .map(|(route, exchange)| self::route(mesh, route, exchange))
-            .collect(),
+        routes: match service.gateway() {
+            // Requests that leave by a gateway are routed there.
+            Some(_) => vec![slice::Route {
+                name: IMPLICIT_ROUTE.to_owned(),
+                destinations: vec![slice::Destination::only(slice::Target {
+                    service: service.name.value.clone(),
+                    ..slice::Target::default()
+                })],
+                ..slice::Route::default()
+            }],
+            None => routes
+                .map(|(route, exchange)| self::route(mesh, route, exchange))
+                .collect(),
+        },
         retry_budget: service.retry_budget.value.as_ref().map(retry_budget),
         balance: service.pool.balance.method.value.algorithm,
         pool: pool(&service.pool),
-        ..slice::Callee::default()
+        kind: reach::kind(mesh, service),
+        addresses: reach::addresses(service),
+        dials: reach::dials(service),
+        listeners: reach::listeners(mesh, edge),
     }
 }
 

@@ -14,6 +14,7 @@ mod decode;
 mod defaults;
 mod endpoints;
 mod expect;
+mod external;
 mod facts;
 mod fault;
 mod gateway;
@@ -36,6 +37,7 @@ mod per;
 mod policy;
 mod probe;
 mod rate_limit;
+mod reach;
 mod reader;
 mod redirect;
 mod reference;
@@ -94,7 +96,11 @@ pub static KEYWORDS: &[&Keyword] = &[
     &policy::POLICY,
     &policy::USE,
     &service::SERVICE,
-    &service::PORT,
+    &reach::PORT,
+    &reach::ADDRESS,
+    &reach::UNMESHED,
+    &external::EXTERNAL,
+    &external::VIA,
     &service::HOST,
     &service::IDENTITY,
     &service::CALLERS_MAY_EXTEND,
@@ -112,6 +118,7 @@ pub static KEYWORDS: &[&Keyword] = &[
     &subset::LABELS,
     &facts::FACTS,
     &calls::CALLS,
+    &calls::LISTEN,
     &route::ROUTE,
     &route::ROUTE_OF_GATEWAY,
     &route::MATCH,
@@ -280,6 +287,10 @@ pub enum Place {
     Match,
     /// The block of `to`.
     To,
+    /// The block of `external`.
+    External,
+    /// The block of `port`.
+    Port,
     /// The block of `respond`.
     Respond,
     /// The block of `fault`.
@@ -345,6 +356,8 @@ impl Place {
             Self::Route => "in `route`",
             Self::Match => "in `match`",
             Self::To => "in `to`",
+            Self::External => "in `external`",
+            Self::Port => "in `port`",
             Self::Respond => "in `respond`",
             Self::Fault => "in `fault`",
             Self::HeaderEdits => "in `request-headers` and `response-headers`",

@@ -25,6 +25,8 @@ mod governance;
 mod invariant;
 mod key_set;
 mod merge;
+mod opaque;
+mod reach;
 mod resolve;
 mod route;
 mod scope;
@@ -32,6 +34,7 @@ mod team;
 mod telemetry;
 mod tighten;
 
+pub(crate) use route::IMPLICIT_ROUTE;
 use scope::Scope;
 
 /// A mesh as far as it could be linked.
@@ -112,6 +115,10 @@ fn link_below(
     let invariants = linker.invariants(&mesh.invariants);
     let mut services = linker.services();
     linker.check_claims(&services);
+    linker.check_addresses(&services);
+    for service in &services {
+        linker.check_opaque(service);
+    }
     let edges = linker.edges(&mut services, &authorizers)?;
     linker.check_shared_identities(&services, &edges);
     let inventory = linker.inventory(&mesh.inventories, &mut services);

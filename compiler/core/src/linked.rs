@@ -18,8 +18,8 @@ pub use crate::keyword::{
 };
 pub use crate::model::EffectivePool as Pool;
 use crate::model::{
-    Actions, CallMode, Extendable, Facts, Instances, Label, Overriding, Port, RetryBudget, Rollout,
-    Spanned, Suppression, Test, Tls,
+    Actions, CallMode, Extendable, Facts, Instances, Label, ListenAddress, Overriding, Port, Reach,
+    RetryBudget, Rollout, Spanned, Suppression, Test, Tls,
 };
 use crate::ownership::Ownership;
 
@@ -91,6 +91,11 @@ pub struct LinkedMesh {
 }
 
 impl Service {
+    /// Whether it is outside the mesh.
+    pub const fn is_external(&self) -> bool {
+        matches!(self.kind, Kind::External(_))
+    }
+
     /// Whether it is a gateway, and what only a gateway has.
     pub const fn gateway(&self) -> Option<&Gateway> {
         match &self.kind {
@@ -353,6 +358,8 @@ pub struct Service {
     pub callers_may_extend: Vec<Extendable>,
     /// What its team knows about it.
     pub facts: Facts,
+    /// How it is reached, beyond its endpoints.
+    pub reach: Reach,
     /// The whole node.
     pub span: Span,
 }
@@ -429,7 +436,10 @@ pub struct DelegatedRoute {
 
 /// What only an external has.
 #[derive(Clone, Debug, Default)]
-pub struct External {}
+pub struct External {
+    /// The gateway by which requests leave, and where it is named.
+    pub via: Option<Spanned<ServiceId>>,
+}
 
 /// A named part of the endpoints of a service.
 #[derive(Clone, Debug)]
@@ -558,6 +568,8 @@ pub struct Call {
     pub share: Option<Spanned<u32>>,
     /// One after the other, or at once.
     pub mode: Option<Spanned<CallMode>>,
+    /// Where the caller's proxy takes connections for the callee, and for which of its ports.
+    pub listen: Option<(ListenAddress, u16)>,
     /// The whole node.
     pub span: Span,
 }

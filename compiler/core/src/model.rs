@@ -16,6 +16,7 @@ mod gateway;
 mod governance;
 mod invariant;
 mod pool;
+mod reach;
 mod service;
 mod telemetry;
 mod test;
@@ -32,6 +33,7 @@ pub use governance::{Instances, Inventoried, Inventory, Observed, Overriding, Su
 pub use invariant::{Claim, ClaimKind, Invariant};
 pub use pool::EffectivePool;
 pub use pool::{BudgetMinimum, Pool, RetryBudget};
+pub use reach::{Dial, ListenAddress, Reach};
 pub use service::{
     Call, CallMode, Destination, EndpointSource, Endpoints, Extendable, External, Facts, Kind,
     Match, Port, Route, Service, Subset, Target,

@@ -181,7 +181,7 @@ kinds! {
     /// A status.
     STATUS = status, "a status from 100 to 599";
     /// What an application speaks.
-    PROTOCOL = protocol, "http or grpc", &["http", "grpc"];
+    PROTOCOL = protocol, "http, grpc, tcp or tls", &["http", "grpc", "tcp", "tls"];
 }
 
 fn word_of(value: &Value) -> Result<&str, Wrong> {
@@ -736,13 +736,18 @@ pub(crate) fn request_path(value: &Value) -> Result<String, Wrong> {
 
 pub(crate) fn protocol(value: &Value) -> Result<Protocol, Wrong> {
     match value.as_str() {
-        Some(word @ ("tcp" | "tls")) => Err(Wrong::later(format!(
-            "`protocol={word}` is not supported by this release"
-        ))),
         Some("udp" | "quic") => {
             Err(Wrong::because("UDP and QUIC are not carried")
                 .help("leave the port out of the mesh"))
         }
-        _ => one_of(value, &[("http", Protocol::Http), ("grpc", Protocol::Grpc)]),
+        _ => one_of(
+            value,
+            &[
+                ("http", Protocol::Http),
+                ("grpc", Protocol::Grpc),
+                ("tcp", Protocol::Tcp),
+                ("tls", Protocol::Tls),
+            ],
+        ),
     }
 }

@@ -54,8 +54,6 @@ fn words() {
 fn words_of_later_releases() {
     insta::assert_snapshot!(all(&[
         "service a { port 80; probe \"/healthz\" }",
-        "service a { port 80 dial=81 }",
-        "service a { port 80 protocol=tcp }",
         "service a { port 80; allow unauthenticated }",
         "mesh n { trust-domain \"n\"; mtls permissive }",
     ]));

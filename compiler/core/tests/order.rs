@@ -37,6 +37,9 @@ service web {
     calls api per-request=2 share="50%" mode=parallel { timeout "4s"; retry reset attempts=2 per-try="1s" }
     calls api route=slow { timeout "5s" }
     calls store
+    calls stripe
+    calls legacy
+    calls db { listen "127.0.0.1:15432" }
 }
 service api {
     port 8080 protocol=http
@@ -108,6 +111,22 @@ gateway public {
     route home { accept jwt shop; rate-limit "5/s"; match { port 8443; path "/" }; to api port=8082; retry none }
 }
 route items gateway=public { match { path "/items/{id}"; method GET }; to store; timeout "1s" }
+external stripe {
+    host "api.stripe.com" "files.stripe.com"
+    port 80 dial=443 { tls sni="stripe.com" min="1.3"; }
+    port 9443 protocol=tls
+    address "10.9.0.0/16" "10.8.0.1"
+    timeout "5s"
+    limits connections=10
+    allow web { path "/v1/**"; }
+}
+service legacy {
+    port 7000 protocol=tcp dial=7001
+    unmeshed
+    endpoints { static "10.0.9.1:7001"; }
+    allow web
+}
+service db { port 5432 protocol=tcp; address "10.9.1.1"; allow web; }
 service store {
     port 5000
     require authorizer gate { grpc "shop.Store/Buy" "shop.Admin/*" }

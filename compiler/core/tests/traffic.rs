@@ -163,6 +163,88 @@ fn actions() {
 }
 
 #[test]
+fn externals() {
+    let inside = [
+        "host \"api.stripe.com\"; port 80 protocol=http dial=443 { tls }; allow a",
+        "host \"api.stripe.com\"; port 443 protocol=tls; allow a { path \"/v1\" }",
+        "port 80",
+        "host \"api.stripe.com\"",
+        "host \"*.stripe.com\"; port 80",
+        "host \"*.stripe.com\"; port 80; endpoints { dns \"api.stripe.com:443\" }",
+        "host \"api.stripe.com\"; port 80 81 dial=443",
+        "host \"api.stripe.com\"; port 80 { tls client=required }",
+        "host \"api.stripe.com\"; port 80 { tls sni=\"stripe.com\" san=\"stripe.com\" trust=public min=\"1.3\" }",
+        "host \"api.stripe.com\"; port 80 { tsl }",
+        "host \"api.stripe.com\"; port 80; via a",
+        "host \"api.stripe.com\"; port 80; via g",
+        "host \"api.stripe.com\"; port 80; subset v1 { labels a=b }",
+        "host \"api.stripe.com\"; port 80; calls a",
+        "host \"api.stripe.com\"; port 80; timeout \"5s\"; limits connections=10; balance random; route r { match { path \"/v1/**\" }; rewrite path=\"/v2/**\" }",
+        "host \"api.stripe.com\"; port 80; identity \"spiffe://stripe.example/api\"",
+        "host \"a\"; port 80",
+        "host \"api.stripe.com\"; port 80; address \"10.0.0.1\" \"10.1.0.0/16\"",
+        "host \"api.stripe.com\"; port 80; address \"10.1.0.1/16\"",
+        "host \"api.stripe.com\"; port 80; unmeshed",
+    ];
+    let policies: Vec<String> = inside
+        .iter()
+        .map(|lines| {
+            format!(
+                "external x {{\n    {lines}\n}}\nservice a {{ port 80; calls x }}\ngateway g {{ listen 80 }}\n"
+            )
+        })
+        .collect();
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(all(&policies));
+}
+
+#[test]
+fn ports_of_bytes() {
+    insta::assert_snapshot!(in_service(&[
+        "port 5432 protocol=tcp",
+        "port 5432 protocol=udp",
+        "port 5432 dial=5433",
+        "port 5432 dial=5433; unmeshed",
+        "port 5432 { tls }",
+        "address \"10.0.0.1\"",
+        "address \"10.0.0.1:80\"",
+        "calls b { listen \"127.0.0.1:15432\" }",
+    ]));
+    let bytes = |lines: &str, calls: &str| {
+        format!(
+            "service db {{\n    port 5432 protocol=tcp\n    {lines}\n}}\nservice a {{ port 80; calls db {{ {calls} }} }}\nexternal x {{ host \"x.example\"; port 80 }}\n"
+        )
+    };
+    let policies = [
+        bytes("allow a", "listen \"127.0.0.1:15432\""),
+        bytes("allow a", "listen \"0.0.0.0:15432\""),
+        bytes("allow a", "listen \"10.0.0.1:15432\""),
+        bytes("allow a", "listen \"15432\""),
+        bytes(
+            "port 5433 protocol=tcp; allow a",
+            "listen \"127.0.0.1:15432\"",
+        ),
+        bytes("allow a { method GET }", "timeout \"1s\""),
+        bytes("allow a { port 5432; not { header x } }", "timeout \"1s\""),
+        bytes("port 80; allow a { port 80; method GET }", "timeout \"1s\""),
+        bytes("port 80; allow a { method GET }", "timeout \"1s\""),
+        bytes("route r { match { path \"/a\" } }", "timeout \"1s\""),
+        bytes(
+            "route r { match { peer-ip \"10.0.0.0/8\" }; cors { origin \"*\" } }",
+            "timeout \"1s\"",
+        ),
+        bytes("retry \"5xx\" attempts=2", "timeout \"1s\""),
+        bytes("retry connect-failure attempts=2", "timeout \"1s\""),
+        bytes("hedge \"1s\"", "timeout \"1s\""),
+        bytes("allow x", "timeout \"1s\""),
+        "service a { port 80; address \"10.0.0.1\" }\nservice b { port 80; address \"10.0.0.1\" }"
+            .to_owned(),
+    ];
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(all(&policies));
+}
+
+#[test]
 fn hedges() {
     let levels = |callee: &str, calls: &str| {
         format!(

@@ -2,7 +2,7 @@
 
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{Allow, Defaults, Deny, Gateway, Policy, Service};
+use super::Place::{Allow, Defaults, Deny, External, Gateway, Policy, Service};
 use super::{Args, Entry, Keyword, Property, Reader, Repeats, condition};
 use crate::code;
 use crate::model::{Access, Effect, Enforcement, Spanned, Who};
@@ -16,7 +16,7 @@ pub(super) static ALLOW: Keyword = Keyword {
     alone: true,
     ..Keyword::new(
         "allow",
-        &[Defaults, Policy, Service, Gateway],
+        &[Defaults, Policy, Service, External, Gateway],
         "Who may call; what nothing allows is denied.",
     )
 };
@@ -29,7 +29,7 @@ pub(super) static DENY: Keyword = Keyword {
     alone: true,
     ..Keyword::new(
         "deny",
-        &[Defaults, Policy, Service, Gateway],
+        &[Defaults, Policy, Service, External, Gateway],
         "Who may not call, whatever allows it; without a who, everyone.",
     )
 };

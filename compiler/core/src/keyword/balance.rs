@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesh_bundle::slice::{self, Balance as Algorithm, RequestKey};
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{Defaults, Policy, Service, Subset};
+use super::Place::{Defaults, External, Policy, Service, Subset};
 use super::{Args, Argument, Entry, Keyword, Merge, Place, Property, Reader, per};
 use crate::code;
 use crate::level::{Show, Shown, fields};
@@ -30,7 +30,7 @@ pub(super) static BALANCE: Keyword = Keyword {
     block: Some(Place::Balance),
     ..Keyword::new(
         "balance",
-        &[Defaults, Policy, Service, Subset],
+        &[Defaults, Policy, Service, External, Subset],
         "How a caller picks an endpoint.",
     )
 };

@@ -1,5 +1,8 @@
 //! `calls`: a fact about the caller, and the caller's own tightening. It grants nothing.
 
+use std::net::SocketAddr;
+
+use mesh_bundle::slice::EndpointAddress;
 use mesh_syntax::Value;
 
 use super::Place::{Calls, Service};
@@ -41,6 +44,34 @@ pub(super) static CALLS: Keyword = Keyword {
     )
 };
 
+pub(super) static LISTEN: Keyword = Keyword {
+    args: Args::required(&[Argument::new("ADDRESS", &LISTEN_ADDRESS)]),
+    ..Keyword::new(
+        "listen",
+        &[Calls],
+        "Where the caller's proxy takes connections for a service of `protocol=tcp`, which no host names.",
+    )
+};
+
+static LISTEN_ADDRESS: Kind = Kind {
+    expected: "an address of this host with a port in quotes, such as \"127.0.0.1:15432\"",
+    words: &[],
+    check: |value| listen_address(value).map(drop),
+};
+
+fn listen_address(value: &Value) -> Result<SocketAddr, Wrong> {
+    let EndpointAddress::Static(address) = value::socket(value)? else {
+        return Err(Wrong::kind());
+    };
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err(
+        Wrong::range(format!("others could reach \"{address}\" too"))
+            .help("what connects there has this workload's rights: listen on 127.0.0.1 or [::1]"),
+    )
+}
+
 const MODES: [(&str, CallMode); 2] = [
     ("sequential", CallMode::Sequential),
     ("parallel", CallMode::Parallel),
@@ -58,8 +89,12 @@ fn mode(value: &Value) -> Result<CallMode, Wrong> {
 
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Call> {
     let mut exchange = Exchange::default();
+    let mut listen = None;
     for child in reader.block(entry) {
-        defaults::exchange(reader, child, &mut exchange);
+        match child.word() {
+            "listen" => listen = child.arg(0, listen_address),
+            _ => defaults::exchange(reader, child, &mut exchange),
+        }
     }
     Some(model::Call {
         callee: entry.arg(0, value::name)?,
@@ -68,6 +103,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         share: entry.prop("share", value::percent),
         mode: entry.prop("mode", mode),
         exchange,
+        listen,
         span: entry.span(),
     })
 }

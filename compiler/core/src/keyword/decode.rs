@@ -4,8 +4,8 @@ use mesh_syntax::{Diagnostic, Node, SourceSet, Span, Tree};
 use rayon::prelude::*;
 
 use super::{
-    Entry, Place, Reader, authorizer, gateway, invariant, inventory, jwt, mesh, policy, route,
-    service, suppress, test,
+    Entry, Place, Reader, authorizer, external, gateway, invariant, inventory, jwt, mesh, policy,
+    route, service, suppress, test,
 };
 use crate::code;
 use crate::limits;
@@ -93,6 +93,7 @@ fn definition(reader: &mut Reader<'_>, entry: Entry<'_>, mesh: &mut Mesh) -> Opt
         "invariant" => mesh.invariants.push(invariant::decode(reader, entry)?),
         "jwt" => mesh.jwts.push(jwt::decode(reader, entry)?),
         "authorizer" => mesh.authorizers.push(authorizer::decode(reader, entry)?),
+        "external" => mesh.services.push(external::decode(reader, entry)?),
         "policy" => mesh.policies.push(policy::decode(reader, entry)?),
         "test" => mesh.tests.push(test::decode(reader, entry)?),
         "suppress" => mesh.suppressions.push(suppress::decode(reader, entry)?),

@@ -3,7 +3,7 @@
 use mesh_bundle::slice;
 use mesh_syntax::Value;
 
-use super::Place::{Endpoints, Service};
+use super::Place::{Endpoints, External, Service};
 use super::{Args, Entry, Keyword, Merge, Property, Reader, Repeats};
 use crate::model::{self, EndpointSource, Label, Spanned};
 use crate::value::{self, Wrong};
@@ -13,7 +13,7 @@ pub(super) static ENDPOINTS: Keyword = Keyword {
     merge: Some(Merge::Whole),
     ..Keyword::new(
         "endpoints",
-        &[Service],
+        &[Service, External],
         "Where its instances are; without it they are discovered.",
     )
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesh_bundle::slice::{self, HealthCheckKind as Probe};
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{Defaults, Policy, Service, Subset};
+use super::Place::{Defaults, External, Policy, Service, Subset};
 use super::{Args, Argument, Entry, Keyword, Property, Reader};
 use crate::code;
 use crate::level::{Show, Shown, fields};
@@ -38,7 +38,7 @@ pub(super) static HEALTH_CHECK: Keyword = Keyword {
     ],
     ..Keyword::new(
         "health-check",
-        &[Defaults, Policy, Service, Subset],
+        &[Defaults, Policy, Service, External, Subset],
         "Each caller's proxy asks endpoints whether they live: GET of a path, `tcp` or `grpc`.",
     )
 };

@@ -2,7 +2,7 @@
 
 use mesh_syntax::Value;
 
-use super::Place::{Calls, Defaults, Policy, Route, Service};
+use super::Place::{Calls, Defaults, External, Policy, Route, Service};
 use super::{Args, Argument, Entry, Keyword, Property, Reader};
 use crate::limits;
 use crate::model::{Hedge, Setting, Spanned};
@@ -17,7 +17,7 @@ pub(super) static HEDGE: Keyword = Keyword {
     )],
     ..Keyword::new(
         "hedge",
-        &[Defaults, Policy, Service, Route, Calls],
+        &[Defaults, Policy, Service, External, Route, Calls],
         "Sends another try when one takes so long; whichever answers first counts.",
     )
 };

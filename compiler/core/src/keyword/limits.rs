@@ -2,7 +2,7 @@
 
 use mesh_bundle::slice;
 
-use super::Place::{Defaults, Policy, Service, Subset};
+use super::Place::{Defaults, External, Policy, Service, Subset};
 use super::{Args, Argument, Entry, Keyword, Property, Reader};
 use crate::level::fields;
 use crate::value;
@@ -27,7 +27,7 @@ pub(super) static LIMITS: Keyword = Keyword {
     ],
     ..Keyword::new(
         "limits",
-        &[Defaults, Policy, Service, Subset],
+        &[Defaults, Policy, Service, External, Subset],
         "How much each calling proxy sends at once; what is above is refused.",
     )
 };

@@ -3,7 +3,7 @@
 use mesh_bundle::slice::{self, LocalityFallback as Fallback};
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{Defaults, Policy, Service, Subset};
+use super::Place::{Defaults, External, Policy, Service, Subset};
 use super::{Args, Entry, Keyword, Merge, Place, Property, Reader, Repeats, outlier};
 use crate::code;
 use crate::level::{Percent, Show, Shown, fields};
@@ -22,7 +22,7 @@ pub(super) static LOCALITY: Keyword = Keyword {
     block: Some(Place::Locality),
     ..Keyword::new(
         "locality",
-        &[Defaults, Policy, Service, Subset],
+        &[Defaults, Policy, Service, External, Subset],
         "Prefers endpoints that share these labels with the caller, the most important first.",
     )
 };

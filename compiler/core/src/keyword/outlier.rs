@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_bundle::slice;
 
-use super::Place::{Defaults, Policy, Service, Subset};
+use super::Place::{Defaults, External, Policy, Service, Subset};
 use super::{Args, Argument, Entry, Keyword, Property, Reader};
 use crate::level::{Percent, fields};
 use crate::model::{Field, Setting};
@@ -41,7 +41,7 @@ pub(super) static OUTLIER: Keyword = Keyword {
     ],
     ..Keyword::new(
         "outlier",
-        &[Defaults, Policy, Service, Subset],
+        &[Defaults, Policy, Service, External, Subset],
         "Leaves endpoints out for a while that fail too often in a row.",
     )
 };

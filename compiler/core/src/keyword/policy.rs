@@ -1,6 +1,6 @@
 //! `policy` and `use`: settings with a name.
 
-use super::Place::{Defaults, Gateway, Policy, Root, Service};
+use super::Place::{Defaults, External, Gateway, Policy, Root, Service};
 use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults};
 use crate::model::{self, Spanned};
 use crate::value;
@@ -23,7 +23,7 @@ pub(super) static USE: Keyword = Keyword {
     repeats: Repeats::Many,
     ..Keyword::new(
         "use",
-        &[Defaults, Service, Gateway],
+        &[Defaults, Service, External, Gateway],
         "Takes the settings of named policies.",
     )
 };

@@ -2,7 +2,6 @@
 
 use mesh_syntax::{Arg, Diagnostic, Edit, Node, Prop, SourceSet, Span, Value, code as syntax_code};
 
-use super::later::LATER_PROPERTIES;
 use super::{Argument, KEYWORDS, Keyword, LATER, Place, Property, Repeats, words_in};
 use crate::code;
 use crate::limits;
@@ -260,14 +259,6 @@ impl<'s> Reader<'s> {
             self.check_value(declared.kind, &prop.value, prop.value_span, &property(name));
         } else if let Some(kind) = entry.keyword.labels {
             self.check_value(kind, &prop.value, prop.value_span, &property(name));
-        } else if LATER_PROPERTIES
-            .iter()
-            .any(|later| later.keyword == entry.word() && later.name == name)
-        {
-            self.report(not_in_this_release(
-                prop.name.span,
-                &format!("`{name}=` of `{}`", entry.word()),
-            ));
         } else {
             self.unknown_prop(entry, prop);
         }

@@ -3,7 +3,7 @@
 use mesh_bundle::slice::RetryCause;
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{self, Calls, Defaults, Policy, Route, Service};
+use super::Place::{self, Calls, Defaults, External, Policy, Route, Service};
 use super::{Args, Argument, Entry, Keyword, Property, Reader};
 use crate::code;
 use crate::model::{Retry, Setting, Spanned};
@@ -28,7 +28,7 @@ pub(super) static RETRY: Keyword = Keyword {
     block: Some(Place::Retry),
     ..Keyword::new(
         "retry",
-        &[Defaults, Policy, Service, Route, Calls],
+        &[Defaults, Policy, Service, External, Route, Calls],
         "What is tried again, and how often.",
     )
 };

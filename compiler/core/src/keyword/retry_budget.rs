@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_syntax::Diagnostic;
 
-use super::Place::{Defaults, Policy, Service};
+use super::Place::{Defaults, External, Policy, Service};
 use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader};
 use crate::code;
 use crate::model::{BudgetMinimum, Field, RetryBudget, Setting, Spanned};
@@ -32,7 +32,7 @@ pub(super) static RETRY_BUDGET: Keyword = Keyword {
     ],
     ..Keyword::new(
         "retry-budget",
-        &[Defaults, Policy, Service],
+        &[Defaults, Policy, Service, External],
         "How many retries one calling proxy may send one service.",
     )
 };

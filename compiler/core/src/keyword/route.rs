@@ -1,6 +1,6 @@
 //! `route` and `match`
 
-use super::Place::{Gateway, Match, Root, Route, Service};
+use super::Place::{External, Gateway, Match, Root, Route, Service};
 use super::{
     Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, action, condition, defaults,
     rate_limit, require, to,
@@ -15,7 +15,7 @@ pub(super) static ROUTE: Keyword = Keyword {
     block: Some(Route),
     ..Keyword::new(
         "route",
-        &[Service, Gateway],
+        &[Service, External, Gateway],
         "Requests of one kind: where they go, and with what patience.",
     )
 };

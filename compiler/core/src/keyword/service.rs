@@ -1,12 +1,11 @@
 //! `service` and the small words that only stand in one.
 
-use mesh_bundle::slice::Protocol;
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::{Gateway, Root, Service};
+use super::Place::{External, Gateway, Root, Service};
 use super::{
-    Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, calls, defaults, endpoints,
-    facts, mtls, route, subset, telemetry,
+    Args, Argument, Entry, Keyword, Merge, Reader, Repeats, calls, defaults, endpoints, facts,
+    mtls, reach, route, subset, telemetry,
 };
 use crate::code;
 use crate::model::{self, Extendable, Port};
@@ -23,25 +22,13 @@ pub(super) static SERVICE: Keyword = Keyword {
     )
 };
 
-pub(super) static PORT: Keyword = Keyword {
-    merge: Some(Merge::NamedOrNew),
-    args: Args::list("PORT", &value::PORT, 1),
-    repeats: Repeats::Many,
-    props: &[Property::new(
-        "protocol",
-        &value::PROTOCOL,
-        "What the application speaks: `http` (1.1 and 2, the default) or `grpc`.",
-    )],
-    ..Keyword::new("port", &[Service], "Ports that the service answers on.")
-};
-
 pub(super) static HOST: Keyword = Keyword {
     merge: Some(Merge::List),
     args: Args::list("HOST", &value::HOST, 1),
     repeats: Repeats::Many,
     ..Keyword::new(
         "host",
-        &[Service],
+        &[Service, External],
         "Hosts that name the service, instead of its own name.",
     )
 };
@@ -52,7 +39,7 @@ pub(super) static IDENTITY: Keyword = Keyword {
     repeats: Repeats::Many,
     ..Keyword::new(
         "identity",
-        &[Service, Gateway],
+        &[Service, External, Gateway],
         "SPIFFE IDs of its instances, instead of spiffe://<trust-domain>/service/<name> or /gateway/<name>.",
     )
 };
@@ -89,7 +76,8 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     // The block is read even when the name is wrong, so that one run reports everything.
     let children = reader.block(entry);
     let mut settings = model::Settings::default();
-    let mut ports = Vec::new();
+    let mut ports: Vec<Port> = Vec::new();
+    let mut reach = model::Reach::default();
     let mut endpoints = Vec::new();
     let mut hosts = Vec::new();
     let mut identities = Vec::new();
@@ -102,7 +90,6 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut told = model::Telemetry::default();
     for child in children {
         match child.word() {
-            "port" => ports.extend(decode_port(child)),
             "endpoints" => endpoints.extend(endpoints::decode(reader, child)),
             "host" => hosts.extend(child.args(0, value::host)),
             "identity" => identities.extend(child.args(0, value::spiffe_id)),
@@ -113,7 +100,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
             "mtls" => mtls_mode = mtls::decode(child),
             "telemetry" => told = telemetry::decode(reader, child),
             "facts" => facts = facts::decode(child),
-            _ => defaults::setting(reader, child, &mut settings),
+            _ => {
+                reach::decode(reader, child, &mut ports, &mut reach);
+                defaults::setting(reader, child, &mut settings);
+            }
         }
     }
     if !entry
@@ -139,6 +129,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         settings,
         mtls: mtls_mode,
         telemetry: told,
+        reach,
         span: entry.span(),
     })
 }
@@ -153,15 +144,4 @@ fn missing_port(reader: &mut Reader<'_>, entry: Entry<'_>) {
         Diagnostic::error(code::MISSING, span, "a service needs a `port`")
             .help("write the port that the application answers on: `port 8080 protocol=http`"),
     );
-}
-
-fn decode_port(entry: Entry<'_>) -> Vec<Port> {
-    let protocol = entry
-        .prop("protocol", value::protocol)
-        .map_or(Protocol::Http, |protocol| protocol.value);
-    entry
-        .args(0, value::port)
-        .into_iter()
-        .map(|number| Port { number, protocol })
-        .collect()
 }

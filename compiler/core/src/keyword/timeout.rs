@@ -1,6 +1,6 @@
 //! `timeout`
 
-use super::Place::{Calls, Defaults, Policy, Route, Service};
+use super::Place::{Calls, Defaults, External, Policy, Route, Service};
 use super::{Args, Argument, Entry, Keyword, Property};
 use crate::model::{Setting, Timeout};
 use crate::value;
@@ -31,7 +31,7 @@ pub(super) static TIMEOUT: Keyword = Keyword {
     ],
     ..Keyword::new(
         "timeout",
-        &[Defaults, Policy, Service, Route, Calls],
+        &[Defaults, Policy, Service, External, Route, Calls],
         "Longest time of the whole exchange, all tries included.",
     )
 };

@@ -3,7 +3,7 @@
 
 use mesh_syntax::{Diagnostic, Value};
 
-use super::Place::Listen;
+use super::Place::{self, Listen};
 use super::{Entry, Keyword, Merge, Property, Reader};
 use crate::code;
 use crate::model::{ClientCertificate, Tls, TlsVersion};
@@ -40,7 +40,7 @@ pub(super) static TLS: Keyword = Keyword {
     ],
     merge: Some(Merge::Whole),
     alone: true,
-    ..Keyword::new("tls", &[Listen], "This leg is TLS.")
+    ..Keyword::new("tls", &[Listen, Place::Port], "This leg is TLS.")
 };
 
 const CLIENTS: [(&str, ClientCertificate); 2] = [
@@ -84,6 +84,20 @@ pub(super) fn decode(entry: Entry<'_>) -> Tls {
         san: entry.prop("san", value::host),
         min: entry.prop("min", version),
         span: entry.node.name.span,
+    }
+}
+
+/// What only makes sense where clients connect.
+pub(super) fn check_client(reader: &mut Reader<'_>, entry: Entry<'_>) {
+    if let Some(given) = entry.node.prop("client") {
+        reader.report(
+            Diagnostic::error(
+                code::EXCLUSIVE,
+                given.span,
+                "`client=` is for a leg that clients open",
+            )
+            .help("to show a certificate to the other side, name it: `certificate=`"),
+        );
     }
 }
 

@@ -11,7 +11,8 @@ use super::tighten::Callee;
 use super::{Linker, dangling};
 use crate::limits;
 use crate::linked::{
-    Asked, AskedPurpose, Authorizer, Call, Edge, Exchange, RouteId, Routed, Service, ServiceId,
+    Asked, AskedPurpose, Authorizer, Call, Edge, Exchange, Kind, RouteId, Routed, Service,
+    ServiceId,
 };
 use crate::model::{self, Effect, Enforcement, RequirementKind, Spanned};
 use crate::suggest;
@@ -50,6 +51,7 @@ impl<'m> Linker<'m, '_> {
             return None;
         }
         led(services, &mut pairs);
+        leaving(services, &mut pairs);
         let exchanges = |(pair, reasons): (&Pair, &Reasons)| {
             services[pair.1.index()].routes.len() * (1 + reasons.routed.len())
         };
@@ -110,6 +112,10 @@ impl<'m> Linker<'m, '_> {
                     per_request: call.per_request,
                     share: call.share,
                     mode: call.mode,
+                    listen: call.listen.and_then(|listen| {
+                        let callee = &services[callee.value.index()];
+                        Some((listen, self.listen_port(callee, listen.span)?))
+                    }),
                     span: call.span,
                 };
                 resolved.insert((callee.value, route), (linked, call));
@@ -157,7 +163,7 @@ impl<'m> Linker<'m, '_> {
     /// Adds the pairs that an `allow` admits; false when there are too many.
     fn permitted(&mut self, services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) -> bool {
         let mut owners: BTreeMap<&SpiffeId, Vec<ServiceId>> = BTreeMap::new();
-        for service in services {
+        for service in services.iter().filter(|service| !service.is_external()) {
             for identity in &service.identities {
                 owners.entry(identity).or_default().push(service.id);
             }
@@ -374,6 +380,28 @@ fn led(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
     for reasons in pairs.values_mut() {
         reasons.led.sort_unstable();
         reasons.led.dedup();
+    }
+}
+
+/// Adds the pairs of a caller and the gateway by which its requests to an external leave.
+fn leaving(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
+    let by: BTreeMap<ServiceId, ServiceId> = services
+        .iter()
+        .filter_map(|service| match &service.kind {
+            Kind::External(external) => Some((service.id, external.via?.value)),
+            Kind::Service | Kind::Gateway(_) => None,
+        })
+        .collect();
+    if by.is_empty() {
+        return;
+    }
+    let callers: Vec<Pair> = pairs.keys().copied().collect();
+    for (caller, callee) in callers {
+        if let Some(gateway) = by.get(&callee)
+            && *gateway != caller
+        {
+            pairs.entry((caller, *gateway)).or_default();
+        }
     }
 }
 

@@ -33,6 +33,9 @@ impl Linker<'_, '_> {
                 );
                 Endpoints::Discovered
             }
+            (None, None) if matches!(service.kind, model::Kind::External(_)) => {
+                self.endpoints_of_hosts(service, ports)
+            }
             (_, None) => Endpoints::Discovered,
             (None, Some(_)) => Endpoints::Declared(self.addresses(service, ports)),
         }

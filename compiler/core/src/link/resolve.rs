@@ -10,7 +10,7 @@ use super::Linker;
 use super::merge::Layers;
 use super::scope::duplicate;
 use crate::code;
-use crate::linked::{self, Access, Effective, Kind, Pool, Service, ServiceId, Source, Subset};
+use crate::linked::{Access, Effective, Kind, Pool, Service, ServiceId, Source, Subset};
 use crate::model::{
     self, ConditionKind, Effect, Identity, Port, RetryBudget, Setting, Spanned, Who,
 };
@@ -22,6 +22,7 @@ impl<'m> Linker<'m, '_> {
             self.check_gateway_uses(&declared.settings.uses);
         }
         let ports = self.ports(declared);
+        self.check_reach(declared);
         let pool = layers.pool();
         self.check_pool(&pool);
         let subsets = self.subsets(declared, &pool);
@@ -43,7 +44,7 @@ impl<'m> Linker<'m, '_> {
                     gateway.delegated = self.delegated(&declared.name, &routes);
                     Kind::Gateway(gateway)
                 }
-                model::Kind::External(_) => Kind::External(linked::External {}),
+                model::Kind::External(external) => Kind::External(self.external(external)),
             },
             name: declared.name.clone(),
             hosts: hosts(declared),
@@ -62,6 +63,7 @@ impl<'m> Linker<'m, '_> {
             calls: Vec::new(),
             callers_may_extend,
             facts: declared.facts.clone(),
+            reach: declared.reach.clone(),
             span: declared.span,
             ports,
             subsets,
@@ -106,12 +108,13 @@ impl<'m> Linker<'m, '_> {
     }
 
     fn identities(&mut self, service: &model::Service) -> Vec<SpiffeId> {
-        if service.identities.is_empty() {
+        let is_external = matches!(service.kind, model::Kind::External(_));
+        if service.identities.is_empty() && !is_external {
             return self.default_identity(service).into_iter().collect();
         }
         let mut identities = Vec::new();
         for identity in &service.identities {
-            if let Some(finding) = self.foreign_identity(service, identity) {
+            if !is_external && let Some(finding) = self.foreign_identity(service, identity) {
                 self.report(finding);
             }
             identities.push(identity.value.clone());
@@ -300,6 +303,7 @@ impl<'m> Linker<'m, '_> {
                 Who::Service(name) => {
                     let name = Spanned::new(name.clone(), *span);
                     if let Some(id) = self.find_caller(&name) {
+                        self.check_calls(&name);
                         named.push(id);
                         principals.extend(self.identities_named(&name.value));
                     }

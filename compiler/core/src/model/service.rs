@@ -4,8 +4,8 @@ use mesh_bundle::slice::{EndpointAddress, HeaderEdits, MtlsMode, Protocol};
 use mesh_syntax::Span;
 
 use super::{
-    Actions, Condition, Exchange, Gateway, Identity, Label, Pool, RateLimit, Requirement, Settings,
-    Spanned, Telemetry,
+    Actions, Condition, Exchange, Gateway, Identity, Label, ListenAddress, Pool, RateLimit, Reach,
+    Requirement, Settings, Spanned, Telemetry,
 };
 
 /// What shares the name space of services: all of them are something that requests enter.
@@ -32,7 +32,10 @@ impl Kind {
 
 /// What only an `external` has.
 #[derive(Clone, Debug, Default)]
-pub struct External {}
+pub struct External {
+    /// The gateway by which requests leave.
+    pub via: Option<Spanned<String>>,
+}
 
 /// A service, gateway or external.
 #[derive(Clone, Debug)]
@@ -65,6 +68,8 @@ pub struct Service {
     pub mtls: Option<Spanned<Option<MtlsMode>>>,
     /// What is logged and traced.
     pub telemetry: Telemetry,
+    /// How it is reached, beyond its endpoints.
+    pub reach: Reach,
     /// The whole node.
     pub span: Span,
 }
@@ -87,6 +92,7 @@ impl Service {
             settings: Settings::default(),
             mtls: None,
             telemetry: Telemetry::default(),
+            reach: Reach::default(),
             span,
         }
     }
@@ -223,6 +229,8 @@ pub struct Call {
     pub mode: Option<Spanned<CallMode>>,
     /// The caller's own tightening.
     pub exchange: Exchange,
+    /// Where the caller's proxy takes connections for the callee.
+    pub listen: Option<ListenAddress>,
     /// The whole node.
     pub span: Span,
 }

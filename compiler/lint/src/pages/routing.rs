@@ -160,6 +160,56 @@ super::declare_pages! {
     code::INCOMPATIBLE_ACTIONS => "words of one route that can't both hold";
 
     /// ## What it flags
+    /// A `match` on parts of a request, or a setting about requests, for a port of `protocol=tcp` or `tls`.
+    /// ## Why it matters
+    /// On such a port the proxy sees bytes, no method, path or header: the match would never hold.
+    /// ## Examples
+    /// ```kdl bad
+    /// service db {
+    ///     port 5432 protocol=tcp
+    ///     endpoints { static "10.0.0.7:5432" }
+    ///     subset old { labels version=v1 }
+    ///     route old { match { path "/old" }; to old }
+    ///     route rest { }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service db {
+    ///     port 5432 protocol=tcp
+    ///     endpoints { static "10.0.0.7:5432" version=v1 }
+    ///     subset old { labels version=v1 }
+    ///     route old { match { peer-ip "10.1.0.0/16" }; to old }
+    ///     route rest { }
+    /// }
+    /// ```
+    code::MATCH_ON_BYTES => "match on what a port of bytes never knows";
+
+    /// ## What it flags
+    /// An `allow` or `deny` of a service that asks for a part of a request on a port of `protocol=tcp` or
+    /// `tls`.
+    /// ## Why it matters
+    /// On such a port the proxy sees bytes, no method, path or header: an `allow` would admit nobody, a
+    /// `deny` refuse nobody.
+    /// ## Examples
+    /// ```kdl bad
+    /// service app { port 80; endpoints { static "10.0.0.8:80" } }
+    /// service db {
+    ///     port 5432 protocol=tcp
+    ///     endpoints { static "10.0.0.7:5432" }
+    ///     allow app { method GET }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service app { port 80; endpoints { static "10.0.0.8:80" }; calls db { listen "127.0.0.1:15432" } }
+    /// service db {
+    ///     port 5432 protocol=tcp
+    ///     endpoints { static "10.0.0.7:5432" }
+    ///     allow app { port 5432 }
+    /// }
+    /// ```
+    code::CONDITION_ON_BYTES => "condition on what a port of bytes never knows";
+
+    /// ## What it flags
     /// A path of `rewrite` or `redirect` with `**` or `{x}` where a path of the route captures no such thing.
     /// ## Why it matters
     /// There would be nothing to put there.

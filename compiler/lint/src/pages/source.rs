@@ -187,13 +187,6 @@ super::declare_pages! {
     /// A word that the language has and that this release does not carry out yet.
     /// ## Why it matters
     /// A policy that is accepted and not enforced is the worst of all. A keyword lands together with
-    /// what enforces it.
-    /// ## Examples
-    /// ```kdl bad
-    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" }; unmeshed }
-    /// ```
-    /// ```kdl good
-    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" } }
-    /// ```
+    /// what enforces it. Such words are few, and the reference of keywords lists them.
     core::NOT_IN_THIS_RELEASE => "not supported by this release";
 }

@@ -1,0 +1,137 @@
+//! Ports of bytes (`protocol=tcp`, `tls`): what asks for more than bytes is reported.
+
+use mesh_bundle::slice::{Condition, Protocol, RetryCause};
+use mesh_syntax::{Diagnostic, Span};
+
+use super::Linker;
+use crate::code;
+use crate::linked::{Route, Service, Source};
+use crate::model::{Port, Spanned};
+
+impl Linker<'_, '_> {
+    /// Reports conditions and settings of a service's own that none of the ports in question can know.
+    pub(super) fn check_opaque(&mut self, service: &Service) {
+        if service.ports.iter().all(|port| !is_opaque(port)) {
+            return;
+        }
+        for route in &service.routes {
+            for block in &route.matches {
+                if let Some((span, port)) = unknowable(&block.conditions, &service.ports) {
+                    self.opaque_condition(code::MATCH_ON_BYTES, span, port);
+                }
+            }
+            if service.ports.iter().all(is_opaque) {
+                self.check_opaque_route(route, service.ports.first());
+            }
+        }
+        for rule in &service.access {
+            if matches!(rule.source, Source::Service(_))
+                && !rule.implied
+                && let Some((span, port)) = unknowable(&rule.conditions, &service.ports)
+            {
+                self.opaque_condition(code::CONDITION_ON_BYTES, span, port);
+            }
+        }
+    }
+
+    fn opaque_condition(&mut self, code: mesh_syntax::Code, span: Span, port: Spanned<u16>) {
+        self.report(
+            Diagnostic::error(
+                code,
+                span,
+                format!("the port {} carries bytes, of which this is never known", port.value),
+            )
+            .label(port.span, "the port")
+            .help("ask only for `port`, `from`, `peer-ip` and `client-ip`, or give the port another `protocol=`"),
+        );
+    }
+
+    fn check_opaque_route(&mut self, route: &Route, port: Option<&Port>) {
+        let actions = &route.actions;
+        let of_requests = [
+            actions.answer.as_ref().map(|answer| answer.span),
+            actions.rewrite.as_ref().map(|rewrite| rewrite.span),
+            actions.mirrors.first().map(|mirror| mirror.span),
+            actions.fault.map(|fault| fault.span),
+            actions.request_headers.as_ref().map(|edits| edits.span),
+            actions.response_headers.as_ref().map(|edits| edits.span),
+            actions.cors.as_ref().map(|cors| cors.span),
+            actions.upgrade.map(|upgrade| upgrade.span),
+            actions.streaming,
+        ];
+        let exchange = &route.exchange;
+        let own = |source: Source| match source {
+            Source::Service(span) | Source::Route(span) => Some(span),
+            _ => None,
+        };
+        let of_answer = |cause: &RetryCause| {
+            matches!(
+                cause,
+                RetryCause::Status(_)
+                    | RetryCause::ServerError
+                    | RetryCause::Gateway
+                    | RetryCause::GrpcStatus(_)
+                    | RetryCause::Refused
+                    | RetryCause::PerTryTimeout
+            )
+        };
+        let causes = exchange.causes.value.iter().any(of_answer);
+        let of_exchange = [
+            causes.then(|| own(exchange.causes.source)).flatten(),
+            exchange
+                .hedge
+                .value
+                .and_then(|_| own(exchange.hedge.source)),
+        ];
+        for span in of_requests.into_iter().chain(of_exchange).flatten() {
+            let finding = Diagnostic::error(
+                code::MATCH_ON_BYTES,
+                span,
+                "this is about requests, and the service carries bytes",
+            )
+            .help("remove it, or give the port another `protocol=`");
+            self.report(match port {
+                Some(port) => finding.label(port.number.span, "a port of bytes"),
+                None => finding,
+            });
+        }
+    }
+}
+
+const fn is_opaque(port: &Port) -> bool {
+    matches!(port.protocol, Protocol::Tcp | Protocol::Tls)
+}
+
+/// A condition on what no port in question knows, and one of these ports.
+fn unknowable(conditions: &[Spanned<Condition>], ports: &[Port]) -> Option<(Span, Spanned<u16>)> {
+    let asked = |port: &&Port| {
+        conditions.iter().all(|condition| match &condition.value {
+            Condition::Port(numbers) => numbers.contains(&port.number.value),
+            Condition::Not(inner) => match &**inner {
+                Condition::Port(numbers) => !numbers.contains(&port.number.value),
+                _ => true,
+            },
+            _ => true,
+        })
+    };
+    let asked: Vec<&Port> = ports.iter().filter(asked).collect();
+    let first = asked
+        .first()
+        .filter(|_| asked.iter().all(|port| is_opaque(port)))?;
+    let names_hosts = asked.iter().all(|port| port.protocol == Protocol::Tls);
+    let found = conditions
+        .iter()
+        .find(|condition| of_requests(&condition.value, names_hosts))?;
+    Some((found.span, first.number))
+}
+
+fn of_requests(condition: &Condition, names_hosts: bool) -> bool {
+    match condition {
+        Condition::Host(_) => !names_hosts,
+        Condition::Port(_) | Condition::From(_) | Condition::PeerIp(_) | Condition::ClientIp(_) => {
+            false
+        }
+        Condition::Not(inner) => of_requests(inner, names_hosts),
+        _ => true,
+    }
+}
