@@ -15,6 +15,7 @@ use std::time::Duration;
 use mesh_daemon::signal::Shutdown;
 use tokio::sync::Mutex;
 
+mod client;
 mod control;
 mod distributor;
 mod fleet;
@@ -294,10 +295,13 @@ fn edges(
     if rate == 0 {
         return BTreeMap::new();
     }
-    let edge = |(name, request): (&traffic::EdgeName, &mesh_syntax::Witness)| {
-        let outbound = fleet.outbound(&name.0)?;
-        let request = request.clone();
-        Some((name.clone(), traffic::Edge { outbound, request }))
+    let edge = |(name, call): (&traffic::EdgeName, &plan::PlannedCall)| {
+        let (to, tls) = match &call.entry {
+            None => (fleet.outbound(&name.0)?, None),
+            Some(entry) => fleet.entrance(&name.0, entry)?,
+        };
+        let request = call.request.clone();
+        Some((name.clone(), traffic::Edge { to, tls, request }))
     };
     plan.edges.iter().filter_map(edge).collect()
 }

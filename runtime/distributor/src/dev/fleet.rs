@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::distributor::Distributor;
 use super::instance::{Instance, Served, Surroundings, start_stand_in};
-use super::plan::{Plan, PlannedInstance};
+use super::plan::{Entry, Plan, PlannedInstance};
 use super::ports::{GatewayPorts, ServicePorts};
 use super::process::Process;
 use super::secrets::Secrets;
@@ -172,7 +172,7 @@ impl Fleet {
     }
 
     /// Waits until every proxy serves a generation.
-    pub(super) async fn wait_serving(&self, say: &impl Fn(&str)) -> Result<(), DevError> {
+    pub(super) async fn wait_serving(&mut self, say: &impl Fn(&str)) -> Result<(), DevError> {
         say(&format!(
             "waiting for {} proxies to serve",
             self.instances.len()
@@ -187,12 +187,14 @@ impl Fleet {
     }
 
     /// Notes where listeners of gateways were opened.
-    pub(super) async fn keep_listeners(&self) {
+    pub(super) async fn keep_listeners(&mut self) {
         let gateways = self
             .instances
-            .values()
+            .values_mut()
             .filter(|instance| instance.is_gateway());
-        join_all(gateways.map(Instance::keep_listeners)).await;
+        for gateway in gateways {
+            gateway.keep_listeners().await;
+        }
     }
 
     /// Where an application of this service sends requests.
@@ -202,6 +204,23 @@ impl Fleet {
             .values()
             .find(|instance| instance.service == service);
         first.map(Instance::outbound)
+    }
+
+    /// Where clients reach a listener of a gateway, and the certificate that it shows.
+    pub(super) fn entrance(
+        &self,
+        gateway: &str,
+        entry: &Entry,
+    ) -> Option<(SocketAddr, Option<PathBuf>)> {
+        let of_gateway = self
+            .instances
+            .values()
+            .find(|instance| instance.service == gateway)?;
+        let certificate = match &entry.certificate {
+            None => None,
+            Some(name) => Some(of_gateway.secret(name)?.to_path_buf()),
+        };
+        Some((of_gateway.listener(entry.port)?, certificate))
     }
 
     /// What each proxy serves, for the table.

@@ -34,6 +34,8 @@ pub(super) struct Instance {
     proxy: Process,
     launch: Launch,
     bound: Bound,
+    /// Of a gateway, by declared port.
+    listeners: BTreeMap<u16, SocketAddr>,
     log: PathBuf,
 }
 
@@ -157,6 +159,7 @@ impl Instance {
             proxy,
             launch,
             bound,
+            listeners: BTreeMap::new(),
             log,
         })
     }
@@ -174,12 +177,23 @@ impl Instance {
     }
 
     /// Notes where a gateway's listeners were opened, so that a restart is found there.
-    pub(super) async fn keep_listeners(&self) {
+    pub(super) async fn keep_listeners(&mut self) {
         let listeners = self.served().await.listeners;
         if !listeners.is_empty() {
             self.proxy
                 .replace_arguments(self.launch.arguments(&self.bound, &listeners));
+            self.listeners = listeners;
         }
+    }
+
+    /// Where a gateway's listener was opened.
+    pub(super) fn listener(&self, port: u16) -> Option<SocketAddr> {
+        self.listeners.get(&port).copied()
+    }
+
+    /// Where key material is that the proxy was given.
+    pub(super) fn secret(&self, name: &str) -> Option<&Path> {
+        self.launch.secrets.get(name).map(PathBuf::as_path)
     }
 
     /// Whether it is a gateway.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bundle::slice::{Gateway, Label, Slice};
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_compiler::linked::{Endpoints, Kind, LinkedMesh, Service};
+use mesh_compiler::Trial;
+use mesh_compiler::linked::{self, Endpoints, Kind, LinkedMesh, Service};
+use mesh_compiler::trial::{Call, Decision};
 use mesh_syntax::Witness;
 
 /// Instances of one subset, at most: enough to see balancing and a failover on a laptop.
@@ -17,7 +19,23 @@ pub(super) struct Plan {
     /// By name.
     pub(super) services: BTreeMap<String, PlannedService>,
     /// By caller and callee.
-    pub(super) edges: BTreeMap<(String, String), Witness>,
+    pub(super) edges: BTreeMap<(String, String), PlannedCall>,
+}
+
+/// A request that demo traffic sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PlannedCall {
+    pub(super) request: Witness,
+    /// The listener of the gateway that it enters by; none: its caller's proxy sends it.
+    pub(super) entry: Option<Entry>,
+}
+
+/// A listener of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) port: u16,
+    /// Name of the certificate that it shows; none: plaintext.
+    pub(super) certificate: Option<String>,
 }
 
 /// One service or gateway.
@@ -72,13 +90,79 @@ pub(super) fn plan(mesh: &LinkedMesh, slices: &BTreeMap<SpiffeId, Slice>) -> Pla
         .edges
         .iter()
         .filter(|edge| !edge.declared.is_empty() && !edge.permitted.is_empty())
+        .filter(|edge| matches!(mesh.service(edge.caller).kind, Kind::Service))
         .filter_map(|edge| {
             let request = mesh_compiler::sample_request(mesh, edge.caller, edge.callee)?;
             let name = |id| mesh.service(id).name.value.clone();
-            Some(((name(edge.caller), name(edge.callee)), request))
-        })
-        .collect();
+            let call = PlannedCall {
+                request,
+                entry: None,
+            };
+            Some(((name(edge.caller), name(edge.callee)), call))
+        });
+    let edges = edges.chain(entering(mesh)).collect();
     Plan { services, edges }
+}
+
+/// What clients of the gateways would send, one request for each service behind.
+fn entering(mesh: &LinkedMesh) -> Vec<((String, String), PlannedCall)> {
+    let mut trial = Trial::new(mesh);
+    let mut calls = Vec::new();
+    for edge in &mesh.edges {
+        let Kind::Gateway(gateway) = &mesh.service(edge.caller).kind else {
+            continue;
+        };
+        let name = |id| mesh.service(id).name.value.clone();
+        let names = (name(edge.caller), name(edge.callee));
+        let Some(sample) = mesh_compiler::sample_request(mesh, edge.caller, edge.callee) else {
+            continue;
+        };
+        let found = gateway_requests(gateway, &sample).find(|call| {
+            let asked = Call {
+                from: None,
+                to: names.0.clone(),
+                port: call.entry.as_ref().map(|entry| entry.port),
+                ..Call::from(&call.request)
+            };
+            let outcome = trial.run(&asked);
+            outcome.is_ok_and(|outcome| {
+                outcome.decision == Decision::Allowed
+                    && outcome.behind.iter().any(|at| at.service == names.1)
+            })
+        });
+        calls.extend(found.map(|call| (names, call)));
+    }
+    calls
+}
+
+/// Requests that may get through a gateway to where the sample goes; over TLS first.
+fn gateway_requests(
+    gateway: &linked::Gateway,
+    sample: &Witness,
+) -> impl Iterator<Item = PlannedCall> {
+    let mut listeners: Vec<_> = gateway.listeners.iter().collect();
+    listeners.sort_by_key(|listener| listener.tls.is_none());
+    listeners.into_iter().flat_map(move |listener| {
+        let host = listener.hosts.first().map_or("localhost", String::as_str);
+        let host = host.replace("**", "www").replace('*', "www");
+        let certificate = listener
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.certificate.clone());
+        let entry = Entry {
+            port: listener.port.value,
+            certificate: certificate.map(|name| name.value),
+        };
+        let paths = [sample.path.clone(), "/".to_owned()];
+        paths.into_iter().map(move |path| PlannedCall {
+            request: Witness {
+                path,
+                host: host.clone(),
+                ..sample.clone()
+            },
+            entry: Some(entry.clone()),
+        })
+    })
 }
 
 /// One instance; what it opens, its slice says.
@@ -122,7 +206,7 @@ fn instances(service: &Service) -> Vec<PlannedInstance> {
             })
             .collect();
     }
-    let of_subset = |subset: &mesh_compiler::linked::Subset| {
+    let of_subset = |subset: &linked::Subset| {
         let labels: Vec<Label> = subset
             .labels
             .iter()

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +15,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use mesh_syntax::Witness;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
+
+use super::client;
 
 /// Connections that each edge uses, so that one slow answer does not hide the others.
 const CONNECTIONS: u32 = 4;
@@ -39,8 +43,10 @@ pub(super) struct EdgeCount {
 /// One edge that carries demo traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edge {
-    /// Where the caller's application sends its requests.
-    pub(super) outbound: SocketAddr,
+    /// Where the caller's application sends its requests, or a gateway's listener.
+    pub(super) to: SocketAddr,
+    /// The certificate that a listener shows; none: plaintext.
+    pub(super) tls: Option<PathBuf>,
     pub(super) request: Witness,
 }
 
@@ -161,9 +167,9 @@ struct Connection(Option<SendRequest<Empty<Bytes>>>);
 impl Connection {
     async fn send(&mut self, edge: &Edge) -> Result<Answer, String> {
         let request = request(&edge.request).map_err(|error| error.to_string())?;
-        let response = match self.try_send(edge.outbound, request.clone()).await {
+        let response = match self.try_send(edge, request.clone()).await {
             // The proxy closed a kept connection before the request was on it: nothing was sent.
-            Err(error) if error.is_canceled() => self.try_send(edge.outbound, request).await,
+            Err(error) if error.is_canceled() => self.try_send(edge, request).await,
             sent => sent,
         };
         read(response.map_err(|error| format!("own proxy: {error}"))?).await
@@ -171,13 +177,13 @@ impl Connection {
 
     async fn try_send(
         &mut self,
-        outbound: SocketAddr,
+        edge: &Edge,
         request: Request<Empty<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
         let open = self.0.take().filter(|open| !open.is_closed());
         let mut sender = match open {
             Some(sender) => sender,
-            None => connect(outbound).await?,
+            None => connect(edge).await?,
         };
         sender.ready().await?;
         let response = sender.send_request(request).await?;
@@ -186,18 +192,34 @@ impl Connection {
     }
 }
 
-async fn connect(outbound: SocketAddr) -> hyper::Result<SendRequest<Empty<Bytes>>> {
+async fn connect(edge: &Edge) -> hyper::Result<SendRequest<Empty<Bytes>>> {
     loop {
-        let Ok(stream) = TcpStream::connect(outbound).await else {
+        let Ok(stream) = TcpStream::connect(edge.to).await else {
             // The caller's own proxy restarts; its application would wait for it, too.
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its errors show up where requests are sent.
-        tokio::spawn(async move { drop(connection.await) });
-        return Ok(sender);
+        let Some(certificate) = &edge.tls else {
+            return shake_hands(stream).await;
+        };
+        match client::connect(stream, &edge.request.host, certificate).await {
+            Ok(stream) => return shake_hands(stream).await,
+            Err(error) => {
+                tracing::warn!(%error, to = %edge.to, "no TLS with a gateway");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
     }
+}
+
+async fn shake_hands<IO>(stream: IO) -> hyper::Result<SendRequest<Empty<Bytes>>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its errors show up where requests are sent.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
 }
 
 fn request(witness: &Witness) -> http::Result<Request<Empty<Bytes>>> {
