@@ -36,6 +36,15 @@ const NEEDS: &[Need] = &[
         },
         "needs `facts load=` and `facts handling=` of a service, and `facts replicas=` of its callers",
     ),
+    (
+        "MSH0607",
+        |mesh| {
+            let mut limiting =
+                (mesh.services.iter()).filter(|service| !service.rate_limits.is_empty());
+            limiting.all(|service| service.facts.replicas.is_some())
+        },
+        "needs `facts replicas=` of every service that limits rates",
+    ),
 ];
 
 fn any(mesh: &LinkedMesh, has: fn(&Facts) -> bool) -> bool {
@@ -72,6 +81,12 @@ mod tests {
         assert_eq!(codes(&service("")), ["MSH0406", "MSH0411", "MSH0604"]);
         let known = "facts load=\"1/s\" capacity=\"2/s\" replicas=2 handling=\"1ms\"";
         assert!(codes(&service(known)).is_empty());
+        assert_eq!(
+            codes(&service(
+                "rate-limit \"1/s\"; facts load=\"1/s\" capacity=\"1/s\" handling=\"1s\""
+            )),
+            ["MSH0406", "MSH0607"]
+        );
         assert!(NEEDS.is_sorted_by(|a, b| a.0 < b.0));
     }
 }

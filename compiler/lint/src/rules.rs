@@ -61,6 +61,7 @@ mod resilience {
     pub(crate) mod idle_fault;
     pub(crate) mod lasting_fault;
     pub(crate) mod limit_below_load;
+    pub(crate) mod limit_per_instance;
     pub(crate) mod single_point;
 }
 mod retries {
@@ -164,6 +165,7 @@ pub static RULES: &[&Rule] = &[
     &resilience::cannot_eject::CANNOT_EJECT,
     &resilience::blind_failover::BLIND_FAILOVER,
     &resilience::limit_below_load::LIMIT_BELOW_LOAD,
+    &resilience::limit_per_instance::LIMIT_PER_INSTANCE,
     &resilience::lasting_fault::LASTING_FAULT,
     &resilience::idle_fault::IDLE_FAULT,
     &resilience::single_point::SINGLE_POINT,
