@@ -15,6 +15,7 @@ mod access {
     pub(crate) mod open_access;
     pub(crate) mod open_on_failure;
     pub(crate) mod overruled_allow;
+    pub(crate) mod plaintext_callee;
     pub(crate) mod redundant_rule;
     pub(crate) mod shared;
     pub(crate) mod shared_identity;
@@ -169,6 +170,7 @@ pub static RULES: &[&Rule] = &[
     &resilience::lasting_fault::LASTING_FAULT,
     &resilience::idle_fault::IDLE_FAULT,
     &resilience::single_point::SINGLE_POINT,
+    &access::plaintext_callee::PLAINTEXT_CALLEE,
     &access::unverified_claim::UNVERIFIED_CLAIM,
     &access::ignored_token::IGNORED_TOKEN,
     &access::shared_identity::SHARED_IDENTITY,

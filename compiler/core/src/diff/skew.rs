@@ -1,7 +1,7 @@
 //! The skewed middle: while a generation rolls out, one end of a call has it and the other does not.
 //! What worked before and works after must work then too, in both directions.
 
-use mesh_bundle::slice::Protocol;
+use mesh_bundle::slice::{MtlsMode, Protocol};
 use rayon::prelude::*;
 
 use super::access::{decides_alike, ends, entered, find, sent_by};
@@ -101,7 +101,9 @@ struct End<'m> {
 
 /// The requests, whoever sends them, that get from a caller to a callee of perhaps another generation.
 fn works(end: End<'_>, callee: &Service) -> Result<Space, CapExceeded> {
-    if !shares_identity(end, callee) {
+    // Mesh peers are dialled with mutual TLS, always.
+    let plaintext_only = callee.mtls.value == Some(MtlsMode::Off);
+    if plaintext_only || !shares_identity(end, callee) {
         return Ok(Space::nothing());
     }
     let ports = Space::to_ports(common_ports(end.view, callee))?;
