@@ -180,3 +180,24 @@ fn a_route_accepts_what_is_refused_elsewhere() {
     assert_eq!(enter("/rest/a%2fb"), Decision::Denied);
     assert_eq!(enter("/rest/a"), Decision::Allowed);
 }
+
+/// Nobody stands at an external's door, so its rules hold where requests leave.
+#[test]
+fn an_external_is_judged_where_requests_leave() {
+    let policies = r#"
+        service web { port 80; calls stripe }
+        external stripe {
+            host "api.stripe.com"
+            port 80 dial=443 { tls }
+            allow web { path "/v1/**" }
+        }
+    "#;
+    assert_eq!(
+        run(policies, "/v1/pay", "stripe").decision,
+        Decision::Allowed
+    );
+    assert_eq!(
+        run(policies, "/v2/pay", "stripe").decision,
+        Decision::Denied
+    );
+}
