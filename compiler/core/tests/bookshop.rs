@@ -77,3 +77,29 @@ fn every_edge_of_the_bookshop_has_a_request() {
         ]
     );
 }
+
+#[test]
+fn every_environment_of_the_bookshop_is_clean_and_passes_its_tests() {
+    let sources = bookshop();
+    for environment in ["staging", "prod"] {
+        let analysed = mesh_compiler::load(mesh_compiler::Input {
+            sources: &sources,
+            environment,
+            root_path: "",
+        });
+        assert_eq!(render(&sources, &analysed.diagnostics), "", "{environment}");
+        assert_eq!(analysed.environments, ["prod", "staging"]);
+        let mesh = analysed.mesh.clone().unwrap();
+        assert_eq!(mesh.tests.len(), 9, "{environment} adds a test");
+        let mut trial = Trial::new(&mesh);
+        for test in &mesh.tests {
+            let report = trial.test(test);
+            assert!(
+                report.passed(),
+                "{environment}: {}: {report:#?}",
+                test.name.value
+            );
+        }
+        mesh_compiler::check(analysed, &[]).unwrap();
+    }
+}

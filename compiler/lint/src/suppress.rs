@@ -175,7 +175,7 @@ impl<'m> Places<'m> {
             return false;
         };
         let about = match self.service_at(finding.span) {
-            Some(found) => found == service,
+            Some(found) => found == service || names(finding, &at.value),
             // What is written for all services is about the ones that the finding names.
             None => {
                 let labels = finding.labels.iter().map(|label| label.span);
@@ -186,10 +186,17 @@ impl<'m> Places<'m> {
                         .witness
                         .as_ref()
                         .is_some_and(|witness| witness.to == at.value)
+                    || names(finding, &at.value)
             }
         };
         about && is_in_route(suppression, self.mesh.service(service), finding)
     }
+}
+
+/// Whether the text of a finding names a service: a retry that a caller or `defaults` sets is about the service
+/// that is called.
+fn names(finding: &Diagnostic, service: &str) -> bool {
+    finding.message.contains(&format!("`{service}`"))
 }
 
 /// Whether a finding is about the route that a suppression names, if it names one.

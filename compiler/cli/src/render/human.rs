@@ -1,5 +1,6 @@
 //! Output for people. The only place that knows miette.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use mesh_compiler::trial::{Call, Outcome, percent};
@@ -278,10 +279,11 @@ fn summary(compiled: &Compiled) -> String {
         [] => String::new(),
         [only] => format!("\n1 check skipped: {} {}", only.code, only.reason),
         several => {
-            let codes: Vec<&str> = several.iter().map(|skipped| skipped.code).collect();
+            let codes: BTreeSet<&str> = several.iter().map(|skipped| skipped.code).collect();
+            let codes: Vec<&str> = codes.into_iter().collect();
             format!(
                 "\n{} skipped for want of data: {} (`--format json` says what each needs)",
-                counted(several.len(), "check"),
+                counted(codes.len(), "check"),
                 codes.join(", ")
             )
         }

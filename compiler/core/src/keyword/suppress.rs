@@ -15,7 +15,7 @@ pub(super) static SUPPRESS: Keyword = Keyword {
         Property::new(
             "at",
             &value::NAME,
-            "The service, gateway or external that the finding is about; without it, all.",
+            "The service, gateway or external that the finding lies in or names; without it, all.",
         ),
         Property::new(
             "route",

@@ -34,6 +34,19 @@ mod tests {
     use crate::tester::judged;
 
     #[test]
+    fn a_finding_that_names_the_service_is_about_it() {
+        let (findings, suppressed) = judged(
+            "mesh example { trust-domain \"example.test\"; team shop { service cart pay }; defaults { retry reset attempts=2 } }
+service cart { port 80; endpoints { static \"10.0.0.1:80\" }; calls pay }
+service pay { port 80; endpoints { static \"10.0.0.2:80\" }; allow cart }
+suppress MSH0405 at=pay reason=\"so\" owner=shop until=\"2099-01-01\"
+",
+        );
+        assert!(!findings.contains("MSH0016"), "{findings}");
+        assert_eq!(suppressed, 1, "{findings}");
+    }
+
+    #[test]
     fn a_suppression_at_another_place_is_unused() {
         let (findings, suppressed) = judged(
             "mesh example { trust-domain \"example.test\"; team shop { service cart pay } }
