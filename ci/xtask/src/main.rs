@@ -44,6 +44,17 @@ enum Task {
         /// The folder to write to.
         out: PathBuf,
     },
+    /// Feed mutations of a corpus to whatever reads the input of strangers.
+    Fuzz {
+        /// Fifty times as many mutations.
+        #[arg(long)]
+        long: bool,
+        /// Another seed gives other mutations.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// What to feed; all if none is named.
+        targets: Vec<String>,
+    },
     /// Measure a part of the product and print what was measured.
     Bench {
         /// What to measure.
@@ -90,6 +101,11 @@ fn main() -> ExitCode {
         Task::Bench {
             what: Benchmark::Compiler { format, long },
         } => bench::compiler(&root, long, format == Format::Json),
+        Task::Fuzz {
+            long,
+            seed,
+            targets,
+        } => test::fuzz(&root, long, seed, &targets),
         Task::Tidy => tidy::run(&root),
     };
     match done {

@@ -27,6 +27,7 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
             ],
         )
     })?;
+    step("fuzzing", || fuzz(root, false, 1, &[]))?;
     // The tests start the programs, so these come first, in the profile that the demo uses.
     step("programs", || build_programs(root))?;
     step("tests", || {
@@ -36,6 +37,25 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
             cargo(root, &["test", "--release", "--workspace"])
         }
     })
+}
+
+/// Feeds mutations of the corpus to the targets of `tests/fuzz`. The same seed gives the same ones.
+pub(crate) fn fuzz(root: &Path, long: bool, seed: u64, targets: &[String]) -> Result<(), Failure> {
+    const LONG: u64 = 50;
+    let times = if long { LONG } else { 1 }.to_string();
+    let seed = seed.to_string();
+    let mut words = vec![
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "mesh-fuzz",
+        "--",
+    ];
+    words.extend(["--times", &times, "--seed", &seed]);
+    words.extend(targets.iter().map(String::as_str));
+    // An abort leaves no message; the input is then in `target/fuzz/current` of a run with `--trace`.
+    cargo(root, &words)
 }
 
 /// Builds the three programs.

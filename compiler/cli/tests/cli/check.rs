@@ -215,3 +215,20 @@ fn a_watched_folder_is_checked_again_when_a_file_changes() {
         while watching.next() != expected {}
     }
 }
+
+#[test]
+fn a_terminal_is_told_nothing_that_it_would_obey() {
+    let fixture = Fixture::with_policy();
+    let hostile = "service \"a\\u{1b}[31m\\u{202e}b\" { port 80 } // \u{1b}[2J\u{202e}\u{9b}\r\ntimeout \u{7}x\n";
+    fixture.write("policy/a.kdl", hostile);
+    let shown = fixture.meshc(&["check", "policy"]);
+    assert_eq!(shown.code, Some(1));
+    let obeyed = |char: &char| char.is_control() && *char != '\n' || *char == '\u{202e}';
+    assert_eq!(
+        shown.stdout.chars().find(obeyed),
+        None,
+        "{:?}",
+        shown.stdout
+    );
+    assert!(shown.stdout.contains("\\u{202e}b"), "{}", shown.stdout);
+}
