@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use mesh_bundle::slice::RequirementKind;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::host;
 use mesh_engine::path::{self, Accepts, NormalisedPath, PathError};
@@ -93,12 +94,28 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    fn no_token() -> Self {
+        Self {
+            status: 401,
+            reason: "jwt_invalid".to_owned(),
+        }
+    }
+
     fn bad_request(rule: &str) -> Self {
         Self {
             status: 400,
             reason: format!("bad_request:{rule}"),
         }
     }
+}
+
+/// Whether a request must bring a token and has none. Who asks an authorizer, and how often requests
+/// came before, no trial knows.
+fn has_no_token(table: &InboundTable, request: &Request<'_>, route: Option<&str>) -> bool {
+    request.claims.is_none()
+        && table
+            .requirements(request, route)
+            .any(|requirement| matches!(requirement.kind, RequirementKind::RequireJwt(_)))
 }
 
 impl From<&Witness> for Call {
@@ -377,6 +394,12 @@ impl<'m> Trial<'m> {
         if let Err(error) = table.path_accepts().allow(request.path) {
             return Ok(Outcome {
                 refusal: Some(Refusal::bad_request(error.rule())),
+                ..outcome
+            });
+        }
+        if has_no_token(table, request, None) {
+            return Ok(Outcome {
+                refusal: Some(Refusal::no_token()),
                 ..outcome
             });
         }

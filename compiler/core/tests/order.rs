@@ -99,7 +99,7 @@ authorizer gate {
 }
 gateway public {
     require jwt shop { not { path "/login" } }
-    rate-limit "100/s" burst=20 { per client-ip; per header x-key; method POST }
+    rate-limit "100/s" burst=20 { per client-ip; per header x-key; method POST; respond 503 body="later" { header retry-after "1" } }
     telemetry { access-log none }
     listen 8443 { host "shop.example" "*.shop.example"; tls certificate=shop trust=partners client=optional min="1.3"; client-ip forwarded-for hops=2 }
     listen 8443 { host "api.example"; tls certificate=api min="1.3"; client-ip forwarded-for hops=2 }

@@ -290,3 +290,53 @@ fn a_request_into_a_gateway_goes_on_to_the_services_behind_it() {
     assert_eq!(outcome.behind[0].service, "shop");
     assert!(outcome.behind[0].rule.is_some());
 }
+
+#[test]
+fn a_request_without_the_token_that_it_must_bring_is_refused() {
+    let sources = sources(&[
+        ("mesh.kdl", MESH),
+        (
+            "a.kdl",
+            r#"
+            jwt shop { issuer "https://id.example"; jwks url="https://id.example/keys" }
+            gateway public {
+                listen 8080
+                allow unauthenticated
+                route home { match { path "/" }; to web }
+                route cart { match { path "/cart/**" }; to web; require jwt shop }
+            }
+            service web {
+                port 80
+                allow public
+                require jwt shop { path "/cart/pay" }
+                probe "/healthz"
+            }
+            "#,
+        ),
+        (
+            "a.test.kdl",
+            r#"
+            test "open" { request GET "/" from=unauthenticated to=public; expect allowed route=home }
+            test "closed" {
+                request GET "/cart/1" from=unauthenticated to=public
+                expect denied status=401 reason=jwt_invalid
+            }
+            test "with a token" {
+                request GET "/cart/1" from=unauthenticated to=public { claim sub "x" }
+                expect allowed route=cart
+            }
+            test "at the service" { request GET "/cart/pay" from=public to=web; expect denied status=401 }
+            test "a probe" { request GET "/healthz" from=unauthenticated to=web; expect allowed }
+            test "no probe" { request GET "/healthz/x" from=unauthenticated to=web; expect denied status=403 }
+            "#,
+        ),
+    ]);
+    let analysed = load(&sources);
+    assert_eq!(render(&sources, &analysed.diagnostics), "");
+    let mesh = analysed.mesh.unwrap();
+    let mut trial = Trial::new(&mesh);
+    for test in &mesh.tests {
+        let report = trial.test(test);
+        assert!(report.passed(), "{}: {:?}", test.name.value, report);
+    }
+}

@@ -46,7 +46,7 @@ pub(super) fn rate_limits(mesh: &LinkedMesh, service: &Service) -> Vec<slice::Ra
             .map(|(target, on_failure)| (super::target(mesh, target.value), *on_failure)),
         route: route(service, limit.route),
         conditions: conditions(&limit.conditions),
-        respond: None,
+        respond: limit.respond.clone(),
     };
     service.rate_limits.iter().map(limit).collect()
 }

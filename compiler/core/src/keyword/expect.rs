@@ -67,7 +67,7 @@ static ROUTE_NAME: Kind = Kind {
 
 static REASON: Kind = Kind {
     expected: "a reason",
-    words: &["authz_denied", "no_route"],
+    words: &["authz_denied", "no_route", "jwt_invalid"],
     check: |value| reason(value).map(drop),
 };
 
@@ -91,7 +91,11 @@ fn route_name(value: &Value) -> Result<String, Wrong> {
 fn reason(value: &Value) -> Result<&'static str, Wrong> {
     value::one_of(
         value,
-        &[("authz_denied", "authz_denied"), ("no_route", "no_route")],
+        &[
+            ("authz_denied", "authz_denied"),
+            ("no_route", "no_route"),
+            ("jwt_invalid", "jwt_invalid"),
+        ],
     )
 }
 

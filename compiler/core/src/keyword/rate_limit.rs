@@ -4,7 +4,7 @@ use mesh_syntax::Diagnostic;
 
 use super::Place::{Defaults, Gateway, Policy, RateLimit, Route, Service};
 use super::{
-    Args, Argument, Entry, Keyword, Property, Reader, Repeats, authorizer, condition, per,
+    Args, Argument, Entry, Keyword, Property, Reader, Repeats, authorizer, condition, per, respond,
 };
 use crate::code;
 use crate::model;
@@ -41,8 +41,10 @@ pub(super) static RATE_LIMIT: Keyword = Keyword {
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::RateLimit> {
     let mut keys = Vec::new();
     let mut conditions = Vec::new();
+    let mut answer = None;
     for child in reader.block(entry) {
         match child.word() {
+            "respond" => answer = respond::decode(reader, child),
             "per" => keys.extend(per::decode(reader, child)),
             _ => conditions.extend(condition::decode(reader, child)),
         }
@@ -65,6 +67,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         via,
         on_failure,
         keys,
+        respond: answer,
         conditions,
         span: entry.span(),
         head: entry.head(),

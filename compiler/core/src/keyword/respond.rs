@@ -13,7 +13,11 @@ pub(super) static RESPOND: Keyword = Keyword {
     props: &[Property::new("body", &BODY, "What the answer says.")],
     merge: Some(Merge::Whole),
     block: Some(Place::Respond),
-    ..Keyword::new("respond", &[Route], "Answers with a status.")
+    ..Keyword::new(
+        "respond",
+        &[Route, Place::RateLimit],
+        "Answers with a status.",
+    )
 };
 
 pub(super) static HEADER: Keyword = Keyword {

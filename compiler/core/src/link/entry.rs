@@ -301,6 +301,7 @@ impl<'m> Linker<'m, '_> {
                 .map_or(declared.rate.value.0, |burst| u64::from(burst.value)),
             via,
             keys,
+            respond: declared.respond.clone(),
             route,
             conditions: self.conditions(&declared.conditions, ports),
             source,

@@ -72,6 +72,8 @@ pub struct RateLimit {
     pub via: Option<(Spanned<Target>, OnFailure)>,
     /// One compound key, ascending; empty: all requests together.
     pub keys: Vec<RequestKey>,
+    /// What those that are too many are told; 429 where absent.
+    pub respond: Option<slice::Respond>,
     /// Only requests that this route of the gateway takes, as an index; none: all.
     pub route: Option<usize>,
     /// And.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_bundle::slice::{AuthorizerProtocol, OnFailure, RequestKey, TokenLocation};
+use mesh_bundle::slice::{AuthorizerProtocol, OnFailure, RequestKey, Respond, TokenLocation};
 use mesh_syntax::Span;
 
 use super::{Condition, Spanned, Target};
@@ -99,6 +99,8 @@ pub struct RateLimit {
     pub on_failure: Option<Spanned<OnFailure>>,
     /// One compound key; empty: all requests together.
     pub keys: Vec<RequestKey>,
+    /// What those that are too many are told; 429 where absent.
+    pub respond: Option<Respond>,
     /// And.
     pub conditions: Vec<Condition>,
     /// The whole node.

@@ -54,6 +54,10 @@ impl Trial<'_> {
         let Some(winner) = explanation.winner.cloned() else {
             return Ok(outcome.ending(Decision::NoRoute));
         };
+        let inbound = self.snapshot(id)?.inbound(request.port);
+        if inbound.is_some_and(|table| super::has_no_token(table, request, Some(winner.name()))) {
+            return Ok(Outcome::refused(Refusal::no_token()));
+        }
         let listeners = mesh
             .service(id)
             .gateway()
