@@ -44,6 +44,8 @@ codes! {
     IDENTITY = "MSH0112" "linking/identity-not-owned";
     /// A caller that asks for more than the callee grants.
     CALLER_LOOSENS = "MSH0119" "linking/caller-loosens";
+    /// Environments that would believe each other's certificates.
+    SHARED_TRUST_DOMAIN = "MSH0120" "linking/shared-trust-domain";
     /// A path with a place for what no pattern captures.
     NOT_CAPTURED = "MSH0210" "routing/not-captured";
     /// Words of one route that can't both hold.

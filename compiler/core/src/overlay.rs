@@ -71,6 +71,7 @@ pub(crate) fn apply<'t>(
             Some(_) => changes.push(tree),
         }
     }
+    shared_trust_domain(&mut reader, root_path, sources, trees);
     // An environment's own inventory takes the place of the one that all share.
     if !inventories.is_empty() {
         shared.retain(|tree| !is_inventory(sources.path(tree.file)));
@@ -226,6 +227,61 @@ impl<'t> Target<'t> {
     }
 }
 
+/// Says which declared environments have one trust domain: a certificate of the one is then good in the other.
+fn shared_trust_domain(
+    reader: &mut Reader<'_>,
+    root_path: &str,
+    sources: &SourceSet,
+    trees: &[Tree],
+) {
+    let Some(declared) = declared_environments(sources, root_path, trees) else {
+        return;
+    };
+    let mut own: BTreeMap<&str, (&str, Span)> = BTreeMap::new();
+    let mut shared: Option<(&str, Span)> = None;
+    for tree in trees {
+        let folder = folder_of(sources.path(tree.file), root_path);
+        for node in &tree.nodes {
+            let is_mesh = match folder {
+                None => node.name.text == "mesh",
+                Some(_) => {
+                    node.name.text == "override"
+                        && node.first_arg().and_then(|kind| kind.value.as_str()) == Some("mesh")
+                }
+            };
+            let domain = node.children_named("trust-domain").next();
+            let domain = domain.and_then(Node::first_arg).filter(|_| is_mesh);
+            let Some(domain) = domain.and_then(|arg| Some((arg.value.as_str()?, arg.span))) else {
+                continue;
+            };
+            match folder {
+                None => shared = shared.or(Some(domain)),
+                Some(environment) => drop(own.entry(environment).or_insert(domain)),
+            }
+        }
+    }
+    let Some(shared) = shared else {
+        return;
+    };
+    let mut by_domain: BTreeMap<&str, (Span, Vec<&str>)> = BTreeMap::new();
+    for environment in declared {
+        let (domain, span) = own.get(environment).copied().unwrap_or(shared);
+        let (_, names) = by_domain.entry(domain).or_insert((span, Vec::new()));
+        names.push(environment);
+    }
+    for (domain, (span, names)) in by_domain {
+        if names.len() < 2 {
+            continue;
+        }
+        let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let message = format!("{} share the trust domain \"{domain}\"", list.join(" and "));
+        reader.report(
+            Diagnostic::warning(code::SHARED_TRUST_DOMAIN, span, message)
+                .help("give all but one their own: `override mesh NAME { trust-domain \"…\" }` in the environment's folder"),
+        );
+    }
+}
+
 /// Files that look as if they belonged to an environment and belong to none.
 fn stray_folders(
     reader: &mut Reader<'_>,
@@ -282,6 +338,8 @@ mod tests {
     use crate::{Analysed, Input};
 
     const MESH: &str = "mesh m { trust-domain \"m.example\"; environment staging prod }\n";
+    /// Staging has no trust domain of its own in these tests.
+    const SHARED_DOMAIN: &str = "MSH0120";
     const SHARED: &str = "service a {
     port 80
     endpoints { static \"10.0.0.1:80\" }
@@ -335,7 +393,10 @@ service b { port 80; calls a { timeout \"500ms\" } }
         );
         let analysed = load(&sources, "staging");
         assert!(
-            analysed.diagnostics.is_empty(),
+            analysed
+                .diagnostics
+                .iter()
+                .all(|finding| finding.code == SHARED_DOMAIN),
             "{:?}",
             analysed.diagnostics
         );
@@ -405,6 +466,17 @@ service b { port 80; calls a { timeout \"500ms\" } }
                 .as_secs(),
             7
         );
+    }
+
+    #[test]
+    fn environments_that_share_a_trust_domain_are_said_once() {
+        let with = |staging: &str| {
+            let sources = sources(staging);
+            let found = load(&sources, "prod").diagnostics;
+            test_util::render(&sources, &found)
+        };
+        assert_eq!(with("override mesh m { trust-domain \"s.example\" }"), "");
+        insta::assert_snapshot!(with("override service a { timeout \"2s\" }"));
     }
 
     #[test]

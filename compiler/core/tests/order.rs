@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const POLICIES: &str = r#"
 mesh shop {
     trust-domain "shop.example"
-    environment staging prod
+    environment staging
     defaults {
         timeout "10s" connect="1s" stream-idle="30s" idle="5m"
         hedge "500ms" attempts=3

@@ -24,6 +24,10 @@ fn fixture() -> Fixture {
     fixture.write("policy/mesh.kdl", MESH);
     fixture.write("policy/teams/money/pay.kdl", PAY);
     fixture.write(
+        "policy/environments/staging/mesh.kdl",
+        "override mesh shop { trust-domain \"staging.shop.example\" }\n",
+    );
+    fixture.write(
         "policy/environments/staging/money.kdl",
         "override service pay { timeout \"3s\"; retry reset attempts=2 }\n",
     );

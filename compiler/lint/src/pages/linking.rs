@@ -135,4 +135,22 @@ super::declare_pages! {
     /// service reviews { port 80; endpoints { static "10.0.0.7:80" }; allow productpage; timeout "2s" }
     /// ```
     code::CALLER_LOOSENS => "caller asks for more than the callee grants";
+
+    /// ## What it flags
+    /// Environments that have one SPIFFE trust domain.
+    /// ## Why it matters
+    /// Proxies believe every certificate of their trust domain. What staging issues would then be good in
+    /// production, and whoever can deploy to the one can enter the other.
+    /// ## Examples
+    /// ```kdl bad
+    /// mesh example { trust-domain "example.test"; environment staging prod }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" } }
+    /// ```
+    /// ```kdl good
+    /// mesh example { trust-domain "example.test"; environment staging prod }
+    /// service reviews { port 9080; endpoints { static "10.0.0.7:9080" } }
+    /// // file: environments/staging/mesh.kdl
+    /// override mesh example { trust-domain "staging.example.test" }
+    /// ```
+    code::SHARED_TRUST_DOMAIN => "environments with one trust domain";
 }
