@@ -1,4 +1,5 @@
 //! `meshc check`
+#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use insta::assert_snapshot;
 
