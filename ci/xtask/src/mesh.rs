@@ -62,7 +62,7 @@ fn root() -> String {
     "mesh generated {
     trust-domain \"generated.example\"
     defaults {
-        timeout \"5s\" connect=\"250ms\"
+        timeout \"5s\" connect=\"100ms\"
         retry-budget \"20%\" of=requests min=\"5/s\"
     }
     refuse amplification=10 attempts=3

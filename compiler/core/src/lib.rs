@@ -31,6 +31,7 @@ pub mod test_util;
 pub mod trial;
 pub mod value;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_syntax::{Diagnostic, FileId, Level, Parsed, SourceSet, Span, Tree};
@@ -84,7 +85,12 @@ pub fn load(input: Input<'_>) -> Analysed {
 pub fn load_observed(input: Input<'_>, observer: &mut dyn Observer) -> Analysed {
     observer.begin(Stage::Parse);
     let parsed = mesh_syntax::parse_again(input.sources, None);
-    understand(input, &parsed.trees, parsed.diagnostics, observer)
+    understand(
+        input,
+        Cow::Owned(parsed.trees),
+        parsed.diagnostics,
+        observer,
+    )
 }
 
 /// The sources that were loaded last, as far as they were parsed.
@@ -101,14 +107,15 @@ pub fn load_again(
     let known = earlier.0.take();
     let (sources, known) = known.unzip();
     let parsed = mesh_syntax::parse_again(input.sources, sources.as_ref().zip(known));
-    let analysed = understand(input, &parsed.trees, parsed.diagnostics.clone(), observer);
+    let trees = Cow::Borrowed(parsed.trees.as_slice());
+    let analysed = understand(input, trees, parsed.diagnostics.clone(), observer);
     earlier.0 = Some((input.sources.clone(), parsed));
     analysed
 }
 
 fn understand(
     input: Input<'_>,
-    trees: &[Tree],
+    trees: Cow<'_, [Tree]>,
     mut diagnostics: Vec<Diagnostic>,
     observer: &mut dyn Observer,
 ) -> Analysed {
@@ -122,13 +129,20 @@ fn understand(
         .iter()
         .any(|finding| finding.level == Level::Error);
     observer.begin(Stage::Decode);
-    let overlaid = overlay::apply(input.sources, input.root_path, input.environment, trees);
-    let trees = overlaid.trees.iter().map(AsRef::as_ref);
-    let mut decoded = keyword::decode(input.sources, trees);
-    decoded.findings.extend(overlaid.findings);
-    decoded.mesh.overridings = overlaid.overridings;
+    let overlay::Overlaid {
+        trees: overlaid,
+        findings,
+        overridings,
+        environments,
+        incomplete,
+    } = overlay::apply(input.sources, input.root_path, input.environment, &trees);
+    let mut decoded = keyword::decode(input.sources, overlaid.iter().map(AsRef::as_ref));
+    // Trees are several times their text, and linking makes the mesh a second time.
+    drop(overlaid);
+    drop(trees);
+    decoded.findings.extend(findings);
+    decoded.mesh.overridings = overridings;
     decoded.findings.extend(library::fill(&mut decoded.mesh));
-    let environments = overlaid.environments;
     let unreadable = errors_by_file(&diagnostics);
     diagnostics.extend(
         decoded
@@ -136,7 +150,7 @@ fn understand(
             .into_iter()
             .filter(|finding| !is_within(finding, &unreadable)),
     );
-    let incomplete = unread || decoded.incomplete || overlaid.incomplete;
+    let incomplete = unread || decoded.incomplete || incomplete;
     observer.begin(Stage::Link);
     let mut linked = link::link(
         &decoded.mesh,
