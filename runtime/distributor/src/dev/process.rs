@@ -135,6 +135,8 @@ fn spawn(program: &Program, pid: &AtomicU32) -> std::io::Result<Started> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .kill_on_drop(true)
+        // Ctrl-C in the terminal is for this process, which ends its children in order.
+        .process_group(0)
         .spawn()?;
     pid.store(child.id().unwrap_or_default(), Ordering::Relaxed);
     let stdin = child.stdin.take();

@@ -64,6 +64,27 @@ async fn a_request_reaches_the_application_and_comes_back() {
     );
 }
 
+/// RFC 9112 6.1: a body is there where the framing says so, whatever the method.
+#[tokio::test]
+async fn a_chunked_body_of_a_get_reaches_the_application() {
+    let mesh = Mesh::new();
+    let application = Application::named("v1").await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let frames = [Ok(Frame::data(Bytes::from("hello")))];
+    let request = Request::get("/")
+        .header("host", "reviews")
+        .header("transfer-encoding", "chunked")
+        .body(StreamBody::new(futures_util::stream::iter(frames)).boxed())
+        .unwrap();
+    let got = send(productpage.outbound(), request).await;
+    assert_eq!(
+        (got.status, &*got.body),
+        (StatusCode::OK, b"hello".as_slice()),
+        "{got:?}"
+    );
+}
+
 #[tokio::test]
 async fn the_proxy_answers_what_it_cannot_pass_on() {
     let mesh = Mesh::new();

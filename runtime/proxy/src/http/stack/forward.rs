@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header::HeaderValue;
 use http::uri::{self, Scheme, Uri};
 use http::{HeaderMap, Request, Response, Version, header};
+use hyper::body::Body as _;
 use mesh_bundle::slice::{Destination, Exchange};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry::{self, BudgetState, Next, RetryPolicy, RetryState, Stop};
@@ -196,6 +197,7 @@ impl Exchanging<'_> {
                 request
                     .headers_mut()
                     .insert(header::HOST, self.authority.clone());
+                frame(&mut request);
             }
             HttpVersion::Http2 => {
                 *request.version_mut() = Version::HTTP_2;
@@ -408,4 +410,16 @@ fn with_authority(target: &Uri, authority: &HeaderValue) -> Uri {
     parts.authority = uri::Authority::try_from(authority.as_bytes()).ok();
     parts.path_and_query = target.path_and_query().cloned();
     Uri::from_parts(parts).expect("scheme, authority and path were parsed before")
+}
+
+/// Says that a body of unknown length follows. hyper does so by itself but for GET, HEAD and CONNECT, whose bodies it
+/// would drop; RFC 9112 6.1 gives every method a body where the framing says so.
+fn frame(request: &mut Request<RequestBody>) {
+    let body = request.body();
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        let chunked = HeaderValue::from_static("chunked");
+        request
+            .headers_mut()
+            .insert(header::TRANSFER_ENCODING, chunked);
+    }
 }
