@@ -9,7 +9,7 @@ use mesh_bundle::slice::{
     self, DeclaredEndpoint, Effect, Enforcement, HeaderEdits, Principal, RetryCause,
 };
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_syntax::Span;
+use mesh_syntax::{FileId, Span};
 
 use crate::date::Date;
 pub use crate::keyword::{
@@ -135,6 +135,11 @@ impl LinkedMesh {
             .subset
             .and_then(|subset| service.subsets.get(subset))
             .map_or(&service.pool, |subset| &subset.pool)
+    }
+
+    /// The team that owns a file; none: whoever keeps the mesh.
+    pub fn owner(&self, file: FileId) -> Option<&Team> {
+        self.teams.get(self.ownership.owner(file)?)
     }
 
     /// The route with this id.
@@ -428,8 +433,6 @@ pub struct Delegate {
 pub struct DelegatedRoute {
     /// Index in [`Service::routes`].
     pub route: usize,
-    /// The team that owns the file; none: nobody does.
-    pub team: Option<String>,
     /// Where it names its gateway.
     pub gateway_span: Span,
 }

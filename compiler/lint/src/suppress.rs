@@ -7,7 +7,6 @@ use mesh_compiler::LinkedMesh;
 use mesh_compiler::date::Date;
 use mesh_compiler::linked::{Service, ServiceId};
 use mesh_compiler::model::{Spanned, Suppression};
-use mesh_compiler::ownership::Ownership;
 use mesh_syntax::{Diagnostic, Edit, FileId, Span};
 
 use crate::rules::governance::expired_suppression::EXPIRED_SUPPRESSION;
@@ -215,14 +214,4 @@ fn is_in_route(suppression: &Suppression, service: &Service, finding: &Diagnosti
         route.span.file == span.file && route.span.start <= span.start && span.end <= route.span.end
     };
     within(finding.span) || finding.labels.iter().any(|label| within(label.span))
-}
-
-/// The team that owns a file, by name; none: whoever keeps the mesh.
-pub(crate) fn owner_name<'m>(
-    mesh: &'m LinkedMesh,
-    ownership: &Ownership,
-    file: FileId,
-) -> Option<&'m str> {
-    let team = mesh.teams.get(ownership.owner(file)?)?;
-    Some(team.name.value.as_str())
 }

@@ -30,8 +30,9 @@ pub fn beyond(
     let takes =
         Space::of_matches(&probe::matches(route))?.intersection(&routes::universe(service)?)?;
     let mut granted = Vec::new();
+    let owner = mesh.owner(route.name.span.file);
     for grant in &own.delegates {
-        if Some(&grant.team.value) == delegated.team.as_ref() {
+        if owner.is_some_and(|team| team.name.value == grant.team.value) {
             let conditions: Vec<Condition> = grant
                 .conditions
                 .iter()

@@ -1,6 +1,6 @@
 //! Gateways: their listeners, and the routes that teams' own files add to them.
 
-use mesh_syntax::{Diagnostic, Span};
+use mesh_syntax::Diagnostic;
 
 use super::Linker;
 use crate::code;
@@ -109,7 +109,7 @@ impl<'m> Linker<'m, '_> {
         }
     }
 
-    /// Which of a gateway's routes stand in files of their own, and whose files these are.
+    /// Which of a gateway's routes stand in files of their own.
     pub(super) fn delegated(
         &mut self,
         gateway: &Spanned<String>,
@@ -124,7 +124,6 @@ impl<'m> Linker<'m, '_> {
             {
                 delegated.push(DelegatedRoute {
                     route,
-                    team: self.team_of(span).map(|team| team.name.value.clone()),
                     gateway_span: declared.gateway.span,
                 });
             }
@@ -132,36 +131,6 @@ impl<'m> Linker<'m, '_> {
         delegated.sort_by_key(|delegated| delegated.route);
         delegated
     }
-
-    /// The team that owns a file: of several, the one with the most specific pattern.
-    fn team_of(&self, span: Span) -> Option<&'m model::Team> {
-        let path = self.context.sources.path(span.file);
-        let path = match self.context.root_path {
-            "" => path,
-            root => path.strip_prefix(root)?.strip_prefix('/')?,
-        };
-        let owned = self.scope.teams().flat_map(|team| {
-            team.owns
-                .iter()
-                .filter(|pattern| crate::glob::matches(&pattern.value, path))
-                .map(move |pattern| (specificity(&pattern.value), team))
-        });
-        // Ascending by name, so that of two equal ones the same one is taken every time.
-        owned
-            .fold(
-                None,
-                |best: Option<(usize, &model::Team)>, next| match best {
-                    Some(best) if best.0 >= next.0 => Some(best),
-                    _ => Some(next),
-                },
-            )
-            .map(|(_, team)| team)
-    }
-}
-
-/// Letters that a pattern names before its first star.
-fn specificity(pattern: &str) -> usize {
-    pattern.find('*').unwrap_or(usize::MAX)
 }
 
 fn client_address(listener: &model::Listener) -> model::ClientAddress {

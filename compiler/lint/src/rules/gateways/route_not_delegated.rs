@@ -61,7 +61,7 @@ fn look(
 ) -> Option<Diagnostic> {
     let route = service.routes.get(delegated.route)?;
     let (name, owner) = (&route.name.value, &service.name.value);
-    let Some(team) = &delegated.team else {
+    let Some(team) = facts.mesh().owner(route.name.span.file) else {
         return Some(
             ROUTE_NOT_DELEGATED
                 .at(
@@ -77,6 +77,7 @@ fn look(
                 ),
         );
     };
+    let team = &team.name.value;
     let grants: Vec<_> = gateway
         .delegates
         .iter()

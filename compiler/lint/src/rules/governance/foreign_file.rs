@@ -5,7 +5,6 @@ use mesh_compiler::linked::ServiceId;
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::rule::{RuleContext, declare_rule};
-use crate::suppress::owner_name;
 
 declare_rule! {
     /// ## What it flags
@@ -87,7 +86,7 @@ fn foreign(
     subject: Option<ServiceId>,
     what: &str,
 ) -> Option<Diagnostic> {
-    let file = owner_name(mesh, &mesh.ownership, span.file)?;
+    let file = mesh.owner(span.file)?.name.value.as_str();
     let mut owners = mesh
         .teams
         .iter()
