@@ -13,7 +13,7 @@ use mesh_compiler::diff::slices::SliceChange;
 use mesh_compiler::diff::staging::{self, Staging};
 use mesh_compiler::linked::{Service, ServiceId};
 use mesh_compiler::progress::{Observer, Stage};
-use mesh_syntax::Witness;
+use mesh_syntax::{Diagnostic, Witness};
 
 /// A mesh and what is known about it.
 #[derive(Debug)]
@@ -124,6 +124,19 @@ impl<'m> Facts<'m> {
     pub(crate) fn access(&self) -> impl Iterator<Item = (&'m Service, &AccessFacts)> {
         let facts = self.access.get_or_init(|| AccessFacts::all(self.mesh));
         self.mesh.services.iter().zip(facts)
+    }
+
+    /// A finding that speaks of requests to a service: certain only with one that the engine has confirmed.
+    pub(crate) fn witnessed(
+        &self,
+        finding: Diagnostic,
+        point: Option<&Point>,
+        to: ServiceId,
+    ) -> Diagnostic {
+        match point {
+            Some(point) => finding.witness(self.witness(point, to)),
+            None => finding.possible(),
+        }
     }
 
     /// A request to a service as findings show it. A caller without a service keeps its identity.

@@ -79,10 +79,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 finding = finding.label(span, "together with this rule");
             }
         }
-        cx.report(match &open.witness {
-            Some(point) => finding.witness(facts.witness(point, service.id)),
-            None => finding.possible(),
-        });
+        cx.report(facts.witnessed(finding, open.witness.as_ref(), service.id));
     }
 }
 

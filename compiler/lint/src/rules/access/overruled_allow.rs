@@ -69,10 +69,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 finding = finding.label(span, "refuses its requests");
             }
         }
-        cx.report(match &idle.fact.witness {
-            Some(point) => finding.witness(facts.witness(point, idle.service.id)),
-            None => finding.possible(),
-        });
+        cx.report(facts.witnessed(finding, idle.fact.witness.as_ref(), idle.service.id));
     }
 }
 

@@ -66,10 +66,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 finding = finding.label(span, "takes its requests too");
             }
         }
-        cx.report(match &idle.fact.witness {
-            Some(point) => finding.witness(facts.witness(point, idle.service.id)),
-            None => finding.possible(),
-        });
+        cx.report(facts.witnessed(finding, idle.fact.witness.as_ref(), idle.service.id));
     }
 }
 

@@ -75,10 +75,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 "lets in more than before"
             })
             .help("check that the request below is meant to get in; as a test it stays so");
-        finding = match &gain.witness {
-            Some(point) => finding.witness(facts.witness(point, service.id)),
-            None => finding.possible(),
-        };
+        finding = facts.witnessed(finding, gain.witness.as_ref(), service.id);
         cx.report(finding);
     }
 }

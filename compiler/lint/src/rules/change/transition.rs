@@ -49,8 +49,5 @@ pub(super) fn show(facts: &Facts<'_>, finding: Diagnostic, skew: &Skew) -> Diagn
     let witness = sides
         .iter()
         .find_map(|(side, _)| side.as_ref()?.witness.as_ref());
-    match witness {
-        Some(point) => finding.witness(facts.witness(point, callee.id)),
-        None => finding.possible(),
-    }
+    facts.witnessed(finding, witness, callee.id)
 }

@@ -73,10 +73,7 @@ fn check(cx: &mut RuleContext<'_>) {
             for other in &idle.covered_by {
                 finding = finding.label(service.routes[*other].name.span, "more specific");
             }
-            cx.report(match &idle.witness {
-                Some(point) => finding.witness(facts.witness(point, service.id)),
-                None => finding.possible(),
-            });
+            cx.report(facts.witnessed(finding, idle.witness.as_ref(), service.id));
         }
     }
 }

@@ -61,10 +61,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 .at(format!("takes it as much as `{one}` does"))
                 .label(first.name.span, format!("takes it as much as `{two}` does"))
                 .help(help);
-            cx.report(match &tie.witness {
-                Some(point) => finding.witness(facts.witness(point, service.id)),
-                None => finding.possible(),
-            });
+            cx.report(facts.witnessed(finding, tie.witness.as_ref(), service.id));
         }
     }
 }

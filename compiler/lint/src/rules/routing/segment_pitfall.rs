@@ -85,10 +85,7 @@ fn check(cx: &mut RuleContext<'_>) {
                     vec![Edit::new(place.condition.span, text)],
                 );
             }
-            cx.report(match &witness {
-                Some(point) => finding.witness(facts.witness(point, service.id)),
-                None => finding.possible(),
-            });
+            cx.report(facts.witnessed(finding, witness.as_ref(), service.id));
         }
     }
 }

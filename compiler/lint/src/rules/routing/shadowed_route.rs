@@ -70,10 +70,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 };
                 finding = finding.label(service.routes[*other].name.span, label);
             }
-            finding = match &shadowed.witness {
-                Some(point) => finding.witness(facts.witness(point, service.id)),
-                None => finding.possible(),
-            };
+            finding = facts.witnessed(finding, shadowed.witness.as_ref(), service.id);
             cx.report(finding);
         }
     }
