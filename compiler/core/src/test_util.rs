@@ -36,6 +36,35 @@ pub fn findings_in(files: &[(&str, &str)]) -> String {
     render(&sources, &load(&sources).diagnostics)
 }
 
+/// Findings of each policy, one under the other.
+pub fn all(policies: &[&str]) -> String {
+    let mut text = String::new();
+    for policy in policies {
+        let found = findings(policy);
+        let found = if found.is_empty() {
+            "nothing\n"
+        } else {
+            &found
+        };
+        line(&mut text, format_args!("## {policy}\n{found}"));
+    }
+    text
+}
+
+/// A service with these lines in it, beside two others.
+pub fn service(lines: &str) -> String {
+    format!(
+        "service a {{\n    port 80\n    {lines}\n}}\nservice b {{ port 80 }}\npolicy p {{ timeout \"2s\" }}\n"
+    )
+}
+
+/// [`all`] of services with these lines.
+pub fn in_service(lines: &[&str]) -> String {
+    let policies: Vec<String> = lines.iter().map(|lines| service(lines)).collect();
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    all(&policies)
+}
+
 /// The smallest mesh.
 pub const MESH: &str = "mesh m { trust-domain \"m.example\" }\n";
 

@@ -1,38 +1,7 @@
 //! What people are told about traffic settings: pools, exchanges, and what routes do. Each snapshot is
 //! a whole area; read it when it changes.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
-use std::fmt::Write as _;
-
-use mesh_compiler::test_util::findings;
-
-/// Findings of each policy, one under the other.
-fn all(policies: &[&str]) -> String {
-    let mut text = String::new();
-    for policy in policies {
-        let found = findings(policy);
-        let found = if found.is_empty() {
-            "nothing\n"
-        } else {
-            &found
-        };
-        writeln!(text, "## {policy}\n{found}").unwrap();
-    }
-    text
-}
-
-/// A service with these lines in it, beside two others.
-fn service(lines: &str) -> String {
-    format!(
-        "service a {{\n    port 80\n    {lines}\n}}\nservice b {{ port 80 }}\npolicy p {{ timeout \"2s\" }}\n"
-    )
-}
-
-fn in_service(lines: &[&str]) -> String {
-    let policies: Vec<String> = lines.iter().map(|lines| service(lines)).collect();
-    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
-    all(&policies)
-}
+use mesh_compiler::test_util::{all, in_service, service};
 
 #[test]
 fn pools() {
