@@ -2,7 +2,6 @@
 //! inner change alters an output.
 
 use mesh_compiler::trial::{Expectation, Outcome};
-use mesh_syntax::Witness;
 
 mod effective;
 mod expectation;
@@ -12,44 +11,6 @@ pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod sarif;
 pub(crate) mod shown;
-
-/// A witness as the test that would show it.
-fn witness_as_test(witness: &Witness) -> String {
-    let mut request = format!("request {} {:?}", witness.method, witness.path);
-    let from = witness.from.as_deref().unwrap_or("unauthenticated");
-    request = format!("{request} from={from}");
-    request = format!("{request} to={}", witness.to);
-    if witness.host != witness.to && !witness.host.is_empty() {
-        request = format!("{request} host={:?}", witness.host);
-    }
-    if let Some(port) = witness.port {
-        request = format!("{request} port={port}");
-    }
-    if let Some(ip) = witness.client_ip {
-        request = format!("{request} client-ip=\"{ip}\"");
-    }
-    if let Some(ip) = witness.peer_ip {
-        request = format!("{request} peer-ip=\"{ip}\"");
-    }
-    let headers = witness
-        .headers
-        .iter()
-        .map(|(name, value)| format!("header {name} {value:?}"));
-    let query = witness
-        .query
-        .iter()
-        .map(|(name, value)| format!("query {name} {value:?}"));
-    let claims = witness
-        .claims
-        .iter()
-        .map(|(name, value)| format!("claim {name} {value:?}"));
-    let fields: Vec<String> = headers.chain(query).chain(claims).collect();
-    if fields.is_empty() {
-        request
-    } else {
-        format!("{request} {{ {} }}", fields.join("; "))
-    }
-}
 
 /// Why a test failed; nothing if it passed.
 fn because(outcome: &Outcome, failures: &[Expectation]) -> Option<String> {
@@ -79,27 +40,5 @@ fn counted(count: usize, what: &str) -> String {
         format!("1 {what}")
     } else {
         format!("{count} {what}s")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_witness_reads_as_the_line_of_a_test() {
-        let witness = Witness {
-            method: "GET".to_owned(),
-            host: "reviews".to_owned(),
-            path: "/reviews/7".to_owned(),
-            headers: vec![("user".to_owned(), "tester".to_owned())],
-            from: Some("productpage".to_owned()),
-            to: "reviews".to_owned(),
-            ..Witness::default()
-        };
-        assert_eq!(
-            witness_as_test(&witness),
-            r#"request GET "/reviews/7" from=productpage to=reviews { header user "tester" }"#
-        );
     }
 }

@@ -23,10 +23,12 @@ mod expectation;
 mod forward;
 mod gateway;
 mod sample;
+mod written;
 
 pub use expectation::{Expectation, Report, percent};
 pub use forward::Answered;
 pub use sample::sample_request;
+pub use written::{expect_text, request_text, test_text};
 
 /// A mesh whose slices are compiled to snapshots as requests need them.
 #[derive(Debug)]

@@ -340,3 +340,40 @@ fn a_request_without_the_token_that_it_must_bring_is_refused() {
         assert!(report.passed(), "{}: {:?}", test.name.value, report);
     }
 }
+
+#[test]
+fn what_is_written_from_a_witness_passes() {
+    let request = |method: &str, path: &str, from: Option<&str>| mesh_syntax::Witness {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        from: from.map(str::to_owned),
+        to: "api".to_owned(),
+        ..mesh_syntax::Witness::default()
+    };
+    let beta = mesh_syntax::Witness {
+        query: vec![("beta".to_owned(), "\"1\" & \\".to_owned())],
+        headers: vec![("x-1".to_owned(), "\t".to_owned())],
+        ..request("GET", "/items/1", Some("web"))
+    };
+    let witnesses = [
+        request("GET", "/items/1", Some("web")),
+        beta,
+        request("DELETE", "/items/1", Some("web")),
+        request("GET", "/items/1", Some("lone")),
+        request("GET", "/", None),
+        request("GET", "/items/%2f", Some("web")),
+    ];
+    let empty = mesh("");
+    let mut trial = Trial::new(&empty);
+    let written: Vec<String> = (0..)
+        .zip(&witnesses)
+        .map(|(number, witness)| trial.written_test(&format!("{number}"), witness).unwrap())
+        .collect();
+    let written = written.concat();
+    insta::assert_snapshot!(written);
+    assert!(
+        results(&written)
+            .iter()
+            .all(|result| result.ends_with(": passed"))
+    );
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use mesh_compiler::trial::{Call, Outcome, percent};
+use mesh_compiler::trial::{Call, Outcome, percent, request_text};
 use mesh_lint::Page;
 use mesh_syntax::{Diagnostic, FileId, Level, SourceSet, Span};
 use miette::{
@@ -13,7 +13,7 @@ use miette::{
 
 use super::effective::{self, EffectiveValue};
 use super::shown::{Masked, escaped};
-use super::{because, counted, expectation, witness_as_test};
+use super::{because, counted, expectation};
 use crate::commands::build::Built;
 use crate::commands::test::{Coverage, Tested};
 use crate::compile::Compiled;
@@ -175,7 +175,7 @@ fn help(found: &Diagnostic) -> Option<String> {
     let witness = found
         .witness
         .as_ref()
-        .map(|witness| format!("for example: {}", witness_as_test(witness)));
+        .map(|witness| format!("for example: {}", request_text(witness)));
     let parts: Vec<String> = found.help.clone().into_iter().chain(witness).collect();
     (!parts.is_empty()).then(|| escaped(&parts.join("\n")).into_owned())
 }

@@ -1,0 +1,181 @@
+//! Requests and what becomes of them, written as people write tests. What is written here parses, and passes
+//! on the mesh that it was made from.
+
+use mesh_syntax::Witness;
+
+use super::{Branch, Call, Decision, Outcome, TakenRoute, Trial, TrialError, percent};
+
+/// The reasons of refusals that `expect` may name.
+const REASONS: [&str; 3] = ["authz_denied", "no_route", "jwt_invalid"];
+
+impl Trial<'_> {
+    /// A whole `test` node for a request: what becomes of it is what the test expects. It ends with a line's end.
+    pub fn written_test(&mut self, name: &str, witness: &Witness) -> Result<String, TrialError> {
+        let outcome = self.run(&Call::from(witness))?;
+        Ok(test_text(name, witness, &outcome))
+    }
+}
+
+/// A whole `test` node that expects of a request what became of it.
+pub fn test_text(name: &str, witness: &Witness, outcome: &Outcome) -> String {
+    let head = quoted(name);
+    let (request, expect) = (request_text(witness), expect_text(witness, outcome));
+    format!("test {head} {{\n    {request}\n    {expect}\n}}\n")
+}
+
+/// The `request` line of a test.
+pub fn request_text(witness: &Witness) -> String {
+    let from = witness.from.as_deref().unwrap_or("unauthenticated");
+    let mut parts = vec![
+        format!(
+            "request {} {}",
+            word(&witness.method),
+            quoted(&witness.path)
+        ),
+        format!("from={from} to={}", witness.to),
+    ];
+    if witness.host != witness.to && !witness.host.is_empty() {
+        parts.push(format!("host={}", quoted(&witness.host)));
+    }
+    parts.extend(witness.port.map(|port| format!("port={port}")));
+    parts.extend(witness.client_ip.map(|ip| format!("client-ip=\"{ip}\"")));
+    parts.extend(witness.peer_ip.map(|ip| format!("peer-ip=\"{ip}\"")));
+    let kinds = [
+        ("header", &witness.headers),
+        ("query", &witness.query),
+        ("claim", &witness.claims),
+    ];
+    let fields = kinds.iter().flat_map(|(kind, pairs)| {
+        let line = move |(name, value): &(String, String)| {
+            format!("{kind} {} {}", word(name), quoted(value))
+        };
+        pairs.iter().map(line)
+    });
+    let fields: Vec<String> = fields.collect();
+    if !fields.is_empty() {
+        parts.push(format!("{{ {} }}", fields.join("; ")));
+    }
+    parts.join(" ")
+}
+
+/// The `expect` line of a test that expects what is so.
+pub fn expect_text(witness: &Witness, outcome: &Outcome) -> String {
+    let mut parts = vec!["expect".to_owned()];
+    if outcome.decision != Decision::Allowed {
+        parts.push(outcome.decision.as_str().replace('_', "-"));
+        if let Some(refusal) = &outcome.refusal {
+            parts.push(format!("status={}", refusal.status));
+            let reason = refusal.reason.as_str();
+            if REASONS.contains(&reason) {
+                parts.push(format!("reason={reason}"));
+            }
+        }
+        return parts.join(" ");
+    }
+    let route = outcome.route.as_ref();
+    let branches = taking(route);
+    let same_service = branches.windows(2).all(|two| match two {
+        [one, other] => one.service == other.service,
+        _ => true,
+    });
+    let is_split = same_service && branches.len() > 1;
+    parts.push(if is_split { "split" } else { "allowed" }.to_owned());
+    parts.extend(route.map(|route| format!("route={}", route.name)));
+    if let [first, rest @ ..] = branches.as_slice()
+        && same_service
+    {
+        if let (Some(subset), []) = (&first.subset, rest) {
+            parts.push(format!("to={subset}"));
+        }
+        if first.service != witness.to {
+            parts.push(format!("service={}", first.service));
+        }
+    }
+    match (&outcome.answer, route) {
+        (Some(answer), _) => parts.push(format!("status={}", answer.status)),
+        (None, Some(route)) => parts.push(format!("attempts={}", route.exchange.attempts.value)),
+        (None, None) => {}
+    }
+    if is_split {
+        let shares = branches.iter().map(|branch| {
+            let subset = branch.subset.as_ref();
+            let subset = subset.map_or_else(String::new, |subset| format!(" {subset}"));
+            format!("to{subset} share=\"{}\"", percent(branch.ten_thousandths()))
+        });
+        parts.push(format!("{{ {} }}", shares.collect::<Vec<_>>().join("; ")));
+    }
+    parts.join(" ")
+}
+
+/// The branches that take something, those to the same place as one.
+fn taking(route: Option<&TakenRoute>) -> Vec<Branch> {
+    let mut together: Vec<Branch> = Vec::new();
+    for branch in route.map_or(&[][..], |route| &route.branches) {
+        let same = |known: &&mut Branch| {
+            (&known.service, &known.subset, known.total)
+                == (&branch.service, &branch.subset, branch.total)
+        };
+        match together.iter_mut().find(same) {
+            Some(known) => known.weight += branch.weight,
+            None if branch.weight > 0 => together.push(branch.clone()),
+            None => {}
+        }
+    }
+    together
+}
+
+/// A word as it stands bare, or in quotes where it could not.
+pub(crate) fn word(text: &str) -> String {
+    const MEANING_MORE: [&str; 5] = ["true", "false", "null", "inf", "nan"];
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let bare = text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(plain)
+        && !MEANING_MORE.contains(&text);
+    if bare { text.to_owned() } else { quoted(text) }
+}
+
+/// A KDL string.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            // What no KDL text holds as it is, and what would be seen as something else.
+            '\u{0}'..='\u{1f}'
+            | '\u{7f}'..='\u{9f}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}' => quoted.extend(letter.escape_unicode()),
+            _ => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_reads_as_the_line_of_a_test() {
+        let witness = Witness {
+            method: "GET".to_owned(),
+            host: "reviews".to_owned(),
+            path: "/reviews/7".to_owned(),
+            headers: vec![("user".to_owned(), "a \"tester\"".to_owned())],
+            query: vec![("7".to_owned(), "x\u{202e}\n".to_owned())],
+            from: Some("productpage".to_owned()),
+            to: "reviews".to_owned(),
+            ..Witness::default()
+        };
+        assert_eq!(
+            request_text(&witness),
+            r#"request GET "/reviews/7" from=productpage to=reviews { header user "a \"tester\""; query "7" "x\u{202e}\n" }"#
+        );
+    }
+}
