@@ -38,7 +38,8 @@ fn check(cx: &mut RuleContext<'_>) {
     let seen: BTreeSet<_> = seen
         .filter_map(|call| Some((*call.from.as_ref().ok()?, *call.to.as_ref().ok()?)))
         .collect();
-    for edge in mesh.edges.iter().filter(|edge| edge.declared.is_empty()) {
+    // The route of a gateway, say, is a use that needs no `calls`.
+    for edge in mesh.edges.iter().filter(|edge| !edge.is_used()) {
         // Who is seen to call needs it, and should declare it: MSH0116 says so.
         if seen.contains(&(edge.caller, edge.callee)) {
             continue;
@@ -82,6 +83,20 @@ mod tests {
             service web { port 80; endpoints { static "10.0.0.1:80" } }
             service a { port 80; endpoints { static "10.0.0.2:80" }; allow web }"#
         ));
+    }
+
+    #[test]
+    fn a_gateway_needs_what_its_routes_lead_to() {
+        none(
+            "MSH0115",
+            r#"
+            gateway public {
+                listen 80 { host "shop.example" }
+                allow unauthenticated
+                route all { match { path "/**" }; to a }
+            }
+            service a { port 80; endpoints { static "10.0.0.1:80" }; allow public }"#,
+        );
     }
 
     #[test]

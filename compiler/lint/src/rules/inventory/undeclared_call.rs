@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use mesh_compiler::linked::{self, Kind};
+
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
     /// A call that the inventory has seen and that policy does not declare: the caller has no `calls` for
-    /// it. Needs an `inventory.kdl` that lists `observed`.
+    /// it, or is a gateway none of whose routes leads there. Needs an `inventory.kdl` that lists `observed`.
     ///
     /// ## Why it matters
     /// The analyses of retries and timeouts follow declared calls. One that happens and is not declared
@@ -57,7 +59,7 @@ fn check(cx: &mut RuleContext<'_>) {
         let declared = match (&call.from, &call.to) {
             (Ok(caller), Ok(callee)) => mesh
                 .edge(*caller, *callee)
-                .is_some_and(|edge| !edge.declared.is_empty()),
+                .is_some_and(linked::Edge::is_used),
             _ => false,
         };
         if declared {
@@ -70,14 +72,21 @@ fn check(cx: &mut RuleContext<'_>) {
             )
             .possible();
         let finding = match (&call.from, &call.to) {
-            (Ok(caller), Ok(_)) => finding
-                .label(
-                    mesh.service(*caller).name.span,
-                    format!("has no `calls {to}`"),
-                )
-                .help(format!(
-                    "add `calls {to}` to `{from}`, or find out why it calls"
-                )),
+            (Ok(caller), Ok(_)) => {
+                let caller = mesh.service(*caller);
+                let missing = match caller.kind {
+                    Kind::Gateway(_) => format!("a route with `to {to}`"),
+                    Kind::Service | Kind::External(_) => format!("`calls {to}`"),
+                };
+                finding
+                    .label(
+                        caller.name.span,
+                        format!("has no {}", missing.trim_start_matches("a ")),
+                    )
+                    .help(format!(
+                        "add {missing} to `{from}`, or find out why it calls"
+                    ))
+            }
             (Err(_), _) => finding.help(format!(
                 "policy does not know `{from}`: declare it, or find out what it is"
             )),
@@ -109,6 +118,21 @@ service b { port 80; endpoints { static \"10.0.0.2:80\" }; allow a }
             &format!("{MESH}inventory \"2026-01-01\" {{ observed a to=b }}"),
         );
         none("MSH0116", MESH);
+    }
+
+    #[test]
+    fn what_a_route_of_a_gateway_leads_to_is_declared() {
+        let mesh = MESH.replace(
+            "calls b }",
+            "calls b; allow public }
+gateway public { listen 80 { host \"shop.example\" }; allow unauthenticated
+    route all { match { path \"/**\" }; to a } }",
+        );
+        let seen =
+            |to: &str| format!("{mesh}inventory \"2026-01-01\" {{ observed public to={to} }}");
+        none("MSH0116", &seen("a"));
+        let found = findings("MSH0116", &seen("b"));
+        assert!(found.contains("has no route with `to b`"), "{found}");
     }
 
     #[test]
