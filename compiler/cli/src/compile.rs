@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_compiler::date::Date;
 use mesh_compiler::progress::Observer;
-use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh, Slices};
-use mesh_lint::{Skipped, Suppressed};
+use mesh_compiler::{CheckedMesh, Input, LinkedMesh};
+use mesh_lint::{Checked, Checker, Skipped, Suppressed};
 use mesh_syntax::{Diagnostic, Level, SourceSet};
 
 use crate::args::Place;
@@ -22,8 +23,6 @@ pub(crate) use environments::together;
 pub(crate) struct Compiled {
     /// How many files were read.
     pub(crate) files: usize,
-    /// What could be understood in spite of an error; nothing if there is none.
-    understood: Option<Box<LinkedMesh>>,
     /// Declared environments.
     pub(crate) environments: Vec<String>,
     /// Everything found, in the order of outputs.
@@ -31,7 +30,9 @@ pub(crate) struct Compiled {
     /// By index of a finding, the environments that alone have it; others are found in all.
     only_in: BTreeMap<usize, Vec<String>>,
     /// The mesh as something that may be emitted; nothing if there is an error among the findings.
-    pub(crate) checked: Option<CheckedMesh>,
+    pub(crate) checked: Option<Arc<CheckedMesh>>,
+    /// What could be understood in spite of an error; nothing if there is none.
+    understood: Option<Box<LinkedMesh>>,
     /// What somebody answers for, in the order of outputs.
     pub(crate) suppressed: Vec<Suppressed>,
     /// Checks that could not be made for want of data.
@@ -51,15 +52,6 @@ pub(crate) struct Subject<'a> {
     pub(crate) today: Date,
 }
 
-impl Again {
-    /// After an error what was good before is still worth comparing with.
-    pub(crate) fn keep(&mut self, checked: Option<CheckedMesh>) {
-        if checked.is_some() {
-            self.checked = checked;
-        }
-    }
-}
-
 impl<'a> Subject<'a> {
     /// The policies of the work tree, for the environment and the day that a command was given.
     pub(crate) fn new(loaded: &'a Loaded, place: &'a Place) -> Self {
@@ -74,23 +66,14 @@ impl<'a> Subject<'a> {
 
 /// Reads, links, lints and, without an error among the findings, compiles.
 pub(crate) fn compile(subject: Subject<'_>) -> Compiled {
-    compile_observed(None, subject, None, &mut ())
-}
-
-/// What an earlier state of the same policies was, for who compiles them again and again.
-#[derive(Debug, Default)]
-pub(crate) struct Again {
-    /// As parsed.
-    pub(crate) earlier: Earlier,
-    /// The last without an error.
-    pub(crate) checked: Option<CheckedMesh>,
+    compile_observed(&mut Checker::once(), None, subject, &mut ())
 }
 
 /// The same, with what changes from what is deployed, for somebody who watches.
 pub(crate) fn compile_observed(
+    checker: &mut Checker,
     base: Option<&Base>,
     subject: Subject<'_>,
-    mut again: Option<&mut Again>,
     observer: &mut dyn Observer,
 ) -> Compiled {
     let input = Input {
@@ -98,42 +81,32 @@ pub(crate) fn compile_observed(
         environment: subject.environment,
         root_path: subject.root_path,
     };
-    let mut analysed = match &mut again {
-        Some(again) => mesh_compiler::load_again(input, &mut again.earlier, observer),
-        None => mesh_compiler::load_observed(input, observer),
+    let subject = mesh_lint::Subject {
+        input,
+        base: base.and_then(Base::mesh),
+        today: subject.today,
     };
-    let (files, environments) = (analysed.files, analysed.environments.clone());
-    let compared = base.map(|base| base.skipped(analysed.mesh.as_ref()));
-    let deployed = base.and_then(Base::mesh);
-    let judgement = mesh_lint::judge_observed(&mut analysed, deployed, subject.today, observer);
-    let mut findings = judgement.findings;
-    let slices = match &again {
-        Some(again) => Slices::Kept(again.checked.as_ref()),
-        None => Slices::Dropped,
-    };
-    let result = mesh_compiler::check_again(analysed, &findings, slices, observer);
-    let (checked, understood) = match result {
-        Ok(checked) => (Some(checked), None),
-        Err(refused) => {
-            findings = refused.diagnostics;
-            (None, refused.mesh)
-        }
-    };
-    findings.extend(checked.as_ref().and_then(mesh_lint::not_carried));
-    findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    let skipped = judgement
-        .skipped
-        .into_iter()
-        .chain(compared.unwrap_or_default());
+    let Checked {
+        files,
+        environments,
+        findings,
+        suppressed,
+        mut skipped,
+        checked,
+        understood,
+    } = checker.check(subject, observer);
+    let mesh = checked.as_deref().map(CheckedMesh::mesh);
+    let compared = base.map(|base| base.skipped(mesh.or(understood.as_deref())));
+    skipped.extend(compared.unwrap_or_default());
     Compiled {
         files,
         environments,
-        understood,
         findings,
         only_in: BTreeMap::new(),
         checked,
-        suppressed: judgement.suppressed,
-        skipped: skipped.collect(),
+        understood,
+        suppressed,
+        skipped,
     }
 }
 
@@ -161,8 +134,14 @@ impl Compiled {
 
     /// The mesh, as far as it could be understood.
     pub(crate) fn mesh(&self) -> Option<&LinkedMesh> {
-        let checked = self.checked.as_ref().map(CheckedMesh::mesh);
+        let checked = self.checked.as_deref().map(CheckedMesh::mesh);
         checked.or(self.understood.as_deref())
+    }
+
+    /// Gives back the memory of what findings don't need.
+    pub(crate) fn forget_mesh(&mut self) {
+        self.checked = None;
+        self.understood = None;
     }
 
     /// How many findings there are of a level.

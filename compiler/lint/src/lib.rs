@@ -4,6 +4,7 @@
 //! clock, no randomness.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod checker;
 mod facts;
 mod features;
 mod needs;
@@ -24,6 +25,7 @@ use mesh_compiler::progress::{Observer, Stage};
 use mesh_compiler::{Analysed, LinkedMesh};
 use mesh_syntax::Diagnostic;
 
+pub use checker::{Checked, Checker, Subject};
 use facts::Facts;
 pub use features::not_carried;
 pub use page::Page;

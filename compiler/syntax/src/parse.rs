@@ -52,10 +52,7 @@ pub fn parse_again(sources: &SourceSet, earlier: Option<(&SourceSet, Parsed)>) -
         faulty.sort_unstable();
         for ((tree, items), known) in parsed.trees.into_iter().zip(parsed.items).zip(&mut known) {
             let file = tree.file;
-            let text = sources
-                .text(file)
-                .filter(|text| old.text(file) == Some(text));
-            let same = text.is_some() && sources.path(file) == old.path(file);
+            let same = sources.text(file).is_some() && sources.is_same(old, file);
             if same && faulty.binary_search(&file).is_err() {
                 *known = Some(Plain {
                     nodes: tree.nodes,

@@ -2,6 +2,8 @@
 //!
 //! It does not read them: whoever does hands over the bytes.
 
+use std::sync::Arc;
+
 use crate::limits;
 
 /// How the name of a file of public keys ends. Such files stand beside the policies in a [`SourceSet`],
@@ -58,20 +60,20 @@ impl Span {
     }
 }
 
-/// The files of one policy root, in the order they were added.
+/// The files of one policy root, in the order they were added. A clone shares their text.
 #[derive(Debug, Clone, Default)]
 pub struct SourceSet {
-    files: Vec<File>,
+    files: Vec<Arc<File>>,
     bytes: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct File {
     path: String,
     content: Content,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Text {
         text: String,
@@ -96,24 +98,77 @@ impl SourceSet {
     /// Adds a file. What passes the bounds is remembered by its size only and becomes a finding of
     /// [`parse`](crate::parse), as do bytes that are not UTF-8.
     pub fn add(&mut self, path: impl Into<String>, bytes: Vec<u8>) -> FileId {
+        let content = self.read(bytes);
+        self.push(path.into(), content)
+    }
+
+    /// Gives a file other text, or adds it at its place among files that were added in the order of their paths. For
+    /// whoever holds a root in memory and changes it: the others keep their text, and a file that is new moves the
+    /// [`FileId`]s of those after it.
+    pub fn set(&mut self, path: &str, bytes: Vec<u8>) -> FileId {
+        let position = self.position(path);
+        if let Ok(position) = position {
+            self.bytes -= self.files[position].content.counted();
+        }
+        let file = Arc::new(File {
+            path: path.to_owned(),
+            content: self.read(bytes),
+        });
+        let position = match position {
+            Ok(position) => {
+                self.files[position] = file;
+                position
+            }
+            Err(position) => {
+                self.files.insert(position, file);
+                position
+            }
+        };
+        FileId(u32::try_from(position).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a file out of files that were added in the order of their paths; false if there is none.
+    pub fn remove(&mut self, path: &str) -> bool {
+        let Ok(position) = self.position(path) else {
+            return false;
+        };
+        self.bytes -= self.files.remove(position).content.counted();
+        true
+    }
+
+    fn position(&self, path: &str) -> Result<usize, usize> {
+        self.files
+            .binary_search_by(|file| file.path.as_str().cmp(path))
+    }
+
+    /// What bytes are within the bounds, which they then count for.
+    fn read(&mut self, bytes: Vec<u8>) -> Content {
         let size = bytes.len();
         if size > limits::FILE_BYTES_MAX || self.bytes + size > limits::TOTAL_BYTES_MAX {
-            return self.add_too_large(path, size as u64);
+            return Content::TooLarge { bytes: size as u64 };
+        }
+        if is_utf16(&bytes) {
+            return Content::Utf16;
         }
         self.bytes += size;
-        if is_utf16(&bytes) {
-            return self.push(path.into(), Content::Utf16);
-        }
         let (text, invalid) = decode(bytes);
         let line_starts = line_starts(&text);
-        self.push(
-            path.into(),
-            Content::Text {
-                text,
-                line_starts,
-                invalid,
-            },
-        )
+        Content::Text {
+            text,
+            line_starts,
+            invalid,
+        }
+    }
+
+    /// Whether a file is in both sets the same one: path, place and text.
+    pub fn is_same(&self, other: &Self, file: FileId) -> bool {
+        let of = |sources: &Self| sources.files.get(file.index()).cloned();
+        match (of(self), of(other)) {
+            (Some(one), Some(two)) => {
+                Arc::ptr_eq(&one, &two) || one.path == two.path && one.content == two.content
+            }
+            _ => false,
+        }
     }
 
     /// Adds a file that its reader left alone because of its size.
@@ -128,7 +183,7 @@ impl SourceSet {
 
     fn push(&mut self, path: String, content: Content) -> FileId {
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
-        self.files.push(File { path, content });
+        self.files.push(Arc::new(File { path, content }));
         id
     }
 
@@ -186,6 +241,16 @@ impl SourceSet {
 
     pub(crate) fn content(&self, file: FileId) -> Option<&Content> {
         self.files.get(file.index()).map(|file| &file.content)
+    }
+}
+
+impl Content {
+    /// Bytes that count for the bound of all files together.
+    fn counted(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.len(),
+            Self::TooLarge { .. } | Self::Utf16 | Self::Refused { .. } => 0,
+        }
     }
 }
 
@@ -256,6 +321,24 @@ mod tests {
         assert!(
             matches!(sources.content(file), Some(Content::Text { invalid, .. }) if *invalid == [2, 3])
         );
+    }
+
+    #[test]
+    fn a_file_is_changed_where_it_is() {
+        let mut sources = SourceSet::new();
+        sources.add("a.kdl", b"a".to_vec());
+        sources.add("c.kdl", b"c".to_vec());
+        let before = sources.clone();
+        let b = sources.set("b.kdl", b"b".to_vec());
+        assert_eq!((b.index(), sources.text(b)), (1, Some("b")));
+        assert!(sources.is_same(&before, FileId(0)));
+        assert!(!sources.is_same(&before, FileId(1)));
+        assert_eq!(sources.set("b.kdl", b"bb".to_vec()), b);
+        assert_eq!((sources.text(b), sources.bytes), (Some("bb"), 4));
+        assert!(sources.remove("b.kdl"));
+        assert!(!sources.remove("b.kdl"));
+        assert!(sources.is_same(&before, FileId(1)));
+        assert_eq!((sources.files().len(), sources.bytes), (2, 2));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! `meshc check`
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use mesh_compiler::progress::{Observer, Stage};
+use mesh_lint::Checker;
 use mesh_syntax::{Level, SourceSet};
 
 use super::{Failure, folder};
 use crate::args::{Check, CheckFormat, Deny, Place};
 use crate::base::Base;
-use crate::compile::{Again, Compiled, Subject, compile_observed, together};
+use crate::compile::{Compiled, Subject, compile_observed, together};
 use crate::exit_code::Exit;
 use crate::load::{Loaded, load};
 use crate::output;
@@ -30,7 +30,8 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
     }
     let mut waiting = waiting();
     let loaded = load(&folder)?;
-    let compiled = compiled(args, place, &folder, &loaded, None, &mut waiting)?;
+    let mut checker = Checker::once();
+    let compiled = compiled(args, place, &folder, &loaded, &mut checker, &mut waiting)?;
     waiting.next("render");
     let text = rendered(args.format, &loaded.sources, &compiled)?;
     let Waiting { watch, progress } = waiting;
@@ -52,7 +53,7 @@ fn compiled(
     place: &Place,
     folder: &Path,
     loaded: &Loaded,
-    mut again: Option<&mut BTreeMap<String, Again>>,
+    checker: &mut Checker,
     waiting: &mut Waiting,
 ) -> Result<Compiled, Failure> {
     let mut first: Option<Compiled> = None;
@@ -67,10 +68,7 @@ fn compiled(
             environment: &environment,
             ..Subject::new(loaded, place)
         };
-        let mut kept = again
-            .as_mut()
-            .map(|again| again.entry(environment.clone()).or_default());
-        let mut run = compile_observed(base.as_ref(), subject, kept.as_deref_mut(), waiting);
+        let mut run = compile_observed(checker, base.as_ref(), subject, waiting);
         if first.is_none() {
             if place.environment.is_none() {
                 names.clone_from(&run.environments);
@@ -79,10 +77,8 @@ fn compiled(
             first = Some(run);
             continue;
         }
-        // The summary counts the first alone; what is good of the others is only worth comparing with.
-        if let Some(kept) = kept {
-            kept.keep(run.checked.take());
-        }
+        // The summary counts the first alone.
+        run.forget_mesh();
         runs.push((environment, run));
     }
     let first = first.ok_or("no environment was checked")?;

@@ -1,13 +1,13 @@
 //! `meshc check --watch`: the findings again whenever a policy file changes, until it is interrupted.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mesh_lint::Checker;
+
 use super::{Failure, compiled, rendered, waiting};
 use crate::args::{Check, CheckFormat, Place};
-use crate::compile::Again;
 use crate::load::{State, load};
 use crate::output;
 
@@ -18,11 +18,11 @@ const LOOKS_EVERY: Duration = Duration::from_millis(50);
 const LOOKING_SHARE: u32 = 10;
 
 pub(super) fn run(args: &Check, place: &Place, folder: &Path) -> Result<(), Failure> {
-    let mut again = BTreeMap::new();
+    let mut checker = Checker::new();
     let mut shown = None;
     loop {
         let state = settled(folder, shown.as_ref());
-        let text = findings(args, place, folder, &mut again);
+        let text = findings(args, place, folder, &mut checker);
         match text {
             Ok(text) => show(args.format, &text)?,
             // The folder is in the middle of a change, or was; the next one may mend it.
@@ -36,17 +36,13 @@ fn findings(
     args: &Check,
     place: &Place,
     folder: &Path,
-    again: &mut BTreeMap<String, Again>,
+    checker: &mut Checker,
 ) -> Result<String, Failure> {
     let loaded = load(folder)?;
     let mut waiting = waiting();
-    let compiled = compiled(args, place, folder, &loaded, Some(again), &mut waiting)?;
+    let compiled = compiled(args, place, folder, &loaded, checker, &mut waiting)?;
     drop(waiting);
-    let text = rendered(args.format, &loaded.sources, &compiled)?;
-    if let Some(again) = again.get_mut(place.environment()) {
-        again.keep(compiled.checked);
-    }
-    Ok(text)
+    rendered(args.format, &loaded.sources, &compiled)
 }
 
 fn show(format: CheckFormat, text: &str) -> Result<(), Failure> {

@@ -1,0 +1,130 @@
+//! Policies that are checked again and again, by an editor or while somebody watches: what did not change since the
+//! last time is not looked at again. What comes out is what a check from nothing would say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mesh_compiler::date::Date;
+use mesh_compiler::progress::Observer;
+use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh, Slices};
+use mesh_syntax::Diagnostic;
+
+use crate::{Judgement, Skipped, Suppressed, judge_observed, not_carried};
+
+/// What is checked, and as of when.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The policies, and for which environment.
+    pub input: Input<'a>,
+    /// What is deployed, to compare with.
+    pub base: Option<&'a LinkedMesh>,
+    /// The day on which suppressions are judged.
+    pub today: Date,
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Files read.
+    pub files: usize,
+    /// Declared environments, ascending; `default` is always there and not among them.
+    pub environments: Vec<String>,
+    /// What counts, in the order of outputs: by file and position.
+    pub findings: Vec<Diagnostic>,
+    /// What somebody answers for, in the same order.
+    pub suppressed: Vec<Suppressed>,
+    /// Checks that could not be made, ascending by code.
+    pub skipped: Vec<Skipped>,
+    /// The mesh as something that may be emitted; nothing if there is an error among the findings.
+    pub checked: Option<Arc<CheckedMesh>>,
+    /// What could be understood in spite of an error; nothing if there is none.
+    pub understood: Option<Box<LinkedMesh>>,
+}
+
+impl Checked {
+    /// The mesh, as far as it could be understood.
+    pub fn mesh(&self) -> Option<&LinkedMesh> {
+        let checked = self.checked.as_deref().map(CheckedMesh::mesh);
+        checked.or(self.understood.as_deref())
+    }
+}
+
+/// Checks the policies of one root, and remembers what it needs to check them sooner the next time.
+#[derive(Debug, Default)]
+pub struct Checker {
+    keeps: bool,
+    parsed: Earlier,
+    environments: BTreeMap<String, Known>,
+}
+
+/// What is known of one environment.
+#[derive(Debug, Default)]
+struct Known {
+    /// The last state without an error.
+    checked: Option<Arc<CheckedMesh>>,
+}
+
+impl Checker {
+    /// For who checks the same policies again and again.
+    pub fn new() -> Self {
+        Self {
+            keeps: true,
+            ..Self::default()
+        }
+    }
+
+    /// For who checks them once, though perhaps for several environments: of what takes much memory nothing is kept.
+    pub fn once() -> Self {
+        Self::default()
+    }
+
+    /// Checks the policies as they are now.
+    pub fn check(&mut self, subject: Subject<'_>, observer: &mut dyn Observer) -> Checked {
+        let input = subject.input;
+        let mut analysed = if self.keeps {
+            mesh_compiler::load_again(input, &mut self.parsed, observer)
+        } else {
+            mesh_compiler::load_observed(input, observer)
+        };
+        let (files, environments) = (analysed.files, analysed.environments.clone());
+        let Judgement {
+            mut findings,
+            suppressed,
+            skipped,
+        } = judge_observed(&mut analysed, subject.base, subject.today, observer);
+        let known = self
+            .keeps
+            .then(|| self.environments.entry(input.environment.to_owned()));
+        let known = known.map(std::collections::btree_map::Entry::or_default);
+        let slices = match &known {
+            Some(known) => Slices::Kept(known.checked.as_deref()),
+            None => Slices::Dropped,
+        };
+        let result = mesh_compiler::check_again(analysed, &findings, slices, observer);
+        let (checked, understood) = match result {
+            Ok(checked) => (Some(Arc::new(checked)), None),
+            Err(refused) => {
+                findings = refused.diagnostics;
+                (None, refused.mesh)
+            }
+        };
+        findings.extend(checked.as_deref().and_then(not_carried));
+        findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+        // After an error what was good before is still worth comparing with.
+        if let (Some(known), Some(checked)) = (known, &checked) {
+            known.checked = Some(Arc::clone(checked));
+        }
+        Checked {
+            files,
+            environments,
+            findings,
+            suppressed,
+            skipped,
+            checked,
+            understood,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
