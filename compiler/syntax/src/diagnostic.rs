@@ -83,6 +83,11 @@ pub mod code {
         code: "MSH0012",
         name: "source/outside-repository",
     };
+    /// Laid out otherwise than `meshc fmt` would.
+    pub const NOT_FORMATTED: Code = Code {
+        code: "MSH0017",
+        name: "source/not-formatted",
+    };
 }
 
 /// Text that belongs to another place than the finding's own.

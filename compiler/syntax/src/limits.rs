@@ -19,3 +19,5 @@ pub const FINDINGS_MAX: usize = 50;
 pub const RESUMPTIONS_MAX: usize = 8;
 /// Stack of the threads that parse: far more than [`NESTING_MAX`] levels need in an unoptimised build.
 pub const STACK_BYTES: usize = 8 << 20;
+/// Columns that [`format`](crate::format()) fills.
+pub const FORMAT_COLUMNS: usize = 100;

@@ -8,12 +8,14 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod agreement;
-mod lexeme;
+pub(crate) mod extent;
+pub(crate) mod lexeme;
 mod lower;
 mod plain;
 mod scan;
 mod trap;
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -62,6 +64,27 @@ pub fn parse_again(sources: &SourceSet, earlier: Option<(&SourceSet, Parsed)>) -
         }
     }
     parse_here(sources, known)
+}
+
+/// The nodes of one file of a set, and what is wrong in it.
+pub fn parse_file(sources: &SourceSet, file: FileId) -> (Vec<Node>, Vec<Diagnostic>) {
+    match read_file(sources, file) {
+        Read::Refused(refused) => (Vec::new(), vec![*refused]),
+        Read::Plain(plain) => (plain.nodes, Vec::new()),
+        Read::Scanned(mut scan) => {
+            let mut diagnostics = std::mem::take(&mut scan.diagnostics);
+            let nodes = on_deep_stack(|| {
+                let lowered = scan
+                    .chunks
+                    .iter()
+                    .map(|chunk| lower::lower(file, &scan, chunk));
+                let (nodes, found): (Vec<_>, Vec<_>) = lowered.unzip();
+                diagnostics.extend(found.into_iter().flatten());
+                nodes.into_iter().flatten().collect()
+            });
+            (nodes, few_of_each_file(diagnostics))
+        }
+    }
 }
 
 fn parse_here(sources: &SourceSet, known: Vec<Option<Plain>>) -> Parsed {
@@ -192,7 +215,15 @@ fn read_file(sources: &SourceSet, file: FileId) -> Read {
             let plain = invalid.is_empty().then(|| plain(file, text, 0..text.len()));
             match plain.flatten() {
                 Some(plain) => Read::Plain(plain),
-                None => Read::Scanned(scan(file, text, invalid)),
+                // Each half of a line would be a mistake of its own.
+                None => match merge_conflict(text) {
+                    Some(marker) => refused(trap::merge_conflict(Span::new(
+                        file,
+                        marker.start,
+                        marker.end,
+                    ))),
+                    None => Read::Scanned(scan(file, text, invalid)),
+                },
             }
         }
         Some(Content::Utf16) => refused(trap::utf16(start)),
@@ -205,6 +236,27 @@ fn read_file(sources: &SourceSet, file: FileId) -> Read {
         // The file comes from the set's own list.
         None => Read::Scanned(Scan::default()),
     }
+}
+
+/// The first line that begins a conflict as a merge leaves it, if the lines that divide and end it follow.
+fn merge_conflict(text: &str) -> Option<Range<usize>> {
+    const BEGINS: &str = "<<<<<<<";
+    let mut rest = [BEGINS, "=======", ">>>>>>>"].into_iter().peekable();
+    let mut begins = None;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let marks = rest.peek().copied()?;
+        let marked = line.strip_prefix(marks);
+        if marked.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\r', '\n'])) {
+            rest.next();
+            begins.get_or_insert_with(|| at..at + line.trim_end().len());
+            if rest.peek().is_none() {
+                return begins;
+            }
+        }
+        at += line.len();
+    }
+    None
 }
 
 fn too_large(start: Span, bytes: u64) -> Diagnostic {

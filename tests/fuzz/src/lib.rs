@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_bundle::slice::Slice;
 use mesh_compiler::{DEFAULT_ENVIRONMENT, Input};
-use mesh_syntax::{Diagnostic, SourceSet, limits};
+use mesh_syntax::{Diagnostic, FormatError, SourceSet, limits};
 
 /// Something that is fuzzed.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub struct Target {
 }
 
 /// Everything that is fuzzed.
-pub static TARGETS: [Target; 4] = [
+pub static TARGETS: [Target; 5] = [
     Target {
         name: "parse",
         run: parse,
@@ -38,6 +38,12 @@ pub static TARGETS: [Target; 4] = [
         name: "reading",
         run: reading,
         short: 3_000,
+        seeds: policies,
+    },
+    Target {
+        name: "format",
+        run: format,
+        short: 4_000,
         seeds: policies,
     },
     Target {
@@ -67,6 +73,18 @@ pub fn parse(data: &[u8]) {
 pub fn reading(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     assert_eq!(mesh_syntax::disagreement(&text), None);
+}
+
+/// What can be read is formatted, means what it meant, and formatting it again changes nothing.
+pub fn format(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let once = mesh_syntax::format_text(&text);
+    // That it means the same is looked at whenever something is formatted.
+    assert!(!matches!(once, Err(FormatError::Fault)), "a fault");
+    if let Ok(Some(formatted)) = once {
+        let again = mesh_syntax::format_text(&formatted);
+        assert!(matches!(again, Ok(None)), "{formatted:?} again: {again:?}");
+    }
 }
 
 /// Whatever the policies, they are refused or compiled, and what is compiled is what a proxy takes.

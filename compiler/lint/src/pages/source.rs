@@ -184,6 +184,15 @@ super::declare_pages! {
     core::UNANSWERED_SUPPRESSION => "suppression without reason, owner or expiry";
 
     /// ## What it flags
+    /// A file that `meshc fmt` would lay out otherwise. Only `meshc check --formatting` looks for it, and
+    /// editors do; in CI, `meshc fmt --check` is the command for it.
+    /// ## Why it matters
+    /// With one layout, a change shows what it changes and nothing else. Formatting never changes what
+    /// policies mean, and it keeps every comment and the spelling of every literal. It is a note and off by
+    /// default because a finding says that a policy is wrong, and layout never makes one wrong.
+    syntax::NOT_FORMATTED => "file that is not formatted";
+
+    /// ## What it flags
     /// A word that the language has and that this release does not carry out yet.
     /// ## Why it matters
     /// A policy that is accepted and not enforced is the worst of all. A keyword lands together with

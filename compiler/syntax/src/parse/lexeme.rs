@@ -4,14 +4,14 @@
 
 /// What begins at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     Space,
     Newline,
     Other,
 }
 
 /// The class of the character at `at`, with its length in bytes; the end of the text is a newline of no length.
-pub(super) fn class_at(text: &str, at: usize) -> (Class, usize) {
+pub(crate) fn class_at(text: &str, at: usize) -> (Class, usize) {
     let Some(byte) = text.as_bytes().get(at) else {
         return (Class::Newline, 0);
     };
@@ -54,7 +54,7 @@ fn is_word_byte(byte: u8) -> bool {
 }
 
 /// The end of the word that begins at `at`, which is `at` if none does.
-pub(super) fn word_end(text: &str, mut at: usize) -> usize {
+pub(crate) fn word_end(text: &str, mut at: usize) -> usize {
     while let (Class::Other, length) = class_at(text, at) {
         if !text.as_bytes().get(at).copied().is_some_and(is_word_byte) {
             break;
@@ -92,7 +92,7 @@ fn closes_in_run(bytes: &[u8], at: usize) -> bool {
 }
 
 /// The end of the comment that begins at `at`, or nothing if it is never closed.
-pub(super) fn block_comment_end(text: &str, at: usize) -> Option<usize> {
+pub(crate) fn block_comment_end(text: &str, at: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
     let mut at = at;
@@ -115,7 +115,7 @@ pub(super) fn block_comment_end(text: &str, at: usize) -> Option<usize> {
 }
 
 /// The end of the line, without its newline.
-pub(super) fn line_end(text: &str, mut at: usize) -> usize {
+pub(crate) fn line_end(text: &str, mut at: usize) -> usize {
     loop {
         match class_at(text, at) {
             (Class::Newline, _) => return at,
@@ -126,17 +126,17 @@ pub(super) fn line_end(text: &str, mut at: usize) -> usize {
 
 /// A string and where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Quoted {
+pub(crate) struct Quoted {
     /// One past its last byte.
-    pub(super) end: usize,
+    pub(crate) end: usize,
     /// Where its content begins and ends.
-    pub(super) content: (usize, usize),
-    pub(super) problem: Option<QuotedProblem>,
+    pub(crate) content: (usize, usize),
+    pub(crate) problem: Option<QuotedProblem>,
 }
 
 /// What is wrong with a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum QuotedProblem {
+pub(crate) enum QuotedProblem {
     /// Not closed on its line, or, with three quotes, not at all.
     Unclosed,
     /// A `\` at this place before something it can't escape.
@@ -148,7 +148,7 @@ pub(super) enum QuotedProblem {
 }
 
 /// The string that begins at `at` with a quote or with `#` marks before a quote.
-pub(super) fn quoted_at(text: &str, at: usize) -> Option<Quoted> {
+pub(crate) fn quoted_at(text: &str, at: usize) -> Option<Quoted> {
     let bytes = text.as_bytes();
     let hashes = bytes
         .get(at..)?

@@ -2,13 +2,13 @@
 //!
 //! Positions never move: whatever is taken out is replaced byte by byte.
 
-mod skip;
+mod slashdash;
 mod value;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use self::skip::Until;
+use super::extent::{Until, after_spaces, skip};
 use super::lexeme::{
     Class, block_comment_end, class_at, is_disallowed, line_end, quoted_at, run_end, word_end,
 };
@@ -203,7 +203,7 @@ impl Scanner<'_> {
     }
 
     fn begin_line(&mut self) {
-        self.line = (self.at, self.after_spaces(self.at, false));
+        self.line = (self.at, after_spaces(self.text, self.at, false));
     }
 
     fn skip_space(&mut self, length: usize) {
@@ -270,7 +270,7 @@ impl Scanner<'_> {
             State::AfterBlock => self.report(trap::second_block(brace)),
         }
         // A block that can't be read is passed over whole; that it is never closed would be a second message.
-        let end = match self.skip(self.at, Until::BlockEnd) {
+        let end = match skip(self.text, self.at, Until::BlockEnd) {
             Ok(end) => end,
             Err(_) => self.close_all_at_end(),
         };
@@ -399,7 +399,7 @@ impl Scanner<'_> {
         }
         let start = self.at;
         self.value(true);
-        let equals = self.after_spaces(self.at, false);
+        let equals = after_spaces(self.text, self.at, false);
         if self.text.as_bytes().get(equals) == Some(&b'=') && self.at > start {
             self.report(trap::equals_after_name(self.span(equals, equals + 1)));
             self.blank(equals..equals + 1);
@@ -449,15 +449,15 @@ impl Scanner<'_> {
         if !self.value(false) {
             return;
         }
-        let equals = self.after_spaces(self.at, false);
+        let equals = after_spaces(self.text, self.at, false);
         if self.text.as_bytes().get(equals) != Some(&b'=') {
             return;
         }
-        self.at = self.after_spaces(equals + 1, false);
+        self.at = after_spaces(self.text, equals + 1, false);
         let annotated = self.byte(0) == b'(';
         if annotated {
             self.annotation(State::Entries);
-            self.at = self.after_spaces(self.at, false);
+            self.at = after_spaces(self.text, self.at, false);
         }
         if self.ends_entries() {
             if !annotated {
@@ -524,7 +524,7 @@ impl Scanner<'_> {
     /// A `\` that continues the line.
     fn continuation(&mut self) {
         let start = self.at;
-        let mut end = self.after_spaces(start + 1, false);
+        let mut end = after_spaces(self.text, start + 1, false);
         if self.text.as_bytes().get(end..end + 2) == Some(b"//") {
             end = line_end(self.text, end);
         }
@@ -591,17 +591,6 @@ impl Scanner<'_> {
     /// Whether no space follows.
     fn glued(&self, at: usize) -> bool {
         class_at(self.text, at).0 == Class::Other
-    }
-
-    /// The first position from `at` on that is no space (nor, if asked, a newline).
-    fn after_spaces(&self, mut at: usize, newlines: bool) -> usize {
-        loop {
-            match class_at(self.text, at) {
-                (Class::Space, length) => at += length,
-                (Class::Newline, length @ 1..) if newlines => at += length,
-                _ => return at,
-            }
-        }
     }
 
     /// How far the current line is indented, in bytes.

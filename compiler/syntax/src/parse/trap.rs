@@ -191,6 +191,18 @@ pub(super) fn unclosed_comment(span: Span) -> Diagnostic {
         .help("close it with `*/`")
 }
 
+pub(super) fn nothing_commented_out(span: Span) -> Diagnostic {
+    syntax(span, "there is nothing behind this `/-`")
+        .help("it comments out the node, block, argument or property right behind it")
+}
+
+/// What a merge leaves in a file when both sides changed the same lines.
+pub(super) fn merge_conflict(span: Span) -> Diagnostic {
+    syntax(span, "this file has a merge conflict")
+        .at("from here to `>>>>>>>` it holds both sides")
+        .help("keep what is meant of each side and remove the lines with `<<<<<<<`, `=======` and `>>>>>>>`")
+}
+
 pub(super) fn unclosed_block(open: Span) -> Diagnostic {
     syntax(open, "this block is never closed").at("no `}` belongs to it")
 }

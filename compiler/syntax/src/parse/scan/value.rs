@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::extent::after_spaces;
 use super::super::lexeme::{
     Class, Quoted, QuotedProblem, Word, class_at, classify, line_end, quoted_at, run_end, word_end,
 };
@@ -151,7 +152,7 @@ impl Scanner<'_> {
     /// Whether a `\` here is anything but a line continuation.
     fn stray_backslash(&self, at: usize) -> bool {
         self.text.as_bytes().get(at) == Some(&b'\\')
-            && class_at(self.text, self.after_spaces(at + 1, false)).0 != Class::Newline
+            && class_at(self.text, after_spaces(self.text, at + 1, false)).0 != Class::Newline
     }
 
     fn raw_string_1(&mut self, quoted: Quoted, next: u8) -> bool {
