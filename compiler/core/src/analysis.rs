@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod call_graph;
+pub mod entrance;
 pub mod gateways;
 pub mod invariant;
 pub mod probe;

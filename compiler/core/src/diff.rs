@@ -10,7 +10,6 @@ pub mod slices;
 pub mod split;
 pub mod staging;
 
-use crate::analysis::request_space::{CapExceeded, Space};
 use crate::linked::{Edge, LinkedMesh, Service, ServiceId};
 
 /// Two meshes of one root: what is deployed, and what would replace it.
@@ -109,10 +108,6 @@ impl<'m> Change<'m> {
 /// The numbers of the ports of a service.
 fn ports(service: &Service) -> impl Iterator<Item = u16> + Clone + '_ {
     service.ports.iter().map(|port| port.number.value)
-}
-
-fn requests_to(service: &Service) -> Result<Space, CapExceeded> {
-    crate::analysis::routes::universe(service)
 }
 
 #[cfg(test)]

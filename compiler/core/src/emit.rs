@@ -87,7 +87,7 @@ fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice
         gateways: services
             .iter()
             .filter(|service| service.gateway().is_some())
-            .map(|service| gateway::gateway(mesh, service))
+            .map(|service| gateway(mesh, service))
             .collect(),
         telemetry: services
             .iter()
@@ -99,21 +99,37 @@ fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice
     slice
 }
 
-fn inbound(mesh: &LinkedMesh, service: &Service) -> slice::InboundService {
+/// How a service is entered.
+pub(crate) fn inbound(mesh: &LinkedMesh, service: &Service) -> slice::InboundService {
     slice::InboundService {
         service: service.name.value.clone(),
         ports: ports(&service.ports),
         rules: service.access.iter().map(rule).collect(),
-        listeners: service
-            .gateway()
-            .map(gateway::listeners)
-            .unwrap_or_default(),
+        listeners: listeners(service),
         mtls: entry::mtls(service),
         requirements: entry::requirements(mesh, service),
         rate_limits: entry::rate_limits(mesh, service),
         probes: entry::probes(service),
         path_accepts: path_accepts(service),
     }
+}
+
+/// The routes of a gateway.
+pub(crate) fn gateway(mesh: &LinkedMesh, service: &Service) -> slice::Gateway {
+    gateway::gateway(mesh, service)
+}
+
+/// Where a gateway listens.
+pub(crate) fn listeners(service: &Service) -> Vec<slice::Listener> {
+    service
+        .gateway()
+        .map(gateway::listeners)
+        .unwrap_or_default()
+}
+
+/// Ports where mTLS is not strict.
+pub(crate) fn mtls(service: &Service) -> Vec<slice::PortMtls> {
+    entry::mtls(service)
 }
 
 /// What paths may hold for some route of the service: its proxy knows no routes.

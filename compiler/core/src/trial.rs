@@ -14,6 +14,7 @@ use mesh_engine::route::RouteTable;
 use mesh_engine::{CalleeTable, GatewayTable, InboundTable, Snapshot, SnapshotError};
 use mesh_syntax::Witness;
 
+use crate::analysis::entrance;
 use crate::analysis::request_space::ORDINARY_IP;
 use crate::emit;
 use crate::linked::{Effective, Exchange, LinkedMesh, Pool, RouteId, ServiceId, Source};
@@ -111,13 +112,24 @@ impl Refusal {
     }
 }
 
-/// Whether a request must bring a token and has none. Who asks an authorizer, and how often requests
-/// came before, no trial knows.
-fn has_no_token(table: &InboundTable, request: &Request<'_>, route: Option<&str>) -> bool {
-    request.claims.is_none()
-        && table
-            .requirements(request, route)
-            .any(|requirement| matches!(requirement.kind, RequirementKind::RequireJwt(_)))
+/// Whether a request must bring a token and has none, or one of another issuer. Who asks an authorizer, and
+/// how often requests came before, no trial knows.
+fn has_no_token(
+    mesh: &LinkedMesh,
+    table: &InboundTable,
+    request: &Request<'_>,
+    route: Option<&str>,
+) -> bool {
+    let fits = |name: &str| {
+        let mut jwts = mesh.jwts.iter();
+        let jwt = jwts.find(|jwt| jwt.name.value == name);
+        jwt.is_some_and(|jwt| entrance::fits(request.claims, &jwt.provider))
+    };
+    let mut asked = table.requirements(request, route);
+    asked.any(|requirement| match &requirement.kind {
+        RequirementKind::RequireJwt(name) => !fits(name),
+        RequirementKind::AcceptJwt(_) | RequirementKind::RequireAuthorizer(_) => false,
+    })
 }
 
 impl From<&Witness> for Call {
@@ -286,7 +298,9 @@ impl<'m> Trial<'m> {
             .from
             .as_deref()
             .map(|from| self.find(from))
-            .transpose()?;
+            .transpose()?
+            // Without a proxy nobody routes for it, nor says who it is.
+            .filter(|caller| !entrance::is_unguarded(self.mesh.service(*caller)));
         let path = match path::normalise(&call.path) {
             Err(PathError::EncodedSlash | PathError::EncodedBackslash | PathError::Semicolon) => {
                 let accepts = self.path_accepts(caller, callee)?;
@@ -390,6 +404,11 @@ impl<'m> Trial<'m> {
         outcome: Outcome,
     ) -> Result<Outcome, TrialError> {
         let mesh = self.mesh;
+        let service = mesh.service(callee);
+        if entrance::is_unguarded(service) && self.port(callee, Some(request.port)).is_some() {
+            // Nothing stands there that would judge.
+            return Ok(outcome.ending(Decision::Allowed));
+        }
         let Some(table) = self.snapshot(callee)?.inbound(request.port) else {
             return Ok(outcome);
         };
@@ -399,7 +418,7 @@ impl<'m> Trial<'m> {
                 ..outcome
             });
         }
-        if has_no_token(table, request, None) {
+        if has_no_token(mesh, table, request, None) {
             return Ok(Outcome {
                 refusal: Some(Refusal::no_token()),
                 ..outcome

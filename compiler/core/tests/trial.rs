@@ -161,6 +161,7 @@ fn rules_see_addresses_claims_and_who_comes_without_a_name() {
             service other { port 80; calls api }
             service api {
                 port 80
+                mtls permissive
                 allow unauthenticated { client-ip "203.0.113.0/24" }
                 allow team=shop { claim role "buyer" }
                 deny { peer-ip "192.0.2.0/24" }

@@ -12,6 +12,7 @@ use crate::tester::{draw, load, sources};
 
 mod access;
 mod changes;
+mod fronts;
 mod order;
 mod routes;
 
@@ -277,7 +278,7 @@ impl Policy {
             )
         };
         format!(
-            "{}{}{}service a {{\n port 80\n port 81\n endpoints {{ static \"10.0.0.4:80\" }}\n {}\n {}\n}}",
+            "{}{}{}service a {{\n port 80\n port 81\n mtls permissive\n endpoints {{ static \"10.0.0.4:80\" }}\n {}\n {}\n}}",
             other("web", 1, "; calls a"),
             other("other", 2, ""),
             other("third", 3, ""),

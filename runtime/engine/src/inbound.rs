@@ -11,7 +11,7 @@ use crate::condition::{ConditionError, ConditionMatcher, Reading};
 use crate::host::{HostIndex, HostPattern, HostPatternError};
 use crate::path::Accepts;
 use crate::rbac::{Rule, RuleError, Rules, Verdict};
-use crate::request::Request;
+use crate::request::{Peer, Request};
 
 /// One service or gateway as its own proxy sees it.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct InboundTable {
     service: Box<str>,
     ports: Box<[Port]>,
     rules: Rules,
+    /// How many of the rules policy has; those of probes come after.
+    own_rules: usize,
     listeners: Box<[Listener]>,
     /// By port, then by host; positions in `listeners`.
     hosts: HashMap<u16, HostIndex<Option<usize>>>,
@@ -100,6 +102,7 @@ impl InboundTable {
             service: service.service.as_str().into(),
             ports: service.ports.as_slice().into(),
             rules: Rules::build(&rules)?,
+            own_rules: service.rules.len(),
             listeners: service.listeners.as_slice().into(),
             hosts: hosts(&service.listeners)?,
             mtls: service.mtls.as_slice().into(),
@@ -154,9 +157,17 @@ impl InboundTable {
         &self.listeners
     }
 
-    /// Whether the request may enter. What a probe admits, it does by a rule of its own.
+    /// Whether the request may enter. What a probe admits, it does by a rule of its own. Where only mutual TLS
+    /// is taken, that is all that a peer in plaintext may do, and where only plaintext is, nobody has an
+    /// identity; a gateway's clients are met by its listeners.
     pub fn authorise(&self, request: &Request<'_>) -> Verdict<'_> {
-        self.rules.authorise(request)
+        let admitting = match (self.mtls(request.port), request.peer) {
+            _ if !self.listeners.is_empty() => 0,
+            (None, Peer::Unauthenticated) => self.own_rules,
+            (Some(MtlsMode::Off), Peer::Identity(_)) => self.rules.iter().len(),
+            _ => 0,
+        };
+        self.rules.authorise_from(admitting, request)
     }
 
     /// The rules that only log and that take the request.
@@ -180,11 +191,22 @@ impl InboundTable {
         request: &Request<'_>,
         route: Option<&str>,
     ) -> impl Iterator<Item = &Requirement> {
+        let about = self.requirements_by_position(request, route);
+        about.map(|(_, requirement)| requirement)
+    }
+
+    /// The same, each with its place among those of the slice.
+    pub fn requirements_by_position(
+        &self,
+        request: &Request<'_>,
+        route: Option<&str>,
+    ) -> impl Iterator<Item = (usize, &Requirement)> {
         let about = self
             .requirements
             .iter()
-            .filter(move |each| each.applies.to(request, route));
-        about.map(|each| &each.requirement)
+            .enumerate()
+            .filter(move |(_, each)| each.applies.to(request, route));
+        about.map(|(position, each)| (position, &each.requirement))
     }
 
     /// The rate limits that count this request, each with its place among those of the slice; `route` is
@@ -300,7 +322,6 @@ mod tests {
 
     use super::*;
     use crate::path;
-    use crate::request::Peer;
     use crate::testing::{exact, id, not, path as path_is};
 
     fn listener(port: u16, hosts: &[&str]) -> Listener {
@@ -435,6 +456,32 @@ mod tests {
         assert!(!judged(&table, "POST", "/healthz", Some("10.1.2.3")));
         assert!(!judged(&table, "GET", "/healthz/", Some("10.1.2.3")));
         assert!(!judged(&table, "GET", "/healthz", None));
+    }
+
+    /// A rule for everybody admits only those whom the mode of the port meets; a gateway's listeners meet all.
+    #[test]
+    fn modes() {
+        let who = vec![Principal::Any, Principal::Unauthenticated];
+        let with = |mode: Option<MtlsMode>, listeners: Vec<Listener>| {
+            let built = table(|service| {
+                let mtls = mode.map(|mode| PortMtls { port: 0, mode });
+                service.mtls = mtls.into_iter().collect();
+                service.listeners = listeners;
+                service.rules = vec![AccessRule {
+                    name: "allow any unauthenticated".into(),
+                    effect: Effect::Allow,
+                    enforcement: Enforcement::Enforce,
+                    who: who.clone(),
+                    conditions: Vec::new(),
+                }];
+            });
+            let table = built.unwrap();
+            [None, Some("10.0.0.1")].map(|peer| judged(&table, "GET", "/", peer))
+        };
+        assert_eq!(with(None, Vec::new()), [true, false]);
+        assert_eq!(with(Some(MtlsMode::Permissive), Vec::new()), [true, true]);
+        assert_eq!(with(Some(MtlsMode::Off), Vec::new()), [false, true]);
+        assert_eq!(with(None, vec![listener(0, &[])]), [true, true]);
     }
 
     /// `require jwt shop { not { path "/login" } }`, and another for one route only.

@@ -87,17 +87,22 @@ impl Rules {
 
     /// Whether the request may enter.
     pub fn authorise(&self, request: &Request<'_>) -> Verdict<'_> {
-        let first = |effect| {
-            self.rules.iter().find(|rule| {
+        self.authorise_from(0, request)
+    }
+
+    /// The same where only rules from this position on admit; every `deny` still refuses.
+    pub(crate) fn authorise_from(&self, position: usize, request: &Request<'_>) -> Verdict<'_> {
+        let first = |from: usize, effect| {
+            self.rules.iter().skip(from).find(|rule| {
                 rule.effect == effect
                     && rule.enforcement == Enforcement::Enforce
                     && rule.takes(request)
             })
         };
-        if let Some(rule) = first(Effect::Deny) {
+        if let Some(rule) = first(0, Effect::Deny) {
             return Verdict::Denied { rule: Some(rule) };
         }
-        match first(Effect::Allow) {
+        match first(position, Effect::Allow) {
             Some(rule) => Verdict::Allowed { rule },
             None => Verdict::Denied { rule: None },
         }

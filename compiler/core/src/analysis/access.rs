@@ -8,6 +8,7 @@ mod decided;
 use decided::Decided;
 pub use decided::{Bypass, Open, Overruled, Spelling};
 
+use super::entrance;
 use super::probe::{self, Probe};
 use super::request_space::{CapExceeded, Likely, Point, Space};
 use crate::linked::{Access, Edge, LinkedMesh, Service, ServiceId};
@@ -52,8 +53,13 @@ pub struct Lockout {
     pub witness: Point,
 }
 
-/// The requests that a service lets in.
+/// The requests that the rules of a service let in, of those that come so far as to be judged.
 pub fn allowed(service: &Service) -> Result<Space, CapExceeded> {
+    entrance::by_rules(service)
+}
+
+/// What the rules let in, whatever the service takes.
+pub(super) fn by_rules_alone(service: &Service) -> Result<Space, CapExceeded> {
     let mut allowed = Space::nothing();
     for rule in enforced(service, Effect::Allow) {
         allowed = allowed.union(&space(rule)?)?;
@@ -166,7 +172,12 @@ impl AccessFacts {
         let declared = |edge: &&Edge| {
             !(edge.declared.is_empty() && edge.routed.is_empty() && edge.asked.is_empty())
         };
-        let calls = mesh.edges.entering(id).filter(declared);
+        // Who has no proxy has no identity that a rule could know (MSH0703).
+        let calls = mesh
+            .edges
+            .entering(id)
+            .filter(declared)
+            .filter(|edge| !entrance::is_unguarded(mesh.service(edge.caller)));
         facts.lockouts = calls
             .filter_map(|edge| lockout(mesh, edge, &probe, &ports))
             .collect();

@@ -11,6 +11,7 @@ use mesh_engine::filter::{Action, Received};
 use mesh_engine::{CalleeTable, HeaderView, InboundTable, Peer, Request, RouteTable, path};
 
 use super::request_space::{FieldKind, Likely, Point};
+use crate::emit;
 use crate::linked::{self, LinkedMesh, Service, ServiceId};
 
 /// Services that have nothing to do with the callee and are still likely callers of it: for requests
@@ -104,7 +105,7 @@ impl Probe {
 }
 
 /// Puts the request to the engine; none if no such request can be made.
-fn ask<T>(point: &Point, answer: impl FnOnce(&Request<'_>) -> T) -> Option<T> {
+pub(super) fn ask<T>(point: &Point, answer: impl FnOnce(&Request<'_>) -> T) -> Option<T> {
     let path = path::normalise(&point.path)
         .ok()
         .filter(|path| path.as_str() == point.path)?;
@@ -158,7 +159,7 @@ fn escape(query: &mut String, text: &str) {
 
 /// Those who declare to call it first, then those whom a rule lets in, then some others, and the
 /// service itself last.
-fn likely(mesh: &LinkedMesh, id: ServiceId) -> Likely {
+pub(super) fn likely(mesh: &LinkedMesh, id: ServiceId) -> Likely {
     let edges = || mesh.edges.entering(id);
     let callers = edges()
         .filter(|edge| !edge.declared.is_empty())
@@ -224,6 +225,8 @@ fn inbound(service: &Service) -> InboundService {
         service: service.name.value.clone(),
         ports: ports(service),
         rules: service.access.iter().map(access_rule).collect(),
+        mtls: emit::mtls(service),
+        listeners: emit::listeners(service),
         ..InboundService::default()
     }
 }

@@ -12,8 +12,10 @@ use super::request_space::{CapExceeded, Point, Repeated, Space};
 use crate::linked::{LinkedMesh, Service, ServiceId};
 
 mod idle;
+mod won;
 
 pub use idle::Idle;
+pub use won::won;
 
 /// Requests that are tried as a witness before none is shown.
 const SAMPLES_MAX: usize = 16;

@@ -1,14 +1,14 @@
 //! Who may do what they could not do before, and who may no longer do what they declare to do.
 
-use mesh_bundle::slice::{AccessRule, Effect, Enforcement, Principal};
+use mesh_bundle::slice::{AccessRule, Enforcement, Principal};
 use rayon::prelude::*;
 
-use super::{Change, Kept, KeptEdge, ports, requests_to};
-use crate::analysis::access::allowed;
-use crate::analysis::probe::{self, Probe};
-use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
-use crate::linked::{LinkedMesh, Service, ServiceId};
-use crate::model::Spanned;
+use super::{Change, Kept, KeptEdge, ports};
+use crate::analysis::entrance::{Door, Entrance, Front, Refused, Way, is_unguarded, peers, sent};
+use crate::analysis::probe;
+use crate::analysis::request_space::{CapExceeded, FieldKind, Likely, Point, Space};
+use crate::linked::{LinkedMesh, Requirement, Service, ServiceId};
+use crate::model::{RequirementKind, Spanned};
 
 /// Requests that are tried as a witness before none is shown.
 const SAMPLES_MAX: usize = 16;
@@ -18,34 +18,50 @@ const SAMPLES_MAX: usize = 16;
 pub struct AccessChange {
     /// The service.
     pub service: Kept,
-    /// Rules of the head that let in what was refused, ascending.
+    /// What lets in, in the head, what was refused, ascending.
     pub gained: Vec<Gain>,
-    /// Callers some of whose requests were let in and are refused, ascending.
+    /// Callers some of whose requests were let in and are refused, those without an identity first, then
+    /// ascending.
     pub lost: Vec<Loss>,
+    /// Requirements of an authorizer that some requests no longer meet on their way in, ascending.
+    pub unasked: Vec<Unasked>,
     /// Why some of this is not known.
     pub unknown: Option<CapExceeded>,
 }
 
-/// A rule that lets in what was refused.
+/// Something that lets in what was refused.
 #[derive(Clone, Debug)]
 pub struct Gain {
-    /// Its position among the rules of the head.
-    pub rule: usize,
-    /// Whether the base has the very same rule, so that something else gave way.
+    /// What lets it in, in the head.
+    pub way: Way,
+    /// Whether the base has the very same, so that something else gave way.
     pub is_old: bool,
     /// A request that was refused and is let in; none where the bounds of the search did not find one.
     pub witness: Option<Point>,
+    /// Why the base refuses the witness.
+    pub before: Option<Refused>,
 }
 
 /// A caller some of whose requests are refused now.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// Who declares to call, in the head.
-    pub caller: Kept,
+    /// Who declares to call, in the head; none: peers without an identity.
+    pub caller: Option<Kept>,
     /// A request that was let in and is refused.
     pub witness: Option<Point>,
+    /// Why the head refuses the witness.
+    pub now: Option<Refused>,
     /// Whether nothing at all is let in any more.
     pub entirely: bool,
+}
+
+/// An authorizer that is no longer asked.
+#[derive(Clone, Debug)]
+pub struct Unasked {
+    /// What required it, as an index of the base's requirements.
+    pub requirement: usize,
+    /// A request that got in only with its consent, and gets in without.
+    pub witness: Option<Point>,
 }
 
 /// What became of the access to every service that both meshes have; only those where something did.
@@ -63,42 +79,62 @@ pub fn of(change: Change<'_>, service: Kept) -> Option<AccessChange> {
         change.head.service(service.head),
     );
     let callers: Vec<Kept> = declared_callers(change, service).collect();
-    let identities_kept = callers.iter().all(|caller| {
-        change.base.service(caller.base).identities == change.head.service(caller.head).identities
+    let senders_kept = callers.iter().all(|caller| {
+        let (old, new) = (
+            change.base.service(caller.base),
+            change.head.service(caller.head),
+        );
+        old.identities == new.identities && is_unguarded(old) == is_unguarded(new)
     });
-    if identities_kept && decides_alike(before, after) {
+    if senders_kept && decides_alike(change, service) {
         return None;
     }
     let mut found = AccessChange {
         service,
         gained: Vec::new(),
         lost: Vec::new(),
+        unasked: Vec::new(),
         unknown: None,
     };
     let (Some(old), Some(new)) = (
-        Probe::of(change.base, service.base),
-        Probe::of(change.head, service.head),
+        Door::of(change.base, service.base),
+        Door::of(change.head, service.head),
     ) else {
         return None;
     };
-    let sides = Sides {
-        change,
-        before,
-        after,
-        old,
-        new,
+    let entrances = Entrance::of(change.base, service.base)
+        .and_then(|was| Ok((was, Entrance::of(change.head, service.head)?)));
+    let sides = match entrances {
+        Ok((was, is)) => Sides {
+            change,
+            before,
+            after,
+            was,
+            is,
+            old,
+            new,
+        },
+        Err(why) => {
+            found.unknown = Some(why);
+            return Some(found);
+        }
     };
-    if let Err(why) = sides.gained(&mut found) {
-        found.unknown = Some(why);
+    for look in [Sides::gained, Sides::unasked] {
+        if let Err(why) = look(&sides, &mut found) {
+            found.unknown = Some(why);
+        }
     }
-    for caller in callers {
+    for caller in [None].into_iter().chain(callers.into_iter().map(Some)) {
         match sides.lost(caller) {
             Ok(Some(loss)) => found.lost.push(loss),
             Ok(None) => {}
             Err(why) => found.unknown = Some(why),
         }
     }
-    let is_nothing = found.gained.is_empty() && found.lost.is_empty() && found.unknown.is_none();
+    let is_nothing = found.gained.is_empty()
+        && found.lost.is_empty()
+        && found.unasked.is_empty()
+        && found.unknown.is_none();
     (!is_nothing).then_some(found)
 }
 
@@ -115,9 +151,10 @@ fn declared_callers(change: Change<'_>, service: Kept) -> impl Iterator<Item = K
         })
 }
 
-/// Whether the rules and ports are the same, wherever they are written.
-pub(super) fn decides_alike(before: &Service, after: &Service) -> bool {
-    rules(before) == rules(after) && ports(before).eq(ports(after))
+/// Whether everything that decides about entering is the same, wherever it is written.
+pub(super) fn decides_alike(change: Change<'_>, service: Kept) -> bool {
+    Front::of(change.base, change.base.service(service.base))
+        == Front::of(change.head, change.head.service(service.head))
 }
 
 pub(super) fn rules(service: &Service) -> Vec<AccessRule> {
@@ -130,114 +167,160 @@ pub(super) fn rules(service: &Service) -> Vec<AccessRule> {
     rules
 }
 
-/// What the proxy of a service lets in on the ports that it has.
-pub(super) fn entered(service: &Service) -> Result<Space, CapExceeded> {
-    allowed(service)?.intersection(&requests_to(service)?)
-}
-
-/// The requests of one service, as its proxy identifies itself.
-pub(super) fn sent_by(service: &Service) -> Result<Space, CapExceeded> {
-    let who: Vec<Principal> = service
-        .identities
-        .iter()
-        .cloned()
-        .map(Principal::SpiffeId)
-        .collect();
-    Space::from(&who)
-}
-
 struct Sides<'m> {
     change: Change<'m>,
     before: &'m Service,
     after: &'m Service,
-    old: Probe,
-    new: Probe,
+    was: Entrance<'m>,
+    is: Entrance<'m>,
+    old: Door,
+    new: Door,
 }
 
 impl Sides<'_> {
     fn gained(&self, found: &mut AccessChange) -> Result<(), CapExceeded> {
-        let denied: Vec<Space> = self
-            .after
-            .access
-            .iter()
-            .filter(|rule| rule.effect == Effect::Deny && rule.enforcement == Enforcement::Enforce)
-            .map(|rule| Space::of_rule(&probe::access_rule(rule)))
-            .collect::<Result<_, _>>()?;
-        let before = entered(self.before)?;
+        let before = self.was.entered()?;
+        let denied = self.is.refused()?;
         let mut refused: Vec<&Space> = denied.iter().collect();
         refused.push(&before);
-        let ports = requests_to(self.after)?;
-        let old = rules(self.before);
-        for (index, rule) in self.after.access.iter().enumerate() {
-            if rule.effect != Effect::Allow || rule.enforcement != Enforcement::Enforce {
-                continue;
-            }
-            let mut rule = probe::access_rule(rule);
-            let takes = Space::of_rule(&rule)?.intersection(&ports)?;
+        for (way, takes) in self.is.ways()? {
             let left = takes.remainder(&refused, SAMPLES_MAX)?;
             if left.is_empty() {
                 continue;
             }
-            rule.name.clear();
-            let shows = |point: &Point| {
-                !self.old_lets_in(point) && self.new.is_allowed(point) == Some(true)
-            };
+            let shows = |point: &Point| !self.old.lets_in(point) && self.new.lets_in(point);
+            let witness = find(&left, self.new.likely(), shows);
             found.gained.push(Gain {
-                rule: index,
-                is_old: old.contains(&rule),
+                way,
+                is_old: self.is_old(way),
+                before: witness
+                    .as_ref()
+                    .and_then(|point| self.old.judge(point)?.err()),
+                witness,
+            });
+        }
+        Ok(())
+    }
+
+    fn is_old(&self, way: Way) -> bool {
+        match way {
+            Way::Rule(index) => self.after.access.get(index).is_some_and(|rule| {
+                let mut rule = probe::access_rule(rule);
+                rule.name.clear();
+                rules(self.before).contains(&rule)
+            }),
+            Way::Probe(index) => self.after.probes.get(index).is_some_and(|probe| {
+                let mut old = self.before.probes.iter();
+                old.any(|old| old.paths == probe.paths && old.peer_ip == probe.peer_ip)
+            }),
+            Way::Unguarded => is_unguarded(self.before),
+        }
+    }
+
+    fn unasked(&self, found: &mut AccessChange) -> Result<(), CapExceeded> {
+        let is_authorizer =
+            |requirement: &Requirement| requirement.kind == RequirementKind::RequireAuthorizer;
+        let name_of = |mesh: &LinkedMesh, requirement: &Requirement| {
+            let authorizer = mesh.authorizers.get(requirement.provider);
+            authorizer.map(|authorizer| authorizer.name.value.clone())
+        };
+        if is_unguarded(self.after) {
+            return Ok(());
+        }
+        for (index, requirement) in self.before.requirements.iter().enumerate() {
+            if !is_authorizer(requirement) {
+                continue;
+            }
+            let Some(name) = name_of(self.change.base, requirement) else {
+                continue;
+            };
+            let mut still = Vec::new();
+            for other in &self.after.requirements {
+                if is_authorizer(other) && name_of(self.change.head, other).as_ref() == Some(&name)
+                {
+                    still.push(self.is.asked(other)?);
+                }
+            }
+            let left = self
+                .was
+                .asked(requirement)?
+                .intersection(&self.was.entered()?)?
+                .intersection(&self.is.entered()?)?
+                .remainder(&still.iter().collect::<Vec<_>>(), SAMPLES_MAX)?;
+            if left.is_empty() {
+                continue;
+            }
+            let shows = |point: &Point| {
+                self.old.lets_in(point)
+                    && self.new.lets_in(point)
+                    && self.old.asks(&name, point)
+                    && !self.new.asks(&name, point)
+            };
+            found.unasked.push(Unasked {
+                requirement: index,
                 witness: find(&left, self.new.likely(), shows),
             });
         }
         Ok(())
     }
 
-    fn lost(&self, caller: Kept) -> Result<Option<Loss>, CapExceeded> {
-        let (old_caller, new_caller) = (
-            self.change.base.service(caller.base),
-            self.change.head.service(caller.head),
-        );
-        // What it sent to a port that is gone is lost with the port.
-        let both_ports = requests_to(self.before)?.intersection(&requests_to(self.after)?)?;
-        let had = entered(self.before)?
-            .intersection(&sent_by(old_caller)?)?
-            .whoever_calls()
-            .intersection(&both_ports)?;
-        let has = entered(self.after)?
-            .intersection(&sent_by(new_caller)?)?
-            .whoever_calls();
-        let left = had.remainder(&[&has], SAMPLES_MAX)?;
+    fn lost(&self, caller: Option<Kept>) -> Result<Option<Loss>, CapExceeded> {
+        let ends = caller.map(|caller| {
+            let old = self.change.base.service(caller.base);
+            (old, self.change.head.service(caller.head))
+        });
+        let nobody = || Space::from(&[Principal::Unauthenticated]);
+        let (had_sent, sends) = match ends {
+            Some((old, new)) => (sent(old, self.before)?, sent(new, self.after)?),
+            None => (nobody()?, nobody()?),
+        };
+        let mut had = self.was.entered()?.intersection(&had_sent)?.whoever_calls();
+        if self.after.gateway().is_none() {
+            // What it sent to a port that is gone is lost with the port.
+            let kept = ports(self.before).filter(|port| ports(self.after).any(|own| own == *port));
+            had = had.intersection(&Space::to_ports(kept)?)?;
+        }
+        let has = self.is.entered()?.intersection(&sends)?.whoever_calls();
+        // What a gateway answers on purpose is an answer, and nobody is locked out.
+        let left = had.remainder(&[&has, &self.is.answered()?], SAMPLES_MAX)?;
         if left.is_empty() {
             return Ok(None);
         }
-        let likely = Likely {
-            callers: identities(new_caller),
-            ..self.new.likely().clone()
+        // The set says nothing of who calls; here it is said on either side.
+        let (was, are) = match ends {
+            Some((old, new)) => (peers(old, self.before), peers(new, self.after)),
+            None => (vec![None], vec![None]),
+        };
+        let sent_by = |from: &Option<String>, point: &Point| Point {
+            from: from.clone(),
+            ..point.clone()
         };
         let shows = |point: &Point| {
-            let was = Point {
-                from: identities(old_caller).into_iter().next(),
-                ..point.clone()
+            let had = was
+                .iter()
+                .any(|from| self.old.lets_in(&sent_by(from, point)));
+            let refuses = |from| {
+                let now = self.new.judge(&sent_by(from, point));
+                matches!(now, Some(Err(why)) if why != Refused::Answered)
             };
-            self.old_lets_in(&was) && self.new.is_allowed(point) == Some(false)
+            had && are.iter().all(refuses)
         };
+        let witness = find(&left, self.new.likely(), shows);
+        let witness = witness
+            .zip(are.first())
+            .map(|(point, from)| sent_by(from, &point));
         Ok(Some(Loss {
             caller,
-            witness: find(&left, &likely, shows),
+            now: witness
+                .as_ref()
+                .and_then(|point| self.new.judge(point)?.err()),
+            witness,
             entirely: has.is_empty(),
         }))
     }
-
-    fn old_lets_in(&self, point: &Point) -> bool {
-        ports(self.before).any(|port| port == point.port)
-            && self.old.is_allowed(point) == Some(true)
-    }
 }
 
-fn identities(service: &Service) -> Vec<String> {
-    let texts = service.identities.iter().map(ToString::to_string);
-    texts.collect()
-}
-
+/// A request of the set that shows something. Claims come with a token, and every token has an issuer.
 pub(super) fn find(
     space: &Space,
     likely: &Likely,
@@ -246,7 +329,17 @@ pub(super) fn find(
     space
         .samples(likely, SAMPLES_MAX)
         .filter_map(Result::ok)
+        .map(issued)
         .find(|point| shows(point))
+}
+
+fn issued(mut point: Point) -> Point {
+    let issuer = (FieldKind::Claim, "iss".to_owned());
+    if point.fields_of(FieldKind::Claim).next().is_some() && !point.fields.contains_key(&issuer) {
+        let stranger = vec!["https://issuer.invalid".to_owned()];
+        point.fields.insert(issuer, stranger);
+    }
+    point
 }
 
 /// A service that is gone, and who called it and stays.

@@ -1,14 +1,14 @@
 //! The skewed middle: while a generation rolls out, one end of a call has it and the other does not.
 //! What worked before and works after must work then too, in both directions.
 
-use mesh_bundle::slice::{MtlsMode, Protocol};
+use mesh_bundle::slice::Protocol;
 use rayon::prelude::*;
 
-use super::access::{decides_alike, ends, entered, find, sent_by};
-use super::{Change, KeptEdge};
-use crate::analysis::probe::Probe;
+use super::access::{decides_alike, ends, find};
+use super::{Change, Kept, KeptEdge};
+use crate::analysis::entrance::{Door, Entrance, is_unguarded, sent};
 use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
-use crate::linked::{LinkedMesh, Service, ServiceId};
+use crate::linked::{LinkedMesh, Service};
 
 /// Requests left over that are tried as a witness.
 const SAMPLES_MAX: usize = 16;
@@ -42,6 +42,8 @@ pub enum Cause {
     Port,
     /// They do not speak the same on the port.
     Protocol,
+    /// The caller dials with mutual TLS and the callee takes plaintext only, or the other way round.
+    Transport,
     /// The callee's rules refuse the identity that the caller has.
     CallerIdentity,
     /// The callee's rules refuse what they let in before and after.
@@ -62,10 +64,15 @@ pub fn all(change: Change<'_>) -> (Vec<Skew>, usize) {
 /// What does not work between two services in the middle; nothing if everything does.
 pub fn of(change: Change<'_>, edge: KeptEdge) -> Result<Option<Skew>, CapExceeded> {
     let [old_caller, old_callee, new_caller, new_callee] = ends(change, edge);
+    // Who may leave for an external is decided at the caller, by the generation that it has.
+    if old_callee.is_external() || new_callee.is_external() {
+        return Ok(None);
+    }
     let is_alike = old_caller.identities == new_caller.identities
+        && is_unguarded(old_caller) == is_unguarded(new_caller)
         && old_callee.identities == new_callee.identities
         && protocols(old_callee) == protocols(new_callee)
-        && decides_alike(old_callee, new_callee);
+        && decides_alike(change, edge.callee);
     if is_alike {
         return Ok(None);
     }
@@ -77,8 +84,9 @@ pub fn of(change: Change<'_>, edge: KeptEdge) -> Result<Option<Skew>, CapExceede
         caller: new_caller,
         view: new_callee,
     };
-    let before = works(old, old_callee)?;
-    let after = works(new, new_callee)?;
+    let [old_callee, new_callee] = Callee::both(change, edge.callee)?;
+    let before = works(old, &old_callee)?;
+    let after = works(new, &new_callee)?;
     if before.is_empty() || after.is_empty() {
         return Ok(None);
     }
@@ -86,8 +94,8 @@ pub fn of(change: Change<'_>, edge: KeptEdge) -> Result<Option<Skew>, CapExceede
     let both = before.intersection(&after)?;
     let skew = Skew {
         edge,
-        old_caller: broken(change, edge, old, new_callee, (&both, &before))?,
-        new_caller: broken(change, edge, new, old_callee, (&both, &after))?,
+        old_caller: broken((old, new), &new_callee, (&both, &before))?,
+        new_caller: broken((new, old), &old_callee, (&both, &after))?,
     };
     Ok((skew.old_caller.is_some() || skew.new_caller.is_some()).then_some(skew))
 }
@@ -99,16 +107,43 @@ struct End<'m> {
     view: &'m Service,
 }
 
+/// A callee of one generation, with what it lets in.
+struct Callee<'m> {
+    service: &'m Service,
+    entered: Space,
+    door: Option<Door>,
+}
+
+impl<'m> Callee<'m> {
+    fn both(change: Change<'m>, kept: Kept) -> Result<[Self; 2], CapExceeded> {
+        let of = |mesh: &'m LinkedMesh, id| {
+            Ok(Self {
+                service: mesh.service(id),
+                entered: Entrance::of(mesh, id)?.entered()?,
+                door: Door::of(mesh, id),
+            })
+        };
+        Ok([of(change.base, kept.base)?, of(change.head, kept.head)?])
+    }
+}
+
+impl End<'_> {
+    /// Whether the caller's proxy dials with mutual TLS: it does so with every peer of the mesh, always.
+    const fn is_mutual(self) -> bool {
+        !is_unguarded(self.caller) && !is_unguarded(self.view)
+    }
+}
+
 /// The requests, whoever sends them, that get from a caller to a callee of perhaps another generation.
-fn works(end: End<'_>, callee: &Service) -> Result<Space, CapExceeded> {
-    // Mesh peers are dialled with mutual TLS, always.
-    let plaintext_only = callee.mtls.value == Some(MtlsMode::Off);
-    if plaintext_only || !shares_identity(end, callee) {
+fn works(end: End<'_>, callee: &Callee<'_>) -> Result<Space, CapExceeded> {
+    if end.is_mutual() && (is_unguarded(callee.service) || !shares_identity(end, callee.service)) {
         return Ok(Space::nothing());
     }
-    let ports = Space::to_ports(common_ports(end.view, callee))?;
-    entered(callee)?
-        .intersection(&sent_by(end.caller)?)?
+    let sent = sent(end.caller, end.view)?;
+    let ports = Space::to_ports(common_ports(end.view, callee.service))?;
+    callee
+        .entered
+        .intersection(&sent)?
         .whoever_calls()
         .intersection(&ports)
 }
@@ -146,38 +181,40 @@ fn protocols(service: &Service) -> Vec<(u16, bool)> {
 }
 
 /// Why a caller of one generation fails at a callee of the other, for requests that work when both
-/// have the same.
+/// have the same; `other` is the caller of the callee's own generation.
 fn broken(
-    change: Change<'_>,
-    edge: KeptEdge,
-    end: End<'_>,
-    callee: &Service,
+    (end, other): (End<'_>, End<'_>),
+    callee: &Callee<'_>,
     (both, own): (&Space, &Space),
 ) -> Result<Option<Break>, CapExceeded> {
-    let is_old_callee = std::ptr::eq(callee, change.base.service(edge.callee.base));
-    let (mesh, id): (&LinkedMesh, ServiceId) = if is_old_callee {
-        (change.base, edge.callee.base)
-    } else {
-        (change.head, edge.callee.head)
-    };
-    let Some(probe) = Probe::of(mesh, id) else {
+    let Some(door) = &callee.door else {
         return Ok(None);
     };
-    let identity = end.caller.identities.first().map(ToString::to_string);
+    let identity = end.is_mutual().then(|| end.caller.identities.first());
+    let identity = identity.flatten().map(ToString::to_string);
     let likely = Likely {
         callers: identity.iter().cloned().collect(),
-        ..probe.likely().clone()
+        ..door.likely().clone()
     };
-    let any = |space: &Space| find(space, &likely, |_| true);
+    // The sets say nothing of who calls.
+    let named = |mut point: Point| {
+        point.from.clone_from(&identity);
+        point
+    };
+    let any = |space: &Space| find(space, &likely, |_| true).map(named);
     let found = |cause, witness| Ok(Some(Break { cause, witness }));
-    if !shares_identity(end, callee) {
+    let service = callee.service;
+    if end.is_mutual() && is_unguarded(service) {
+        return found(Cause::Transport, any(own));
+    }
+    if end.is_mutual() && !shares_identity(end, service) {
         return found(Cause::CalleeIdentity, any(own));
     }
-    if common_ports(end.view, callee).next().is_none() {
+    if common_ports(end.view, service).next().is_none() {
         let numbers = |service: &Service| -> Vec<u16> {
             service.ports.iter().map(|port| port.number.value).collect()
         };
-        let callee_ports = numbers(callee);
+        let callee_ports = numbers(service);
         let same_number = numbers(end.view)
             .iter()
             .any(|port| callee_ports.contains(port));
@@ -192,15 +229,11 @@ fn broken(
     if left.is_empty() {
         return Ok(None);
     }
-    let listens = |port: u16| callee.ports.iter().any(|own| own.number.value == port);
-    let refused = |point: &Point| !listens(point.port) || probe.is_allowed(point) == Some(false);
-    let witness = find(&left, &likely, refused);
-    let other = if is_old_callee {
-        change.base.service(edge.caller.base)
-    } else {
-        change.head.service(edge.caller.head)
-    };
-    let cause = if other.identities == end.caller.identities {
+    let refused = |point: &Point| matches!(door.judge(&named(point.clone())), Some(Err(_)));
+    let witness = find(&left, &likely, refused).map(named);
+    let cause = if end.is_mutual() != other.is_mutual() {
+        Cause::Transport
+    } else if other.caller.identities == end.caller.identities {
         Cause::Rules
     } else {
         Cause::CallerIdentity

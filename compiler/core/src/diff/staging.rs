@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesh_bundle::slice::MtlsMode;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -36,6 +37,8 @@ pub struct Beside {
     pub ports: Vec<u16>,
     /// Names of the rules of before that it keeps.
     pub rules: Vec<String>,
+    /// Whether it takes both mutual TLS and plaintext, where the commits differ in that.
+    pub permissive: bool,
 }
 
 /// Looks for pairs that don't work in the middle, and for a way around it.
@@ -102,7 +105,11 @@ fn intermediate(change: Change<'_>, skews: &[Skew]) -> Option<Vec<Beside>> {
         let before = change.base.service(base);
         let service = middle.services.get_mut(head.index())?;
         let beside = keep(before, service);
-        if !beside.identities.is_empty() || !beside.ports.is_empty() || !beside.rules.is_empty() {
+        let keeps_nothing = beside.identities.is_empty()
+            && beside.ports.is_empty()
+            && beside.rules.is_empty()
+            && !beside.permissive;
+        if !keeps_nothing {
             all.push(beside);
         }
     }
@@ -115,7 +122,11 @@ fn keep(before: &Service, service: &mut Service) -> Beside {
         identities: Vec::new(),
         ports: Vec::new(),
         rules: Vec::new(),
+        permissive: before.mtls.value != service.mtls.value,
     };
+    if beside.permissive {
+        service.mtls.value = Some(MtlsMode::Permissive);
+    }
     for identity in &before.identities {
         if !service.identities.contains(identity) {
             beside.identities.push(identity.to_string());

@@ -142,6 +142,33 @@ fn a_callee_that_shows_another_identity_is_not_dialled() {
 }
 
 #[test]
+fn a_proxy_that_comes_together_with_strictness_needs_both_for_a_while() {
+    let with = |web: &str, mode: &str| {
+        format!(
+            "service web {{ port 80; calls a; {web} }}\nservice a {{ port 80; {mode}; allow web; allow unauthenticated }}"
+        )
+    };
+    let found = staged(&with("unmeshed", "mtls off"), &with("", "mtls strict"));
+    let [skew] = found.skews.as_slice() else {
+        panic!("{found:?}")
+    };
+    for side in [&skew.old_caller, &skew.new_caller] {
+        let side = side.as_ref().unwrap();
+        assert_eq!(side.cause, Cause::Transport);
+        assert!(side.witness.is_some(), "{side:?}");
+    }
+    // Both ends change at once, so it takes a commit more.
+    assert!(found.kept_beside.is_none());
+    let (before, after) = (with("unmeshed", "mtls permissive"), with("", "mtls strict"));
+    let found = staged(&before, &after);
+    assert!(found.skews[0].old_caller.is_some() && found.skews[0].new_caller.is_none());
+    let beside = found.kept_beside.unwrap();
+    assert!(beside.iter().any(|each| each.permissive), "{beside:?}");
+    let found = staged(&before, &with("", "mtls permissive"));
+    assert!(found.skews.is_empty());
+}
+
+#[test]
 fn what_is_added_or_taken_away_for_good_is_no_skew() {
     let with = |rules: &str| {
         format!("service web {{ port 80; calls a }}\nservice a {{ port 80; {rules} }}")

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use mesh_bundle::slice::{self, PortMtls};
 
-use crate::linked::{Authorizer, LinkedMesh, Probe, RateLimit, Requirement, Service, Telemetry};
+use crate::linked::{
+    Authorizer, Kind, LinkedMesh, Probe, RateLimit, Requirement, Service, Telemetry,
+};
 use crate::model::{RequirementKind, Spanned};
 
 pub(super) fn requirements(mesh: &LinkedMesh, service: &Service) -> Vec<slice::Requirement> {
@@ -59,9 +61,11 @@ pub(super) fn probes(service: &Service) -> Vec<slice::Probe> {
     service.probes.iter().map(probe).collect()
 }
 
-/// Ports where mTLS is not strict. A gateway's listeners say themselves what they take.
+/// Ports where mTLS is not strict. A gateway's listeners say themselves what they take, and who leaves for an
+/// external is its own proxy's workload.
 pub(super) fn mtls(service: &Service) -> Vec<PortMtls> {
-    let mode = service.mtls.value.filter(|_| service.gateway().is_none());
+    let is_met_by_proxy = matches!(service.kind, Kind::Service);
+    let mode = service.mtls.value.filter(|_| is_met_by_proxy);
     let ports = service.ports.iter();
     let port = |mode| {
         move |port: &crate::model::Port| PortMtls {

@@ -55,7 +55,9 @@ impl Trial<'_> {
             return Ok(outcome.ending(Decision::NoRoute));
         };
         let inbound = self.snapshot(id)?.inbound(request.port);
-        if inbound.is_some_and(|table| super::has_no_token(table, request, Some(winner.name()))) {
+        if inbound
+            .is_some_and(|table| super::has_no_token(mesh, table, request, Some(winner.name())))
+        {
             return Ok(Outcome::refused(Refusal::no_token()));
         }
         let listeners = mesh

@@ -4,6 +4,7 @@
 use mesh_bundle::slice::{Condition, Effect, Enforcement, PathPattern, PathPatternKind, Principal};
 
 use super::enforced;
+use crate::analysis::entrance;
 use crate::analysis::probe::{self, Probe};
 use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
 use crate::linked::{LinkedMesh, Service};
@@ -141,6 +142,15 @@ impl Decided<'_> {
             (true, Principal::Unauthenticated),
             (false, Principal::SpiffePrefix(domain.clone())),
         ] {
+            // Strangers whom the service never meets send it nothing.
+            let met = match entrance::met(self.service) {
+                Some(Principal::Unauthenticated) => unauthenticated,
+                Some(_) => !unauthenticated,
+                None => true,
+            };
+            if !met {
+                continue;
+            }
             let space = Space::from(&[who])?.intersection(ports)?;
             let refused = denies
                 .iter()

@@ -1,5 +1,8 @@
 //! `access/impossible-rule`
 
+use mesh_bundle::slice::{Effect, Principal};
+use mesh_compiler::linked::Kind;
+
 use super::shared::idle_everywhere;
 use crate::rule::{RuleContext, declare_rule};
 
@@ -8,6 +11,8 @@ declare_rule! {
     /// An `allow` or `deny` that no request can meet: its conditions exclude each other, or it asks
     /// for a port that the service does not have. Conditions are *and*; values of one condition are
     /// *or*. A header that is sent several times meets an `allow` only if every one of them fits.
+    ///
+    /// Also an `allow unauthenticated` where only mutual TLS is taken: nobody in plaintext comes so far.
     ///
     /// ## Why it matters
     /// A `deny` that never denies protects nothing; an `allow` that never allows locks somebody out.
@@ -59,6 +64,31 @@ fn check(cx: &mut RuleContext<'_>) {
                 .help("conditions are all needed; for *or*, give one condition several values or write a second rule"),
         );
     }
+    let unmet = |service: &mesh_compiler::linked::Service, rule: usize| {
+        let strict = matches!(service.kind, Kind::Service)
+            && service.mtls.value.is_none()
+            && service.reach.unmeshed.is_none();
+        let rule = service.access.get(rule)?;
+        let nobody = rule
+            .who
+            .iter()
+            .all(|who| *who == Principal::Unauthenticated);
+        (strict && nobody && rule.effect == Effect::Allow).then_some(())
+    };
+    for idle in idle_everywhere(facts, unmet) {
+        let message = format!(
+            "`{}` takes only mutual TLS, so `{}` lets nobody in",
+            idle.service.name.value, idle.rule.name
+        );
+        let mut finding = IMPOSSIBLE_RULE
+            .at(idle.span, message)
+            .at("nobody without an identity comes so far")
+            .help("write `mtls permissive` for peers without a proxy, or `probe \"/path\"` for whoever looks whether the service lives");
+        if let Some(mode) = idle.service.mtls.source.span() {
+            finding = finding.label(mode, "only mutual TLS");
+        }
+        cx.report(finding);
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +109,18 @@ mod tests {
                 deny { path "/a"; path "/b" }
             }"#
         ));
+    }
+
+    #[test]
+    fn plaintext_where_only_mutual_tls_is_taken_is_found() {
+        let with = |mode: &str| {
+            format!(
+                r#"service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; {mode}; allow unauthenticated {{ method GET }} }}"#
+            )
+        };
+        insta::assert_snapshot!(findings("MSH0803", &with("mtls strict")));
+        none("MSH0803", &with("mtls permissive"));
+        none("MSH0803", &with("mtls off"));
     }
 
     #[test]

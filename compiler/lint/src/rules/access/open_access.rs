@@ -98,9 +98,17 @@ mod tests {
                 allow any { method GET }
                 allow any { not { method GET } }
             }
-            service b { port 80; endpoints { static "10.0.0.2:80" }; allow unauthenticated }
+            service b { port 80; mtls permissive; endpoints { static "10.0.0.2:80" }; allow unauthenticated }
             service c { port 80; endpoints { static "10.0.0.3:80" }; allow "spiffe://example.test/**" }"#
         ));
+    }
+
+    #[test]
+    fn whom_a_service_never_meets_it_is_not_open_to() {
+        none(
+            "MSH0801",
+            r#"service b { port 80; endpoints { static "10.0.0.2:80" }; allow unauthenticated }"#,
+        );
     }
 
     #[test]

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use mesh_compiler::diff::access::{AccessChange, Gain};
-use mesh_syntax::Span;
+use mesh_compiler::analysis::entrance::{Refused, Way};
+use mesh_compiler::diff::access::{AccessChange, Gain, Unasked};
+use mesh_compiler::linked::Source;
+use mesh_syntax::{Diagnostic, Span};
 
+use crate::facts::{ChangeFacts, Facts};
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
-    /// A rule that lets in requests which the base refuses, with one of them. Found with
+    /// A rule or probe that lets in requests which the base refuses, with one of them. Found with
     /// `meshc check --base REF`. What is written otherwise and means the same is no change; a rule that
-    /// stayed the same is flagged too if a `deny` that stood in its way is gone.
+    /// stayed the same is flagged too if what stood in its way is gone: a `deny`, a required token,
+    /// mutual TLS without exception, or, at a gateway, the lack of a listener or of a route that leads on.
+    /// A service that becomes `unmeshed` lets in everybody, and a request about which an authorizer is no
+    /// longer asked is let in whatever it would have said.
     ///
     /// ## Why it matters
     /// Whoever reviews a change of rules has to see what they let in, not how they read.
@@ -43,12 +49,35 @@ fn check(cx: &mut RuleContext<'_>) {
     // A rule of `defaults` or of a policy is one place, however many services hold it.
     let mut places: BTreeMap<Span, Vec<(&AccessChange, &Gain)>> = BTreeMap::new();
     for each in change.access() {
+        let service = mesh.service(each.service.head);
         for gain in &each.gained {
-            let rules = &mesh.service(each.service.head).access;
-            let span = rules.get(gain.rule).and_then(|rule| rule.source.span());
-            let name = mesh.service(each.service.head).name.span;
-            let place = places.entry(span.unwrap_or(name)).or_default();
+            let span = match gain.way {
+                Way::Rule(rule) => service.access.get(rule).map(|rule| rule.source),
+                Way::Probe(probe) => service.probes.get(probe).map(|probe| probe.source),
+                Way::Unguarded => None,
+            };
+            let span = span.and_then(Source::span).or(service
+                .reach
+                .unmeshed
+                .filter(|_| gain.way == Way::Unguarded));
+            let place = places.entry(span.unwrap_or(service.name.span)).or_default();
             place.push((each, gain));
+        }
+        for unasked in &each.unasked {
+            cx.report(no_longer_asked(facts, change, each, unasked));
+        }
+        if let Some(why) = each.unknown {
+            let name = &service.name;
+            let message = format!(
+                "who may enter `{}` changes in a way that is too large to compare",
+                name.value
+            );
+            let finding = ACCESS_WIDENED.at(name.span, message);
+            cx.report(
+                finding
+                    .help(format!("{why}; look at the rules by hand"))
+                    .possible(),
+            );
         }
     }
     for (span, gains) in places {
@@ -56,28 +85,86 @@ fn check(cx: &mut RuleContext<'_>) {
             continue;
         };
         let service = mesh.service(first.service.head);
-        let rule = service.access.get(gain.rule);
-        let rule = rule.map_or("a rule", |rule| rule.name.as_str());
         let name = &service.name.value;
         let others = match gains.len() - 1 {
             0 => String::new(),
             1 => " and one other service".to_owned(),
             many => format!(" and {many} other services"),
         };
+        let what = match gain.way {
+            Way::Rule(rule) => {
+                let rule = service.access.get(rule);
+                format!("`{}`", rule.map_or("a rule", |rule| rule.name.as_str()))
+            }
+            Way::Probe(_) => "a probe".to_owned(),
+            Way::Unguarded => "having no proxy".to_owned(),
+        };
         let mut finding = ACCESS_WIDENED
             .at(
                 span,
-                format!("`{rule}` lets requests into `{name}`{others} that the base refuses"),
+                format!("{what} lets requests into `{name}`{others} that the base refuses"),
             )
-            .at(if gain.is_old {
-                "the same rule as before; a `deny` that overruled it is gone"
-            } else {
-                "lets in more than before"
-            })
+            .at(because(gain))
             .help("check that the request below is meant to get in; as a test it stays so");
         finding = facts.witnessed(finding, gain.witness.as_ref(), service.id);
         cx.report(finding);
     }
+}
+
+/// Why what lets a request in now did not before.
+fn because(gain: &Gain) -> &'static str {
+    if !gain.is_old {
+        return "lets in more than before";
+    }
+    match gain.before {
+        None | Some(Refused::Denied(_) | Refused::NoRule) => {
+            "the same rule as before; a `deny` that overruled it is gone"
+        }
+        Some(Refused::Plaintext) => {
+            "the same rule as before; the base takes only mutual TLS, of which the peer has none"
+        }
+        Some(Refused::Identity) => {
+            "the same rule as before; the base takes only plaintext, in which nobody has an identity"
+        }
+        Some(Refused::NoToken(_)) => "the same rule as before; the base asks for a token",
+        Some(Refused::Unheard) => {
+            "the same rule as before; the base listens neither on that port nor for that host"
+        }
+        Some(Refused::NoRoute) => "the same rule as before; no route of the base takes the request",
+        Some(Refused::Answered) => {
+            "the same rule as before; the base answers the request itself and sends it nowhere"
+        }
+    }
+}
+
+fn no_longer_asked(
+    facts: &Facts<'_>,
+    change: &ChangeFacts<'_>,
+    each: &AccessChange,
+    unasked: &Unasked,
+) -> Diagnostic {
+    let service = facts.mesh().service(each.service.head);
+    let base = change.meshes().base;
+    let requirement = base
+        .service(each.service.base)
+        .requirements
+        .get(unasked.requirement);
+    let authorizer = requirement.and_then(|requirement| base.authorizers.get(requirement.provider));
+    let authorizer = authorizer.map_or("", |authorizer| authorizer.name.value.as_str());
+    let finding = ACCESS_WIDENED
+        .at(
+            service.name.span,
+            format!(
+                "requests enter `{}` that the authorizer `{authorizer}` had to agree to, and is not asked about any more",
+                service.name.value
+            ),
+        )
+        .at("nobody is asked")
+        .help("check that the request below is meant to get in whatever the authorizer would say");
+    // What it would have said nobody knows.
+    facts
+        .witnessed(finding, unasked.witness.as_ref(), service.id)
+        .possible()
 }
 
 #[cfg(test)]
@@ -116,6 +203,84 @@ mod tests {
             )
         };
         insta::assert_snapshot!(changes("MSH0810", &with(""), &with("allow any")));
+    }
+
+    #[test]
+    fn a_mode_that_lets_plaintext_in_is_seen_at_the_rule_that_admits_it() {
+        let with = |mode: &str| {
+            format!("{WEB} {mode}; allow web; allow unauthenticated {{ method GET }} }}")
+        };
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("mtls strict"),
+            &with("mtls permissive")
+        ));
+    }
+
+    #[test]
+    fn probes_tokens_and_proxies_that_go_are_seen() {
+        let with = |what: &str| {
+            format!(
+                "{WEB} allow web; {what} }}
+                jwt shop {{ issuer \"https://id.test\"; jwks file=\"keys/public.jwks.json\" }}"
+            )
+        };
+        insta::assert_snapshot!(changes("MSH0810", &with(""), &with("probe \"/healthz\"")));
+        insta::assert_snapshot!(changes("MSH0810", &with("require jwt shop"), &with("")));
+        insta::assert_snapshot!(changes("MSH0810", &with(""), &with("unmeshed")));
+    }
+
+    #[test]
+    fn hosts_and_routes_of_a_gateway_are_seen() {
+        let with = |hosts: &str, routes: &str| {
+            format!(
+                r#"gateway public {{ listen 80 {{ host {hosts} }}; allow unauthenticated {{ method GET }}; {routes} }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow public }}"#
+            )
+        };
+        let near = r#"route near { match { path "/a" }; to a }"#;
+        let all = "route all { to a }";
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("\"a.test\"", near),
+            &with("\"a.test\" \"b.test\"", near)
+        ));
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("\"a.test\"", near),
+            &with("\"a.test\"", all)
+        ));
+    }
+
+    #[test]
+    fn who_is_no_longer_asked_is_seen() {
+        let with = |what: &str| {
+            format!(
+                "{WEB} allow web; {what} }}
+                service judge {{ port 80; endpoints {{ static \"10.0.0.9:80\" }}; allow a }}
+                authorizer opa {{ to judge }}"
+            )
+        };
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("require authorizer opa"),
+            &with("require authorizer opa { method GET }")
+        ));
+    }
+
+    #[test]
+    fn who_may_leave_for_an_external_is_seen() {
+        let with = |rule: &str| {
+            format!(
+                r#"service web {{ port 80; endpoints {{ static "10.0.0.1:80" }}; calls stripe }}
+                external stripe {{ host "api.stripe.test"; port 80; {rule} }}"#
+            )
+        };
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("allow web { method GET }"),
+            &with("allow web")
+        ));
     }
 
     #[test]

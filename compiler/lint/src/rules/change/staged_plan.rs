@@ -72,6 +72,9 @@ fn step(facts: &Facts<'_>, beside: &Beside) -> String {
     for rule in &beside.rules {
         keeps.push(format!("the rule `{rule}` as it was"));
     }
+    if beside.permissive {
+        keeps.push("both ways in with `mtls permissive`".to_owned());
+    }
     let name = &facts.mesh().service(beside.service).name.value;
     format!("`{name}` keeps {}", keeps.join(", "))
 }

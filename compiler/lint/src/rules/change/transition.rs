@@ -22,6 +22,9 @@ pub(super) fn because(each: &Break, old_caller: bool) -> String {
         Cause::Protocol => {
             format!("the {caller} caller and the {callee} callee carry the port differently")
         }
+        Cause::Transport => format!(
+            "of the {caller} caller and the {callee} callee one has mutual TLS and the other plaintext only"
+        ),
         Cause::CallerIdentity => {
             format!("the {callee} callee's rules do not know the identity of the {caller} caller")
         }
