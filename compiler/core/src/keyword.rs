@@ -54,6 +54,7 @@ mod schema;
 mod service;
 mod subset;
 mod suppress;
+mod symbol;
 mod team;
 mod telemetry;
 mod test;
@@ -63,7 +64,8 @@ mod to;
 mod upgrade;
 
 pub use balance::{Balance, EffectiveBalance, Method, algorithm_word};
-pub(crate) use decode::{decode, decode_library, is_inventory};
+pub use decode::is_inventory;
+pub(crate) use decode::{decode, decode_library};
 pub use health_check::{EffectiveHealthCheck, HealthCheck};
 pub use later::LATER;
 pub use limits::{EffectiveLimits, Limits};
@@ -73,6 +75,7 @@ pub(crate) use overriding::{KINDS, kind as overridden_kind};
 pub(crate) use reader::{Entry, Reader};
 pub use reference::reference;
 pub use schema::{SCHEMA_LANGUAGE, schema};
+pub use symbol::{Naming, Symbol};
 
 /// Every word that this release enforces; a word may have several declarations for several places.
 pub static KEYWORDS: &[&Keyword] = &[
@@ -493,12 +496,36 @@ impl Args {
     pub(crate) const fn list(name: &'static str, kind: &'static Kind, required: usize) -> Self {
         Self {
             leading: &[],
-            rest: Some(Argument { name, kind }),
+            rest: Some(Argument::new(name, kind)),
             required,
         }
     }
 
-    fn at(&self, index: usize) -> Option<&Argument> {
+    /// Says what the names of a list refer to.
+    pub(crate) const fn refers(self, symbol: Symbol) -> Self {
+        self.naming(Naming::Refers(symbol))
+    }
+
+    /// Says what the names of a list define.
+    pub(crate) const fn defines(self, symbol: Symbol) -> Self {
+        self.naming(Naming::Defines(symbol))
+    }
+
+    const fn naming(self, naming: Naming) -> Self {
+        match self.rest {
+            Some(rest) => Self {
+                rest: Some(Argument {
+                    names: Some(naming),
+                    ..rest
+                }),
+                ..self
+            },
+            None => self,
+        }
+    }
+
+    /// The declaration of the argument at a position.
+    pub fn at(&self, index: usize) -> Option<&Argument> {
         self.leading.get(index).or(self.rest.as_ref())
     }
 }
@@ -510,11 +537,33 @@ pub struct Argument {
     pub name: &'static str,
     /// What it may be.
     pub kind: &'static Kind,
+    /// What it names; none: it is no name of a definition.
+    pub names: Option<Naming>,
 }
 
 impl Argument {
     pub(crate) const fn new(name: &'static str, kind: &'static Kind) -> Self {
-        Self { name, kind }
+        Self {
+            name,
+            kind,
+            names: None,
+        }
+    }
+
+    /// Says that it names something that is defined elsewhere.
+    pub(crate) const fn refers(self, symbol: Symbol) -> Self {
+        Self {
+            names: Some(Naming::Refers(symbol)),
+            ..self
+        }
+    }
+
+    /// Says that it is the name of what the word defines.
+    pub(crate) const fn defines(self, symbol: Symbol) -> Self {
+        Self {
+            names: Some(Naming::Defines(symbol)),
+            ..self
+        }
     }
 }
 
@@ -529,6 +578,8 @@ pub struct Property {
     pub required: bool,
     /// What it does, in a sentence.
     pub summary: &'static str,
+    /// What it refers to; none: it is no name of a definition.
+    pub names: Option<Naming>,
 }
 
 impl Property {
@@ -542,6 +593,15 @@ impl Property {
             kind,
             required: false,
             summary,
+            names: None,
+        }
+    }
+
+    /// Says that it names something that is defined elsewhere.
+    pub(crate) const fn refers(self, symbol: Symbol) -> Self {
+        Self {
+            names: Some(Naming::Refers(symbol)),
+            ..self
         }
     }
 

@@ -253,7 +253,8 @@ pub(crate) fn integer(value: &Value, min: u32, max: u32) -> Result<u32, Wrong> {
     }
 }
 
-pub(crate) fn is_name(text: &str) -> bool {
+/// Whether a text can be the name of a definition.
+pub fn is_name(text: &str) -> bool {
     text.len() <= limits::NAME_BYTES_MAX
         && text.split('.').all(|label| {
             !label.is_empty()
@@ -267,7 +268,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 }
 
 /// Names that mean something else wherever a name may stand.
-pub(crate) const RESERVED: &[&str] = &["any", "none", "unauthenticated", "default"];
+pub const RESERVED: &[&str] = &["any", "none", "unauthenticated", "default"];
 
 pub(crate) fn name(value: &Value) -> Result<String, Wrong> {
     let word = word_of(value)?;

@@ -3,13 +3,13 @@
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Allow, Defaults, Deny, External, Gateway, Policy, Service};
-use super::{Args, Entry, Keyword, Property, Reader, Repeats, condition};
+use super::{Args, Entry, Keyword, Property, Reader, Repeats, Symbol, condition};
 use crate::code;
 use crate::model::{Access, Effect, Enforcement, Spanned, Who};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static ALLOW: Keyword = Keyword {
-    args: Args::list("WHO", &value::WHO, 0),
+    args: Args::list("WHO", &value::WHO, 0).refers(Symbol::Who),
     repeats: Repeats::Many,
     props: &[TEAM, MODE],
     block: Some(Allow),
@@ -22,7 +22,7 @@ pub(super) static ALLOW: Keyword = Keyword {
 };
 
 pub(super) static DENY: Keyword = Keyword {
-    args: Args::list("WHO", &value::WHO, 0),
+    args: Args::list("WHO", &value::WHO, 0).refers(Symbol::Who),
     repeats: Repeats::Many,
     props: &[TEAM, MODE],
     block: Some(Deny),
@@ -35,7 +35,7 @@ pub(super) static DENY: Keyword = Keyword {
 };
 
 pub(super) const TEAM: Property =
-    Property::new("team", &value::NAME, "Every service of this team.");
+    Property::new("team", &value::NAME, "Every service of this team.").refers(Symbol::Team);
 
 const MODE: Property = Property::new(
     "mode",

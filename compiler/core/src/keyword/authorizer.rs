@@ -4,13 +4,13 @@ use mesh_bundle::slice::{AuthorizerProtocol, OnFailure};
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Authorizer, Root};
-use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, Symbol};
 use crate::code;
 use crate::model;
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static AUTHORIZER: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Authorizer)]),
     repeats: Repeats::Many,
     merge: Some(Merge::NamedOrNew),
     block: Some(Authorizer),
@@ -22,7 +22,7 @@ pub(super) static AUTHORIZER: Keyword = Keyword {
 };
 
 pub(super) static TO: Keyword = Keyword {
-    args: Args::required(&[Argument::new("SERVICE", &value::NAME)]),
+    args: Args::required(&[Argument::new("SERVICE", &value::NAME).refers(Symbol::Service)]),
     merge: Some(Merge::Whole),
     props: &[
         Property::new(
@@ -30,7 +30,7 @@ pub(super) static TO: Keyword = Keyword {
             &PROTOCOL,
             "`http`: a request like the one that is judged (the default); `grpc`: Envoy's ext_authz.",
         ),
-        Property::new("subset", &value::NAME, "A subset of the service."),
+        Property::new("subset", &value::NAME, "A subset of the service.").refers(Symbol::Subset),
         Property::new("port", &value::PORT, "Its port, if it has several."),
     ],
     ..Keyword::new("to", &[Authorizer], "Who is asked.")

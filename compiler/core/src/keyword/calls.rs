@@ -6,13 +6,13 @@ use mesh_bundle::slice::EndpointAddress;
 use mesh_syntax::Value;
 
 use super::Place::{Calls, Service};
-use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, defaults};
+use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, Symbol, defaults};
 use crate::model::{self, CallMode, Exchange};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static CALLS: Keyword = Keyword {
     merge: Some(Merge::Named),
-    args: Args::required(&[Argument::new("SERVICE", &value::NAME)]),
+    args: Args::required(&[Argument::new("SERVICE", &value::NAME).refers(Symbol::Service)]),
     repeats: Repeats::Many,
     props: &[
         Property::new(
@@ -34,7 +34,8 @@ pub(super) static CALLS: Keyword = Keyword {
             "route",
             &value::NAME,
             "The route of the called service that the calls take.",
-        ),
+        )
+        .refers(Symbol::Route),
     ],
     block: Some(Calls),
     ..Keyword::new(

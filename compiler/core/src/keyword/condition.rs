@@ -10,7 +10,7 @@ use mesh_syntax::{Diagnostic, Value};
 use super::Place::{
     self, Allow, Decided, Delegate, Deny, Match, Not, Only, RateLimit, Requirement,
 };
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, access};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol, access};
 use crate::code;
 use crate::limits;
 use crate::model::{Condition, ConditionKind};
@@ -72,7 +72,7 @@ pub(super) static PORT: Keyword = Keyword {
 };
 
 pub(super) static FROM: Keyword = Keyword {
-    args: Args::list("WHO", &value::WHO, 0),
+    args: Args::list("WHO", &value::WHO, 0).refers(Symbol::Who),
     repeats: Repeats::Many,
     props: &[access::TEAM],
     ..Keyword::new(

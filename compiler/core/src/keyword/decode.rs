@@ -21,7 +21,7 @@ pub(crate) struct Decoded {
 }
 
 /// Whether a file holds what was found in the fleet, and no policy.
-pub(crate) fn is_inventory(path: &str) -> bool {
+pub fn is_inventory(path: &str) -> bool {
     path.rsplit('/').next() == Some("inventory.kdl")
 }
 

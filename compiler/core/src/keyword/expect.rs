@@ -3,7 +3,7 @@
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Expect, Test};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol};
 use crate::code;
 use crate::model::{self, Share, Verdict};
 use crate::value::{self, Kind, Wrong};
@@ -16,9 +16,11 @@ pub(super) static EXPECT: Keyword = Keyword {
             "route",
             &ROUTE_NAME,
             "The route that takes it; `default` for the implicit one.",
-        ),
-        Property::new("to", &value::NAME, "The one subset that takes it."),
-        Property::new("service", &value::NAME, "The one service that takes it."),
+        )
+        .refers(Symbol::Route),
+        Property::new("to", &value::NAME, "The one subset that takes it.").refers(Symbol::Subset),
+        Property::new("service", &value::NAME, "The one service that takes it.")
+            .refers(Symbol::Service),
         Property::new(
             "attempts",
             &value::ATTEMPTS,
@@ -40,7 +42,7 @@ pub(super) static EXPECT: Keyword = Keyword {
 };
 
 pub(super) static TO: Keyword = Keyword {
-    args: Args::optional(&[Argument::new("SUBSET", &value::NAME)]),
+    args: Args::optional(&[Argument::new("SUBSET", &value::NAME).refers(Symbol::Subset)]),
     repeats: Repeats::Many,
     props: &[Property::new("share", &value::PERCENT, "Its share.").required()],
     ..Keyword::new("to", &[Expect], "A branch of the split, and its share.")

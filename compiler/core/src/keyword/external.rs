@@ -3,13 +3,15 @@
 use mesh_syntax::Diagnostic;
 
 use super::Place::{External, Root};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, defaults, endpoints, reach, route};
+use super::{
+    Args, Argument, Entry, Keyword, Reader, Repeats, Symbol, defaults, endpoints, reach, route,
+};
 use crate::code;
 use crate::model::{self, Kind};
 use crate::value;
 
 pub(super) static EXTERNAL: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Service)]),
     repeats: Repeats::Many,
     block: Some(External),
     ..Keyword::new(
@@ -20,7 +22,7 @@ pub(super) static EXTERNAL: Keyword = Keyword {
 };
 
 pub(super) static VIA: Keyword = Keyword {
-    args: Args::required(&[Argument::new("GATEWAY", &value::NAME)]),
+    args: Args::required(&[Argument::new("GATEWAY", &value::NAME).refers(Symbol::Gateway)]),
     ..Keyword::new(
         "via",
         &[External],

@@ -4,14 +4,15 @@ use mesh_syntax::Diagnostic;
 
 use super::Place::{Delegate, Gateway, Root};
 use super::{
-    Args, Argument, Entry, Keyword, Reader, Repeats, condition, defaults, listen, route, telemetry,
+    Args, Argument, Entry, Keyword, Reader, Repeats, Symbol, condition, defaults, listen, route,
+    telemetry,
 };
 use crate::code;
 use crate::model::{self, Port};
 use crate::value;
 
 pub(super) static GATEWAY: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Service)]),
     repeats: Repeats::Many,
     block: Some(Gateway),
     ..Keyword::new(
@@ -22,7 +23,7 @@ pub(super) static GATEWAY: Keyword = Keyword {
 };
 
 pub(super) static DELEGATE: Keyword = Keyword {
-    args: Args::required(&[Argument::new("TEAM", &value::NAME)]),
+    args: Args::required(&[Argument::new("TEAM", &value::NAME).refers(Symbol::Team)]),
     repeats: Repeats::Many,
     block: Some(Delegate),
     ..Keyword::new(

@@ -3,7 +3,7 @@
 use mesh_syntax::Diagnostic;
 
 use super::Place::{Decided, Invariant, Isolated, Reaches, Root};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, access, condition};
+use super::{Args, Argument, Entry, Keyword, Reader, Repeats, Symbol, access, condition};
 use crate::code;
 use crate::model::{self, Claim, ClaimKind};
 use crate::value;
@@ -20,7 +20,7 @@ pub(super) static INVARIANT: Keyword = Keyword {
 };
 
 pub(super) static REACHES: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).refers(Symbol::Service)]),
     repeats: Repeats::Many,
     block: Some(Reaches),
     ..Keyword::new(
@@ -31,7 +31,7 @@ pub(super) static REACHES: Keyword = Keyword {
 };
 
 pub(super) static ONLY: Keyword = Keyword {
-    args: Args::list("NAME", &value::NAME, 1),
+    args: Args::list("NAME", &value::NAME, 1).refers(Symbol::Service),
     repeats: Repeats::Many,
     ..Keyword::new(
         "only",
@@ -51,13 +51,13 @@ pub(super) static ISOLATED: Keyword = Keyword {
 };
 
 pub(super) static FROM: Keyword = Keyword {
-    args: Args::list("NAME", &value::NAME, 1),
+    args: Args::list("NAME", &value::NAME, 1).refers(Symbol::Service),
     repeats: Repeats::Many,
     ..Keyword::new("from", &[Isolated], "Where no path begins.")
 };
 
 pub(super) static TO: Keyword = Keyword {
-    args: Args::list("NAME", &value::NAME, 1),
+    args: Args::list("NAME", &value::NAME, 1).refers(Symbol::Service),
     repeats: Repeats::Many,
     ..Keyword::new("to", &[Isolated], "Where no path ends.")
 };
@@ -74,7 +74,7 @@ const fn decided(name: &'static str, summary: &'static str) -> Keyword {
 }
 
 pub(super) static DECIDED_TO: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).refers(Symbol::Service)]),
     ..Keyword::new("to", &[Decided], "The service that the requests are for.")
 };
 

@@ -4,7 +4,7 @@
 use mesh_syntax::Value;
 
 use super::Place::{Inventory, InventoryFile, InventoryService};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, endpoints, facts};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol, endpoints, facts};
 use crate::model::{self, Instances, Inventoried, Observed};
 use crate::value::{self, Kind, Wrong};
 
@@ -20,7 +20,7 @@ pub(super) static INVENTORY: Keyword = Keyword {
 };
 
 pub(super) static SERVICE: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).refers(Symbol::Service)]),
     repeats: Repeats::Many,
     block: Some(InventoryService),
     alone: true,
@@ -39,10 +39,12 @@ pub(super) static INSTANCES: Keyword = Keyword {
 };
 
 pub(super) static OBSERVED: Keyword = Keyword {
-    args: Args::required(&[Argument::new("CALLER", &CALLER)]),
+    args: Args::required(&[Argument::new("CALLER", &CALLER).refers(Symbol::Service)]),
     repeats: Repeats::Many,
     props: &[
-        Property::new("to", &value::NAME, "The called service.").required(),
+        Property::new("to", &value::NAME, "The called service.")
+            .required()
+            .refers(Symbol::Service),
         Property::new("rate", &value::RATE, "How often."),
     ],
     ..Keyword::new("observed", &[Inventory], "A call that was seen.")

@@ -4,13 +4,13 @@ use mesh_bundle::slice::TokenLocation;
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Jwt, Root};
-use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, Symbol};
 use crate::code;
 use crate::model::{self, JwksSource};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static JWT: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Jwt)]),
     repeats: Repeats::Many,
     merge: Some(Merge::NamedOrNew),
     block: Some(Jwt),

@@ -4,15 +4,15 @@ use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Mesh, Root};
 use super::{
-    Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults, mtls, refuse, rollout, team,
-    telemetry,
+    Args, Argument, Entry, Keyword, Merge, Reader, Repeats, Symbol, defaults, mtls, refuse,
+    rollout, team, telemetry,
 };
 use crate::code;
 use crate::model;
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static MESH: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Mesh)]),
     repeats: Repeats::Many,
     block: Some(Mesh),
     ..Keyword::new(
@@ -42,7 +42,7 @@ pub(super) static FEDERATE: Keyword = Keyword {
 };
 
 pub(super) static ENVIRONMENT: Keyword = Keyword {
-    args: Args::list("NAME", &ENVIRONMENT_NAME, 1),
+    args: Args::list("NAME", &ENVIRONMENT_NAME, 1).defines(Symbol::Environment),
     ..Keyword::new(
         "environment",
         &[Mesh],

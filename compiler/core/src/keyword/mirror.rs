@@ -1,12 +1,12 @@
 //! `mirror`: copies of requests, whose answers nobody sees.
 
 use super::Place::Route;
-use super::{Args, Argument, Entry, Keyword, Property, Repeats, to};
+use super::{Args, Argument, Entry, Keyword, Property, Repeats, Symbol, to};
 use crate::model::Mirror;
 use crate::value;
 
 pub(super) static MIRROR: Keyword = Keyword {
-    args: Args::optional(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::optional(&[Argument::new("NAME", &value::NAME).refers(Symbol::Destination)]),
     repeats: Repeats::Many,
     props: &[
         to::SERVICE,

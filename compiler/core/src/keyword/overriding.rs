@@ -3,13 +3,13 @@
 use mesh_syntax::Value;
 
 use super::Place::{Environment, Override};
-use super::{Args, Argument, Keyword, Repeats};
+use super::{Args, Argument, Keyword, Repeats, Symbol};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static OVERRIDE: Keyword = Keyword {
     args: Args::required(&[
         Argument::new("KIND", &KIND),
-        Argument::new("NAME", &value::NAME),
+        Argument::new("NAME", &value::NAME).refers(Symbol::OfKind),
     ]),
     repeats: Repeats::Many,
     block: Some(Override),
@@ -23,7 +23,7 @@ pub(super) static OVERRIDE: Keyword = Keyword {
 pub(super) static REMOVE: Keyword = Keyword {
     args: Args::required(&[
         Argument::new("KIND", &WORD),
-        Argument::new("NAME", &NAME_OR_NUMBER),
+        Argument::new("NAME", &NAME_OR_NUMBER).refers(Symbol::OfKind),
     ]),
     repeats: Repeats::Many,
     ..Keyword::new(

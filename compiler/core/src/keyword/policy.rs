@@ -1,12 +1,12 @@
 //! `policy` and `use`: settings with a name.
 
 use super::Place::{Defaults, External, Gateway, Policy, Root, Service};
-use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults};
+use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, Symbol, defaults};
 use crate::model::{self, Spanned};
 use crate::value;
 
 pub(super) static POLICY: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Policy)]),
     repeats: Repeats::Many,
     block: Some(Policy),
     ..Keyword::new(
@@ -19,7 +19,7 @@ pub(super) static POLICY: Keyword = Keyword {
 // Not in `policy` itself: one level of names is all there is, so nothing can go in circles.
 pub(super) static USE: Keyword = Keyword {
     merge: Some(Merge::List),
-    args: Args::list("NAME", &value::NAME, 1),
+    args: Args::list("NAME", &value::NAME, 1).refers(Symbol::Policy),
     repeats: Repeats::Many,
     ..Keyword::new(
         "use",

@@ -4,7 +4,8 @@ use mesh_syntax::Diagnostic;
 
 use super::Place::{Defaults, Gateway, Policy, RateLimit, Route, Service};
 use super::{
-    Args, Argument, Entry, Keyword, Property, Reader, Repeats, authorizer, condition, per, respond,
+    Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol, authorizer, condition, per,
+    respond,
 };
 use crate::code;
 use crate::model;
@@ -23,7 +24,8 @@ pub(super) static RATE_LIMIT: Keyword = Keyword {
             "via",
             &value::NAME,
             "The service that counts for all proxies; without it each counts for itself.",
-        ),
+        )
+        .refers(Symbol::Service),
         Property::new(
             "on-failure",
             &authorizer::ON_FAILURE_KIND,

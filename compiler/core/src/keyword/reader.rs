@@ -291,7 +291,7 @@ impl<'s> Reader<'s> {
         let node = entry.node;
         let span = node.name.span;
         if let Some(missing) = (node.args.len()..args.required).find_map(|index| args.at(index)) {
-            let Argument { name, kind } = missing;
+            let Argument { name, kind, .. } = missing;
             self.report(Diagnostic::error(
                 code::MISSING,
                 span,

@@ -1,7 +1,7 @@
 //! `request`: the request of a test.
 
 use super::Place::{Request, Test};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol};
 use crate::model::{Spanned, TestRequest};
 use crate::value;
 
@@ -16,8 +16,11 @@ pub(super) static REQUEST: Keyword = Keyword {
             &value::CALLER,
             "The calling service or gateway, or `unauthenticated`.",
         )
-        .required(),
-        Property::new("to", &value::NAME, "The called service.").required(),
+        .required()
+        .refers(Symbol::Caller),
+        Property::new("to", &value::NAME, "The called service.")
+            .required()
+            .refers(Symbol::Service),
         Property::new(
             "host",
             &value::HOST,

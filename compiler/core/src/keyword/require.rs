@@ -3,7 +3,7 @@
 use mesh_syntax::Value;
 
 use super::Place::{Defaults, Gateway, Policy, Requirement, Route, Service};
-use super::{Args, Argument, Entry, Keyword, Place, Reader, Repeats, condition};
+use super::{Args, Argument, Entry, Keyword, Place, Reader, Repeats, Symbol, condition};
 use crate::model::{self, RequirementKind};
 use crate::value::{self, Kind, Wrong};
 
@@ -12,7 +12,7 @@ const PLACES: &[Place] = &[Defaults, Policy, Service, Gateway, Route];
 pub(super) static REQUIRE: Keyword = Keyword {
     args: Args::required(&[
         Argument::new("KIND", &REQUIRED),
-        Argument::new("NAME", &value::NAME),
+        Argument::new("NAME", &value::NAME).refers(Symbol::OfKind),
     ]),
     repeats: Repeats::Many,
     block: Some(Requirement),
@@ -26,7 +26,7 @@ pub(super) static REQUIRE: Keyword = Keyword {
 pub(super) static ACCEPT: Keyword = Keyword {
     args: Args::required(&[
         Argument::new("KIND", &ACCEPTED),
-        Argument::new("NAME", &value::NAME),
+        Argument::new("NAME", &value::NAME).refers(Symbol::OfKind),
     ]),
     repeats: Repeats::Many,
     block: Some(Requirement),

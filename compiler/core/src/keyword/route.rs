@@ -2,15 +2,15 @@
 
 use super::Place::{External, Gateway, Match, Root, Route, Service};
 use super::{
-    Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, action, condition, defaults,
-    rate_limit, require, to,
+    Args, Argument, Entry, Keyword, Merge, Property, Reader, Repeats, Symbol, action, condition,
+    defaults, rate_limit, require, to,
 };
 use crate::model::{self, Actions, Exchange};
 use crate::value;
 
 pub(super) static ROUTE: Keyword = Keyword {
     merge: Some(Merge::Named),
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Route)]),
     repeats: Repeats::Many,
     block: Some(Route),
     ..Keyword::new(
@@ -22,14 +22,15 @@ pub(super) static ROUTE: Keyword = Keyword {
 
 pub(super) static ROUTE_OF_GATEWAY: Keyword = Keyword {
     merge: Some(Merge::Named),
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Route)]),
     repeats: Repeats::Many,
     props: &[Property::new(
         "gateway",
         &value::NAME,
         "The gateway, which must delegate such requests to the team that owns the file.",
     )
-    .required()],
+    .required()
+    .refers(Symbol::Gateway)],
     block: Some(Route),
     ..Keyword::new(
         "route",

@@ -4,15 +4,15 @@ use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{External, Gateway, Root, Service};
 use super::{
-    Args, Argument, Entry, Keyword, Merge, Reader, Repeats, calls, defaults, endpoints, facts,
-    mtls, reach, route, subset, telemetry,
+    Args, Argument, Entry, Keyword, Merge, Reader, Repeats, Symbol, calls, defaults, endpoints,
+    facts, mtls, reach, route, subset, telemetry,
 };
 use crate::code;
 use crate::model::{self, Extendable, Port};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static SERVICE: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Service)]),
     repeats: Repeats::Many,
     block: Some(Service),
     ..Keyword::new(

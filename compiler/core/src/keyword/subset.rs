@@ -3,14 +3,14 @@
 use mesh_syntax::Diagnostic;
 
 use super::Place::{Service, Subset};
-use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, defaults, endpoints};
+use super::{Args, Argument, Entry, Keyword, Merge, Reader, Repeats, Symbol, defaults, endpoints};
 use crate::code;
 use crate::model;
 use crate::value;
 
 pub(super) static SUBSET: Keyword = Keyword {
     merge: Some(Merge::Named),
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Subset)]),
     repeats: Repeats::Many,
     block: Some(Subset),
     ..Keyword::new(

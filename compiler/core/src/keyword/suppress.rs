@@ -3,25 +3,27 @@
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Environment, Root};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol};
 use crate::code;
 use crate::model::Suppression;
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static SUPPRESS: Keyword = Keyword {
-    args: Args::required(&[Argument::new("CODE", &CODE)]),
+    args: Args::required(&[Argument::new("CODE", &CODE).refers(Symbol::Code)]),
     repeats: Repeats::Many,
     props: &[
         Property::new(
             "at",
             &value::NAME,
             "The service, gateway or external that the finding lies in or names; without it, all.",
-        ),
+        )
+        .refers(Symbol::Service),
         Property::new(
             "route",
             &value::NAME,
             "The route that the finding is about.",
-        ),
+        )
+        .refers(Symbol::Route),
         Property::new(
             "reason",
             &value::PROSE,
@@ -31,7 +33,8 @@ pub(super) static SUPPRESS: Keyword = Keyword {
             "owner",
             &value::NAME,
             "The team that answers for it; required.",
-        ),
+        )
+        .refers(Symbol::Team),
         Property::new(
             "until",
             &value::DATE,

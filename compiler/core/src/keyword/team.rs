@@ -1,12 +1,12 @@
 //! `team`: who owns which files and services.
 
 use super::Place::{Mesh, Team};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats};
+use super::{Args, Argument, Entry, Keyword, Reader, Repeats, Symbol};
 use crate::model;
 use crate::value;
 
 pub(super) static TEAM: Keyword = Keyword {
-    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::required(&[Argument::new("NAME", &value::NAME).defines(Symbol::Team)]),
     repeats: Repeats::Many,
     block: Some(Team),
     ..Keyword::new("team", &[Mesh], "A team, and what belongs to it.")
@@ -23,7 +23,7 @@ pub(super) static OWNS: Keyword = Keyword {
 };
 
 pub(super) static SERVICE: Keyword = Keyword {
-    args: Args::list("NAME", &value::NAME, 1),
+    args: Args::list("NAME", &value::NAME, 1).refers(Symbol::Service),
     repeats: Repeats::Many,
     ..Keyword::new("service", &[Team], "Services of the team.")
 };

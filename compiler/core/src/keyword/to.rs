@@ -3,12 +3,12 @@
 use mesh_bundle::slice::HeaderEdits;
 
 use super::Place::{Route, To};
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, headers};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol, headers};
 use crate::model::{Destination, Target};
 use crate::value;
 
 pub(super) static TO: Keyword = Keyword {
-    args: Args::optional(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::optional(&[Argument::new("NAME", &value::NAME).refers(Symbol::Destination)]),
     repeats: Repeats::Many,
     props: &[
         SERVICE,
@@ -29,12 +29,14 @@ pub(super) const SERVICE: Property = Property::new(
     "service",
     &value::NAME,
     "Another service: its endpoints, with the times and retries of this route.",
-);
+)
+.refers(Symbol::Service);
 pub(super) const SUBSET: Property = Property::new(
     "subset",
     &value::NAME,
     "A subset of the service; without a service the same as the argument.",
-);
+)
+.refers(Symbol::Subset);
 pub(super) const PORT: Property = Property::new(
     "port",
     &value::PORT,
@@ -42,7 +44,7 @@ pub(super) const PORT: Property = Property::new(
 );
 
 pub(super) static ELSE: Keyword = Keyword {
-    args: Args::optional(&[Argument::new("NAME", &value::NAME)]),
+    args: Args::optional(&[Argument::new("NAME", &value::NAME).refers(Symbol::Destination)]),
     repeats: Repeats::Many,
     props: &[SERVICE, SUBSET, PORT],
     alone: true,
