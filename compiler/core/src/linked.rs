@@ -25,6 +25,7 @@ use crate::ownership::Ownership;
 
 mod entry;
 mod invariant;
+mod shown;
 
 pub use entry::{AccessLog, Authorizer, Jwt, Probe, RateLimit, Requirement, Telemetry, Traces};
 pub use invariant::{Claim, ClaimKind, Invariant};
