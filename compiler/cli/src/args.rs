@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Keygen(Keygen),
     /// Write a first policy repository.
     Init(Init),
+    /// Answer an editor: the Language Server Protocol at standard input and output.
+    Lsp(Lsp),
 }
 
 /// How output is written by most commands.
@@ -248,6 +250,14 @@ pub(crate) struct Keygen {
     /// How to write the summary.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) format: Format,
+}
+
+/// `meshc lsp`
+#[derive(Debug, Args)]
+pub(crate) struct Lsp {
+    /// Does nothing: editors that can talk in several ways say so, and this is the one way.
+    #[arg(long, hide = true)]
+    pub(crate) stdio: bool,
 }
 
 /// `meshc init`

@@ -11,6 +11,7 @@ mod explain;
 mod graph;
 mod init;
 mod keygen;
+mod lsp;
 pub(crate) mod test;
 
 /// Why a command could not run. Only ever shown, so its type is of no use to anyone.
@@ -26,6 +27,7 @@ pub(crate) fn run((command, place): (Command, Place)) -> Result<Exit, Failure> {
         Command::Graph(args) => graph::run(&args, &place),
         Command::Keygen(args) => keygen::run(&args, &place),
         Command::Init(args) => init::run(&args, &place),
+        Command::Lsp(_) => lsp::run(&place),
     }
 }
 

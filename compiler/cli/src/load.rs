@@ -1,5 +1,6 @@
 //! The policies of the work tree: where their root is, and what is in it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -48,10 +49,14 @@ pub(crate) struct Loaded {
 
 /// Reads the policy root that a folder is in, or that is in the folder.
 pub(crate) fn load(folder: &Path) -> Result<Loaded, LoadError> {
-    let root = find_root(folder)?;
-    let top = top(&root);
-    let root_path = relative(&root, &top)?;
-    let named = policy_files(&root)?
+    load_root(&find_root(folder)?).map(|(loaded, _)| loaded)
+}
+
+/// Reads a policy root; also says what paths are relative to.
+pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
+    let top = top(root);
+    let root_path = relative(root, &top)?;
+    let named = policy_files(root)?
         .into_iter()
         .map(|path| Ok((relative(&path, &top)?, path)));
     let mut paths = named.collect::<Result<Vec<_>, _>>()?;
@@ -60,7 +65,7 @@ pub(crate) fn load(folder: &Path) -> Result<Loaded, LoadError> {
     for (name, path) in paths {
         add(&mut sources, name, &path)?;
     }
-    Ok(Loaded { sources, root_path })
+    Ok((Loaded { sources, root_path }, top))
 }
 
 /// What the policy files below a folder are, without reading them: enough to see that one of them changed. An error is
@@ -74,7 +79,29 @@ type FileState = Option<(u64, Option<SystemTime>, fs::FileType)>;
 impl State {
     /// Looks at the folder.
     pub(crate) fn of(folder: &Path) -> Self {
-        let files = find_root(folder).and_then(|root| policy_files(&root));
+        Self::of_files(find_root(folder).and_then(|root| policy_files(&root)))
+    }
+
+    /// Looks at a folder that is known to be a root.
+    pub(crate) fn of_root(root: &Path) -> Self {
+        Self::of_files(policy_files(root))
+    }
+
+    /// Whether another state has the same files, and those that changed are all among some paths.
+    pub(crate) fn differs_only_in(&self, other: &Self, paths: &BTreeSet<&Path>) -> bool {
+        let (Ok(own), Ok(other)) = (&self.0, &other.0) else {
+            return false;
+        };
+        let same = |((path, state), (other_path, other_state)): (
+            &(PathBuf, FileState),
+            &(PathBuf, FileState),
+        )| {
+            path == other_path && (state == other_state || paths.contains(path.as_path()))
+        };
+        own.len() == other.len() && own.iter().zip(other).all(same)
+    }
+
+    fn of_files(files: Result<Vec<PathBuf>, LoadError>) -> Self {
         Self(files.map_err(|error| error.to_string()).map(|mut files| {
             files.sort_unstable();
             let state = |path: &Path| {
@@ -111,15 +138,39 @@ fn top(root: &Path) -> PathBuf {
 
 /// The policy root of a folder: itself or the nearest above, else the only one below.
 fn find_root(folder: &Path) -> Result<PathBuf, LoadError> {
-    let folder = fs::canonicalize(folder).map_err(failed(folder))?;
+    let mut roots = roots_in(folder)?;
+    match roots.len() {
+        0 => Err(LoadError::NoRoot(
+            fs::canonicalize(folder).map_err(failed(folder))?,
+        )),
+        1 => Ok(roots.remove(0)),
+        _ => Err(LoadError::SeveralRoots(roots)),
+    }
+}
+
+/// The policy root that a folder is or is in; `is_root_too` says of other folders that they are one.
+pub(crate) fn root_above(
+    folder: &Path,
+    is_root_too: &dyn Fn(&Path) -> bool,
+) -> Result<Option<PathBuf>, LoadError> {
     for above in folder.ancestors().take(limits::FOLDERS_UP_MAX) {
-        if is_root(above)? {
-            return Ok(above.to_path_buf());
+        // An editor may be in a folder that is not there yet.
+        if is_root_too(above) || above.is_dir() && is_root(above)? {
+            return Ok(Some(above.to_path_buf()));
         }
         // What lies above the repository is another matter.
         if above.join(".git").exists() {
             break;
         }
+    }
+    Ok(None)
+}
+
+/// The policy root that a folder is or is in, else those in it.
+pub(crate) fn roots_in(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let folder = fs::canonicalize(folder).map_err(failed(folder))?;
+    if let Some(root) = root_above(&folder, &|_| false)? {
+        return Ok(vec![root]);
     }
     let mut roots: Vec<PathBuf> = Vec::new();
     for file in policy_files(&folder)? {
@@ -132,11 +183,7 @@ fn find_root(folder: &Path) -> Result<PathBuf, LoadError> {
     }
     roots.sort();
     roots.dedup();
-    match roots.len() {
-        0 => Err(LoadError::NoRoot(folder)),
-        1 => Ok(roots.remove(0)),
-        _ => Err(LoadError::SeveralRoots(roots)),
-    }
+    Ok(roots)
 }
 
 fn is_root(folder: &Path) -> Result<bool, LoadError> {

@@ -11,6 +11,7 @@ mod compile;
 mod exit_code;
 mod limits;
 mod load;
+mod lsp;
 mod output;
 mod progress;
 mod render;

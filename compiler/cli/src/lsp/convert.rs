@@ -1,0 +1,185 @@
+//! What the compiler says, in the words of the protocol.
+
+use std::collections::BTreeMap;
+
+use lsp_types::{
+    CompletionItem, CompletionItemKind, CompletionTextEdit, Diagnostic,
+    DiagnosticRelatedInformation, DiagnosticSeverity, DiagnosticTag, Documentation,
+    InsertTextFormat, Location, MarkupContent, MarkupKind, NumberOrString, SymbolKind, TextEdit,
+    Uri,
+};
+use mesh_compiler::trial::request_text;
+use mesh_editor::{Completion, CompletionKind, Kind};
+use mesh_syntax::{Edit, FileId, Level, SourceSet, Span};
+use serde_json::{Value, json};
+
+use super::position::Encoding;
+
+/// Names, or their beginnings, of findings about something that could be left out.
+const UNNECESSARY: &[&str] = &["dead-", "idle-", "redundant-", "shadowed-", "unused-"];
+/// Names of findings about spellings of the past.
+const DEPRECATED: &[&str] = &["source/kdl-1-spelling"];
+
+/// Where files are, for who writes places of them.
+pub(super) struct Places<'a> {
+    pub(super) sources: &'a SourceSet,
+    pub(super) encoding: Encoding,
+    pub(super) uri: &'a dyn Fn(FileId) -> String,
+}
+
+impl Places<'_> {
+    pub(super) fn location(&self, span: Span) -> Option<Location> {
+        Some(Location {
+            uri: (self.uri)(span.file).parse::<Uri>().ok()?,
+            range: self.encoding.range(self.sources, span),
+        })
+    }
+
+    pub(super) fn diagnostic(&self, found: &mesh_syntax::Diagnostic) -> Diagnostic {
+        let labels = found.labels.iter();
+        let related: Vec<DiagnosticRelatedInformation> = labels
+            .filter_map(|label| {
+                Some(DiagnosticRelatedInformation {
+                    location: self.location(label.span)?,
+                    message: label.message.clone(),
+                })
+            })
+            .collect();
+        Diagnostic {
+            range: self.encoding.range(self.sources, found.span),
+            severity: Some(match found.level {
+                Level::Error => DiagnosticSeverity::ERROR,
+                Level::Warning => DiagnosticSeverity::WARNING,
+                Level::Note => DiagnosticSeverity::INFORMATION,
+            }),
+            code: Some(NumberOrString::String(found.code.to_owned())),
+            source: Some("meshc".to_owned()),
+            message: message(found),
+            related_information: (!related.is_empty()).then_some(related),
+            tags: tags(found),
+            ..Diagnostic::default()
+        }
+    }
+
+    /// The edits of each file, by its URI.
+    pub(super) fn edits(&self, edits: &[Edit]) -> BTreeMap<String, Vec<TextEdit>> {
+        let mut by_uri: BTreeMap<String, Vec<TextEdit>> = BTreeMap::new();
+        for edit in edits {
+            by_uri
+                .entry((self.uri)(edit.span.file))
+                .or_default()
+                .push(TextEdit {
+                    range: self.encoding.range(self.sources, edit.span),
+                    new_text: edit.text.clone(),
+                });
+        }
+        by_uri
+    }
+}
+
+/// What is wrong, what to do, and a request that shows it.
+fn message(found: &mesh_syntax::Diagnostic) -> String {
+    let mut text = found.message.clone();
+    if let Some(label) = &found.span_label {
+        text.push_str(": ");
+        text.push_str(label);
+    }
+    if let Some(help) = &found.help {
+        text.push_str("\nhelp: ");
+        text.push_str(help);
+    }
+    if let Some(witness) = &found.witness {
+        text.push_str("\nfor example: ");
+        text.push_str(request_text(witness).trim());
+    }
+    text
+}
+
+fn tags(found: &mesh_syntax::Diagnostic) -> Option<Vec<DiagnosticTag>> {
+    let name = found.name.rsplit('/').next().unwrap_or_default();
+    if UNNECESSARY.iter().any(|prefix| name.starts_with(prefix)) {
+        return Some(vec![DiagnosticTag::UNNECESSARY]);
+    }
+    DEPRECATED
+        .contains(&found.name)
+        .then(|| vec![DiagnosticTag::DEPRECATED])
+}
+
+/// Edits of several files as the client wants them: with the versions that they are for, where it knows those.
+pub(super) fn workspace_edit(
+    edits: BTreeMap<String, Vec<TextEdit>>,
+    versioned: bool,
+    version_of: &dyn Fn(&str) -> Option<i32>,
+) -> Value {
+    if !versioned {
+        return json!({ "changes": edits });
+    }
+    let changes: Vec<Value> = edits
+        .into_iter()
+        .map(|(uri, edits)| {
+            let version = version_of(&uri);
+            json!({ "textDocument": { "uri": uri, "version": version }, "edits": edits })
+        })
+        .collect();
+    json!({ "documentChanges": changes })
+}
+
+pub(super) fn markdown(value: String) -> MarkupContent {
+    MarkupContent {
+        kind: MarkupKind::Markdown,
+        value,
+    }
+}
+
+pub(super) fn completion_item(
+    text: &str,
+    encoding: Encoding,
+    snippets: bool,
+    index: usize,
+    completion: Completion,
+) -> CompletionItem {
+    let new_text = match &completion.snippet {
+        Some(snippet) if snippets => snippet.clone(),
+        _ => completion.label.clone(),
+    };
+    let is_snippet = snippets && completion.snippet.is_some();
+    CompletionItem {
+        kind: Some(match completion.kind {
+            CompletionKind::Word => CompletionItemKind::KEYWORD,
+            CompletionKind::Property => CompletionItemKind::PROPERTY,
+            CompletionKind::Value => CompletionItemKind::ENUM_MEMBER,
+            CompletionKind::Name(Kind::Service) => CompletionItemKind::CLASS,
+            CompletionKind::Name(Kind::Policy) => CompletionItemKind::MODULE,
+            CompletionKind::Name(Kind::Code) => CompletionItemKind::CONSTANT,
+            CompletionKind::Name(_) => CompletionItemKind::REFERENCE,
+        }),
+        detail: Some(completion.detail).filter(|detail| !detail.is_empty()),
+        documentation: Some(completion.documentation)
+            .filter(|text| !text.is_empty())
+            .map(|text| Documentation::MarkupContent(markdown(text))),
+        // Values and names come before properties, as the compiler gives them.
+        sort_text: Some(format!("{index:04}")),
+        insert_text_format: is_snippet.then_some(InsertTextFormat::SNIPPET),
+        text_edit: Some(CompletionTextEdit::Edit(TextEdit {
+            range: encoding.range_in(text, &completion.replace),
+            new_text,
+        })),
+        label: completion.label,
+        ..CompletionItem::default()
+    }
+}
+
+pub(super) fn symbol_kind(kind: Option<Kind>) -> SymbolKind {
+    match kind {
+        Some(Kind::Mesh) => SymbolKind::NAMESPACE,
+        Some(Kind::Service) => SymbolKind::CLASS,
+        Some(Kind::Policy) => SymbolKind::MODULE,
+        Some(Kind::Team) => SymbolKind::PACKAGE,
+        Some(Kind::Jwt | Kind::Authorizer) => SymbolKind::KEY,
+        Some(Kind::Environment) => SymbolKind::ENUM_MEMBER,
+        Some(Kind::Subset) => SymbolKind::STRUCT,
+        Some(Kind::Route) => SymbolKind::METHOD,
+        Some(Kind::Code) => SymbolKind::CONSTANT,
+        None => SymbolKind::PROPERTY,
+    }
+}
