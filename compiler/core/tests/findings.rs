@@ -394,3 +394,10 @@ fn a_clean_mesh_is_silent() {
     assert!(analysed.diagnostics.is_empty());
     assert!(analysed.mesh.is_some());
 }
+
+#[test]
+fn none_takes_away_all_that_a_lower_level_sets() {
+    let policy = "service a { port 80; endpoints { static \"10.0.0.1:80\" }; health-check none; outlier none; locality none }";
+    let mesh = "mesh m { trust-domain \"m.example\"; defaults { health-check \"/live\" every=\"2s\"; outlier consecutive-5xx=5 every=\"1s\"; locality zone min-healthy=\"50%\" } }";
+    assert_eq!(findings_in(&[("a.kdl", policy), ("mesh.kdl", mesh)]), "");
+}

@@ -179,8 +179,11 @@ impl<'m> Linker<'m, '_> {
                     continue;
                 }
                 for caller in admitted(&rule.who, &owners) {
-                    // A service that only everyone's `allow` covers has no need to call itself.
-                    if caller == callee.id && !rule.named.contains(&caller) {
+                    // A service that only everyone's `allow` covers has no need to call itself, unless it says so.
+                    if caller == callee.id
+                        && !rule.named.contains(&caller)
+                        && !pairs.contains_key(&(caller, callee.id))
+                    {
                         continue;
                     }
                     // A gateway sends requests where its routes lead and nowhere else.

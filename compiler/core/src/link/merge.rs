@@ -267,7 +267,10 @@ impl Linker<'_, '_> {
     /// Reports what a pool lacks only once all levels are known. What a lower level leaves open for
     /// services to complete is not their mistake.
     pub(super) fn check_pool(&mut self, pool: &Pool) {
-        let own = |source| matches!(source, Source::Service(_) | Source::Subset(_));
+        // `none` takes every field away, and asks for nothing.
+        let own = |source: Source, none: Source| {
+            matches!(source, Source::Service(_) | Source::Subset(_)) && source != none
+        };
         let outlier = &pool.outlier;
         let of_outlier = [
             outlier.every.source,
@@ -284,16 +287,22 @@ impl Linker<'_, '_> {
         let mut missing = Vec::new();
         if !outlier.counts() {
             let help = "say what is counted: `consecutive-5xx=5`, or `consecutive-gateway=5`";
-            let found = of_outlier.into_iter().find(|source| own(*source));
+            let found = of_outlier
+                .into_iter()
+                .find(|source| own(*source, outlier.consecutive_5xx.source));
             missing.extend(found.map(|found| (found, "`outlier` counts nothing", help)));
         }
         if check.probe.value.is_none() {
             let help = "say what is asked: a path such as \"/healthz\", `tcp` or `grpc`";
-            let found = of_check.into_iter().find(|source| own(*source));
+            let found = of_check
+                .into_iter()
+                .find(|source| own(*source, check.probe.source));
             missing.extend(found.map(|found| (found, "`health-check` asks nothing", help)));
         }
         let nearness = &pool.locality;
-        if nearness.nearness.value.is_none() && own(nearness.min_healthy.source) {
+        if nearness.nearness.value.is_none()
+            && own(nearness.min_healthy.source, nearness.nearness.source)
+        {
             let help = "name the labels: `locality zone`";
             missing.push((
                 nearness.min_healthy.source,
