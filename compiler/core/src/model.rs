@@ -29,7 +29,9 @@ pub use exchange::{Exchange, Hedge, Retry, Timeout};
 pub use gateway::{
     ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,
 };
-pub use governance::{Instances, Inventoried, Inventory, Observed, Overriding, Suppression};
+pub use governance::{
+    Instances, Inventoried, Inventory, Observed, Overriding, SuppressedAt, Suppression,
+};
 pub use invariant::{Claim, ClaimKind, Invariant};
 pub use pool::EffectivePool;
 pub use pool::{BudgetMinimum, Pool, RetryBudget};

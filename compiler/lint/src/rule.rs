@@ -1,5 +1,7 @@
 //! What a rule is, and what it may do.
 
+use std::collections::BTreeMap;
+
 use mesh_compiler::linked::Inventory;
 use mesh_syntax::{Code, Diagnostic, Level, Span};
 
@@ -95,6 +97,24 @@ impl<'f> RuleContext<'f> {
 
     pub(crate) fn report_some(&mut self, finding: Option<Diagnostic>) {
         self.findings.extend(finding);
+    }
+
+    /// Reports what is wrong at one place once, whomever it is about: what was reported under this key is about one more
+    /// service then.
+    pub(crate) fn report_once<K: Ord>(
+        &mut self,
+        reported: &mut BTreeMap<K, usize>,
+        key: K,
+        service: &str,
+        finding: impl FnOnce() -> Diagnostic,
+    ) {
+        match reported.get(&key).and_then(|at| self.findings.get_mut(*at)) {
+            Some(known) => known.add_subject(service),
+            None => {
+                reported.insert(key, self.findings.len());
+                self.findings.push(finding().about(service));
+            }
+        }
     }
 
     /// Counts a rule as not made, for want of data.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use mesh_compiler::LinkedMesh;
 use mesh_compiler::date::Date;
 use mesh_compiler::linked::{Service, ServiceId};
-use mesh_compiler::model::{Spanned, Suppression};
+use mesh_compiler::model::{Spanned, SuppressedAt, Suppression};
 use mesh_syntax::{Diagnostic, Edit, FileId, Span};
 
 use crate::rules::governance::expired_suppression::EXPIRED_SUPPRESSION;
@@ -47,7 +47,7 @@ pub(crate) fn apply(
     let mut kept = Vec::new();
     for finding in findings.drain(..) {
         let candidates = by_code.get(finding.code).into_iter().flatten();
-        let mut answer = None;
+        let mut answers = Vec::new();
         for (index, suppression) in candidates {
             if !places.speaks_of(suppression, &finding) {
                 continue;
@@ -58,10 +58,10 @@ pub(crate) fn apply(
                     .entry(*index)
                     .or_insert_with(|| writers_only(suppression, writer));
             } else if suppression.until.value >= today {
-                answer = Some(*suppression);
+                answers.push(*suppression);
             }
         }
-        match answer {
+        match answer(&answers, places.concerned(&finding)) {
             Some(answer) => suppressed.push(Suppressed {
                 finding,
                 reason: answer.reason.clone(),
@@ -81,6 +81,21 @@ pub(crate) fn apply(
         }
     }
     suppressed
+}
+
+/// The suppression in whose name a finding is let pass: one that speaks of everything that the finding is about, or the
+/// last of several that do so together.
+fn answer<'s>(answers: &[&'s Suppression], concerned: &[String]) -> Option<&'s Suppression> {
+    let names = |answer: &&&Suppression, wanted: &str| match answer.at.as_ref().map(|at| &at.value)
+    {
+        Some(SuppressedAt::Definition(name)) => name == wanted,
+        Some(SuppressedAt::File { .. }) | None => true,
+    };
+    let mut last = answers.last();
+    for name in concerned {
+        last = Some(answers.iter().rev().find(|answer| names(answer, name))?);
+    }
+    last.copied()
 }
 
 fn unused(suppression: &Suppression) -> Diagnostic {
@@ -167,35 +182,36 @@ impl<'m> Places<'m> {
     }
 
     fn speaks_of(&self, suppression: &Suppression, finding: &Diagnostic) -> bool {
-        let Some(at) = &suppression.at else {
-            return true;
+        let at = match suppression.at.as_ref().map(|at| &at.value) {
+            None => return true,
+            Some(SuppressedAt::File { file, .. }) => return *file == Some(finding.span.file),
+            Some(SuppressedAt::Definition(name)) => name,
         };
-        let Some(service) = self.mesh.service_named(&at.value) else {
+        let Some(service) = self.mesh.service_named(at) else {
             return false;
         };
         let about = match self.service_at(finding.span) {
-            Some(found) => found == service || names(finding, &at.value),
-            // What is written for all services is about the ones that the finding names.
+            Some(found) => found == service || finding.about.contains(at),
+            None if !finding.about.is_empty() => finding.about.contains(at),
+            // What is written for all services is about those at which it points.
             None => {
-                let labels = finding.labels.iter().map(|label| label.span);
-                labels
-                    .into_iter()
-                    .any(|span| self.service_at(span) == Some(service))
-                    || finding
-                        .witness
-                        .as_ref()
-                        .is_some_and(|witness| witness.to == at.value)
-                    || names(finding, &at.value)
+                let mut labels = finding.labels.iter().map(|label| label.span);
+                let witness = finding.witness.as_ref();
+                labels.any(|span| self.service_at(span) == Some(service))
+                    || witness.is_some_and(|witness| witness.to == *at)
             }
         };
         about && is_in_route(suppression, self.mesh.service(service), finding)
     }
-}
 
-/// Whether the text of a finding names a service: a retry that a caller or `defaults` sets is about the service
-/// that is called.
-fn names(finding: &Diagnostic, service: &str) -> bool {
-    finding.message.contains(&format!("`{service}`"))
+    /// The services for each of which somebody must answer before a finding is let pass: those that a value which is
+    /// written for several is wrong for.
+    fn concerned<'f>(&self, finding: &'f Diagnostic) -> &'f [String] {
+        match self.service_at(finding.span) {
+            Some(_) => &[],
+            None => &finding.about,
+        }
+    }
 }
 
 /// Whether a finding is about the route that a suppression names, if it names one.

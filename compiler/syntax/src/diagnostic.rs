@@ -165,6 +165,8 @@ pub struct Diagnostic {
     pub span_label: Option<String>,
     /// What it conflicts with.
     pub labels: Vec<Label>,
+    /// The services, gateways and externals that it is about, wherever it lies; in the order in which they were found.
+    pub about: Vec<String>,
     /// What to do.
     pub help: Option<String>,
     /// A request that shows it.
@@ -187,6 +189,7 @@ impl Diagnostic {
             span,
             span_label: None,
             labels: Vec::new(),
+            about: Vec::new(),
             help: None,
             witness: None,
             numbers: BTreeMap::new(),
@@ -232,6 +235,20 @@ impl Diagnostic {
             message: message.into(),
         });
         self
+    }
+
+    /// Says which service it is about: a value of `defaults` or of a caller is wrong for somebody.
+    #[must_use]
+    pub fn about(mut self, service: &str) -> Self {
+        self.add_subject(service);
+        self
+    }
+
+    /// Says that it is about one more service.
+    pub fn add_subject(&mut self, service: &str) {
+        if self.about.iter().all(|known| known != service) {
+            self.about.push(service.to_owned());
+        }
     }
 
     /// Says what to do.

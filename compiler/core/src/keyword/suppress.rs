@@ -5,7 +5,7 @@ use mesh_syntax::{Diagnostic, Value};
 use super::Place::{Environment, Root};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol};
 use crate::code;
-use crate::model::Suppression;
+use crate::model::{Spanned, SuppressedAt, Suppression};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static SUPPRESS: Keyword = Keyword {
@@ -14,8 +14,9 @@ pub(super) static SUPPRESS: Keyword = Keyword {
     props: &[
         Property::new(
             "at",
-            &value::NAME,
-            "The service, gateway or external that the finding lies in or names; without it, all.",
+            &SUBJECT,
+            "The service, gateway or external that the finding lies in or is about, or in quotes the file that it lies in; \
+             without it, all.",
         )
         .refers(Symbol::Service),
         Property::new(
@@ -47,6 +48,25 @@ pub(super) static SUPPRESS: Keyword = Keyword {
         "Takes a finding out of the gate, in somebody's name and for a time.",
     )
 };
+
+/// What names of policy files end in.
+const POLICY_SUFFIX: &str = ".kdl";
+
+static SUBJECT: Kind = Kind {
+    expected: "the name of a service, gateway or external, or a file in quotes such as \"teams/pay.kdl\"",
+    words: &[],
+    check: |value| subject(value).map(drop),
+};
+
+fn subject(value: &Value) -> Result<SuppressedAt, Wrong> {
+    match value {
+        Value::Text(path) if path.ends_with(POLICY_SUFFIX) => Ok(SuppressedAt::File {
+            path: path.clone(),
+            file: None,
+        }),
+        _ => value::name(value).map(SuppressedAt::Definition),
+    }
+}
 
 static CODE: Kind = Kind {
     expected: "a code such as MSH0403",
@@ -85,7 +105,12 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<Suppre
             .help("say why, who answers for it, and until when: `reason=\"…\" owner=TEAM until=\"2027-03-01\"`"),
         );
     }
-    if let (Some(route), None) = (entry.node.prop("route"), entry.node.prop("at")) {
+    let at = entry.prop("at", subject);
+    let is_definition =
+        |at: &Spanned<SuppressedAt>| matches!(at.value, SuppressedAt::Definition(_));
+    if let Some(route) = entry.node.prop("route")
+        && (entry.node.prop("at").is_none() || at.as_ref().is_some_and(|at| !is_definition(at)))
+    {
         reader.report(
             Diagnostic::error(code::MISSING, route.span, "`route=` needs `at=`")
                 .help("a route belongs to a service; name it"),
@@ -93,7 +118,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<Suppre
     }
     Some(Suppression {
         code: entry.arg(0, code_of)?,
-        at: entry.prop("at", value::name),
+        at,
         route: entry.prop("route", value::name),
         reason: entry.prop("reason", value::text)?.value,
         owner: entry.prop("owner", value::name)?,

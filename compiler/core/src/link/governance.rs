@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mesh_syntax::Diagnostic;
+use mesh_syntax::{Diagnostic, FileId};
 
 use super::Linker;
 use crate::code;
 use crate::linked::{Inventoried, Inventory, Observed, Service, ServiceId};
-use crate::model::{self, Facts, Spanned, Suppression};
+use crate::model::{self, Facts, Spanned, SuppressedAt, Suppression};
 use crate::suggest;
 
 impl Linker<'_, '_> {
@@ -19,12 +19,26 @@ impl Linker<'_, '_> {
     ) -> Vec<Suppression> {
         let mut suppressions = declared.to_vec();
         suppressions.sort_by_key(|suppression| suppression.span);
-        for suppression in &suppressions {
+        for suppression in &mut suppressions {
             self.find_team(&suppression.owner);
-            let Some(at) = &suppression.at else {
+            let Some(at) = &mut suppression.at else {
                 continue;
             };
-            let service = self.find_service(at);
+            let at = match &mut at.value {
+                SuppressedAt::Definition(name) => Spanned::new(name.clone(), at.span),
+                SuppressedAt::File { path, file } => {
+                    *file = self.file(path);
+                    if file.is_none() {
+                        let message = format!("there is no policy file \"{path}\"");
+                        let finding = Diagnostic::error(code::DANGLING_REFERENCE, at.span, message);
+                        self.report(
+                            finding.help("it is looked for below the folder of the `mesh` node"),
+                        );
+                    }
+                    continue;
+                }
+            };
+            let service = self.find_service(&at);
             let (Some(route), Some(service)) = (&suppression.route, service) else {
                 continue;
             };
@@ -47,6 +61,16 @@ impl Linker<'_, '_> {
             });
         }
         suppressions
+    }
+
+    /// The file of this path below the mesh's folder.
+    fn file(&self, path: &str) -> Option<FileId> {
+        let path = match self.context.root_path {
+            "" => path.to_owned(),
+            root => format!("{root}/{path}"),
+        };
+        let sources = self.context.sources;
+        sources.files().find(|file| sources.path(*file) == path)
     }
 
     /// What was found in the fleet. Facts that a service's team does not declare are taken from it.

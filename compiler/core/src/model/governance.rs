@@ -1,7 +1,7 @@
 //! What people decide about findings, and what an inventory knows.
 
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_syntax::Span;
+use mesh_syntax::{FileId, Span};
 
 use super::{Facts, Label, Spanned};
 use crate::date::Date;
@@ -11,8 +11,8 @@ use crate::date::Date;
 pub struct Suppression {
     /// The code.
     pub code: Spanned<String>,
-    /// The service, gateway or external that it is about; none: wherever it is found.
-    pub at: Option<Spanned<String>>,
+    /// What it is about; none: wherever it is found.
+    pub at: Option<Spanned<SuppressedAt>>,
     /// The route of it.
     pub route: Option<Spanned<String>>,
     /// Why it is right.
@@ -23,6 +23,20 @@ pub struct Suppression {
     pub until: Spanned<Date>,
     /// The whole node.
     pub span: Span,
+}
+
+/// What a suppression is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SuppressedAt {
+    /// A service, gateway or external: what lies in it, or is about it.
+    Definition(String),
+    /// A file: what lies in it.
+    File {
+        /// As written, relative to the mesh's folder.
+        path: String,
+        /// Which; known once it is linked.
+        file: Option<FileId>,
+    },
 }
 
 /// What an environment changes of a definition that all share.

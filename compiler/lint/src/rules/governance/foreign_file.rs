@@ -2,6 +2,7 @@
 
 use mesh_compiler::LinkedMesh;
 use mesh_compiler::linked::ServiceId;
+use mesh_compiler::model::SuppressedAt;
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::rule::{RuleContext, declare_rule};
@@ -72,9 +73,20 @@ fn check(cx: &mut RuleContext<'_>) {
         let at = suppression.at.as_ref();
         let span = at.map_or(suppression.code.span, |at| at.span);
         let what = format!("{} is suppressed", suppression.code.value);
-        let subject = at.and_then(|at| mesh.service_named(&at.value));
-        if subject.is_some() || at.is_none() {
-            cx.report_some(foreign(mesh, span, subject, &what));
+        match at.map(|at| &at.value) {
+            Some(SuppressedAt::Definition(name)) => {
+                let subject = mesh.service_named(name);
+                if subject.is_some() {
+                    cx.report_some(foreign(mesh, span, subject, &what));
+                }
+            }
+            // What lies in a file is for whoever owns the file.
+            Some(SuppressedAt::File {
+                file: Some(file), ..
+            }) if mesh.ownership.owner(*file) == mesh.ownership.owner(span.file) => {}
+            Some(SuppressedAt::File { .. }) | None => {
+                cx.report_some(foreign(mesh, span, None, &what));
+            }
         }
     }
 }

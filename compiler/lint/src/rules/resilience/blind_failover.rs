@@ -31,7 +31,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = std::collections::BTreeSet::new();
+    let mut reported = std::collections::BTreeMap::new();
     for (service, pool) in crate::rules::pools::pools(cx.facts().mesh()) {
         let nearness = &pool.locality.nearness;
         let blind = !pool.outlier.counts() && pool.health_check.probe.value.is_none();
@@ -42,20 +42,19 @@ fn check(cx: &mut RuleContext<'_>) {
         else {
             continue;
         };
-        if reported.insert(span) {
-            cx.report(
-                BLIND_FAILOVER
-                    .at(
-                        span,
-                        format!(
-                            "no endpoint of `{}` ever counts as unhealthy",
-                            service.name.value
-                        ),
-                    )
-                    .at("nothing sets this off")
-                    .help("add `outlier consecutive-5xx=5`, or a `health-check`"),
-            );
-        }
+
+        cx.report_once(&mut reported, span, &service.name.value, || {
+            BLIND_FAILOVER
+                .at(
+                    span,
+                    format!(
+                        "no endpoint of `{}` ever counts as unhealthy",
+                        service.name.value
+                    ),
+                )
+                .at("nothing sets this off")
+                .help("add `outlier consecutive-5xx=5`, or a `health-check`")
+        });
     }
 }
 

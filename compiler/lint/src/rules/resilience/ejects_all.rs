@@ -25,27 +25,26 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = std::collections::BTreeSet::new();
+    let mut reported = std::collections::BTreeMap::new();
     for (service, pool) in crate::rules::pools::pools(cx.facts().mesh()) {
         let outlier = &pool.outlier;
         let all = outlier.counts() && outlier.max_ejected.value.0 >= 10_000;
         let Some(span) = outlier.max_ejected.source.span().filter(|_| all) else {
             continue;
         };
-        if reported.insert(span) {
-            cx.report(
-                EJECTS_ALL
-                    .at(
-                        span,
-                        format!(
-                            "all endpoints of `{}` may be left out at once",
-                            service.name.value
-                        ),
-                    )
-                    .at("nobody is left then")
-                    .help("keep some: `max-ejected=\"50%\"`"),
-            );
-        }
+
+        cx.report_once(&mut reported, span, &service.name.value, || {
+            EJECTS_ALL
+                .at(
+                    span,
+                    format!(
+                        "all endpoints of `{}` may be left out at once",
+                        service.name.value
+                    ),
+                )
+                .at("nobody is left then")
+                .help("keep some: `max-ejected=\"50%\"`")
+        });
     }
 }
 

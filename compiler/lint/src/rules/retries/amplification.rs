@@ -190,7 +190,9 @@ fn finding(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm, limit: f64) -> D
         way.join(" → "),
         number(limit),
     );
-    let mut finding = AMPLIFICATION.at(span(mesh, graph, storm), message);
+    let mut finding = AMPLIFICATION
+        .at(span(mesh, graph, storm), message)
+        .about(service);
     let changes = storm
         .proposal
         .as_ref()

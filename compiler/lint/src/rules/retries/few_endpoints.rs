@@ -1,6 +1,6 @@
 //! `retries/few-endpoints`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::rule::{RuleContext, declare_rule};
 use crate::rules::exchanges::retried;
@@ -40,7 +40,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in retried(cx.facts().mesh()) {
         let Some(endpoints) = crate::rules::pools::endpoints(at.callee) else {
             continue;
@@ -51,8 +51,12 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = attempts.source.span().filter(|_| few) else {
             continue;
         };
-        if reported.insert((span, at.callee.id)) {
-            cx.report(
+
+        cx.report_once(
+            &mut reported,
+            (span, at.callee.id),
+            &at.callee.name.value,
+            || {
                 FEW_ENDPOINTS
                     .at(
                         span,
@@ -68,9 +72,9 @@ fn check(cx: &mut RuleContext<'_>) {
                     .number(
                         "endpoints",
                         f64::from(u32::try_from(endpoints).unwrap_or(u32::MAX)),
-                    ),
-            );
-        }
+                    )
+            },
+        );
     }
 }
 

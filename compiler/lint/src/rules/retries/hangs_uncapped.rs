@@ -1,6 +1,6 @@
 //! `retries/uncapped-concurrency`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_bundle::slice::RetryCause;
 use mesh_compiler::model::BudgetMinimum;
@@ -43,7 +43,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in retried(cx.facts().mesh()) {
         let hangs = at
             .exchange
@@ -62,20 +62,21 @@ fn check(cx: &mut RuleContext<'_>) {
         else {
             continue;
         };
-        if reported.insert(span) {
-            cx.report(
-                HANGS_UNCAPPED
-                    .at(
-                        span,
-                        format!(
-                            "nothing bounds how many retries wait at once ({})",
-                            at.words()
-                        ),
-                    )
-                    .at("each waits as long as a try may take")
-                    .help("bound them by `limits retries=` or by `retry-budget \"20%\" of=active min=3`"),
-            );
-        }
+
+        cx.report_once(&mut reported, span, &at.callee.name.value, || {
+            HANGS_UNCAPPED
+                .at(
+                    span,
+                    format!(
+                        "nothing bounds how many retries wait at once ({})",
+                        at.words()
+                    ),
+                )
+                .at("each waits as long as a try may take")
+                .help(
+                    "bound them by `limits retries=` or by `retry-budget \"20%\" of=active min=3`",
+                )
+        });
     }
 }
 

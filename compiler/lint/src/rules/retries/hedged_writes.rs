@@ -1,6 +1,6 @@
 //! `retries/hedged-writes`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_syntax::Level;
 
@@ -37,7 +37,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
         let Some(span) = exchange
@@ -77,9 +77,13 @@ fn check(cx: &mut RuleContext<'_>) {
         } else {
             continue;
         };
-        if reported.insert((span, at.route.span)) {
-            cx.report(finding);
-        }
+
+        cx.report_once(
+            &mut reported,
+            (span, at.route.span),
+            &at.callee.name.value,
+            || finding,
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! `retries/impossible-cause`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_bundle::slice::{Protocol, RetryCause};
 use mesh_compiler::linked::Service;
@@ -42,7 +42,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in retried(cx.facts().mesh()) {
         let causes = &at.exchange.causes;
         // What everybody's defaults name is meant for those that it fits.
@@ -54,14 +54,13 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = causes.source.span().filter(|_| own && !reasons.is_empty()) else {
             continue;
         };
-        if reported.insert(span) {
-            cx.report(
-                IMPOSSIBLE_CAUSE
-                    .at(span, format!("{} ({})", reasons.join("; "), at.words()))
-                    .at("never happens here")
-                    .help("take it out, or name what does happen"),
-            );
-        }
+
+        cx.report_once(&mut reported, span, &at.callee.name.value, || {
+            IMPOSSIBLE_CAUSE
+                .at(span, format!("{} ({})", reasons.join("; "), at.words()))
+                .at("never happens here")
+                .help("take it out, or name what does happen")
+        });
     }
 }
 

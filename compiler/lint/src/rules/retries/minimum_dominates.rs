@@ -85,6 +85,7 @@ fn check(cx: &mut RuleContext<'_>) {
                     ),
                 )
                 .at("`min` holds for each calling proxy")
+                .about(to)
                 .help("lower `min`, so that all callers together stay below the share")
                 .number("minimum_rate", minimum)
                 .number("rate", rate)

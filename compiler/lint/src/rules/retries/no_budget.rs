@@ -59,17 +59,17 @@ fn check(cx: &mut RuleContext<'_>) {
     }
     for (span, services) in places {
         let names = list(services.iter().map(|service| service.name.value.as_str()));
-        cx.report(
-            NO_BUDGET
-                .at(
-                    span,
-                    format!("calls to {names} are retried without a budget"),
-                )
-                .at("retries, unbounded in sum")
-                .help(
-                    "add `retry-budget \"20%\"` to the service, or to `defaults` for all of them",
-                ),
-        );
+        let mut finding = NO_BUDGET
+            .at(
+                span,
+                format!("calls to {names} are retried without a budget"),
+            )
+            .at("retries, unbounded in sum")
+            .help("add `retry-budget \"20%\"` to the service, or to `defaults` for all of them");
+        for service in services {
+            finding.add_subject(&service.name.value);
+        }
+        cx.report(finding);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `retries/non-idempotent`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_bundle::slice::RetryCause;
 
@@ -41,7 +41,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
         let late = (exchange.causes.value.iter()).find(|cause| !comes_before_the_work(**cause));
@@ -51,9 +51,8 @@ fn check(cx: &mut RuleContext<'_>) {
         if !at.retries() || !exchange.any_method.value || late.is_none() || at.only_idempotent() {
             continue;
         }
-        if reported.insert((span, at.route.span)) {
-            cx.report(
-                NON_IDEMPOTENT
+
+        cx.report_once(&mut reported, (span, at.route.span), &at.callee.name.value, || NON_IDEMPOTENT
                     .at(
                         span,
                         format!("a POST that may have been carried out is sent again ({})", at.words()),
@@ -62,9 +61,7 @@ fn check(cx: &mut RuleContext<'_>) {
                     .help(
                         "leave `methods=any` out, or match only methods that can be repeated; where requests \
                          carry a key that makes them idempotent, suppress this with that as the reason",
-                    ),
-            );
-        }
+                    ));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `retries/overload-signal`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_bundle::slice::RetryCause;
 
@@ -32,7 +32,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in retried(cx.facts().mesh()) {
         let causes = &at.exchange.causes;
         let signals: Vec<&str> = (causes.value.iter().copied())
@@ -45,22 +45,20 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = causes.source.span().filter(|_| !signals.is_empty()) else {
             continue;
         };
-        if reported.insert(span) {
-            let say = if signals.len() == 1 { "says" } else { "say" };
-            let names = crate::rules::words::list(signals);
-            cx.report(
-                OVERLOAD_SIGNAL
-                    .at(
-                        span,
-                        format!(
-                            "{names} {say} that there is too much already ({})",
-                            at.words()
-                        ),
-                    )
-                    .at("answered with another call")
-                    .help(format!("take {names} out of the causes")),
-            );
-        }
+        let say = if signals.len() == 1 { "says" } else { "say" };
+        let names = crate::rules::words::list(signals);
+        cx.report_once(&mut reported, span, &at.callee.name.value, || {
+            OVERLOAD_SIGNAL
+                .at(
+                    span,
+                    format!(
+                        "{names} {say} that there is too much already ({})",
+                        at.words()
+                    ),
+                )
+                .at("answered with another call")
+                .help(format!("take {names} out of the causes"))
+        });
     }
 }
 

@@ -102,6 +102,9 @@ fn report(cx: &mut RuleContext<'_>, graph: &CallGraph, round: &Round) {
             finding = finding.label(span, format!("`{from}` calls `{to}`"));
         }
     }
+    for node in &round.services {
+        finding.add_subject(&graph.node(*node).name);
+    }
     if round.is_bounded() {
         finding.level = Level::Warning;
     }

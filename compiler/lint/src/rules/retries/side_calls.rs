@@ -92,6 +92,7 @@ fn check(cx: &mut RuleContext<'_>) {
                     number(limit),
                 ),
             )
+            .about(name)
             .help("retry less on the way to whatever it is asked or copied for")
             .number("amplification", amplification)
             .number("calls", calls)

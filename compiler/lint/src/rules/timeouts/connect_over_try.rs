@@ -1,6 +1,6 @@
 //! `timeouts/connect-over-try`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_compiler::value::duration_text;
 use mesh_syntax::Level;
@@ -44,7 +44,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
         let (limit, source) = match (exchange.per_try.value, exchange.timeout.value) {
@@ -59,7 +59,7 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = connect.source.span().or(source.span()) else {
             continue;
         };
-        if connect.value < limit || !reported.insert((span, source)) {
+        if connect.value < limit {
             continue;
         }
         let mut finding = CONNECT_OVER_TRY
@@ -82,7 +82,9 @@ fn check(cx: &mut RuleContext<'_>) {
             }
             _ => {}
         }
-        cx.report(finding);
+        cx.report_once(&mut reported, (span, source), &at.callee.name.value, || {
+            finding
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! `timeouts/dead-attempts`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_compiler::linked::Exchange;
 use mesh_syntax::Span;
@@ -59,15 +59,12 @@ fn check(cx: &mut RuleContext<'_>) {
             .zip(&edge.exchanges)
             .map(move |(route, exchange)| (callee, route, exchange))
     });
-    let mut reported: BTreeSet<[Option<Span>; 3]> = BTreeSet::new();
+    let mut reported: BTreeMap<[Option<Span>; 3], usize> = BTreeMap::new();
     for (service, route, exchange) in own.chain(of_callers) {
         let Some(dead) = dead(exchange) else { continue };
         let Some(span) = dead.spans[0].or(dead.spans[1]).or(dead.spans[2]) else {
             continue;
         };
-        if !reported.insert(dead.spans) {
-            continue;
-        }
         let message = format!(
             "tries of {} that take their whole time leave no room for {} of {} within {} (route `{}` of `{}`)",
             dead.per_try,
@@ -93,7 +90,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 finding = finding.label(other, label);
             }
         }
-        cx.report(finding);
+        cx.report_once(&mut reported, dead.spans, &service.name.value, || finding);
     }
 }
 

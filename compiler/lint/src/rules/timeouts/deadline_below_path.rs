@@ -69,6 +69,7 @@ fn check(cx: &mut RuleContext<'_>) {
                     path.join(" → "),
                 ),
             )
+            .about(&graph.node(edge.from).name)
             .help("give the entry more time, or the calls behind it less")
             .number("slack_ms", (slack * 1e6).round() / 1e3);
         for (span, text) in spans {

@@ -1,6 +1,6 @@
 //! `timeouts/hang-not-covered`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_bundle::slice::RetryCause;
 use mesh_syntax::Level;
@@ -45,7 +45,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in retried(cx.facts().mesh()) {
         let exchange = at.exchange;
         if exchange.per_try.value.is_some() || exchange.timeout.value.is_none() {
@@ -54,9 +54,6 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = exchange.causes.source.span() else {
             continue;
         };
-        if !reported.insert(span) {
-            continue;
-        }
         let named = exchange.causes.value.contains(&RetryCause::PerTryTimeout);
         let message = if named {
             format!(
@@ -76,7 +73,7 @@ fn check(cx: &mut RuleContext<'_>) {
         if !named {
             finding.level = Level::Note;
         }
-        cx.report(finding);
+        cx.report_once(&mut reported, span, &at.callee.name.value, || finding);
     }
 }
 

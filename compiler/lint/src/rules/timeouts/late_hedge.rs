@@ -1,6 +1,6 @@
 //! `timeouts/late-delay`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_compiler::value::duration_text;
 use mesh_syntax::Diagnostic;
@@ -31,7 +31,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
         if let Some(finding) = late_fault(&at) {
@@ -51,9 +51,7 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = exchange.hedge.source.span().filter(|_| delay >= most) else {
             continue;
         };
-        if !reported.insert((span, limit.source)) {
-            continue;
-        }
+        let key = (span, limit.source);
         let mut finding = LATE_HEDGE
             .at(
                 span,
@@ -68,7 +66,7 @@ fn check(cx: &mut RuleContext<'_>) {
         if let Some(limit) = limit.source.span() {
             finding = finding.label(limit, "given up");
         }
-        cx.report(finding);
+        cx.report_once(&mut reported, key, &at.callee.name.value, || finding);
     }
 }
 

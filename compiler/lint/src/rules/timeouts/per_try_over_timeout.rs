@@ -1,6 +1,6 @@
 //! `timeouts/per-try-over-timeout`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mesh_compiler::value::duration_text;
 use mesh_syntax::{Diagnostic, Edit};
@@ -41,17 +41,15 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
         let spans = (
             exchange.per_try.source.span(),
             exchange.timeout.source.span(),
         );
-        if let Some(finding) = finding(at)
-            && reported.insert(spans)
-        {
-            cx.report(finding);
+        if let Some(finding) = finding(at) {
+            cx.report_once(&mut reported, spans, &at.callee.name.value, || finding);
         }
     }
 }

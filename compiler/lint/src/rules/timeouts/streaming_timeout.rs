@@ -27,7 +27,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = std::collections::BTreeSet::new();
+    let mut reported = std::collections::BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let Some(streaming) = at.route.actions.streaming else {
             continue;
@@ -39,17 +39,16 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = own.and_then(|field| field.source.span()) else {
             continue;
         };
-        if reported.insert(span) {
-            cx.report(
-                STREAMING_TIMEOUT
-                    .at(
-                        span,
-                        format!("a stream is not ended by this ({})", at.words()),
-                    )
-                    .label(streaming, "the route carries streams")
-                    .help("bound streams by `timeout stream-idle=… max-duration=…`"),
-            );
-        }
+
+        cx.report_once(&mut reported, span, &at.callee.name.value, || {
+            STREAMING_TIMEOUT
+                .at(
+                    span,
+                    format!("a stream is not ended by this ({})", at.words()),
+                )
+                .label(streaming, "the route carries streams")
+                .help("bound streams by `timeout stream-idle=… max-duration=…`")
+        });
     }
 }
 

@@ -98,6 +98,7 @@ fn finding(
             "{} too short",
             seconds(Duration::try_from_secs_f64(-slack).ok()?)
         ))
+        .about(&caller.name)
         .help("let timeouts grow towards the entry: lengthen this one, or shorten those below it")
         .number("slack_ms", (slack * 1e6).round() / 1e3);
     for (edge, needed) in below {

@@ -1,6 +1,6 @@
 //! `timeouts/unbounded-call`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::rule::{RuleContext, declare_rule};
 use crate::rules::exchanges::exchanges;
@@ -29,7 +29,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mut reported = BTreeSet::new();
+    let mut reported = BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
         let streams = at.route.actions.streaming.is_some();
@@ -38,17 +38,16 @@ fn check(cx: &mut RuleContext<'_>) {
         let Some(span) = exchange.timeout.source.span().filter(|_| unbounded) else {
             continue;
         };
-        if reported.insert(span) {
-            cx.report(
-                UNBOUNDED_CALL
-                    .at(
-                        span,
-                        format!("nothing ends a call that hangs ({})", at.words()),
-                    )
-                    .at("no limit")
-                    .help("give the exchange a `timeout`, be it a long one"),
-            );
-        }
+
+        cx.report_once(&mut reported, span, &at.callee.name.value, || {
+            UNBOUNDED_CALL
+                .at(
+                    span,
+                    format!("nothing ends a call that hangs ({})", at.words()),
+                )
+                .at("no limit")
+                .help("give the exchange a `timeout`, be it a long one")
+        });
     }
 }
 
