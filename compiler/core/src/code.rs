@@ -24,6 +24,8 @@ codes! {
     EXCLUSIVE = "MSH0007" "source/mutually-exclusive";
     /// A regular expression that does not compile, or only at too great a size.
     INVALID_REGEX = "MSH0008" "source/invalid-regex";
+    /// A key, token or password in a policy file.
+    SECRET = "MSH0013" "source/literal-secret";
     /// A suppression without reason, owner or expiry.
     UNANSWERED_SUPPRESSION = "MSH0014" "source/unanswered-suppression";
     /// A word of the language that this release does not enforce yet.
@@ -48,12 +50,16 @@ codes! {
     SHARED_TRUST_DOMAIN = "MSH0120" "linking/shared-trust-domain";
     /// A path with a place for what no pattern captures.
     NOT_CAPTURED = "MSH0210" "routing/not-captured";
+    /// A path that no request has once it is normalised.
+    NOT_NORMALISED = "MSH0212" "routing/path-not-normalised";
     /// Words of one route that can't both hold.
     INCOMPATIBLE_ACTIONS = "MSH0213" "routing/incompatible-actions";
     /// A match or setting of requests on a port of bytes.
     MATCH_ON_BYTES = "MSH0214" "routing/match-on-bytes";
     /// An address whose port says nothing about which port of the service it serves.
     PORT_REQUIRED = "MSH0215" "routing/port-required";
+    /// A gRPC method asked for where no port speaks gRPC.
+    GRPC_MATCH = "MSH0218" "routing/grpc-match";
     /// Weights on some branches only.
     WEIGHTS_ON_SOME = "MSH0301" "routing/weights-on-some";
     /// Weights that add up to nothing.

@@ -25,6 +25,7 @@ pub mod model;
 mod overlay;
 pub mod ownership;
 pub mod progress;
+mod secrets;
 mod suggest;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
@@ -125,6 +126,8 @@ fn understand(
         let path = input.sources.path(finding.span.file);
         !overlay::is_foreign(path, input.root_path, input.environment)
     });
+    let wanted = |path: &str| !overlay::is_foreign(path, input.root_path, input.environment);
+    let secrets = secrets::findings(input.sources, wanted);
     let unread = diagnostics
         .iter()
         .any(|finding| finding.level == Level::Error);
@@ -171,6 +174,7 @@ fn understand(
     diagnostics.extend(linked.findings.into_iter().filter(|finding| {
         finding.level != Level::Error || !broken.contains(&line_of(input.sources, finding.span))
     }));
+    diagnostics.extend(secrets);
     if decoded.mesh.root.is_none() && !incomplete {
         diagnostics.extend(no_mesh(input.sources));
     }

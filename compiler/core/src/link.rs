@@ -2,7 +2,7 @@
 //! What can't be resolved is reported, once and where it must change; the order of files and
 //! definitions decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bundle::spiffe::TrustDomain;
 use mesh_syntax::{Diagnostic, SourceSet, Span};
@@ -136,6 +136,7 @@ fn link_below(
         invariants,
         jwts,
         authorizers,
+        policies: policies(mesh, root, &scope),
         rollout: root.rollout.clone(),
         federates: federates(root),
         services,
@@ -372,6 +373,22 @@ fn check_environment(root: &model::Root, environment: &str, findings: &mut Vec<D
         Some(near) => finding.help(format!("did you mean `{near}`?")),
         None => finding.help(format!("write `environment {environment}` in `mesh`")),
     });
+}
+
+/// The named policies, and whether anything uses them.
+fn policies(mesh: &model::Mesh, root: &model::Root, scope: &Scope<'_>) -> Vec<linked::PolicyUse> {
+    let services = mesh.services.iter();
+    let used: BTreeSet<&str> = services
+        .flat_map(|service| &service.settings.uses)
+        .chain(&root.defaults.uses)
+        .map(|name| name.value.as_str())
+        .collect();
+    let policies = scope.policies().map(|policy| linked::PolicyUse {
+        name: policy.name.clone(),
+        used: used.contains(policy.name.value.as_str()),
+        span: policy.span,
+    });
+    policies.collect()
 }
 
 fn federates(root: &model::Root) -> Vec<String> {

@@ -75,6 +75,8 @@ pub struct LinkedMesh {
     pub jwts: Vec<Jwt>,
     /// Ascending by name.
     pub authorizers: Vec<Authorizer>,
+    /// Named policies, ascending by name, without those of the standard library.
+    pub policies: Vec<PolicyUse>,
     /// How a generation spreads.
     pub rollout: Option<Rollout>,
     /// Foreign trust domains whose identities rules may name, ascending.
@@ -183,6 +185,17 @@ pub struct Refuse {
     pub canary_step: Option<Spanned<u32>>,
     /// Most workloads whose slices one commit may change, of 10,000; none: the lint's own.
     pub blast_radius: Option<Spanned<u32>>,
+}
+
+/// A named policy. What it sets is in the services that use it.
+#[derive(Clone, Debug)]
+pub struct PolicyUse {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Whether anything takes its settings.
+    pub used: bool,
+    /// The whole node.
+    pub span: Span,
 }
 
 /// A team and what belongs to it.

@@ -567,8 +567,11 @@ pub(crate) fn url(value: &Value) -> Result<String, Wrong> {
     };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
-        return Err(Wrong::because("a URL holds no name and password")
-            .help("whoever reads the repository would know them"));
+        return Err(Wrong {
+            code: code::SECRET,
+            ..Wrong::because("a URL holds no name and password")
+                .help("whoever reads the repository would know them")
+        });
     }
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => host,

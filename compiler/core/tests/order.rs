@@ -128,7 +128,7 @@ service legacy {
 }
 service db { port 5432 protocol=tcp; address "10.9.1.1"; allow web; }
 service store {
-    port 5000
+    port 5000 protocol=grpc
     require authorizer gate { grpc "shop.Store/Buy" "shop.Admin/*" }
     rate-limit "1000/s" via=ops on-failure=deny
     probe "/healthz" "/ready" { peer-ip "10.0.0.0/8" }

@@ -19,6 +19,7 @@ mod access {
     pub(crate) mod redundant_rule;
     pub(crate) mod shared;
     pub(crate) mod shared_identity;
+    pub(crate) mod unenforced_rule;
     pub(crate) mod unused_permission;
     pub(crate) mod unverified_claim;
     pub(crate) mod wildcard;
@@ -38,6 +39,10 @@ mod change {
     pub(crate) mod staged_plan;
     pub(crate) mod transition;
     pub(crate) mod unsafe_transition;
+}
+mod linking {
+    pub(crate) mod reference_cycle;
+    pub(crate) mod unused_definition;
 }
 mod gateways {
     pub(crate) mod host_not_served;
@@ -59,9 +64,11 @@ mod resilience {
     pub(crate) mod blind_failover;
     pub(crate) mod cannot_eject;
     pub(crate) mod ejects_all;
+    pub(crate) mod failing_health_check;
     pub(crate) mod idle_fault;
     pub(crate) mod lasting_fault;
     pub(crate) mod limit_below_load;
+    pub(crate) mod limit_off_load;
     pub(crate) mod limit_per_instance;
     pub(crate) mod single_point;
 }
@@ -78,6 +85,7 @@ mod retries {
     pub(crate) mod overload_signal;
     pub(crate) mod retry_cycle;
     pub(crate) mod side_calls;
+    pub(crate) mod unrepeatable_body;
 }
 mod exchanges;
 mod pools;
@@ -89,6 +97,7 @@ mod routing {
     pub(crate) mod mirror_cycle;
     pub(crate) mod mirrored_writes;
     pub(crate) mod no_default_route;
+    pub(crate) mod other_protocol;
     pub(crate) mod overlapping_hosts;
     pub(crate) mod overlapping_routes;
     pub(crate) mod redirect_loop;
@@ -103,6 +112,7 @@ mod timeouts {
     pub(crate) mod connect_over_try;
     pub(crate) mod dead_attempts;
     pub(crate) mod deadline_below_path;
+    pub(crate) mod deadline_not_passed;
     pub(crate) mod fix_amplifies;
     pub(crate) mod hang_not_covered;
     pub(crate) mod late_hedge;
@@ -117,6 +127,8 @@ pub(crate) mod words;
 pub static RULES: &[&Rule] = &[
     &governance::expired_suppression::EXPIRED_SUPPRESSION,
     &governance::unused_suppression::UNUSED_SUPPRESSION,
+    &linking::unused_definition::UNUSED_DEFINITION,
+    &linking::reference_cycle::REFERENCE_CYCLE,
     &gateways::route_not_delegated::ROUTE_NOT_DELEGATED,
     &governance::foreign_file::FOREIGN_FILE,
     &inventory::selects_nobody::SELECTS_NOBODY,
@@ -134,6 +146,7 @@ pub static RULES: &[&Rule] = &[
     &routing::overlapping_hosts::OVERLAPPING_HOSTS,
     &routing::impossible_match::IMPOSSIBLE_MATCH,
     &routing::untested_route::UNTESTED_ROUTE,
+    &routing::other_protocol::OTHER_PROTOCOL,
     &routing::undecided_route::UNDECIDED_ROUTE,
     &routing::empty_subset::EMPTY_SUBSET,
     &routing::split_breaks_sticky::SPLIT_BREAKS_STICKY,
@@ -152,6 +165,7 @@ pub static RULES: &[&Rule] = &[
     &retries::side_calls::SIDE_CALLS,
     &retries::hedged_writes::HEDGED_WRITES,
     &retries::few_endpoints::FEW_ENDPOINTS,
+    &retries::unrepeatable_body::UNREPEATABLE_BODY,
     &timeouts::per_try_over_timeout::PER_TRY_OVER_TIMEOUT,
     &timeouts::dead_attempts::DEAD_ATTEMPTS,
     &timeouts::timeout_inversion::TIMEOUT_INVERSION,
@@ -159,6 +173,7 @@ pub static RULES: &[&Rule] = &[
     &timeouts::deadline_below_path::DEADLINE_BELOW_PATH,
     &timeouts::connect_over_try::CONNECT_OVER_TRY,
     &timeouts::streaming_timeout::STREAMING_TIMEOUT,
+    &timeouts::deadline_not_passed::DEADLINE_NOT_PASSED,
     &timeouts::fix_amplifies::FIX_AMPLIFIES,
     &timeouts::hang_not_covered::HANG_NOT_COVERED,
     &timeouts::late_hedge::LATE_HEDGE,
@@ -166,9 +181,11 @@ pub static RULES: &[&Rule] = &[
     &resilience::cannot_eject::CANNOT_EJECT,
     &resilience::blind_failover::BLIND_FAILOVER,
     &resilience::limit_below_load::LIMIT_BELOW_LOAD,
+    &resilience::limit_off_load::LIMIT_OFF_LOAD,
     &resilience::limit_per_instance::LIMIT_PER_INSTANCE,
     &resilience::lasting_fault::LASTING_FAULT,
     &resilience::idle_fault::IDLE_FAULT,
+    &resilience::failing_health_check::FAILING_HEALTH_CHECK,
     &resilience::single_point::SINGLE_POINT,
     &access::plaintext_callee::PLAINTEXT_CALLEE,
     &access::unverified_claim::UNVERIFIED_CLAIM,
@@ -187,6 +204,7 @@ pub static RULES: &[&Rule] = &[
     &access::negated_range::NEGATED_RANGE,
     &access::invariant_violated::INVARIANT_VIOLATED,
     &gateways::open_to_outside::OPEN_TO_OUTSIDE,
+    &access::unenforced_rule::UNENFORCED_RULE,
     &gateways::unused_listener::UNUSED_LISTENER,
     &gateways::proxy_port::PROXY_PORT,
 ];

@@ -16,6 +16,14 @@ macro_rules! unexpressed {
 }
 
 unexpressed! {
+    "MSH0011" "source/deprecated" "deprecated construct"
+        "Nothing of the language has been given up yet: every word that a release had is in force. A word to be given up will say so in its own declaration, with what takes its place.";
+    "MSH0110" "linking/several-defaults" "several defaults in one scope"
+        "There is one `mesh` and one `defaults` in it: a second one is MSH0103 or MSH0005. Two routes that take everything are MSH0203 or MSH0204.";
+    "MSH0113" "linking/not-exported" "used, but neither exported nor imported"
+        "All names of a mesh are visible everywhere in it. Who may call is said by `allow` (MSH0114), and whose routes a gateway takes by `delegate` (MSH0106).";
+    "MSH0118" "linking/implicit-default" "built-in default where an explicit value is demanded"
+        "Policy has no way to demand that a value be written down. `meshc explain` says of every value in force where it comes from, built-in ones included.";
     "MSH0307" "routing/nested-split" "rounding changes the shares of nested splits"
         "Splits do not nest into one: where a gateway's split meets a service's, each is drawn on its own with whole weights, and nothing is rounded.";
     "MSH0313" "routing/two-writers" "weights owned by two writers"

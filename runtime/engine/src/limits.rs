@@ -28,6 +28,9 @@ pub const ALTERNATIVES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most such combinations in all routes of one callee, once per port that they name.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
 
+/// What of a request body a proxy keeps to send it again.
+pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
+
 /// Keys that one rate limit remembers apart from each other between two turns.
 pub const RATE_LIMIT_KEYS_MAX: usize = 1 << 16;
 /// Bytes of one such key; a longer one is remembered by its digest.

@@ -118,8 +118,8 @@ pub(crate) const LOCAL_RESETS_MAX: usize = 256;
 /// Streams that a peer may reset before we took them.
 pub(crate) const PENDING_RESETS_MAX: usize = 32;
 
-/// What of a request body is kept to be sent again.
-pub(crate) const REPLAY_BYTES_MAX: usize = 64 * 1024;
+/// What of a request body is kept to be sent again, as the compiler's findings have it.
+pub(crate) const REPLAY_BYTES_MAX: usize = mesh_engine::limits::REPLAY_BYTES_MAX;
 
 /// What keeping a chunk of it costs beside its bytes, so that a body in tiny chunks is no way around
 /// [`REPLAY_BYTES_MAX`].

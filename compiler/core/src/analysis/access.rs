@@ -172,12 +172,13 @@ impl AccessFacts {
         let declared = |edge: &&Edge| {
             !(edge.declared.is_empty() && edge.routed.is_empty() && edge.asked.is_empty())
         };
-        // Who has no proxy has no identity that a rule could know (MSH0703).
+        // Who has no proxy has no identity that a rule could know (MSH0703), and nobody judges who enters (MSH0821).
+        let is_judged = !entrance::is_unguarded(service);
         let calls = mesh
             .edges
             .entering(id)
             .filter(declared)
-            .filter(|edge| !entrance::is_unguarded(mesh.service(edge.caller)));
+            .filter(|edge| is_judged && !entrance::is_unguarded(mesh.service(edge.caller)));
         facts.lockouts = calls
             .filter_map(|edge| lockout(mesh, edge, &probe, &ports))
             .collect();

@@ -3,14 +3,14 @@
 use mesh_bundle::slice::{
     self, FieldMatch, PathPattern, PathPatternKind, StringMatch, StringMatchKind,
 };
-use mesh_engine::path::PathMatcher;
+use mesh_engine::path::{PathError, PathMatcher, PathPatternError};
 use mesh_engine::regex::Regex;
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{
     self, Allow, Decided, Delegate, Deny, Match, Not, Only, RateLimit, Requirement,
 };
-use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol, access};
+use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol, access, headers};
 use crate::code;
 use crate::limits;
 use crate::model::{Condition, ConditionKind};
@@ -186,7 +186,12 @@ pub(super) fn template(value: &Value) -> Result<String, Wrong> {
         .map(|()| text.clone())
         .map_err(|wrong| {
             if text.starts_with('/') {
-                wrong
+                match resolved(&text).filter(|_| wrong.code == code::NOT_NORMALISED) {
+                    Some(resolved) => wrong
+                        .help("the proxy matches what is left once dots are resolved and slashes merged")
+                        .instead(format!("\"{resolved}\"")),
+                    None => wrong,
+                }
             } else {
                 wrong.instead(format!("\"/{text}\""))
             }
@@ -246,7 +251,47 @@ fn compile_path(kind: PathPatternKind) -> Result<(), Wrong> {
         ignore_case: false,
     })
     .map(drop)
-    .map_err(|error| Wrong::because(error.to_string()))
+    .map_err(|error| {
+        let wrong = Wrong::because(error.to_string());
+        match error {
+            PathPatternError::NeverMatches
+            | PathPatternError::Literal(
+                PathError::EncodedSlash
+                | PathError::EncodedBackslash
+                | PathError::Backslash
+                | PathError::Semicolon
+                | PathError::NotUtf8,
+            ) => Wrong {
+                code: code::NOT_NORMALISED,
+                ..wrong
+            },
+            _ => wrong,
+        }
+    })
+}
+
+/// A template as requests have it once their paths are normalised: dots resolved and slashes merged.
+fn resolved(text: &str) -> Option<String> {
+    let mut segments: Vec<&str> = Vec::new();
+    let (relative, mut last) = (text.strip_prefix('/')?, "");
+    for segment in relative.split('/') {
+        last = segment;
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    // A path that ends in a slash, or in dots, goes on after its last segment.
+    let end = if matches!(last, "" | "." | "..") && !segments.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    let text = format!("/{}{end}", segments.join("/"));
+    compile_path(PathPatternKind::Template(text.clone()))
+        .is_ok()
+        .then_some(text)
 }
 
 fn regex(value: &Value) -> Result<String, Wrong> {
@@ -290,22 +335,21 @@ fn kind(reader: &mut Reader<'_>, entry: Entry<'_>, depth: usize) -> Option<Condi
     let plain = match entry.word() {
         "method" => slice::Condition::Method(values(entry, 0, value::method)),
         "path" => slice::Condition::Path(paths(reader, entry)?),
-        "grpc" => slice::Condition::Path(
-            values(entry, 0, grpc_method)
-                .into_iter()
-                .map(|path| PathPattern {
-                    kind: PathPatternKind::Template(path),
-                    ignore_case: false,
-                })
-                .collect(),
-        ),
+        "grpc" => {
+            let paths = values(entry, 0, grpc_method).into_iter();
+            let exact = paths.map(|path| PathPattern {
+                kind: PathPatternKind::Template(path),
+                ignore_case: false,
+            });
+            return Some(ConditionKind::Grpc(exact.collect()));
+        }
         "host" => slice::Condition::Host(values(entry, 0, value::host)),
         "port" => slice::Condition::Port(values(entry, 0, value::port)),
         "client-ip" => slice::Condition::ClientIp(values(entry, 0, value::cidr)),
         "peer-ip" => slice::Condition::PeerIp(values(entry, 0, value::cidr)),
-        "header" => slice::Condition::Header(field_match(entry, value::header_name)?),
-        "query" => slice::Condition::Query(field_match(entry, value::field_name)?),
-        "cookie" => slice::Condition::Cookie(field_match(entry, value::field_name)?),
+        "header" => slice::Condition::Header(credential(reader, entry, value::header_name)?),
+        "query" => slice::Condition::Query(credential(reader, entry, value::field_name)?),
+        "cookie" => slice::Condition::Cookie(credential(reader, entry, value::field_name)?),
         "claim" => slice::Condition::Claim(field_match(entry, value::field_name)?),
         "from" => return Some(ConditionKind::From(access::who(entry))),
         "not" => return not(reader, entry, depth),
@@ -361,6 +405,19 @@ fn paths(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<Vec<PathPattern>> 
             .map(|kind| PathPattern { kind, ignore_case })
             .collect(),
     )
+}
+
+/// What is compared with stands in the file: of a credential, its value does.
+fn credential(
+    reader: &mut Reader<'_>,
+    entry: Entry<'_>,
+    read_name: value::Read<String>,
+) -> Option<FieldMatch> {
+    let found = field_match(entry, read_name)?;
+    for literal in entry.args(1, value::text) {
+        headers::credential(reader, &found.name, literal.span);
+    }
+    Some(found)
 }
 
 fn field_match(entry: Entry<'_>, read_name: value::Read<String>) -> Option<FieldMatch> {

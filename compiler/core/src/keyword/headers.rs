@@ -8,6 +8,7 @@ use mesh_syntax::{Diagnostic, Span};
 use super::Place::{self, Route, To};
 use super::{Args, Argument, Entry, Keyword, Reader, Repeats};
 use crate::code;
+use crate::secrets;
 use crate::value;
 
 pub(super) static REQUEST_HEADERS: Keyword = Keyword {
@@ -79,6 +80,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> HeaderEdits {
             continue;
         };
         once(reader, &mut given, (word, &name.value, name.span));
+        credential(reader, &name.value, value.span);
         let line = HeaderLine {
             name: name.value,
             value: value.value,
@@ -104,6 +106,20 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> HeaderEdits {
     edits.set.dedup_by(|later, first| later.name == first.name);
     edits.remove.dedup();
     edits
+}
+
+/// A credential that the proxy adds to every request is one that every reader of the repository has.
+pub(super) fn credential(reader: &mut Reader<'_>, name: &str, span: Span) {
+    if secrets::is_credential(name) {
+        let message = format!(
+            "the value of `{name}` is a credential, for everybody who reads the repository"
+        );
+        reader.report(
+            Diagnostic::warning(code::SECRET, span, message)
+                .possible()
+                .help(secrets::HELP),
+        );
+    }
 }
 
 /// A header is set, added to or removed; only what is added may be there several times.

@@ -6,7 +6,7 @@ use mesh_syntax::{Diagnostic, Span};
 use super::Linker;
 use crate::code;
 use crate::linked::{Route, Service, Source};
-use crate::model::{Port, Spanned};
+use crate::model::{self, ConditionKind, Port, Spanned};
 
 impl Linker<'_, '_> {
     /// Reports conditions and settings of a service's own that none of the ports in question can know.
@@ -32,6 +32,40 @@ impl Linker<'_, '_> {
                 self.opaque_condition(code::CONDITION_ON_BYTES, span, port);
             }
         }
+    }
+
+    /// Reports a method of gRPC that is asked for where none of the ports in question speaks gRPC, and one speaks HTTP:
+    /// what a port of bytes can't know is reported as that.
+    pub(super) fn check_grpc(
+        &mut self,
+        declared: &[model::Condition],
+        conditions: &[Spanned<Condition>],
+        ports: &[Port],
+    ) {
+        let Some(grpc) = declared.iter().find(|condition| of_grpc(condition)) else {
+            return;
+        };
+        let asked = asked(conditions, ports);
+        if asked.iter().any(|port| port.protocol == Protocol::Grpc) {
+            return;
+        }
+        let Some(port) = asked.iter().find(|port| !is_opaque(port)) else {
+            return;
+        };
+        let number = port.number;
+        self.report(
+            Diagnostic::warning(
+                code::GRPC_MATCH,
+                grpc.span,
+                format!(
+                    "a gRPC method, but the port {} is not said to speak gRPC",
+                    number.value
+                ),
+            )
+            .possible()
+            .label(number.span, "the port")
+            .help("write `protocol=grpc` at the port, or ask for the `path`"),
+        );
     }
 
     fn opaque_condition(&mut self, code: mesh_syntax::Code, span: Span, port: Spanned<u16>) {
@@ -102,8 +136,8 @@ const fn is_opaque(port: &Port) -> bool {
     matches!(port.protocol, Protocol::Tcp | Protocol::Tls)
 }
 
-/// A condition on what no port in question knows, and one of these ports.
-fn unknowable(conditions: &[Spanned<Condition>], ports: &[Port]) -> Option<(Span, Spanned<u16>)> {
+/// The ports that conditions leave in question.
+fn asked<'p>(conditions: &[Spanned<Condition>], ports: &'p [Port]) -> Vec<&'p Port> {
     let asked = |port: &&Port| {
         conditions.iter().all(|condition| match &condition.value {
             Condition::Port(numbers) => numbers.contains(&port.number.value),
@@ -114,7 +148,21 @@ fn unknowable(conditions: &[Spanned<Condition>], ports: &[Port]) -> Option<(Span
             _ => true,
         })
     };
-    let asked: Vec<&Port> = ports.iter().filter(asked).collect();
+    ports.iter().filter(asked).collect()
+}
+
+/// A method of gRPC among conditions.
+fn of_grpc(condition: &model::Condition) -> bool {
+    match &condition.kind {
+        ConditionKind::Grpc(_) => true,
+        ConditionKind::Not(inner) => of_grpc(inner),
+        ConditionKind::Plain(_) | ConditionKind::From(_) => false,
+    }
+}
+
+/// A condition on what no port in question knows, and one of these ports.
+fn unknowable(conditions: &[Spanned<Condition>], ports: &[Port]) -> Option<(Span, Spanned<u16>)> {
+    let asked = asked(conditions, ports);
     let first = asked
         .first()
         .filter(|_| asked.iter().all(|port| is_opaque(port)))?;

@@ -355,10 +355,14 @@ impl<'m> Linker<'m, '_> {
         conditions: &[model::Condition],
         ports: Option<&[Port]>,
     ) -> Vec<Spanned<Condition>> {
-        conditions
+        let linked: Vec<_> = conditions
             .iter()
             .map(|condition| Spanned::new(self.condition(condition, ports), condition.span))
-            .collect()
+            .collect();
+        if let Some(ports) = ports {
+            self.check_grpc(conditions, &linked, ports);
+        }
+        linked
     }
 
     // `not` nests as deep as the keyword lets it, which is not deep.
@@ -370,6 +374,7 @@ impl<'m> Linker<'m, '_> {
                 }
                 plain.clone()
             }
+            ConditionKind::Grpc(paths) => Condition::Path(paths.clone()),
             ConditionKind::From(who) => Condition::From(self.principals(who, &mut Vec::new())),
             ConditionKind::Not(inner) => Condition::Not(Box::new(self.condition(inner, ports))),
         }

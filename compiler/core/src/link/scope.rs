@@ -100,6 +100,11 @@ impl<'m> Scope<'m> {
         self.teams.get(name).copied()
     }
 
+    /// Ascending by name.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &'m Policy> + '_ {
+        self.policies.values().copied()
+    }
+
     pub(super) fn policy_names(&self) -> impl Iterator<Item = &'m str> + '_ {
         self.policies.keys().copied()
     }

@@ -59,6 +59,8 @@ pub struct Condition {
 pub enum ConditionKind {
     /// Needs no other definition.
     Plain(slice::Condition),
+    /// A method of gRPC, as the paths that carry it.
+    Grpc(Vec<slice::PathPattern>),
     /// The caller, by names that are not resolved yet.
     From(Vec<Spanned<Who>>),
     /// The opposite.

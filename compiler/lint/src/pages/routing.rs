@@ -4,6 +4,66 @@ use mesh_compiler::code;
 
 super::declare_pages! {
     /// ## What it flags
+    /// A path, or a regular expression over paths, that no request has once its path is normalised: `//`, `/./` and
+    /// `/../`, an escaped slash or backslash, a `;`. A regular expression that takes none but such paths is found by
+    /// comparing it with all normalised ones.
+    /// ## Why it matters
+    /// There is one normalised path for each request: dots resolved, slashes merged, escapes canonical. Routes, rules,
+    /// logs and the forwarded request all use it, so such a pattern takes nothing. Where the application needs `%2f` or
+    /// `;` in its paths, its route says `path-accepts`.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route old { match { path "/v1//reviews/**" }; timeout "2s" }
+    ///     route rest
+    /// }
+    /// ```
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route old { match { path regex="/v1//.*" }; timeout "2s" }
+    ///     route rest
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route old { match { path "/v1/reviews/**" }; timeout "2s" }
+    ///     route rest
+    /// }
+    /// ```
+    code::NOT_NORMALISED => "path that no request has once it is normalised";
+
+    /// ## What it flags
+    /// A gRPC method, in a `match` or in a rule, where none of the ports in question says `protocol=grpc`. It is
+    /// *possible*: gRPC may be spoken on a port that only says `http`.
+    /// ## Why it matters
+    /// `protocol` is what the application speaks. Either the method is never asked for, or the port says too little: then
+    /// nothing knows the statuses of gRPC, and retries by them do not happen.
+    /// ## Examples
+    /// ```kdl bad
+    /// service ratings {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route read { match { grpc "shop.Ratings/Get" }; timeout "1s" }
+    ///     route rest
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service ratings {
+    ///     port 9080 protocol=grpc
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route read { match { grpc "shop.Ratings/Get" }; timeout "1s" }
+    ///     route rest
+    /// }
+    /// ```
+    code::GRPC_MATCH => "gRPC method on a port that does not speak gRPC";
+
+    /// ## What it flags
     /// An address of a service with several ports that does not say which of them it serves.
     /// ## Why it matters
     /// Requests for one port would reach an application that speaks another protocol.

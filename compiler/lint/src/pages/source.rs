@@ -166,6 +166,32 @@ super::declare_pages! {
     syntax::OUTSIDE_REPOSITORY => "link that may lead out of the repository";
 
     /// ## What it flags
+    /// A key, token or password in a policy file, comments included: private keys, tokens in the form that their issuers
+    /// give them, a URL with a password, and literal values of headers such as `authorization` and `x-api-key`, where they
+    /// are set or compared with. The finding never repeats what it found. What merely has the form of a token is
+    /// *possible*: it may be an example.
+    /// ## Why it matters
+    /// Whoever can read the repository, now or later, has it, and every proxy that the policy reaches. Taking it out
+    /// leaves it in the history: it has to be replaced where it is valid. Key material is given to proxies at start and
+    /// named in policy.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route all { request-headers { set authorization "Basic c2hvcDpzZXNhbWU=" } }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 9080
+    ///     endpoints { static "10.0.0.7:9080" }
+    ///     route all { request-headers { remove authorization } }
+    /// }
+    /// ```
+    core::SECRET => "key, token or password in a policy file";
+
+    /// ## What it flags
     /// A `suppress` without `reason=`, `owner=` or `until=`.
     /// ## Why it matters
     /// A finding that is let pass needs somebody to ask, a reason to judge and a day on which it is looked at

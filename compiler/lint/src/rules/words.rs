@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mesh_bundle::slice::Protocol;
+
 /// `` `a` ``, `` `a` and `b` ``, `` `a`, `b` and `c` ``.
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
@@ -25,6 +27,27 @@ pub(crate) fn calls(count: f64) -> String {
     match number(count).as_str() {
         "1" => "1 call".to_owned(),
         count => format!("{count} calls"),
+    }
+}
+
+/// The word for a protocol, as policy files write it.
+pub(crate) const fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Grpc => "grpc",
+        Protocol::Tcp => "tcp",
+        Protocol::Tls => "tls",
+    }
+}
+
+/// `64KiB`, as policy files write it.
+pub(crate) fn size(bytes: u64) -> String {
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+    match bytes {
+        bytes if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{}MiB", bytes / MIB),
+        bytes if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
+        bytes => format!("{bytes}B"),
     }
 }
 

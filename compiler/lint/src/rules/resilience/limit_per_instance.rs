@@ -8,10 +8,9 @@ use crate::rules::words::number;
 declare_rule! {
     /// ## What it flags
     /// A `rate-limit` without `via` on a service with several instances (`facts replicas=`): each proxy counts
-    /// for itself, so all of them together admit as many times more. Where the service's declared load
-    /// (`facts load=`) is above that sum it is a warning, and so it is where the sum is above its capacity
-    /// (`facts capacity=`); else a note. Limits with keys or conditions bound a part of the load and get the
-    /// note alone.
+    /// for itself, so all of them together admit as many times more. Where the sum is above the service's capacity
+    /// (`facts capacity=`) and one share of it is not, it is a warning; else a note. Limits with keys or conditions bound a
+    /// part of the load and get the note alone. What a limit comes to beside the load is MSH0605.
     ///
     /// ## Why it matters
     /// "100/s" reads like a limit of the service. With twenty instances it is two thousand.
@@ -44,11 +43,10 @@ fn check(cx: &mut RuleContext<'_>) {
             let each = u32::try_from(count).map_or(f64::INFINITY, f64::from) / time.as_secs_f64();
             let all = each * f64::from(replicas.value);
             let whole = limit.keys.is_empty() && limit.conditions.is_empty();
-            let load = service.facts.load.filter(|load| whole && load.value > all);
             let capacity = service
                 .facts
                 .capacity
-                .filter(|capacity| whole && capacity.value < all);
+                .filter(|capacity| whole && each <= capacity.value && capacity.value < all);
             let mut finding = LIMIT_PER_INSTANCE
                 .at(
                     limit.rate.span,
@@ -63,13 +61,10 @@ fn check(cx: &mut RuleContext<'_>) {
                 .help("divide the rate by the instances, or let one service count for all with `via=`")
                 .number("each", each)
                 .number("all", all);
-            if let Some(load) = load {
-                finding = finding.label(load.span, "the ordinary load is more");
-            }
             if let Some(capacity) = capacity {
                 finding = finding.label(capacity.span, "it can take less");
             }
-            if load.is_none() && capacity.is_none() {
+            if capacity.is_none() {
                 finding.level = Level::Note;
             }
             cx.report(finding);

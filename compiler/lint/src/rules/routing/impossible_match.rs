@@ -1,5 +1,10 @@
 //! `routing/impossible-match`
 
+use mesh_bundle::slice::Condition;
+use mesh_compiler::code;
+use mesh_compiler::model::Spanned;
+use mesh_syntax::Diagnostic;
+
 use crate::rule::{RuleContext, declare_rule};
 use crate::rules::gateways::host_not_served::unserved_host;
 
@@ -49,6 +54,19 @@ fn check(cx: &mut RuleContext<'_>) {
             let Some(each) = route.matches.get(impossible.position) else {
                 continue;
             };
+            // Such a route's requests have more paths than those that are chosen from.
+            let by_path = |condition: &usize| {
+                let condition = each.conditions.get(*condition).map(|each| &each.value);
+                matches!(condition, Some(Condition::Path(_)))
+            };
+            let only_path = impossible.conditions.iter().all(by_path);
+            if only_path && !route.actions.path_accepts.is_empty() {
+                continue;
+            }
+            if let ([only], true) = (impossible.conditions.as_slice(), only_path) {
+                cx.report_some(each.conditions.get(*only).map(not_normalised));
+                continue;
+            }
             let spans: Vec<_> = impossible
                 .conditions
                 .iter()
@@ -77,6 +95,20 @@ fn check(cx: &mut RuleContext<'_>) {
             cx.report(finding);
         }
     }
+}
+
+/// A regular expression none of whose paths is a normalised one. Templates of that kind were refused long before.
+fn not_normalised(condition: &Spanned<Condition>) -> Diagnostic {
+    Diagnostic::error(
+        code::NOT_NORMALISED,
+        condition.span,
+        "no normalised path matches this regular expression",
+    )
+    .at("takes no request that reaches the service")
+    .help(
+        "match the path as it is once dots are resolved, slashes merged and escapes canonical; where the application \
+         needs `%2f` or `;`, say `path-accepts` in the route",
+    )
 }
 
 #[cfg(test)]
@@ -111,5 +143,17 @@ mod tests {
         }}"
             ),
         );
+    }
+
+    #[test]
+    fn a_path_that_is_never_normalised_has_its_own_code() {
+        let route = |rest: &str| {
+            format!(
+                "{START}\n route one {{ match {{ path regex=\"/a(//|%2F).*\" }}; {rest} }}\n route rest\n}}"
+            )
+        };
+        insta::assert_snapshot!(findings("MSH0212", &route("timeout \"2s\"")));
+        none("MSH0217", &route("timeout \"2s\""));
+        none("MSH0212", &route("path-accepts encoded-slash"));
     }
 }
