@@ -56,7 +56,13 @@ pub(crate) fn load(folder: &Path) -> Result<Loaded, LoadError> {
 pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     let top = top(root);
     let root_path = relative(root, &top)?;
-    let named = policy_files(root)?
+    // In an editor a root may be open before its folder is there.
+    let files = if root.exists() {
+        policy_files(root)?
+    } else {
+        Vec::new()
+    };
+    let named = files
         .into_iter()
         .map(|path| Ok((relative(&path, &top)?, path)));
     let mut paths = named.collect::<Result<Vec<_>, _>>()?;

@@ -8,5 +8,6 @@ mod explain;
 mod graph;
 mod init;
 mod keygen;
+mod lsp;
 mod support;
 mod test;
