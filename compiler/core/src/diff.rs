@@ -5,10 +5,14 @@
 //! Facts only: what is worth a finding is for the lints, how it reads for `meshc diff`.
 
 pub mod access;
+pub mod grants;
+pub mod routes;
 pub mod skew;
 pub mod slices;
 pub mod split;
 pub mod staging;
+
+use std::collections::BTreeSet;
 
 use crate::linked::{Edge, LinkedMesh, Service, ServiceId};
 
@@ -28,6 +32,26 @@ pub struct Kept {
     pub base: ServiceId,
     /// Its id in the head.
     pub head: ServiceId,
+}
+
+/// A service that one mesh has, or both: at least one of the ids is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Its id in the base.
+    pub base: Option<ServiceId>,
+    /// Its id in the head.
+    pub head: Option<ServiceId>,
+}
+
+impl Pair {
+    /// The same seen from the other side.
+    #[must_use]
+    pub const fn reverted(self) -> Self {
+        Self {
+            base: self.head,
+            head: self.base,
+        }
+    }
 }
 
 /// A pair of services that both meshes have, of which one declares to call the other before or after.
@@ -62,6 +86,30 @@ impl<'m> Change<'m> {
                 .service_named(&self.head.service(head).name.value)?;
             Some(Kept { base, head })
         })
+    }
+
+    /// Services of either mesh, ascending by name.
+    pub fn pairs(self) -> Vec<Pair> {
+        let names = |mesh: &'m LinkedMesh| mesh.services.iter().map(|one| &one.name.value);
+        let all: BTreeSet<&String> = names(self.base).chain(names(self.head)).collect();
+        let pair = |name: &String| self.pair(name);
+        all.into_iter().map(pair).collect()
+    }
+
+    /// The service of this name in either.
+    pub fn pair(self, name: &str) -> Pair {
+        Pair {
+            base: self.base.service_named(name),
+            head: self.head.service_named(name),
+        }
+    }
+
+    /// The name of a service of either mesh.
+    pub fn name_of(self, pair: Pair) -> &'m str {
+        let base = pair.base.map(|id| self.base.service(id));
+        let head = pair.head.map(|id| self.head.service(id));
+        head.or(base)
+            .map_or("", |service| service.name.value.as_str())
     }
 
     /// Services that only the base has, ascending by name.

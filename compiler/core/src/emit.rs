@@ -250,7 +250,8 @@ fn target(mesh: &LinkedMesh, target: Target) -> slice::Target {
     }
 }
 
-fn route(mesh: &LinkedMesh, route: &Route, exchange: &Exchange) -> slice::Route {
+/// A route as the callers' proxies are told it.
+pub(crate) fn route(mesh: &LinkedMesh, route: &Route, exchange: &Exchange) -> slice::Route {
     let matches = route.matches.iter().map(|block| slice::RouteMatch {
         conditions: block
             .conditions

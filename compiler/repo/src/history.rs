@@ -3,7 +3,7 @@
 use git2::{ErrorCode, Oid};
 
 use crate::limits;
-use crate::repository::{CommitId, Repository};
+use crate::repository::{CommitId, ReadError, Repository};
 
 /// Why the history could not be walked.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,20 @@ impl Repository {
             return Ok(true);
         }
         Ok(self.git.graph_descendant_of(commit.0, ancestor.0)?)
+    }
+
+    /// The last commit that both descend from, where the histories part; none: they have none in common, or
+    /// it is beyond the edge of a shallow clone.
+    pub fn merge_base(
+        &self,
+        one: CommitId,
+        other: CommitId,
+    ) -> Result<Option<CommitId>, ReadError> {
+        match self.git.merge_base(one.0, other.0) {
+            Ok(found) => Ok(Some(CommitId(found))),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// When a commit was made, in seconds of Unix time, as it says itself.

@@ -21,14 +21,7 @@ pub enum RootError {
 impl Repository {
     /// The one folder of a commit that holds a `mesh` node; empty for the top.
     pub fn find_root(&self, commit: CommitId) -> Result<String, RootError> {
-        let sources = self.policy_files(commit, "")?;
-        let mut roots: Vec<String> = sources
-            .files()
-            .filter(|file| !sources.path(*file).ends_with(KEY_SET_SUFFIX))
-            .filter(|file| sources.text(*file).is_some_and(holds_mesh))
-            .map(|file| folder_of(sources.path(file)).to_owned())
-            .collect();
-        roots.dedup();
+        let mut roots = self.roots(commit)?;
         match roots.len() {
             0 => Err(RootError::None),
             1 => Ok(roots.remove(0)),
@@ -45,6 +38,20 @@ impl Repository {
                     .collect(),
             )),
         }
+    }
+
+    /// Every folder of a commit that holds a `mesh` node, ascending; empty for the top.
+    pub fn roots(&self, commit: CommitId) -> Result<Vec<String>, ReadError> {
+        let sources = self.policy_files(commit, "")?;
+        let mut roots: Vec<String> = sources
+            .files()
+            .filter(|file| !sources.path(*file).ends_with(KEY_SET_SUFFIX))
+            .filter(|file| sources.text(*file).is_some_and(holds_mesh))
+            .map(|file| folder_of(sources.path(file)).to_owned())
+            .collect();
+        roots.sort();
+        roots.dedup();
+        Ok(roots)
     }
 }
 

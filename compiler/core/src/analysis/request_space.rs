@@ -62,8 +62,8 @@ pub struct Space {
 
 impl Space {
     /// No request.
-    pub fn nothing() -> Self {
-        Self::default()
+    pub const fn nothing() -> Self {
+        Self { cells: Vec::new() }
     }
 
     /// Every request.

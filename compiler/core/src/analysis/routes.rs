@@ -85,11 +85,11 @@ pub struct Unknown {
 }
 
 /// One alternative of one match.
-struct Piece {
-    route: usize,
+pub(crate) struct Piece {
+    pub(crate) route: usize,
     position: usize,
-    alternative: Alternative,
-    space: Space,
+    pub(crate) alternative: Alternative,
+    pub(crate) space: Space,
 }
 
 impl RouteFacts {
@@ -177,7 +177,7 @@ pub fn universe(service: &Service) -> Result<Space, CapExceeded> {
     Ok(universe)
 }
 
-fn pieces_of(
+pub(crate) fn pieces_of(
     (route, position): (usize, usize),
     each: &RouteMatch,
     universe: &Space,

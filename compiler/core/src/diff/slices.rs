@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use mesh_bundle::digest::Digest;
 use mesh_bundle::slice::Slice;
 use mesh_bundle::spiffe::SpiffeId;
 use rayon::prelude::*;
 
 use super::Change;
 use crate::emit;
+use crate::linked::{LinkedMesh, Service};
 
 /// How the slices of two meshes differ.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +93,56 @@ impl SliceChange {
     }
 }
 
+/// A slice that differs, is new or is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whose.
+    pub identity: SpiffeId,
+    /// Its digest and bytes in the base.
+    pub before: Option<(Digest, usize)>,
+    /// The same in the head.
+    pub after: Option<(Digest, usize)>,
+}
+
+/// Every slice that differs, is new or is gone, ascending by identity; none where a mesh has no trust domain that could
+/// be. Slices that are equal are never encoded.
+pub fn records(change: Change<'_>) -> Option<Vec<Record>> {
+    let (old_scope, new_scope) = (emit::scope(change.base)?, emit::scope(change.head)?);
+    let (mut old, new) = (
+        emit::emit(change.base, old_scope).slices,
+        emit::emit(change.head, new_scope).slices,
+    );
+    let mut pairs: Vec<(SpiffeId, Option<Slice>, Option<Slice>)> = Vec::new();
+    for (identity, slice) in new {
+        let was = old.remove(&identity);
+        if was.as_ref() != Some(&slice) {
+            pairs.push((identity, was, Some(slice)));
+        }
+    }
+    pairs.extend(
+        old.into_iter()
+            .map(|(identity, was)| (identity, Some(was), None)),
+    );
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    let measured = |slice: Option<Slice>| {
+        slice.map(|slice| {
+            let bytes = slice.encode();
+            (Digest::of(&bytes), bytes.len())
+        })
+    };
+    let records = pairs.into_par_iter().map(|(identity, was, is)| Record {
+        identity,
+        before: measured(was),
+        after: measured(is),
+    });
+    // Sets may be written in another order and be the same bytes.
+    Some(
+        records
+            .filter(|record| record.before != record.after)
+            .collect(),
+    )
+}
+
 struct Encoded {
     bytes: Vec<u8>,
     access: Vec<u8>,
@@ -108,4 +160,9 @@ fn encoded(slices: BTreeMap<SpiffeId, Slice>) -> BTreeMap<SpiffeId, Encoded> {
         (identity, encoded)
     };
     slices.into_par_iter().map(encode).collect()
+}
+
+/// What the proxy of a service is told: the slice of its first identity.
+pub fn own(mesh: &LinkedMesh, service: &Service) -> Option<Slice> {
+    Some(emit::slice_of(mesh, service.identities.first()?))
 }

@@ -1,0 +1,323 @@
+//! Requests that now go elsewhere: for each service and gateway that both meshes have, which route takes a request
+//! before and after, where what the two do with it differs.
+
+use std::collections::BTreeMap;
+
+use mesh_bundle::slice::{self, RouteMatch};
+use mesh_engine::route::Precedence;
+use rayon::prelude::*;
+
+use super::{Change, Kept};
+use crate::analysis::entrance::Entrance;
+use crate::analysis::probe::{self, Probe};
+use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
+use crate::analysis::routes::{Piece, pieces_of, universe};
+use crate::emit;
+use crate::linked::{LinkedMesh, Route, Service, ServiceId};
+
+/// Requests that are tried as a witness.
+const SAMPLES_MAX: usize = 16;
+
+/// Requests that one route took, and that another takes or that meet another treatment.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// Whose routes.
+    pub service: Kept,
+    /// The route that took them, as a position in the base; none: no route did.
+    pub before: Option<usize>,
+    /// The route that takes them, as a position in the head.
+    pub after: Option<usize>,
+    /// One of them, seen so in the engine.
+    pub witness: Point,
+}
+
+/// What became of the requests to every service that both meshes have.
+#[derive(Clone, Debug, Default)]
+pub struct Moves {
+    /// Ascending by service and routes.
+    pub all: Vec<Move>,
+    /// Services whose routes were too large to compare.
+    pub unknown: Vec<(Kept, CapExceeded)>,
+}
+
+impl Moves {
+    /// Compares the routes of two meshes.
+    pub fn of(change: Change<'_>) -> Self {
+        let kept: Vec<Kept> = change.kept().collect();
+        let each = |service: Kept| match of(change, service) {
+            Ok(found) => (service, found.0, found.1.err()),
+            Err(why) => (service, Vec::new(), Some(why)),
+        };
+        let found: Vec<_> = kept.into_par_iter().map(each).collect();
+        let mut moves = Self::default();
+        for (service, found, unknown) in found {
+            moves.all.extend(found);
+            moves.unknown.extend(unknown.map(|why| (service, why)));
+        }
+        moves
+    }
+}
+
+/// What a route does with a request, whatever its name and its patience.
+pub fn treatment(mesh: &LinkedMesh, route: &Route) -> slice::Route {
+    let lowered = emit::route(mesh, route, &route.exchange);
+    let mut treatment = slice::Route {
+        destinations: lowered.destinations,
+        answer: lowered.answer,
+        filters: lowered.filters,
+        ..slice::Route::default()
+    };
+    let divisor = treatment
+        .destinations
+        .iter()
+        .fold(0, |divisor, to| common_divisor(divisor, to.weight));
+    for to in &mut treatment.destinations {
+        to.weight = to.weight.checked_div(divisor).unwrap_or(0);
+    }
+    treatment
+        .destinations
+        .sort_by(|a, b| key(&a.target).cmp(&key(&b.target)));
+    treatment
+}
+
+fn key(target: &slice::Target) -> (&str, Option<&str>, Option<u16>) {
+    (&target.service, target.subset.as_deref(), target.port)
+}
+
+fn common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// The routes of a service in one of the meshes.
+struct Side<'m> {
+    mesh: &'m LinkedMesh,
+    id: ServiceId,
+    universe: Space,
+    pieces: Vec<Piece>,
+    treatments: Vec<slice::Route>,
+    probe: Probe,
+}
+
+impl<'m> Side<'m> {
+    fn of(
+        mesh: &'m LinkedMesh,
+        id: ServiceId,
+        treatments: Vec<slice::Route>,
+    ) -> Result<Option<Self>, CapExceeded> {
+        let service = mesh.service(id);
+        let Some(probe) = Probe::of(mesh, id) else {
+            return Ok(None);
+        };
+        let universe = universe(service)?;
+        let everything = [RouteMatch::default()];
+        let mut pieces = Vec::new();
+        for (route, written) in service.routes.iter().enumerate() {
+            let matches = probe::matches(written);
+            let matches = if matches.is_empty() {
+                &everything[..]
+            } else {
+                &matches
+            };
+            for (position, each) in matches.iter().enumerate() {
+                pieces.extend(pieces_of((route, position), each, &universe)?);
+            }
+        }
+        Ok(Some(Self {
+            mesh,
+            id,
+            universe,
+            pieces,
+            treatments,
+            probe,
+        }))
+    }
+
+    /// Pieces that win over one of them wherever both take a request.
+    fn above<'a>(&'a self, piece: &'a Piece) -> impl Iterator<Item = &'a Space> {
+        let above = self
+            .pieces
+            .iter()
+            .filter(|other| other.alternative.compare(&piece.alternative) == Precedence::Higher);
+        above.map(|other| &other.space)
+    }
+
+    /// What no route takes.
+    fn untaken(&self) -> Result<Space, CapExceeded> {
+        let mut taken: Vec<&Piece> = self.pieces.iter().collect();
+        // The widest first: a route without a `match` ends the search at once.
+        taken.sort_by(|a, b| a.alternative.specificity.cmp(&b.alternative.specificity));
+        let taken: Vec<&Space> = taken.into_iter().map(|piece| &piece.space).collect();
+        self.universe.remainder(&taken, usize::MAX)
+    }
+}
+
+fn treatments(mesh: &LinkedMesh, service: &Service) -> Vec<slice::Route> {
+    let routes = service.routes.iter();
+    routes.map(|route| treatment(mesh, route)).collect()
+}
+
+/// What moved, and whether that is all.
+type Found = (Vec<Move>, Result<(), CapExceeded>);
+
+fn of(change: Change<'_>, kept: Kept) -> Result<Found, CapExceeded> {
+    let before = change.base.service(kept.base);
+    let after = change.head.service(kept.head);
+    let old = treatments(change.base, before);
+    let new = treatments(change.head, after);
+    let matches = |service: &Service| -> Vec<Vec<RouteMatch>> {
+        service.routes.iter().map(probe::matches).collect()
+    };
+    let is_alike = old == new && matches(before) == matches(after);
+    if is_alike && same_listeners(before, after) {
+        return Ok((Vec::new(), Ok(())));
+    }
+    let (Some(old), Some(new)) = (
+        Side::of(change.base, kept.base, old)?,
+        Side::of(change.head, kept.head, new)?,
+    ) else {
+        return Ok((Vec::new(), Ok(())));
+    };
+    let mut both = Both {
+        change,
+        kept,
+        old,
+        new,
+        found: BTreeMap::new(),
+    };
+    // What is found before a bound is passed is true all the same.
+    let whole = both.look_at_routes().and_then(|()| both.look_at_untaken());
+    Ok((both.found.into_values().collect(), whole))
+}
+
+fn same_listeners(before: &Service, after: &Service) -> bool {
+    let listeners = |service: &Service| -> Vec<(u16, Vec<String>)> {
+        let gateway = service.gateway();
+        let listeners = gateway.map_or(&[][..], |gateway| &gateway.listeners);
+        listeners
+            .iter()
+            .map(|listener| (listener.port.value, listener.hosts.clone()))
+            .collect()
+    };
+    listeners(before) == listeners(after)
+}
+
+struct Both<'m> {
+    change: Change<'m>,
+    kept: Kept,
+    old: Side<'m>,
+    new: Side<'m>,
+    /// By the routes before and after.
+    found: BTreeMap<Routes, Move>,
+}
+
+/// Positions of routes in base and head.
+type Routes = (Option<usize>, Option<usize>);
+
+impl Both<'_> {
+    fn look_at_routes(&mut self) -> Result<(), CapExceeded> {
+        for mine in 0..self.old.pieces.len() {
+            for theirs in 0..self.new.pieces.len() {
+                let (old, new) = (&self.old, &self.new);
+                let (mine, theirs) = (&old.pieces[mine], &new.pieces[theirs]);
+                let routes = (Some(mine.route), Some(theirs.route));
+                if self.found.contains_key(&routes)
+                    || old.treatments.get(mine.route) == new.treatments.get(theirs.route)
+                {
+                    continue;
+                }
+                let both = mine.space.intersection(&theirs.space)?;
+                let above: Vec<&Space> = old.above(mine).chain(new.above(theirs)).collect();
+                let left = both.remainder(&above, SAMPLES_MAX)?;
+                self.add(routes, &left);
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_untaken(&mut self) -> Result<(), CapExceeded> {
+        for is_new in [true, false] {
+            let (with, without) = if is_new {
+                (&self.new, &self.old)
+            } else {
+                (&self.old, &self.new)
+            };
+            let untaken = without.untaken()?;
+            if untaken.is_empty() {
+                continue;
+            }
+            let mut left = Vec::new();
+            for piece in &with.pieces {
+                let above: Vec<&Space> = with.above(piece).collect();
+                let both = piece.space.intersection(&untaken)?;
+                left.push((piece.route, both.remainder(&above, SAMPLES_MAX)?));
+            }
+            for (route, left) in left {
+                let routes = if is_new {
+                    (None, Some(route))
+                } else {
+                    (Some(route), None)
+                };
+                self.add(routes, &left);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a request of the set that the engine routes so, if there is one: best one that is let in.
+    fn add(&mut self, (before, after): Routes, space: &Space) {
+        if space.is_empty() || self.found.contains_key(&(before, after)) {
+            return;
+        }
+        let shows = |point: &Point| {
+            self.old.probe.route(point) == before && self.new.probe.route(point) == after
+        };
+        let likely = self.likely();
+        // Best one that is let in before and after, then one that is let in by either.
+        let entered = [&self.old, &self.new].map(|side| {
+            let entrance = Entrance::of(side.mesh, side.id).ok()?;
+            entrance.entered().ok()
+        });
+        let both = match &entered {
+            [Some(old), Some(new)] => old.intersection(new).ok(),
+            _ => None,
+        };
+        let [old, new] = entered;
+        let let_in = [both, new, old].into_iter().flatten().find_map(|let_in| {
+            let space = let_in.intersection(space).ok()?;
+            super::access::find(&space, &likely, shows)
+        });
+        let witness = let_in.or_else(|| super::access::find(space, &likely, shows));
+        if let Some(witness) = witness {
+            let moved = Move {
+                service: self.kept,
+                before,
+                after,
+                witness,
+            };
+            self.found.insert((before, after), moved);
+        }
+    }
+
+    /// Those first who can call before and after: only they can be tried on both sides.
+    fn likely(&self) -> Likely {
+        let likely = self.new.probe.likely().clone();
+        let change = self.change;
+        let can_call = |identity: &String| {
+            let edges = change.base.edges.entering(self.kept.base);
+            let mut callers = edges.map(|edge| change.base.service(edge.caller));
+            callers.any(|caller| {
+                caller
+                    .identities
+                    .first()
+                    .is_some_and(|id| id.as_str() == identity)
+            })
+        };
+        let (mut first, rest): (Vec<String>, Vec<String>) =
+            likely.callers.into_iter().partition(can_call);
+        first.extend(rest);
+        Likely {
+            callers: first,
+            ..likely
+        }
+    }
+}
