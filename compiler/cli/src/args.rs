@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Test(Test),
     /// Say what becomes of a request, or what a code such as MSH0401 means.
     Explain(Explain),
+    /// Say what a change means: which requests go elsewhere, who gains or loses access, what retries and timeouts become.
+    Diff(Diff),
     /// Print the call graph: what retries and timeouts do over several hops.
     Graph(Graph),
     /// Make the keys and first statements of a mesh.
@@ -90,6 +92,17 @@ pub(crate) enum CheckFormat {
     Sarif,
     /// As annotations of a GitHub workflow.
     Github,
+}
+
+/// How a comparison is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+    /// For a comment on a pull request; nothing at all where nothing changes.
+    Markdown,
 }
 
 /// The lowest level of findings that make `check` fail.
@@ -199,6 +212,27 @@ pub(crate) struct Explain {
     /// How to write the explanation.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) format: Format,
+}
+
+/// `meshc diff`
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The commit that is deployed, or that a change is to be merged into.
+    pub(crate) base: String,
+    /// The commit that is compared with it; without it the work tree, as in `git diff BASE`.
+    pub(crate) head: Option<String>,
+    /// Compare with the last commit that BASE and HEAD have in common, and so leave out what only BASE changed since.
+    #[arg(long)]
+    pub(crate) merge_base: bool,
+    /// Write tests of the new behaviour to a file that is not there yet: they pass with the new policies and fail with the old.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_tests: Option<PathBuf>,
+    /// Exit with 1 where something changes.
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    /// How to write the comparison.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: DiffFormat,
 }
 
 /// `meshc graph`

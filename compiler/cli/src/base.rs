@@ -4,7 +4,8 @@ use std::path::Path;
 
 use mesh_compiler::{Input, LinkedMesh};
 use mesh_lint::Skipped;
-use mesh_repo::{ReadError, Repository, input_digest};
+use mesh_repo::{CommitId, ReadError, Repository, input_digest};
+use mesh_syntax::SourceSet;
 
 use crate::commands::Failure;
 use crate::load::Loaded;
@@ -24,15 +25,68 @@ pub(crate) enum Base {
 #[derive(Debug, thiserror::Error)]
 enum BaseError {
     #[error(
-        "there is no commit `{0}` to compare with; fetch it (`git fetch origin`), or name another with --base"
+        "there is no commit `{0}` to compare with; fetch it (`git fetch origin`), or name another"
     )]
     NoCommit(String),
     #[error(
-        "the clone is shallow and does not have `{0}`; fetch it (`git fetch --depth=1 origin {0}:{0}`), or the whole history (`git fetch --unshallow`)"
+        "the clone is shallow and does not have `{name}`; fetch it (`{command}`), or the whole history (`git fetch --unshallow`)"
     )]
-    Shallow(String),
+    Shallow { name: String, command: String },
     #[error("the clone does not have all of `{0}`; fetch it (`git fetch --refetch origin {0}`)")]
     Partial(String, #[source] ReadError),
+}
+
+/// The commit of a name; an error says how to get it.
+pub(crate) fn commit(repository: &Repository, name: &str) -> Result<CommitId, Failure> {
+    if let Some(commit) = repository.resolve(name)? {
+        return Ok(commit);
+    }
+    let name = name.to_owned();
+    Err(Box::new(if repository.is_shallow() {
+        let command = fetching(&name);
+        BaseError::Shallow { name, command }
+    } else {
+        BaseError::NoCommit(name)
+    }))
+}
+
+/// What git needs to be told to get one commit into a shallow clone. A clone with a depth follows one branch, so the
+/// others need their place named.
+fn fetching(name: &str) -> String {
+    let is_id = name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_plain = !name.contains(['~', '^', '@', ':', ' ']) && name != "HEAD";
+    let at = |from: &str, to: &str| format!("git fetch --depth=1 origin {from}:{to}");
+    match name.strip_prefix("origin/") {
+        _ if !is_plain => "git fetch --deepen=100".to_owned(),
+        Some(branch) => at(branch, &format!("refs/remotes/origin/{branch}")),
+        None if is_id => format!("git fetch --depth=1 origin {name}"),
+        None => at(name, name),
+    }
+}
+
+/// The policy files of a commit; none where it has no such folder.
+pub(crate) fn files(
+    repository: &Repository,
+    (name, commit): (&str, CommitId),
+    root_path: &str,
+) -> Result<Option<SourceSet>, Failure> {
+    match repository.policy_files(commit, root_path) {
+        Ok(sources) => Ok(Some(sources)),
+        Err(ReadError::NoFolder(_)) => Ok(None),
+        Err(error) => Err(unreadable(repository, name, error)),
+    }
+}
+
+/// Why a commit could not be read, and what helps.
+pub(crate) fn unreadable(repository: &Repository, name: &str, error: ReadError) -> Failure {
+    match error {
+        ReadError::Missing(_) if repository.is_shallow() => Box::new(BaseError::Shallow {
+            name: name.to_owned(),
+            command: fetching(name),
+        }),
+        ReadError::Missing(_) => Box::new(BaseError::Partial(name.to_owned(), error)),
+        error => error.into(),
+    }
 }
 
 impl Base {
@@ -44,23 +98,10 @@ impl Base {
         environment: &str,
     ) -> Result<Self, Failure> {
         let repository = Repository::discover(folder)?;
-        let Some(commit) = repository.resolve(name)? else {
-            let name = name.to_owned();
-            return Err(Box::new(if repository.is_shallow() {
-                BaseError::Shallow(name)
-            } else {
-                BaseError::NoCommit(name)
-            }));
-        };
-        let sources = match repository.policy_files(commit, &head.root_path) {
-            Ok(sources) => sources,
-            Err(ReadError::NoFolder(folder)) => {
-                return Ok(Self::Nothing(format!("`{name}` has no folder `{folder}`")));
-            }
-            Err(error @ ReadError::Missing(_)) => {
-                return Err(Box::new(BaseError::Partial(name.to_owned(), error)));
-            }
-            Err(error) => return Err(error.into()),
+        let commit = commit(&repository, name)?;
+        let Some(sources) = files(&repository, (name, commit), &head.root_path)? else {
+            let folder = &head.root_path;
+            return Ok(Self::Nothing(format!("`{name}` has no folder `{folder}`")));
         };
         if input_digest(&sources) == input_digest(&head.sources) {
             return Ok(Self::Same);
@@ -102,4 +143,24 @@ fn skipped(reason: &str) -> Vec<Skipped> {
             reason: reason.to_owned(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_in_a_shallow_clone_is_a_command_that_git_takes() {
+        let all = ["origin/main", "main", "1a2b3c4d", "HEAD~3", "v1.2"].map(fetching);
+        assert_eq!(
+            all,
+            [
+                "git fetch --depth=1 origin main:refs/remotes/origin/main",
+                "git fetch --depth=1 origin main:main",
+                "git fetch --depth=1 origin 1a2b3c4d",
+                "git fetch --deepen=100",
+                "git fetch --depth=1 origin v1.2:v1.2",
+            ]
+        );
+    }
 }

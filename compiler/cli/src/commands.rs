@@ -7,6 +7,7 @@ use crate::exit_code::Exit;
 
 pub(crate) mod build;
 mod check;
+mod diff;
 mod explain;
 mod graph;
 mod init;
@@ -24,6 +25,7 @@ pub(crate) fn run((command, place): (Command, Place)) -> Result<Exit, Failure> {
         Command::Build(args) => build::run(&args, &place),
         Command::Test(args) => test::run(&args, &place),
         Command::Explain(args) => explain::run(&args, &place),
+        Command::Diff(args) => diff::run(&args, &place),
         Command::Graph(args) => graph::run(&args, &place),
         Command::Keygen(args) => keygen::run(&args, &place),
         Command::Init(args) => init::run(&args, &place),

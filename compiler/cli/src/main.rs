@@ -8,6 +8,7 @@ mod args;
 mod base;
 mod commands;
 mod compile;
+mod difference;
 mod exit_code;
 mod limits;
 mod load;

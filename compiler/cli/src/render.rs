@@ -3,6 +3,7 @@
 
 use mesh_compiler::trial::{Expectation, Outcome};
 
+pub(crate) mod difference;
 mod effective;
 mod expectation;
 pub(crate) mod github;

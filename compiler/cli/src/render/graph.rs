@@ -402,7 +402,7 @@ fn shown(value: Option<f64>) -> String {
 }
 
 /// At most two digits after the point, and none that are zero.
-fn amount(value: f64) -> String {
+pub(super) fn amount(value: f64) -> String {
     if !value.is_finite() {
         return unknown();
     }

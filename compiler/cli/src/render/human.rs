@@ -96,6 +96,23 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
     text
 }
 
+/// Errors alone, with their code frames.
+pub(crate) fn errors(sources: &SourceSet, errors: &[Diagnostic]) -> String {
+    let handler = handler();
+    let masked = Masked::of(sources, errors);
+    let mut text = String::new();
+    for found in errors {
+        if handler
+            .render_report(&mut text, &report(sources, &masked, found))
+            .is_err()
+        {
+            text.extend([found.code, " ", &escaped(&found.message), "\n"]);
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn handler() -> GraphicalReportHandler {
     let theme = if output::wants_colour() {
         GraphicalTheme::unicode()

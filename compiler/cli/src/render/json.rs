@@ -58,7 +58,7 @@ struct Label<'a> {
 }
 
 #[derive(Serialize)]
-struct WitnessOut<'a> {
+pub(crate) struct WitnessOut<'a> {
     method: &'a str,
     host: &'a str,
     path: &'a str,
@@ -211,7 +211,7 @@ fn label<'a>(sources: &'a SourceSet, span: Span, message: &'a str) -> Label<'a> 
     }
 }
 
-fn witness(witness: &Witness) -> WitnessOut<'_> {
+pub(crate) fn witness(witness: &Witness) -> WitnessOut<'_> {
     WitnessOut {
         method: &witness.method,
         host: &witness.host,

@@ -3,6 +3,7 @@
 mod base;
 mod build;
 mod check;
+mod diff;
 mod environments;
 mod explain;
 mod graph;

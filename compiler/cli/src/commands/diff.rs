@@ -1,0 +1,243 @@
+//! `meshc diff`: what a change means, read from git.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use mesh_compiler::diff::Change;
+use mesh_compiler::{DEFAULT_ENVIRONMENT, Earlier, LinkedMesh};
+use mesh_repo::{Repository, input_digest};
+
+use super::{Failure, folder};
+use crate::args::{Diff, DiffFormat, Place};
+use crate::base;
+use crate::difference::collect::{Meshes, difference};
+use crate::difference::version::{
+    Understood, Version, VersionError, empty_like, folder_in, merge_base,
+};
+use crate::difference::{Difference, proof};
+use crate::exit_code::Exit;
+use crate::output;
+use crate::render::shown::escaped;
+use crate::render::{difference as render, human, json};
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+enum DiffError {
+    /// Its findings were told.
+    #[error(
+        "the policies of {0} have errors, and so mean nothing yet; mend them, or name a commit that compiles"
+    )]
+    Broken(String),
+    /// Neither side has it.
+    #[error("neither `{base}` nor `{head}` has the environment `{name}`")]
+    NoEnvironment {
+        name: String,
+        base: String,
+        head: String,
+    },
+    /// Nothing is overwritten.
+    #[error("could not write the tests to {}; name a file that is not there yet", path.display())]
+    Tests {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+pub(super) fn run(args: &Diff, place: &Place) -> Result<Exit, Failure> {
+    let (old, new) = versions(args, &folder(place, None))?;
+    if old.root.is_none() && new.root.is_none() {
+        return Err(Box::new(VersionError::NoPolicies(old.name, new.name)));
+    }
+    let same_files =
+        old.root == new.root && input_digest(&old.sources) == input_digest(&new.sources);
+    let mut compared = Compared {
+        old,
+        new,
+        earlier: Earlier::default(),
+        tests: String::new(),
+    };
+    let mut found = if same_files {
+        Difference::default()
+    } else {
+        compared.in_environments(place.environment.as_deref(), args.write_tests.is_some())?
+    };
+    let slices = [found.base.slices, found.head.slices];
+    (found.base, found.head) = (compared.old.side(), compared.new.side());
+    [found.base.slices, found.head.slices] = slices;
+    found.same_files = same_files;
+    found.no_change = found.is_nothing();
+    let text = match args.format {
+        DiffFormat::Human => escaped(&render::human(&found)).into_owned(),
+        DiffFormat::Json => json::line(&found)?,
+        DiffFormat::Markdown => render::markdown(&found),
+    };
+    if let Some(path) = &args.write_tests {
+        write_tests(path, &compared.tests)?;
+    }
+    output::data(&text)?;
+    Ok(Exit::from_clean(!args.exit_code || found.no_change))
+}
+
+fn versions(args: &Diff, folder: &Path) -> Result<(Version, Version), Failure> {
+    let repository = Repository::discover(folder)?;
+    let inside = folder_in(&repository, folder);
+    let head = match &args.head {
+        Some(name) => Some((name.as_str(), base::commit(&repository, name)?)),
+        None => None,
+    };
+    let mut base = base::commit(&repository, &args.base)?;
+    if args.merge_base {
+        let with = match head {
+            Some(head) => head,
+            None => ("HEAD", base::commit(&repository, "HEAD")?),
+        };
+        base = merge_base(&repository, (&args.base, base), with)?;
+    }
+    let new = match head {
+        Some(head) => Version::of_commit(&repository, head, &inside, None)?,
+        None => Version::of_work_tree(folder)?,
+    };
+    let old = (args.base.as_str(), base);
+    let old = Version::of_commit(&repository, old, &inside, new.root.as_deref())?;
+    Ok((old, new))
+}
+
+struct Compared {
+    old: Version,
+    new: Version,
+    earlier: Earlier,
+    tests: String,
+}
+
+impl Compared {
+    /// Compares in one environment, or in each that both versions have.
+    fn in_environments(&mut self, asked: Option<&str>, tests: bool) -> Result<Difference, Failure> {
+        let first = asked.unwrap_or(DEFAULT_ENVIRONMENT);
+        let (old, new) = (self.read(first, true), self.read(first, false));
+        let names = |side: &Option<Understood>| -> BTreeSet<String> {
+            let names = side.iter().flat_map(|side| &side.environments);
+            names.cloned().collect()
+        };
+        let (was, is) = (names(&old), names(&new));
+        if first != DEFAULT_ENVIRONMENT && !was.contains(first) && !is.contains(first) {
+            return Err(Box::new(DiffError::NoEnvironment {
+                name: first.to_owned(),
+                base: self.old.name.clone(),
+                head: self.new.name.clone(),
+            }));
+        }
+        let both = old.is_some() && new.is_some();
+        let (old, new) = (self.mesh(old, true)?, self.mesh(new, false)?);
+        let mut runs = Vec::new();
+        let mut slices = [&old, &new].map(|mesh| mesh.as_ref().map_or(0, slices_of));
+        runs.extend(self.compare(first, (old, new), tests));
+        if asked.is_none() {
+            for name in was.intersection(&is) {
+                let (old, new) = (self.read(name, true), self.read(name, false));
+                let meshes = (self.mesh(old, true)?, self.mesh(new, false)?);
+                slices[0] += meshes.0.as_ref().map_or(0, slices_of);
+                slices[1] += meshes.1.as_ref().map_or(0, slices_of);
+                runs.extend(self.compare(name, meshes, false));
+            }
+        }
+        let mut found = Difference::together(runs);
+        [found.base.slices, found.head.slices] = slices;
+        if both && asked.is_none() {
+            found.environments_added = is.difference(&was).cloned().collect();
+            found.environments_removed = was.difference(&is).cloned().collect();
+        }
+        Ok(found)
+    }
+
+    /// One side in an environment; none where it has no policies, or not this environment.
+    fn read(&mut self, environment: &str, old: bool) -> Option<Understood> {
+        let version = if old { &self.old } else { &self.new };
+        version.root.as_ref()?;
+        let understood = version.understood(environment, &mut self.earlier);
+        let is_there = environment == DEFAULT_ENVIRONMENT
+            || understood
+                .environments
+                .iter()
+                .any(|name| name == environment);
+        if is_there {
+            return Some(understood);
+        }
+        // The environments of a version that lacks this one are still those that it has.
+        let mut other = version.understood(DEFAULT_ENVIRONMENT, &mut self.earlier);
+        other.mesh = None;
+        other.errors.clear();
+        Some(other)
+    }
+
+    fn mesh(
+        &self,
+        understood: Option<Understood>,
+        old: bool,
+    ) -> Result<Option<LinkedMesh>, Failure> {
+        let Some(understood) = understood else {
+            return Ok(None);
+        };
+        if understood.mesh.is_none() && !understood.errors.is_empty() {
+            let version = if old { &self.old } else { &self.new };
+            output::note(human::errors(&version.sources, &understood.errors).trim_end());
+            return Err(Box::new(DiffError::Broken(version.name.clone())));
+        }
+        Ok(understood.mesh)
+    }
+
+    /// What is not there is compared as a mesh without anything in it.
+    fn compare(
+        &mut self,
+        environment: &str,
+        meshes: (Option<LinkedMesh>, Option<LinkedMesh>),
+        tests: bool,
+    ) -> Option<(String, Difference)> {
+        let (base, head) = match meshes {
+            (Some(base), Some(head)) => (base, head),
+            (Some(base), None) => {
+                let head = empty_like(&base)?;
+                (base, head)
+            }
+            (None, Some(head)) => (empty_like(&head)?, head),
+            (None, None) => return None,
+        };
+        let meshes = Meshes {
+            change: Change::new(&base, &head),
+            old: &self.old.sources,
+            new: &self.new.sources,
+        };
+        let found = difference(&meshes);
+        if tests {
+            self.tests.extend(proof::tests(meshes.change, &found));
+        }
+        Some((environment.to_owned(), found))
+    }
+}
+
+/// Identities that get a slice.
+fn slices_of(mesh: &LinkedMesh) -> usize {
+    let own = mesh
+        .services
+        .iter()
+        .filter(|service| !service.is_external());
+    let identities: BTreeSet<_> = own.flat_map(|service| &service.identities).collect();
+    identities.len()
+}
+
+fn write_tests(path: &Path, text: &str) -> Result<(), Failure> {
+    if text.is_empty() {
+        output::note("no request ends otherwise than before, so there is no test to write");
+        return Ok(());
+    }
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| {
+        let path = path.to_path_buf();
+        DiffError::Tests { path, source }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,461 @@
+//! A comparison for people, the gravest first: sections of entries, from which the terminal gets columns and a pull
+//! request gets Markdown.
+
+use mesh_compiler::trial::request_text;
+use mesh_syntax::Witness;
+use serde_json::Value;
+
+use super::counted;
+use crate::difference::{
+    Access, Amplification, Branch, Called, Difference, Edge, Moved, Service, Setting, Skew, Slice,
+    Taken, Timeout, Unknown,
+};
+
+mod columns;
+mod markdown;
+
+pub(crate) use columns::human;
+pub(crate) use markdown::markdown;
+
+/// Names of callers or callees that are told one by one.
+const NAMES_MAX: usize = 4;
+
+/// A part of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    /// Our own words.
+    Text(&'static str),
+    /// Words of policies, and numbers.
+    Said(String),
+}
+
+use Piece::Text;
+
+/// What stands in one column of an entry.
+type Cell = Vec<Piece>;
+
+/// One thing that changed.
+#[derive(Debug, Default)]
+struct Entry {
+    cells: Vec<Cell>,
+    /// Lines below it.
+    details: Vec<Cell>,
+}
+
+/// Entries of one kind.
+#[derive(Debug)]
+struct Section {
+    title: &'static str,
+    /// One of its entries and several, in the line that counts; empty: they are not counted there.
+    words: [&'static str; 2],
+    /// Nobody should merge without having read it.
+    is_danger: bool,
+    entries: Vec<Entry>,
+}
+
+fn said(text: impl Into<String>) -> Piece {
+    Piece::Said(text.into())
+}
+
+/// Every section that has entries.
+fn sections(found: &Difference) -> Vec<Section> {
+    let section = |title, words, is_danger, entries: Vec<Entry>| Section {
+        title,
+        words,
+        is_danger,
+        entries,
+    };
+    let (gained, lost): (Vec<&Access>, Vec<&Access>) = found
+        .access
+        .iter()
+        .partition(|each| each.change == "gained");
+    let all = [
+        section(
+            "Unsafe while it rolls out",
+            ["unsafe call", "unsafe calls"],
+            true,
+            found.unsafe_skew.iter().map(skew).collect(),
+        ),
+        section(
+            "Access gained",
+            ["caller gains access", "callers gain access"],
+            true,
+            gained.into_iter().map(access).collect(),
+        ),
+        section(
+            "Access lost",
+            ["caller loses access", "callers lose access"],
+            true,
+            lost.into_iter().map(access).collect(),
+        ),
+        section(
+            "Requests that go elsewhere",
+            ["change of routing", "changes of routing"],
+            false,
+            found.routes.iter().map(moved).collect(),
+        ),
+        section(
+            "Calls that one request can become when a service fails",
+            ["change of amplification", "changes of amplification"],
+            false,
+            found.amplification.iter().map(amplification).collect(),
+        ),
+        section(
+            "Timeouts and retries",
+            [
+                "change of timeouts or retries",
+                "changes of timeouts or retries",
+            ],
+            false,
+            found.timeouts.iter().map(timeout).collect(),
+        ),
+        section(
+            "Services",
+            ["service comes or goes", "services come or go"],
+            false,
+            found.services.iter().map(service).collect(),
+        ),
+        section(
+            "Declared calls",
+            ["declared call comes or goes", "declared calls come or go"],
+            false,
+            found.calls.iter().map(called).collect(),
+        ),
+        section(
+            "Settings",
+            ["setting", "settings"],
+            false,
+            found.settings.iter().map(setting).collect(),
+        ),
+        section(
+            "Too large to compare",
+            [
+                "question too large to answer",
+                "questions too large to answer",
+            ],
+            true,
+            found.unknown.iter().map(unknown).collect(),
+        ),
+        section(
+            "Workloads that get another slice",
+            [""; 2],
+            false,
+            found.slices.iter().map(slice).collect(),
+        ),
+    ];
+    all.into_iter()
+        .filter(|section| !section.entries.is_empty())
+        .collect()
+}
+
+/// `2 of 6 slices change: 1 caller gains access, 1 change of routing`.
+fn summary(found: &Difference, sections: &[Section]) -> String {
+    let counts = sections.iter().filter_map(|section| {
+        let [one, several] = section.words;
+        let count = section.entries.len();
+        let word = if count == 1 { one } else { several };
+        (!word.is_empty()).then(|| format!("{count} {word}"))
+    });
+    let counts: Vec<String> = counts.collect();
+    let all = found.head.slices.max(found.base.slices);
+    let slices = format!(
+        "{} of {} change",
+        found.changed_slices(),
+        counted(all, "slice")
+    );
+    if counts.is_empty() {
+        format!("{slices}.")
+    } else {
+        format!("{slices}: {}.", counts.join(", "))
+    }
+}
+
+fn ends(from: &str, to: &str) -> Cell {
+    vec![said(from), Text(" → "), said(to)]
+}
+
+fn request(witness: Option<&Witness>) -> Option<Cell> {
+    witness.map(|witness| vec![said(request_text(witness))])
+}
+
+fn environments(names: &[String]) -> Option<Cell> {
+    (!names.is_empty()).then(|| vec![Text("only in "), said(names.join(", "))])
+}
+
+fn skew(each: &Skew) -> Entry {
+    let why = [&each.old_caller, &each.new_caller].into_iter().flatten();
+    let mut details: Vec<Cell> = why.map(|why| vec![said(why.clone())]).collect();
+    details.extend(request(each.witness.as_ref()));
+    if !each.keep.is_empty() {
+        details.push(vec![
+            Text("deliver a commit first that keeps "),
+            said(each.keep.join(", ")),
+        ]);
+    }
+    let order = if each.orderless {
+        "no order of roll-out is safe"
+    } else {
+        "one order of roll-out is not safe"
+    };
+    let mut cells = vec![ends(&each.from, &each.to), vec![Text(order)]];
+    cells.extend(environments(&each.environments));
+    Entry { cells, details }
+}
+
+fn access(each: &Access) -> Entry {
+    let extent = match (each.change, each.entire) {
+        ("gained", true) => "had nothing before",
+        ("gained", false) => "more than before",
+        (_, true) => "has nothing any more",
+        (_, false) => "less than before",
+    };
+    let mut cells = vec![ends(&each.from, &each.to), vec![Text(extent)]];
+    cells.push(match &each.rule {
+        Some(rule) => vec![
+            said(rule.name.clone()),
+            Text(" at "),
+            said(rule.source.clone()),
+        ],
+        None => Vec::new(),
+    });
+    if each.change == "lost" && each.declared {
+        cells.push(vec![Text("a declared caller")]);
+    }
+    cells.extend(environments(&each.environments));
+    let shown = request(each.witness.as_ref());
+    let unseen = || vec![Text("no request to show it was found within bounds")];
+    Entry {
+        cells,
+        details: vec![shown.unwrap_or_else(unseen)],
+    }
+}
+
+fn moved(each: &Moved) -> Entry {
+    let (was, is) = (each.before.as_ref(), each.after.as_ref());
+    let mut cells = vec![
+        vec![said(each.service.clone())],
+        vec![said(taken(was, is)), Text("  ⇒  "), said(taken(is, was))],
+    ];
+    let place = is.or(was).map(|taken| taken.source.clone());
+    cells.extend(place.map(|place| vec![said(place)]));
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: request(each.witness.as_ref()).into_iter().collect(),
+    }
+}
+
+/// A route, and what else it does where the other does not do the same.
+fn taken(taken: Option<&Taken>, other: Option<&Taken>) -> String {
+    let Some(taken) = taken else {
+        return "no route".to_owned();
+    };
+    let mut parts = Vec::new();
+    if let Some(answer) = &taken.answer {
+        parts.push(answer.clone());
+    } else {
+        parts.push(branches(&taken.to));
+    }
+    let rewrite = other.and_then(|other| other.rewrite.as_ref());
+    if taken.rewrite.as_ref() != rewrite {
+        parts.extend(taken.rewrite.clone());
+    }
+    let filters = other.map_or(&[][..], |other| &other.filters);
+    let own = taken
+        .filters
+        .iter()
+        .filter(|filter| !filters.contains(filter));
+    parts.extend(own.cloned());
+    format!("{}: {}", taken.route, parts.join("; "))
+}
+
+fn branches(to: &[Branch]) -> String {
+    let total: u64 = to.iter().map(|to| u64::from(to.weight)).sum();
+    let text = to.iter().map(|branch| {
+        let mut name = match &branch.subset {
+            Some(subset) => subset.clone(),
+            None => branch.service.clone(),
+        };
+        if let Some(port) = branch.port {
+            name = format!("{name}:{port}");
+        }
+        if to.len() > 1 {
+            let share = 100 * u64::from(branch.weight) / total.max(1);
+            name = format!("{share}% {name}");
+        }
+        if !branch.otherwise.is_empty() {
+            name = format!("{name} else {}", branch.otherwise.join(" "));
+        }
+        name
+    });
+    text.collect::<Vec<_>>().join(", ")
+}
+
+fn amplification(each: &Amplification) -> Entry {
+    let calls = |value: &Value| match value.as_f64() {
+        Some(calls) => said(super::graph::amount(calls)),
+        None => Text("not there"),
+    };
+    let mut cells = vec![
+        vec![said(each.service.clone())],
+        vec![calls(&each.before), Text(" → "), calls(&each.after)],
+        vec![said(each.path.join(" → "))],
+    ];
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: Vec::new(),
+    }
+}
+
+fn timeout(each: &Timeout) -> Entry {
+    let value = |value: &Value| match value {
+        Value::Null => Text("none"),
+        Value::String(text) => said(text.clone()),
+        Value::Array(words) => {
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            said(if words.is_empty() {
+                "none".to_owned()
+            } else {
+                words.join(" ")
+            })
+        }
+        other => said(other.to_string()),
+    };
+    let mut cells = vec![
+        vec![said(each.field.replace('_', "-"))],
+        vec![value(&each.before), Text(" → "), value(&each.after)],
+        edges(&each.edges),
+        vec![said(each.after_source.clone())],
+    ];
+    if each.before_source != each.after_source {
+        cells.push(vec![Text("was "), said(each.before_source.clone())]);
+    }
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: Vec::new(),
+    }
+}
+
+/// `reviews/everyone`, and who calls it where that is not many.
+fn edges(edges: &[Edge]) -> Cell {
+    let mut routes: Vec<String> = edges
+        .iter()
+        .map(|edge| match edge.route.as_str() {
+            "default" => edge.to.clone(),
+            route => format!("{}/{route}", edge.to),
+        })
+        .collect();
+    routes.dedup();
+    let mut callers: Vec<String> = edges.iter().map(|edge| edge.from.clone()).collect();
+    callers.sort();
+    callers.dedup();
+    vec![
+        said(names(&routes, "routes")),
+        Text(" for "),
+        said(names(&callers, "callers")),
+    ]
+}
+
+fn names(names: &[String], what: &str) -> String {
+    if names.len() > NAMES_MAX {
+        return format!("{} {what}", names.len());
+    }
+    names.join(", ")
+}
+
+fn service(each: &Service) -> Entry {
+    let sign = if each.change == "added" { "+ " } else { "− " };
+    let mut cells = vec![
+        vec![
+            Text(sign),
+            said(each.kind),
+            Text(" "),
+            said(each.name.clone()),
+        ],
+        vec![said(each.source.clone())],
+    ];
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: Vec::new(),
+    }
+}
+
+fn called(each: &Called) -> Entry {
+    let sign = if each.change == "added" { "+ " } else { "− " };
+    let mut first = vec![Text(sign)];
+    first.extend(ends(&each.from, &each.to));
+    let mut cells = vec![first];
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: Vec::new(),
+    }
+}
+
+fn setting(each: &Setting) -> Entry {
+    let of = |service: &Option<String>| {
+        let service = service.as_ref();
+        service.map_or(Text("the mesh"), |name| said(name.clone()))
+    };
+    let change = match (&each.before, &each.after) {
+        (Some(before), Some(after)) => vec![said(before.clone()), Text(" → "), said(after.clone())],
+        (None, Some(after)) => vec![Text("+ "), said(after.clone())],
+        (Some(before), None) => vec![Text("− "), said(before.clone())],
+        (None, None) => Vec::new(),
+    };
+    let setting = each.name.replace('_', " ");
+    let mut cells = vec![vec![of(&each.service)], vec![said(setting)], change];
+    cells.extend(each.source.iter().map(|source| vec![said(source.clone())]));
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: Vec::new(),
+    }
+}
+
+fn unknown(each: &Unknown) -> Entry {
+    let mut cells = vec![
+        vec![said(each.service.clone().unwrap_or_default())],
+        vec![said(each.what)],
+        vec![said(each.reason.clone())],
+    ];
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: Vec::new(),
+    }
+}
+
+fn slice(each: &Slice) -> Entry {
+    let size = match (each.bytes_before, &each.after) {
+        (None, _) => format!("{} B, new", each.bytes),
+        (_, None) => format!("{} B, gone", each.bytes),
+        (Some(before), Some(_)) => format!("{before} → {} B", each.bytes),
+    };
+    let short = |digest: &Option<String>| {
+        let digits = digest
+            .as_deref()
+            .and_then(|text| text.strip_prefix("sha256:"));
+        digits
+            .and_then(|digits| digits.get(..8))
+            .unwrap_or("–")
+            .to_owned()
+    };
+    let mut cells = vec![
+        vec![said(each.workload.clone())],
+        vec![said(size)],
+        vec![
+            said(short(&each.before)),
+            Text(" → "),
+            said(short(&each.after)),
+        ],
+    ];
+    cells.extend(environments(&each.environments));
+    Entry {
+        cells,
+        details: Vec::new(),
+    }
+}

@@ -1,0 +1,299 @@
+//! `meshc diff`
+
+use insta::assert_snapshot;
+
+use crate::support::Fixture;
+
+const MESH: &str = r#"mesh m { trust-domain "m.example" }
+service web { port 80; endpoints { static "10.0.0.1:80" }; calls a }
+service other { port 80; endpoints { static "10.0.0.3:80" } }
+"#;
+
+const A: &str = r#"service a {
+    port 80
+    endpoints { static "10.0.0.2:80" version=v1; static "10.0.0.4:80" version=v2 }
+    subset v1 { labels version=v1 }
+    subset v2 { labels version=v2 }
+    route testers { match { header user "tester" }; to v2 }
+    route everyone { to v1; timeout "2s" }
+    allow web { path "/a/*" }
+}
+"#;
+
+const CHANGED: &str = r#"service a {
+    port 80
+    endpoints { static "10.0.0.2:80" version=v1; static "10.0.0.4:80" version=v2 }
+    subset v1 { labels version=v1 }
+    subset v2 { labels version=v2 }
+    route testers { match { header user "tester" }; to v2 }
+    route everyone { to v1 weight=90; to v2 weight=10; timeout "3s"; retry reset attempts=2 }
+    limits connections=50
+    allow web { path "/a/**"; method GET }
+    allow other
+}
+"#;
+
+/// A repository with a change in its work tree.
+fn changed(after: &str) -> Fixture {
+    let fixture = Fixture::empty();
+    fixture.write("policy/mesh.kdl", MESH);
+    fixture.write("policy/a.kdl", A);
+    fixture.commit();
+    fixture.write("policy/a.kdl", after);
+    fixture
+}
+
+#[test]
+fn a_change_is_told_for_people() {
+    let fixture = changed(CHANGED);
+    let run = fixture.meshc(&["diff", "HEAD", "-C", "policy"]);
+    let commit = fixture.commit();
+    let old = fixture.meshc(&["diff", "main~1", "main"]);
+    assert_eq!(run.code, Some(0));
+    let shown = run.shown();
+    let told = shown.split_once("\n\n").unwrap().1;
+    assert_eq!(told, old.shown().split_once("\n\n").unwrap().1);
+    assert!(
+        old.stdout.contains(commit.get(..7).unwrap()),
+        "{}",
+        old.stdout
+    );
+    assert_snapshot!(told);
+}
+
+#[test]
+fn a_comment_on_a_pull_request_is_the_same_each_time() {
+    let fixture = changed(CHANGED);
+    let run = fixture.meshc(&["diff", "HEAD", "--format", "markdown"]);
+    let again = fixture.meshc(&["diff", "HEAD", "--format", "markdown"]);
+    assert_eq!(run, again);
+    assert_snapshot!(run.shown());
+}
+
+#[test]
+fn everything_is_there_for_programs() {
+    let fixture = changed(CHANGED);
+    let run = fixture.meshc(&["diff", "HEAD", "--format", "json", "--exit-code"]);
+    assert_eq!(run.code, Some(1));
+    let out = run.json();
+    assert_eq!(out["no_change"], false);
+    assert_eq!(out["routes"][0]["service"], "a");
+    assert_eq!(out["routes"][0]["after"]["to"][1]["weight"], 10);
+    assert_eq!(out["access"][0]["change"], "gained");
+    assert_eq!(out["access"][0]["witness"]["to"], "a");
+    assert_eq!(out["amplification"][0]["after"], 2);
+    assert!(out["slices"][0]["bytes"].as_u64().unwrap() > 0);
+    assert!(
+        out["slices"][0]["after"]
+            .as_str()
+            .unwrap()
+            .starts_with("sha256:")
+    );
+    assert_eq!(out["unsafe_skew"].as_array().unwrap().len(), 0);
+    let fields: Vec<&str> = out["timeouts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(fields, ["attempts", "causes", "timeout"], "{out}");
+}
+
+#[test]
+fn what_moves_only_text_is_no_change() {
+    let moved = format!(
+        "// why\n{}",
+        A.replace("    port 80\n", "    port 80 // the usual\n\n")
+    );
+    let fixture = changed(&moved);
+    let run = fixture.meshc(&["diff", "HEAD", "--exit-code"]);
+    assert_eq!(run.code, Some(0));
+    assert!(
+        run.stdout
+            .contains("No change: the files differ, and mean the same."),
+        "{}",
+        run.stdout
+    );
+    let run = fixture.meshc(&["diff", "HEAD", "--format", "markdown"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), ""));
+    let run = fixture.meshc(&["diff", "HEAD", "HEAD"]);
+    assert!(
+        run.stdout.contains("the policy files are the same"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn tests_of_what_is_new_pass_with_the_new_and_fail_with_the_old() {
+    let fixture = changed(CHANGED);
+    let file = "policy/new.test.kdl";
+    let run = fixture.meshc(&["diff", "HEAD", "--write-tests", file]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    fixture.write("policy/a.kdl", A);
+    let run = fixture.meshc(&["test", "policy", "--format", "json"]);
+    assert_eq!(run.code, Some(1));
+    let tests = run.json()["tests"].as_array().unwrap().clone();
+    assert!(
+        !tests.is_empty() && tests.iter().all(|test| test["passed"] == false),
+        "{tests:?}"
+    );
+    // Nothing is written over.
+    let run = fixture.meshc(&["diff", "HEAD", "--write-tests", file]);
+    assert!(
+        run.code == Some(0) && run.stderr.contains("no test to write"),
+        "{}",
+        run.stderr
+    );
+    fixture.write("policy/a.kdl", CHANGED);
+    let run = fixture.meshc(&["diff", "HEAD", "--write-tests", file]);
+    assert!(
+        run.code == Some(2) && run.stderr.contains("not there yet"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_side_without_policies_is_everything_added_or_removed() {
+    let fixture = Fixture::empty();
+    fixture.write("README.md", "no policies yet");
+    fixture.commit();
+    fixture.write("policy/mesh.kdl", MESH);
+    fixture.write("policy/a.kdl", A);
+    let run = fixture.meshc(&["diff", "HEAD", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let out = run.json();
+    assert_eq!(out["base"]["root"], serde_json::Value::Null);
+    let changes = |out: &serde_json::Value| -> Vec<String> {
+        let all = out["services"].as_array().unwrap();
+        all.iter()
+            .map(|one| {
+                format!(
+                    "{} {}",
+                    one["change"].as_str().unwrap(),
+                    one["name"].as_str().unwrap()
+                )
+            })
+            .collect()
+    };
+    assert_eq!(changes(&out), ["added a", "added other", "added web"]);
+    fixture.commit();
+    let run = fixture.meshc(&["diff", "HEAD", "HEAD~1", "--format", "json"]);
+    assert_eq!(
+        changes(&run.json()),
+        ["removed a", "removed other", "removed web"]
+    );
+    let run = fixture.meshc(&["diff", "HEAD~1", "HEAD~1"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("policy root"), "{}", run.stderr);
+}
+
+#[test]
+fn a_root_that_moved_is_compared_with_where_it_was() {
+    let fixture = changed(A);
+    std::fs::rename(fixture.path("policy"), fixture.path("mesh")).unwrap();
+    let run = fixture.meshc(&["diff", "HEAD"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(
+        run.stdout.contains("moved from `policy` to `mesh`") && run.stdout.contains("No change"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn environments_are_compared_one_by_one() {
+    let fixture = changed(A);
+    fixture.write(
+        "policy/mesh.kdl",
+        MESH.replace("e\" }", "e\"; environment prod }"),
+    );
+    let prod = "environments/prod/p.kdl";
+    fixture.write(
+        &format!("policy/{prod}"),
+        "override mesh m { trust-domain \"p.example\" }\noverride service a { timeout \"4s\" }\n",
+    );
+    fixture.commit();
+    fixture.write(
+        &format!("policy/{prod}"),
+        "override mesh m { trust-domain \"p.example\" }\noverride service a { timeout \"5s\" }\n",
+    );
+    fixture.write(
+        "policy/mesh.kdl",
+        MESH.replace("e\" }", "e\"; environment prod staging }"),
+    );
+    fixture.write(
+        "policy/environments/staging/p.kdl",
+        "override mesh m { trust-domain \"s.example\" }\n",
+    );
+    let run = fixture.meshc(&["diff", "HEAD", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let out = run.json();
+    assert_eq!(out["environments_added"][0], "staging");
+    assert_eq!(out["environments"].as_array().unwrap().len(), 2);
+    assert_eq!(out["timeouts"][0]["environments"][0], "prod", "{out}");
+    let run = fixture.meshc(&["diff", "HEAD", "--env", "default"]);
+    assert!(!run.stdout.contains("5s"), "{}", run.stdout);
+    let run = fixture.meshc(&["diff", "HEAD", "--env", "nowhere"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("nowhere"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_wrong_with_either_side_says_what_to_do() {
+    let fixture = changed(&A.replace("allow web", "allow wbe"));
+    let run = fixture.meshc(&["diff", "HEAD"]);
+    assert_eq!(run.code, Some(2));
+    assert!(
+        run.stdout.is_empty()
+            && run.stderr.contains("did you mean")
+            && run.stderr.contains("work tree"),
+        "{}",
+        run.stderr
+    );
+    let broken = fixture.commit();
+    let run = fixture.meshc(&["diff", &broken, "HEAD~1"]);
+    assert!(
+        run.code == Some(2) && run.stderr.contains(&broken),
+        "{}",
+        run.stderr
+    );
+    let run = fixture.meshc(&["diff", "origin/main"]);
+    assert!(
+        run.code == Some(2) && run.stderr.contains("git fetch origin"),
+        "{}",
+        run.stderr
+    );
+    fixture.write(".git/shallow", format!("{}\n", "1".repeat(40)));
+    let run = fixture.meshc(&["diff", "origin/main"]);
+    assert!(
+        run.stderr
+            .contains("git fetch --depth=1 origin main:refs/remotes/origin/main"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn histories_without_a_common_commit_are_said() {
+    let fixture = changed(CHANGED);
+    let first = fixture.commit();
+    let git = git2::Repository::open(fixture.path(".")).unwrap();
+    let tree = git.head().unwrap().peel_to_tree().unwrap();
+    let who = git2::Signature::new("a", "a@example.org", &git2::Time::new(0, 0)).unwrap();
+    git.commit(Some("refs/heads/forced"), &who, &who, "x", &tree, &[])
+        .unwrap();
+    let run = fixture.meshc(&["diff", "forced", "main", "--merge-base"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("no commit in common"), "{}", run.stderr);
+    let run = fixture.meshc(&["diff", "forced", "main"]);
+    assert!(run.stdout.contains("No change"), "{}", run.stdout);
+    // What only the base changed since is left out.
+    fixture.write("policy/a.kdl", A);
+    fixture.commit();
+    let run = fixture.meshc(&["diff", "main", &first, "--merge-base"]);
+    assert!(run.stdout.contains("No change"), "{}", run.stdout);
+}
