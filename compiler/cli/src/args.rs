@@ -105,6 +105,23 @@ pub(crate) enum DiffFormat {
     Markdown,
 }
 
+/// How a call graph is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// Tables for people.
+    Human,
+    /// For programs.
+    Json,
+    /// A picture for Graphviz.
+    Dot,
+    /// A picture for Mermaid, as in Markdown.
+    Mermaid,
+    /// A picture of its own.
+    Svg,
+    /// A page with the picture, to search and point at.
+    Html,
+}
+
 /// The lowest level of findings that make `check` fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Deny {
@@ -251,7 +268,7 @@ pub(crate) struct Graph {
     pub(crate) failing: Option<String>,
     /// How to write the graph.
     #[arg(long, value_enum, default_value = "human")]
-    pub(crate) format: Format,
+    pub(crate) format: GraphFormat,
 }
 
 /// `meshc keygen`

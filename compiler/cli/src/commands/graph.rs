@@ -4,11 +4,12 @@ use mesh_compiler::analysis::call_graph::{CallGraph, NodeId};
 use mesh_compiler::analysis::retry::{Question, Report};
 
 use super::{Failure, folder};
-use crate::args::{Format, Graph, Place};
+use crate::args::{Graph, GraphFormat, Place};
 use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
+use crate::render::picture::{Picture, dot, html, mermaid, svg};
 use crate::render::{graph, human, json};
 
 /// Why there is no graph.
@@ -24,8 +25,8 @@ pub(super) fn run(args: &Graph, place: &Place) -> Result<Exit, Failure> {
     // What checks find is no obstacle: the graph is where one looks to understand it.
     let Some(mesh) = compiled.mesh() else {
         match args.format {
-            Format::Human => output::note(human::check(&loaded.sources, &compiled).trim_end()),
-            Format::Json => output::data(&json::check(&loaded.sources, &compiled)?)?,
+            GraphFormat::Json => output::data(&json::check(&loaded.sources, &compiled)?)?,
+            _ => output::note(human::check(&loaded.sources, &compiled).trim_end()),
         }
         return Ok(Exit::Findings);
     };
@@ -36,9 +37,14 @@ pub(super) fn run(args: &Graph, place: &Place) -> Result<Exit, Failure> {
         failing: named(&calls, args.failing.as_deref())?,
     };
     let report = Report::of(&calls, question);
+    let picture = || Picture::of(mesh, &calls, &report);
     let text = match args.format {
-        Format::Human => graph::human(&calls, &report),
-        Format::Json => graph::json(&loaded.sources, &calls, &report)?,
+        GraphFormat::Human => graph::human(&calls, &report),
+        GraphFormat::Json => graph::json(&loaded.sources, &calls, &report)?,
+        GraphFormat::Dot => dot::dot(&picture()),
+        GraphFormat::Mermaid => mermaid::mermaid(&picture()),
+        GraphFormat::Svg => svg::svg(&picture()),
+        GraphFormat::Html => html::html(&picture()),
     };
     output::data(&text)?;
     Ok(Exit::Clean)
