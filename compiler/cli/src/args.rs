@@ -25,7 +25,7 @@ pub(crate) struct Place {
     /// The policy root, or a folder in or above it.
     #[arg(short = 'C', id = "directory", value_name = "DIR", global = true)]
     pub(crate) folder: Option<PathBuf>,
-    /// The environment to compile for; without it `default`, and `check` also every declared one.
+    /// The environment to compile for; without it `default`, and `check` and `test` also every declared one.
     #[arg(long = "env", value_name = "NAME", global = true)]
     pub(crate) environment: Option<String>,
     /// The day on which suppressions are judged, as in 2027-03-01; without it the clock's, or a commit's own.
@@ -183,6 +183,17 @@ pub(crate) struct Build {
     pub(crate) format: Format,
 }
 
+/// How results of tests are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TestFormat {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+    /// For continuous integration: JUnit's XML.
+    Junit,
+}
+
 /// `meshc test`
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -190,7 +201,19 @@ pub(crate) struct Test {
     pub(crate) folder: Option<PathBuf>,
     /// How to write the results.
     #[arg(long, value_enum, default_value = "human")]
-    pub(crate) format: Format,
+    pub(crate) format: TestFormat,
+    /// List the routes and rules that no test touches.
+    #[arg(long)]
+    pub(crate) coverage: bool,
+    /// How many of the routes, and of the rules, tests must touch, as in 90%; fewer make the exit code 1.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) min_coverage: Option<u32>,
+    /// Write a test for every route and rule that none touches, from a request that the engine has confirmed.
+    #[arg(long, conflicts_with_all = ["coverage", "min_coverage", "format"])]
+    pub(crate) generate: bool,
+    /// The file that `--generate` adds its tests to; without it they are printed.
+    #[arg(long, value_name = "FILE", requires = "generate")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `meshc explain`
@@ -343,6 +366,23 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(rate),
         _ => Err("a rate is a number from 0 to 1".to_owned()),
+    }
+}
+
+/// Of 10,000.
+fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>();
+    match number {
+        Ok(number) if (0.0..=100.0).contains(&number) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "from 0 to 10,000"
+            )]
+            let share = (number * 100.0).round() as u32;
+            Ok(share)
+        }
+        _ => Err("a share is written as 90%, from 0% to 100%".to_owned()),
     }
 }
 

@@ -213,12 +213,15 @@ pub static KEYWORDS: &[&Keyword] = &[
     &overriding::REMOVE,
     &test::TEST,
     &request::REQUEST,
+    &request::CONNECT,
     &request::HEADER,
     &request::QUERY,
     &request::COOKIE,
     &request::CLAIM,
     &expect::EXPECT,
     &expect::TO,
+    &expect::REQUEST_HEADER,
+    &expect::RESPONSE_HEADER,
 ];
 
 /// A place where words may stand: the top of a file, or the block of a word.

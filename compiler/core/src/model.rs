@@ -41,7 +41,7 @@ pub use service::{
     Match, Port, Route, Service, Subset, Target,
 };
 pub use telemetry::{AccessLog, AccessLogFilter, Flip, Rollout, Telemetry, Traces};
-pub use test::{Expect, Share, Test, TestRequest, Verdict};
+pub use test::{Expect, ExpectedHeader, HeaderValue, Share, Test, TestRequest, Verdict};
 
 /// Something written in a policy file, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,285 +1,49 @@
 //! Requests of a mesh, decided by the engine as the proxies will: the caller's slice routes, then the
 //! callee's slice authorises. Tests, explanations and witnesses all ask here.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use mesh_bundle::slice::RequirementKind;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::host;
 use mesh_engine::path::{self, Accepts, NormalisedPath, PathError};
-use mesh_engine::rbac::Verdict;
 use mesh_engine::request::{HeaderView, Peer, Request};
-use mesh_engine::route::RouteTable;
-use mesh_engine::{CalleeTable, GatewayTable, InboundTable, Snapshot, SnapshotError};
-use mesh_syntax::Witness;
+use mesh_engine::route::{Because, Explanation, Loser, RouteTable};
+use mesh_engine::{CalleeTable, GatewayTable, InboundTable, Snapshot};
 
 use crate::analysis::entrance;
 use crate::analysis::request_space::ORDINARY_IP;
 use crate::emit;
-use crate::linked::{Effective, Exchange, LinkedMesh, Pool, RouteId, ServiceId, Source};
-use crate::model::RetryBudget;
+use crate::linked::{LinkedMesh, RouteId, ServiceId};
+use crate::value;
 
+mod connection;
+mod cover;
 mod expectation;
 mod forward;
 mod gateway;
+mod judge;
+mod outcome;
 mod sample;
 mod written;
 
-pub use expectation::{Expectation, Report, percent};
+pub use cover::Coverable;
+pub use expectation::{Expectation, Reason, Report, percent};
 pub use forward::Answered;
+pub use outcome::{
+    AnsweredHeader, Arrival, Asking, Behind, Branch, Call, DecidingRule, Decision, FaultMet,
+    LimitMet, LosingRoute, LosingRule, Outcome, Refusal, TakenRoute, Touched, TrialError,
+};
 pub use sample::sample_request;
-pub use written::{expect_text, request_text, test_text};
+pub use written::{coarse_expect_text, expect_text, quoted, request_text, sent_text, test_text};
 
 /// A mesh whose slices are compiled to snapshots as requests need them.
 #[derive(Debug)]
 pub struct Trial<'m> {
     mesh: &'m LinkedMesh,
-    snapshots: BTreeMap<SpiffeId, Snapshot>,
-}
-
-/// How a request ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It reaches the application.
-    Allowed,
-    /// It is refused.
-    Denied,
-    /// No route takes it.
-    NoRoute,
-}
-
-impl Decision {
-    /// The name used in outputs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::NoRoute => "no_route",
-        }
-    }
-}
-
-/// A request to try.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Call {
-    /// Its method.
-    pub method: String,
-    /// As sent, without the query.
-    pub path: String,
-    /// As sent, without the `?`.
-    pub query: String,
-    /// Headers, by lower-case name.
-    pub headers: Vec<(String, String)>,
-    /// The calling service; none: a peer without an identity, for which there is no caller's side.
-    pub from: Option<String>,
-    /// The called service.
-    pub to: String,
-    /// The host asked for; none: one that names the called service.
-    pub host: Option<String>,
-    /// The port of the called service; none: its first.
-    pub port: Option<u16>,
-    /// The address of the client; none: an ordinary one.
-    pub client_ip: Option<IpAddr>,
-    /// The address of the connection's peer; none: an ordinary one.
-    pub peer_ip: Option<IpAddr>,
-    /// Claims of a verified token; empty: the request has none.
-    pub claims: Vec<(String, String)>,
-}
-
-/// The proxy's own answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its status.
-    pub status: u16,
-    /// Its reason, in the words of logs and metrics.
-    pub reason: String,
-}
-
-impl Refusal {
-    fn no_token() -> Self {
-        Self {
-            status: 401,
-            reason: "jwt_invalid".to_owned(),
-        }
-    }
-
-    fn bad_request(rule: &str) -> Self {
-        Self {
-            status: 400,
-            reason: format!("bad_request:{rule}"),
-        }
-    }
-}
-
-/// Whether a request must bring a token and has none, or one of another issuer. Who asks an authorizer, and
-/// how often requests came before, no trial knows.
-fn has_no_token(
-    mesh: &LinkedMesh,
-    table: &InboundTable,
-    request: &Request<'_>,
-    route: Option<&str>,
-) -> bool {
-    let fits = |name: &str| {
-        let mut jwts = mesh.jwts.iter();
-        let jwt = jwts.find(|jwt| jwt.name.value == name);
-        jwt.is_some_and(|jwt| entrance::fits(request.claims, &jwt.provider))
-    };
-    let mut asked = table.requirements(request, route);
-    asked.any(|requirement| match &requirement.kind {
-        RequirementKind::RequireJwt(name) => !fits(name),
-        RequirementKind::AcceptJwt(_) | RequirementKind::RequireAuthorizer(_) => false,
-    })
-}
-
-impl From<&Witness> for Call {
-    fn from(witness: &Witness) -> Self {
-        Self {
-            method: witness.method.clone(),
-            path: witness.path.clone(),
-            query: query_text(&witness.query),
-            headers: witness.headers.clone(),
-            from: witness.from.clone(),
-            to: witness.to.clone(),
-            host: Some(witness.host.clone()).filter(|host| !host.is_empty()),
-            port: witness.port,
-            client_ip: witness.client_ip,
-            peer_ip: witness.peer_ip,
-            claims: witness.claims.clone(),
-        }
-    }
-}
-
-/// What becomes of a request, and why.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// How it ends.
-    pub decision: Decision,
-    /// The rule that decided; none where nothing allows it or it never came that far.
-    pub rule: Option<DecidingRule>,
-    /// The route that takes it.
-    pub route: Option<TakenRoute>,
-    /// Routes that do not take it, and why not.
-    pub losers: Vec<LosingRoute>,
-    /// What becomes of it at each service behind a gateway, and at others that a route leads to.
-    pub behind: Vec<Behind>,
-    /// The answer where it is refused.
-    pub refusal: Option<Refusal>,
-    /// The answer that the route itself gives; nobody behind it is asked.
-    pub answer: Option<Answered>,
-    /// The path that every rule saw; none where no proxy takes the path.
-    pub normalised_path: Option<String>,
-}
-
-/// What becomes of a request at a service behind a gateway, or behind another service's route.
-#[derive(Clone, Debug)]
-pub struct Behind {
-    /// The service.
-    pub service: String,
-    /// How it ends there.
-    pub decision: Decision,
-    /// The rule that decided there.
-    pub rule: Option<DecidingRule>,
-    /// The route of the service that takes it, as this route of the gateway has it.
-    pub route: Option<TakenRoute>,
-}
-
-/// An access rule that decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecidingRule {
-    /// As people wrote it, `allow productpage`.
-    pub name: String,
-    /// Where it stands.
-    pub source: Source,
-}
-
-/// A route that takes a request.
-#[derive(Clone, Debug)]
-pub struct TakenRoute {
-    /// The route.
-    pub id: RouteId,
-    /// Its name.
-    pub name: String,
-    /// Where its requests go.
-    pub branches: Vec<Branch>,
-    /// Timeouts and retries for this caller.
-    pub exchange: Exchange,
-    /// How endpoints are picked, limited and watched: of the only branch, else of the service.
-    pub pool: Pool,
-    /// How many retries each calling proxy may send.
-    pub retry_budget: Effective<Option<RetryBudget>>,
-}
-
-/// One branch of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Branch {
-    /// The service.
-    pub service: String,
-    /// Its subset; none: all endpoints.
-    pub subset: Option<String>,
-    /// Its weight …
-    pub weight: u64,
-    /// … of this sum.
-    pub total: u64,
-}
-
-/// A route that does not take a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LosingRoute {
-    /// The route.
-    pub name: String,
-    /// Why not.
-    pub because: String,
-}
-
-/// Why a request can't be tried at all.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum TrialError {
-    /// There is no such service.
-    #[error("there is no service `{0}`")]
-    NoService(String),
-    /// A slice that is none.
-    #[error("no proxy takes the configuration")]
-    Snapshot(#[from] SnapshotError),
-}
-
-impl Outcome {
-    fn denied() -> Self {
-        Self {
-            decision: Decision::Denied,
-            rule: None,
-            route: None,
-            losers: Vec::new(),
-            behind: Vec::new(),
-            refusal: None,
-            answer: None,
-            normalised_path: None,
-        }
-        .ending(Decision::Denied)
-    }
-
-    fn refused(refusal: Refusal) -> Self {
-        Self {
-            refusal: Some(refusal),
-            ..Self::denied()
-        }
-    }
-
-    fn ending(self, decision: Decision) -> Self {
-        let refusal = match decision {
-            Decision::Allowed => None,
-            Decision::Denied => Some((403, "authz_denied")),
-            Decision::NoRoute => Some((404, "no_route")),
-        };
-        Self {
-            decision,
-            refusal: refusal.map(|(status, reason)| Refusal {
-                status,
-                reason: reason.to_owned(),
-            }),
-            ..self
-        }
-    }
+    snapshots: BTreeMap<SpiffeId, Arc<Snapshot>>,
+    /// Headers of the request that is tried, and those that policy edits on its way.
+    names: BTreeSet<String>,
 }
 
 impl<'m> Trial<'m> {
@@ -288,6 +52,7 @@ impl<'m> Trial<'m> {
         Self {
             mesh,
             snapshots: BTreeMap::new(),
+            names: BTreeSet::new(),
         }
     }
 
@@ -301,6 +66,20 @@ impl<'m> Trial<'m> {
             .transpose()?
             // Without a proxy nobody routes for it, nor says who it is.
             .filter(|caller| !entrance::is_unguarded(self.mesh.service(*caller)));
+        let port = self.port(callee, call.port);
+        // Whatever is sent to a port of bytes, nobody on the way looks into it.
+        let to_bytes =
+            port.is_some_and(|port| cover::carries_bytes(self.mesh.service(callee), port));
+        if call.is_connection || to_bytes {
+            return self.connect(call, caller, callee);
+        }
+        if !value::is_token(&call.method) {
+            return Ok(Outcome::refused(Refusal::no_method()));
+        }
+        if matches!(call.method.as_str(), "CONNECT" | "TRACE") {
+            return Ok(Outcome::refused(Refusal::method_not_carried(&call.method)));
+        }
+        self.names = call.headers.iter().map(|(name, _)| name.clone()).collect();
         let path = match path::normalise(&call.path) {
             Err(PathError::EncodedSlash | PathError::EncodedBackslash | PathError::Semicolon) => {
                 let accepts = self.path_accepts(caller, callee)?;
@@ -353,78 +132,51 @@ impl<'m> Trial<'m> {
         if gateway.is_some() {
             return self.enter(callee, &request);
         }
+        let Some(caller) = caller else {
+            return self.authorise(callee, &request, None, Outcome::denied());
+        };
         let mut outcome = Outcome::denied();
-        if let Some(caller) = caller {
-            let snapshot = self.snapshot(caller)?;
-            // Another name, and one that the caller may not call, are answered alike.
-            let table = match call.host {
-                Some(_) => snapshot.outbound(host.host(), named_port),
-                None => snapshot.callee(&call.to),
-            };
-            let Some(table) = table.filter(|table| table.service() == call.to) else {
-                return Ok(outcome);
-            };
-            let explanation = table.explain(&request);
-            outcome.losers = losers(&explanation);
-            let Some(winner) = explanation.winner else {
-                return Ok(outcome.ending(Decision::NoRoute));
-            };
-            outcome.route = taken(mesh, (caller, callee), winner);
-            if let Err(error) = winner.filters().path_accepts.allow(path) {
-                return Ok(Outcome::refused(Refusal::bad_request(error.rule())));
-            }
-            match forward::answer(winner, &request, "http", host.port()) {
-                Ok(None) => {}
-                Ok(answer) => {
-                    outcome.answer = answer;
-                    return Ok(outcome.ending(Decision::Allowed));
-                }
-                Err(refusal) => {
-                    outcome.refusal = Some(refusal);
-                    return Ok(outcome);
-                }
-            }
-            if let Some(verdict) = snapshot.leave(table, &request) {
-                return Ok(judged(mesh, callee, verdict, outcome));
-            }
-            let (winner, id) = (winner.clone(), outcome.route.as_ref().map(|taken| taken.id));
-            if let Some(id) = id
-                && (winner.changes_requests() || self.leads_elsewhere(id))
-            {
-                return self.arrive(id, &winner, &request, outcome);
-            }
-        }
-        self.authorise(callee, &request, outcome)
-    }
-
-    fn authorise(
-        &mut self,
-        callee: ServiceId,
-        request: &Request<'_>,
-        outcome: Outcome,
-    ) -> Result<Outcome, TrialError> {
-        let mesh = self.mesh;
-        let service = mesh.service(callee);
-        if entrance::is_unguarded(service) && self.port(callee, Some(request.port)).is_some() {
-            // Nothing stands there that would judge.
-            return Ok(outcome.ending(Decision::Allowed));
-        }
-        let Some(table) = self.snapshot(callee)?.inbound(request.port) else {
+        let snapshot = self.snapshot(caller)?;
+        // Another name, and one that the caller may not call, are answered alike.
+        let table = match call.host {
+            Some(_) => snapshot.outbound(host.host(), named_port),
+            None => snapshot.callee(&call.to),
+        };
+        let Some(table) = table.filter(|table| table.service() == call.to) else {
             return Ok(outcome);
         };
-        if let Err(error) = table.path_accepts().allow(request.path) {
-            return Ok(Outcome {
-                refusal: Some(Refusal::bad_request(error.rule())),
-                ..outcome
-            });
+        let explanation = table.explain(&request);
+        outcome.losers = losers(mesh, callee, &explanation);
+        let Some(winner) = explanation.winner else {
+            return Ok(outcome.ending(Decision::NoRoute));
+        };
+        outcome.route = taken(mesh, (caller, callee), winner);
+        let Some(id) = outcome.route.as_ref().map(|taken| taken.id) else {
+            return Ok(outcome.ending(Decision::NoRoute));
+        };
+        outcome.touched.routes.insert(id);
+        if let Err(error) = winner.filters().path_accepts.allow(path) {
+            outcome.refusal = Some(Refusal::bad_request(error.rule()));
+            return Ok(outcome);
         }
-        if has_no_token(mesh, table, request, None) {
-            return Ok(Outcome {
-                refusal: Some(Refusal::no_token()),
-                ..outcome
-            });
+        outcome.faults.extend(forward::fault(mesh, id));
+        match forward::answer(winner, &request, "http", host.port()) {
+            Ok(None) => {}
+            Ok(answer) => {
+                outcome.answer = answer;
+                return Ok(outcome.ending(Decision::Allowed));
+            }
+            Err(refusal) => {
+                outcome.refusal = Some(refusal);
+                return Ok(outcome);
+            }
         }
-        Ok(judged(mesh, callee, table.authorise(request), outcome))
+        if let Some(verdict) = snapshot.leave(table, &request) {
+            let rules = snapshot.external(table.service());
+            let outcome = judge::judged(mesh, callee, (rules, verdict), &request, outcome);
+            return Ok(self.leave(winner, &request, outcome));
+        }
+        self.arrive(id, winner, &request, outcome)
     }
 
     /// What a path may hold until its route is known.
@@ -437,15 +189,16 @@ impl<'m> Trial<'m> {
         let name = &service.name.value;
         let accepts = match (service.gateway(), caller) {
             (Some(_), _) => {
-                let gateway = self.snapshot(callee)?.gateway(name);
-                gateway.map(GatewayTable::path_accepts)
+                let snapshot = self.snapshot(callee)?;
+                snapshot.gateway(name).map(GatewayTable::path_accepts)
             }
             (None, Some(caller)) => {
-                let table = self.snapshot(caller)?.callee(name);
-                table.map(CalleeTable::path_accepts)
+                let snapshot = self.snapshot(caller)?;
+                snapshot.callee(name).map(CalleeTable::path_accepts)
             }
             (None, None) => {
-                let mut own = self.snapshot(callee)?.services().iter();
+                let snapshot = self.snapshot(callee)?;
+                let mut own = snapshot.services().iter();
                 own.find(|own| own.service() == name)
                     .map(InboundTable::path_accepts)
             }
@@ -472,39 +225,19 @@ impl<'m> Trial<'m> {
         }
     }
 
-    fn snapshot(&mut self, service: ServiceId) -> Result<&Snapshot, TrialError> {
+    fn snapshot(&mut self, service: ServiceId) -> Result<Arc<Snapshot>, TrialError> {
         let service = self.mesh.service(service);
         let Some(identity) = service.identities.first() else {
             return Err(TrialError::NoService(service.name.value.clone()));
         };
-        if !self.snapshots.contains_key(identity) {
-            let snapshot = Snapshot::build(&emit::slice_of(self.mesh, identity))?;
-            self.snapshots.insert(identity.clone(), snapshot);
+        if let Some(snapshot) = self.snapshots.get(identity) {
+            return Ok(Arc::clone(snapshot));
         }
+        let snapshot = Arc::new(Snapshot::build(&emit::slice_of(self.mesh, identity))?);
         self.snapshots
-            .get(identity)
-            .ok_or_else(|| TrialError::NoService(service.name.value.clone()))
+            .insert(identity.clone(), Arc::clone(&snapshot));
+        Ok(snapshot)
     }
-}
-
-fn judged(
-    mesh: &LinkedMesh,
-    callee: ServiceId,
-    verdict: Verdict<'_>,
-    mut outcome: Outcome,
-) -> Outcome {
-    outcome.rule = verdict.rule().and_then(|rule| {
-        // The snapshot was made from the rules in this very order.
-        let source = mesh.service(callee).access.get(rule.position())?.source;
-        Some(DecidingRule {
-            name: rule.name().to_owned(),
-            source,
-        })
-    });
-    outcome.ending(match verdict {
-        Verdict::Allowed { .. } => Decision::Allowed,
-        Verdict::Denied { .. } => Decision::Denied,
-    })
 }
 
 fn taken(
@@ -545,15 +278,36 @@ fn taken(
     })
 }
 
-fn losers(explanation: &mesh_engine::route::Explanation<'_>) -> Vec<LosingRoute> {
-    explanation
-        .losers
-        .iter()
-        .map(|loser| LosingRoute {
-            name: loser.route.name().to_owned(),
-            because: loser.because.to_string(),
-        })
-        .collect()
+/// The other routes of a service, each with the place of the condition that does not hold.
+fn losers(
+    mesh: &LinkedMesh,
+    service: ServiceId,
+    explanation: &Explanation<'_>,
+) -> Vec<LosingRoute> {
+    let routes = &mesh.service(service).routes;
+    let span = |loser: &Loser<'_>| {
+        let mut named = routes.iter().filter(|route| !route.implicit);
+        let route = named.find(|route| route.name.value == loser.route.name())?;
+        let condition = match loser.because {
+            // The slice has matches and conditions in the order of the files.
+            Because::Condition {
+                match_position,
+                condition_position,
+                ..
+            } => route
+                .matches
+                .get(match_position)
+                .and_then(|block| block.conditions.get(condition_position)),
+            Because::LessSpecific { .. } => None,
+        };
+        Some(condition.map_or(route.name.span, |condition| condition.span))
+    };
+    let loser = |loser: &Loser<'_>| LosingRoute {
+        name: loser.route.name().to_owned(),
+        because: loser.because.to_string(),
+        span: span(loser),
+    };
+    explanation.losers.iter().map(loser).collect()
 }
 
 /// The query as it would be sent.

@@ -18,6 +18,7 @@ mod text;
 pub use text::duration_text;
 pub use text::percent_text;
 pub(crate) use text::quoted_if_word as quoted;
+pub use text::rate_text;
 use text::{parse_duration, parse_percent, parse_size, quoted_if_word};
 
 /// A kind of value.
@@ -55,14 +56,6 @@ impl Wrong {
         Self {
             message: Some(message.into()),
             ..Self::kind()
-        }
-    }
-
-    /// A word of the language that nothing would carry out yet.
-    pub(crate) fn later(message: impl Into<String>) -> Self {
-        Self {
-            code: code::NOT_IN_THIS_RELEASE,
-            ..Self::because(message)
         }
     }
 
@@ -637,7 +630,7 @@ pub(crate) fn cidr(value: &Value) -> Result<ipnet::IpNet, Wrong> {
     Ok(net)
 }
 
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()

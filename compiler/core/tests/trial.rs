@@ -3,7 +3,7 @@
 
 use mesh_compiler::analysis::routes::RouteFacts;
 use mesh_compiler::test_util::{MESH, load, render, sources};
-use mesh_compiler::trial::{Call, Decision};
+use mesh_compiler::trial::{Call, Coverable, Decision};
 use mesh_compiler::{LinkedMesh, Trial, sample_request};
 
 const POLICIES: &str = r#"
@@ -377,4 +377,212 @@ fn what_is_written_from_a_witness_passes() {
             .iter()
             .all(|result| result.ends_with(": passed"))
     );
+}
+
+/// Everything that a test can say about what happens on the way.
+const ON_THE_WAY: &str = r#"
+authorizer risk { to guard; timeout "50ms"; on-failure allow }
+service web { port 80; calls api; calls db; calls plain }
+service guard { port 80; allow api }
+service counter { port 80; allow api }
+service plain { port 80; allow web }
+service db {
+    port 5432 protocol=tcp
+    port 8443 protocol=tls
+    allow web { port 5432 }
+    deny web { peer-ip "192.0.2.0/24" }
+}
+service api {
+    port 80
+    allow web
+    deny web { path "/admin/**" }
+    require authorizer risk { path "/v2/**" }
+    rate-limit "100/s" via=counter { path "/v2/**" }
+    rate-limit "5/10s" { path "/slow/**"; respond 503 }
+    route pay {
+        match { path "/pay/**" }
+        rewrite path="/v2/**" host="inner.example"
+        request-headers { set x-kind "pay"; remove x-debug }
+        response-headers { remove server; set x-served "mesh"; add vary "x" }
+        fault until="2020-01-01" { delay "7s" share="10%"; abort 503 share="1%" }
+        timeout "3s"
+        retry connect-failure attempts=2 per-try="1s"
+    }
+    route old { match { path "/old/**" }; redirect path="/new/**" status=308 }
+    route gone { match { path "/gone" }; respond 410 body="gone" }
+    route pages {
+        match { path "/pages/**" }
+        cors { origin "https://shop.example"; method GET }
+    }
+    route rest
+}
+"#;
+
+fn on_the_way(tests: &str) -> Vec<String> {
+    let sources = sources(&[
+        ("a.kdl", ON_THE_WAY),
+        ("a.test.kdl", tests),
+        ("mesh.kdl", MESH),
+    ]);
+    let analysed = load(&sources);
+    assert_eq!(render(&sources, &analysed.diagnostics), "");
+    let mesh = analysed.mesh.unwrap();
+    let mut trial = Trial::new(&mesh);
+    let run = mesh.tests.iter().map(|test| {
+        let report = trial.test(test);
+        let failures = report.failures.iter().map(|failure| {
+            let because: Vec<&str> = failure
+                .because
+                .iter()
+                .map(|why| why.text.as_str())
+                .collect();
+            format!(
+                "{}: {} is {} ({})",
+                failure.field,
+                failure.expected,
+                failure.actual,
+                because.join("; ")
+            )
+        });
+        let failures: Vec<String> = failures.collect();
+        format!("{}: {}", test.name.value, failures.join("; "))
+    });
+    run.collect()
+}
+
+#[test]
+fn what_happens_on_the_way_can_be_expected() {
+    let results = on_the_way(
+        r#"
+        test "change" {
+            request GET "/pay/1" from=web to=api { header x-debug "1"; header x-own "2" }
+            expect allowed route=pay rule="allow web" path="/v2/1" host="inner.example" timeout="3s" per-try="1s" authorizer=risk {
+                request-header x-kind "pay"
+                request-header x-debug none
+                request-header x-own "2"
+                response-header server none
+                response-header x-served "mesh"
+                response-header x-served
+                delay "7s" share="10%"
+                abort 503 share="1%"
+            }
+        }
+        test "limited" { request GET "/pay/1" from=web to=api; expect limited status=429 reason=rate_limited }
+        test "limited with its own answer" { request GET "/slow/1" from=web to=api; expect limited status=503 }
+        test "redirect" { request GET "/old/1" from=web to=api; expect allowed route=old status=308 location="http://api/new/1" }
+        test "respond" { request GET "/gone" from=web to=api; expect allowed status=410 }
+        test "preflight" {
+            request OPTIONS "/pages/1" from=web to=api { header origin "https://shop.example"; header access-control-request-method "GET" }
+            expect allowed route=pages status=204
+        }
+        test "no timeout said" { request GET "/x" from=web to=api; expect allowed timeout="15s" per-try="15s" attempts=1 path="/x" }
+        test "trace" { request TRACE "/x" from=web to=api; expect denied status=405 }
+        test "connect" { connect from=web to=db; expect allowed rule="allow web" route=default }
+        test "connect elsewhere" { connect from=web to=db port=8443 host="db.example"; expect denied reason=authz_denied }
+        test "connect from there" { connect from=web to=db peer-ip="192.0.2.9"; expect denied rule="deny web" }
+        test "connect as a stranger" { connect from=guard to=db; expect denied }
+        test "connect as nobody" { connect from=unauthenticated to=db; expect denied }
+        "#,
+    );
+    let passed: Vec<&String> = results
+        .iter()
+        .filter(|result| !result.ends_with(": "))
+        .collect();
+    assert_eq!(passed, Vec::<&String>::new());
+    assert_eq!(results.len(), 13);
+}
+
+#[test]
+fn what_is_otherwise_on_the_way_says_why() {
+    let results = on_the_way(
+        r#"
+        test "a" { request GET "/pay/1" from=web to=api; expect allowed rule="deny web" route=old path="/pay/1" timeout=none }
+        test "b" { request GET "/admin/1" from=web to=api; expect allowed }
+        test "c" { request GET "/x" from=web to=api; expect denied }
+        test "d" { request GET "/x" from=web to=api; expect limited }
+        test "e" { request GET "/x" from=guard to=api; expect allowed }
+        test "f" { request GET "/x" from=unauthenticated to=plain; expect allowed }
+        test "g" { request GET "/x" from=web to=api; expect allowed route=nothing authorizer=risk { delay "1s"; response-header server none; request-header x-y } }
+        test "h" { connect from=web to=db port=8443; expect allowed }
+        "#,
+    );
+    insta::assert_snapshot!(results.join("\n"));
+}
+
+#[test]
+fn a_request_to_bytes_and_a_connection_to_http_are_mistakes() {
+    let sources = sources(&[
+        ("a.kdl", ON_THE_WAY),
+        (
+            "a.test.kdl",
+            r#"
+            test "a" { request GET "/" from=web to=db; expect allowed }
+            test "b" { connect from=web to=api; expect allowed }
+            test "c" { connect from=web to=db; request GET "/" from=web to=api; expect split }
+            test "d" { request GET "/" from=web to=api; expect allowed authorizer=rsk { to v1 share="10%" } }
+            "#,
+        ),
+        ("mesh.kdl", MESH),
+    ]);
+    let analysed = load(&sources);
+    insta::assert_snapshot!(render(&sources, &analysed.diagnostics));
+}
+
+/// Whatever can be covered is, by what is written; whatever is written passes.
+#[test]
+fn what_is_written_covers_all_that_can_be_reached() {
+    let policies = r#"
+        gateway public {
+            listen 8080 { host "shop.example" }
+            listen 8081
+            allow unauthenticated
+            deny { path "/internal/**" }
+            route shop { match { host "shop.example"; path "/shop/**" }; rewrite path="/**"; to api }
+            route old { match { path "/old/**" }; redirect path="/new/**" }
+            route rest { to other }
+        }
+        service other { port 80; allow public; allow web { method POST }; deny web { header x-no "1" } }
+        service never { port 80; allow other; route one { match { path "/1" } }; route two { match { path "/1" "/2"; method GET } } }
+        external bank { host "bank.example"; port 80 protocol=http dial=443 { tls }; allow web { path "/pay" } }
+    "#;
+    let text = format!("{ON_THE_WAY}\n{policies}").replace("calls db;", "calls db; calls bank;");
+    let text = text.replace("allow web\n", "allow web public\n");
+    let loaded = |tests: &str| {
+        let sources = sources(&[("a.kdl", &text), ("a.test.kdl", tests), ("mesh.kdl", MESH)]);
+        let analysed = load(&sources);
+        assert_eq!(render(&sources, &analysed.diagnostics), "");
+        analysed.mesh.unwrap()
+    };
+    let empty = loaded("");
+    let mut trial = Trial::new(&empty);
+    let mut written = String::new();
+    let mut missing = Vec::new();
+    for (number, what) in (0..).zip(Coverable::all(&empty)) {
+        match trial.covering(what) {
+            Some(witness) => {
+                let test = trial
+                    .written_test(&format!("{number:02}"), &witness)
+                    .unwrap();
+                written.push_str(&test);
+            }
+            None => missing.push(what),
+        }
+    }
+    insta::assert_snapshot!(written);
+    assert_eq!(missing, []);
+    let mesh = loaded(&written);
+    let mut trial = Trial::new(&mesh);
+    let mut left: Vec<Coverable> = Coverable::all(&mesh);
+    for test in &mesh.tests {
+        let report = trial.test(test);
+        assert!(
+            report.passed(),
+            "{}: {:?}",
+            test.name.value,
+            report.failures
+        );
+        let outcome = report.outcome.unwrap();
+        left.retain(|what| !what.is_touched(&outcome));
+    }
+    assert_eq!(left, []);
 }

@@ -177,6 +177,27 @@ impl ConditionMatcher {
             Self::Not(inner) => !inner.matches(request, reading.reversed()),
         }
     }
+
+    /// Whether a connection meets the condition before a byte of it is read. Its host is the name that TLS
+    /// asks for, empty if there is none. `None`: the condition is about requests, and nobody can say.
+    pub fn holds_of_connection(&self, connection: &Request<'_>) -> Option<bool> {
+        match self {
+            Self::Port(_) | Self::ClientIp(_) | Self::PeerIp(_) | Self::From(_) => {
+                Some(self.matches(connection, Reading::Some))
+            }
+            Self::Host(_) if !connection.host.is_empty() => {
+                Some(self.matches(connection, Reading::Some))
+            }
+            Self::Not(inner) => inner.holds_of_connection(connection).map(|holds| !holds),
+            Self::Host(_)
+            | Self::Method(_)
+            | Self::Path(_)
+            | Self::Header(_)
+            | Self::Query(_)
+            | Self::Cookie(_)
+            | Self::Claim(_) => None,
+        }
+    }
 }
 
 impl ConditionError {

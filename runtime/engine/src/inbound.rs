@@ -161,13 +161,23 @@ impl InboundTable {
     /// is taken, that is all that a peer in plaintext may do, and where only plaintext is, nobody has an
     /// identity; a gateway's clients are met by its listeners.
     pub fn authorise(&self, request: &Request<'_>) -> Verdict<'_> {
-        let admitting = match (self.mtls(request.port), request.peer) {
+        self.rules.authorise_from(self.admitting(request), request)
+    }
+
+    /// The first rule that may admit such a peer.
+    fn admitting(&self, request: &Request<'_>) -> usize {
+        match (self.mtls(request.port), request.peer) {
             _ if !self.listeners.is_empty() => 0,
             (None, Peer::Unauthenticated) => self.own_rules,
             (Some(MtlsMode::Off), Peer::Identity(_)) => self.rules.iter().len(),
             _ => 0,
-        };
-        self.rules.authorise_from(admitting, request)
+        }
+    }
+
+    /// Whether a connection of bytes may enter, see [`Rules::authorise_connection`].
+    pub fn authorise_connection(&self, connection: &Request<'_>) -> Verdict<'_> {
+        let admitting = self.admitting(connection);
+        self.rules.authorise_connection_from(admitting, connection)
     }
 
     /// The rules that only log and that take the request.

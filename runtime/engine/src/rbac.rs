@@ -92,17 +92,34 @@ impl Rules {
 
     /// The same where only rules from this position on admit; every `deny` still refuses.
     pub(crate) fn authorise_from(&self, position: usize, request: &Request<'_>) -> Verdict<'_> {
+        self.decide(position, |rule| rule.takes(request))
+    }
+
+    /// Whether a connection of bytes may enter: who comes, from where, to which port is all that is known of
+    /// it. A rule that asks for more admits nobody, and refuses everybody.
+    pub fn authorise_connection(&self, connection: &Request<'_>) -> Verdict<'_> {
+        self.authorise_connection_from(0, connection)
+    }
+
+    /// The same where only rules from this position on admit.
+    pub(crate) fn authorise_connection_from(
+        &self,
+        position: usize,
+        connection: &Request<'_>,
+    ) -> Verdict<'_> {
+        self.decide(position, |rule| rule.takes_connection(connection))
+    }
+
+    fn decide(&self, admitting: usize, takes: impl Fn(&Rule) -> bool) -> Verdict<'_> {
         let first = |from: usize, effect| {
             self.rules.iter().skip(from).find(|rule| {
-                rule.effect == effect
-                    && rule.enforcement == Enforcement::Enforce
-                    && rule.takes(request)
+                rule.effect == effect && rule.enforcement == Enforcement::Enforce && takes(rule)
             })
         };
         if let Some(rule) = first(0, Effect::Deny) {
             return Verdict::Denied { rule: Some(rule) };
         }
-        match first(position, Effect::Allow) {
+        match first(admitting, Effect::Allow) {
             Some(rule) => Verdict::Allowed { rule },
             None => Verdict::Denied { rule: None },
         }
@@ -186,6 +203,23 @@ impl Rule {
     /// Whether the rule is about this request.
     pub fn takes(&self, request: &Request<'_>) -> bool {
         self.concerns(request.peer) && self.first_failing(request).is_none()
+    }
+
+    /// Whether the rule is about this connection of bytes.
+    pub fn takes_connection(&self, connection: &Request<'_>) -> bool {
+        self.concerns(connection.peer) && self.first_failing_of_connection(connection).is_none()
+    }
+
+    /// The first condition that keeps the rule from being about this connection, with its position. What
+    /// nobody can know of a connection keeps an `allow` from admitting it, and no `deny` from refusing it.
+    pub fn first_failing_of_connection(
+        &self,
+        connection: &Request<'_>,
+    ) -> Option<(usize, &ConditionMatcher)> {
+        let unknown = self.effect == Effect::Deny;
+        let mut conditions = self.conditions.iter().enumerate();
+        conditions
+            .find(|(_, condition)| !condition.holds_of_connection(connection).unwrap_or(unknown))
     }
 
     /// The first condition that the request does not meet, with its position.
@@ -372,6 +406,48 @@ mod tests {
             rule("deny", &[], header()),
         ];
         check(&rules, Some("web"), "GET /", "-deny");
+    }
+
+    /// Whatever a rule asks of requests is not known of a connection of bytes, and `not` makes it no better known.
+    #[test]
+    fn what_is_not_known_of_a_connection_admits_nobody_and_refuses_all() {
+        let not_get = || vec![Condition::Not(Box::new(method("GET")))];
+        let port = |port| vec![Condition::Port(vec![port])];
+        let cases = [
+            (vec![rule("allow web", &[web()], vec![])], "+allow web"),
+            (vec![rule("allow web", &[web()], port(5432))], "+allow web"),
+            (vec![rule("allow web", &[web()], port(80))], "-"),
+            (vec![rule("allow web", &[web()], vec![path_is("/**")])], "-"),
+            (vec![rule("allow web", &[web()], not_get())], "-"),
+            (
+                vec![
+                    rule("allow web", &[web()], vec![]),
+                    rule("deny get", &[], not_get()),
+                ],
+                "-deny get",
+            ),
+            (
+                vec![
+                    rule("allow web", &[web()], vec![]),
+                    rule("deny", &[], port(80)),
+                ],
+                "+allow web",
+            ),
+        ];
+        let path = path::normalise("/").unwrap();
+        let web = id("web");
+        let connection = Request {
+            peer: Peer::Identity(&web),
+            port: 5432,
+            ..Request::new("", "", &path)
+        };
+        for (rules, expected) in cases {
+            let rules = Rules::build(&rules).unwrap();
+            let verdict = rules.authorise_connection(&connection);
+            let sign = if verdict.is_allowed() { "+" } else { "-" };
+            let rule = verdict.rule().map_or("", Rule::name);
+            assert_eq!(format!("{sign}{rule}"), expected);
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn spec(args: &Explain) -> Option<Call> {
         None => (target.trim(), ""),
     };
     Some(Call {
+        is_connection: false,
         method: method.to_uppercase(),
         path: path.to_owned(),
         query: query.to_owned(),

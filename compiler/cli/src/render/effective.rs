@@ -3,7 +3,7 @@
 use mesh_compiler::level::Shown;
 use mesh_compiler::linked::Source;
 use mesh_compiler::trial::TakenRoute;
-use mesh_syntax::SourceSet;
+use mesh_syntax::{SourceSet, Span};
 
 /// One field and who set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +47,13 @@ pub(super) fn fields(route: &TakenRoute, sources: &SourceSet) -> Vec<EffectiveFi
 
 /// Where something stands, or that it is built in.
 pub(super) fn place(sources: &SourceSet, source: Source) -> String {
-    source.span().map_or_else(
-        || "built-in".to_owned(),
-        |span| {
-            let (line, _) = sources.line_column(span);
-            format!("{}:{line}", sources.path(span.file))
-        },
-    )
+    source
+        .span()
+        .map_or_else(|| "built-in".to_owned(), |span| place_of(sources, span))
+}
+
+/// `mesh.kdl:6`.
+pub(super) fn place_of(sources: &SourceSet, span: Span) -> String {
+    let (line, _) = sources.line_column(span);
+    format!("{}:{line}", sources.path(span.file))
 }

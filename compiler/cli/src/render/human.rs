@@ -13,9 +13,8 @@ use miette::{
 
 use super::effective::{self, EffectiveValue};
 use super::shown::{Masked, escaped};
-use super::{because, counted, expectation};
+use super::{counted, expectation};
 use crate::commands::build::Built;
-use crate::commands::test::{Coverage, Tested};
 use crate::compile::Compiled;
 use crate::limits;
 use crate::output;
@@ -411,7 +410,7 @@ fn in_force(sources: &SourceSet, outcome: &Outcome) -> Vec<String> {
     title.into_iter().chain(fields).collect()
 }
 
-fn verdict(sources: &SourceSet, outcome: &Outcome) -> String {
+pub(super) fn verdict(sources: &SourceSet, outcome: &Outcome) -> String {
     if let Some(answer) = &outcome.answer {
         let status = answer.status;
         return match &answer.location {
@@ -423,8 +422,9 @@ fn verdict(sources: &SourceSet, outcome: &Outcome) -> String {
     let answer = outcome
         .refusal
         .as_ref()
-        .map_or_else(String::new, |refusal| {
-            format!(" with {} {}", refusal.status, refusal.reason)
+        .map_or_else(String::new, |refusal| match refusal.status {
+            Some(status) => format!(" with {status} {}", refusal.reason),
+            None => format!(" with {}", refusal.reason),
         });
     match &outcome.rule {
         Some(rule) => format!(
@@ -436,54 +436,34 @@ fn verdict(sources: &SourceSet, outcome: &Outcome) -> String {
     }
 }
 
-/// Failed tests with what went otherwise, and a line that counts.
-pub(crate) fn tests(
-    sources: &SourceSet,
-    tested: &[Tested<'_>],
-    routes: &Coverage,
-    rules: &Coverage,
-) -> String {
-    let mut lines = Vec::new();
-    for each in tested {
-        let why = because(&each.outcome, &each.failures);
-        let mark = if why.is_none() { "ok  " } else { "FAIL" };
-        let name = &each.test.name.value;
-        lines.push(format!("{mark} {name}"));
-        if let Some(why) = why {
-            let (line, _) = sources.line_column(each.test.span);
-            lines.push(format!(
-                "     {}:{line}: {why}",
-                sources.path(each.test.span.file)
-            ));
-            lines.push(format!("     {}", verdict(sources, &each.outcome)));
-        }
-    }
-    let failed = tested
-        .iter()
-        .filter(|each| !each.failures.is_empty())
-        .count();
-    lines.push(format!(
-        "{}, {failed} failed",
-        counted(tested.len(), "test")
-    ));
-    for (what, coverage) in [("routes", routes), ("rules", rules)] {
-        let uncovered: Vec<&str> = coverage
-            .all
-            .difference(&coverage.covered)
-            .map(String::as_str)
-            .collect();
-        let rest = if uncovered.is_empty() {
-            String::new()
-        } else {
-            format!("; not {}", uncovered.join(", "))
-        };
-        lines.push(format!(
-            "{what} covered: {} of {}{rest}",
-            coverage.all.len() - uncovered.len(),
-            coverage.all.len()
-        ));
-    }
-    lines.join("\n") + "\n"
+/// Places in the files with what there is to say about each.
+pub(super) fn frame(sources: &SourceSet, labels: &[(Span, String)]) -> Option<String> {
+    let (first, _) = labels.first()?;
+    let masked = Masked::of(sources, &[]);
+    let text = masked.text(sources, first.file)?;
+    let excerpt = Excerpt {
+        sources,
+        file: first.file,
+        text,
+    };
+    let here = labels.iter().filter(|(span, _)| span.file == first.file);
+    let report = Report {
+        message: String::new(),
+        code: None,
+        severity: Severity::Error,
+        help: None,
+        source: Some(excerpt),
+        labels: here
+            .map(|(span, text)| labelled(sources, *span, Some(text.clone()), true))
+            .collect(),
+        elsewhere: Vec::new(),
+    };
+    let mut shown = String::new();
+    handler().render_report(&mut shown, &report).ok()?;
+    // The first lines would say what is wrong, and that is said already.
+    let frame = shown.lines().skip_while(|line| !line.contains('╭'));
+    let frame: Vec<&str> = frame.collect();
+    Some(frame.join("\n") + "\n")
 }
 
 /// What was built.

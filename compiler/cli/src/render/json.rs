@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use mesh_compiler::trial::{self, Outcome};
+use mesh_compiler::trial::Outcome;
 use mesh_lint::Page;
 use mesh_syntax::{Diagnostic, Fix, Level, SourceSet, Span, Witness};
 use serde::Serialize;
 use serde_json::{Number, Value};
 
 use crate::commands::build::Built;
-use crate::commands::test::{Coverage, Tested};
 use crate::compile::Compiled;
-use crate::render::because;
 use crate::render::effective::{self, EffectiveValue};
-use crate::render::expectation::{self, Expected};
+use crate::render::expectation;
 
 #[derive(Serialize)]
 struct Check<'a> {
@@ -323,7 +321,7 @@ pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json:
         decision: outcome.decision.as_str(),
         reason: refusal.map(|refusal| refusal.reason.as_str()),
         status: refusal
-            .map(|refusal| refusal.status)
+            .and_then(|refusal| refusal.status)
             .or(outcome.answer.as_ref().map(|answer| answer.status)),
         location: outcome
             .answer
@@ -371,111 +369,6 @@ pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json:
             .collect(),
         normalised_path: outcome.normalised_path.as_deref(),
     })
-}
-
-#[derive(Serialize)]
-struct Tests<'a> {
-    tests: Vec<TestOut<'a>>,
-    coverage: CoverageBoth<'a>,
-}
-
-#[derive(Serialize)]
-struct TestOut<'a> {
-    name: &'a str,
-    file: &'a str,
-    line: u32,
-    passed: bool,
-    because: Option<String>,
-    expected: Value,
-    actual: Value,
-}
-
-#[derive(Serialize)]
-struct CoverageBoth<'a> {
-    routes: CoverageOut<'a>,
-    rules: CoverageOut<'a>,
-}
-
-#[derive(Serialize)]
-struct CoverageOut<'a> {
-    covered: usize,
-    total: usize,
-    uncovered: Vec<&'a str>,
-}
-
-/// `meshc test --format json`
-pub(crate) fn tests(
-    sources: &SourceSet,
-    tested: &[Tested<'_>],
-    routes: &Coverage,
-    rules: &Coverage,
-) -> serde_json::Result<String> {
-    let tests = tested.iter().map(|each| {
-        let expected: Vec<Value> = each
-            .test
-            .expect
-            .iter()
-            .map(|expect| expectation(&expectation::expected(expect)))
-            .collect();
-        TestOut {
-            name: &each.test.name.value,
-            file: sources.path(each.test.span.file),
-            line: sources.line_column(each.test.span).0,
-            passed: each.failures.is_empty(),
-            because: because(&each.outcome, &each.failures),
-            expected: match expected.as_slice() {
-                [one] => one.clone(),
-                _ => Value::from(expected),
-            },
-            actual: expectation(&expectation::actual(&each.outcome)),
-        }
-    });
-    line(&Tests {
-        tests: tests.collect(),
-        coverage: CoverageBoth {
-            routes: coverage(routes),
-            rules: coverage(rules),
-        },
-    })
-}
-
-/// Only what was said: an absent field is not compared.
-fn expectation(expected: &Expected) -> Value {
-    let mut fields = serde_json::Map::new();
-    fields.insert("decision".to_owned(), expected.decision.into());
-    let optional = [
-        ("route", expected.route.clone().map(Value::from)),
-        ("to", expected.to.clone().map(Value::from)),
-        ("service", expected.service.clone().map(Value::from)),
-        ("attempts", expected.attempts.map(Value::from)),
-        ("status", expected.status.map(Value::from)),
-        ("reason", expected.reason.clone().map(Value::from)),
-    ];
-    fields.extend(
-        optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
-    );
-    if !expected.shares.is_empty() {
-        let share = |(subset, share): &(Option<String>, u32)| serde_json::json!({ "to": subset, "share": trial::percent(*share) });
-        fields.insert(
-            "split".to_owned(),
-            expected.shares.iter().map(share).collect(),
-        );
-    }
-    Value::Object(fields)
-}
-
-fn coverage(coverage: &Coverage) -> CoverageOut<'_> {
-    CoverageOut {
-        covered: coverage.all.intersection(&coverage.covered).count(),
-        total: coverage.all.len(),
-        uncovered: coverage
-            .all
-            .difference(&coverage.covered)
-            .map(String::as_str)
-            .collect(),
-    }
 }
 
 #[derive(Serialize)]

@@ -31,3 +31,108 @@ fn a_path_may_bring_its_query_along() {
     let run = fixture.meshc(&["test", "policy"]);
     assert_eq!(run.code, Some(0), "{run:?}");
 }
+
+/// Two environments, routes and rules that nobody tests, and a rule whose requests no route takes.
+const UNTESTED: &str = r#"
+mesh m {
+    trust-domain "m.example"
+    environment prod
+}
+service web { port 80; endpoints { static "10.0.0.1:80" }; calls api }
+service api {
+    port 80
+    endpoints { static "10.0.0.2:80" }
+    allow web { method GET }
+    allow web { method POST; path "/write" }
+    deny { header x-stop "1" }
+    route one { match { path "/1/**" }; timeout "2s" }
+    route two { match { path "/2" } }
+    route odd { match { path "/2"; header a "1"; not { header a "1" } } }
+}
+"#;
+
+fn untested() -> Fixture {
+    let fixture = Fixture::empty();
+    fixture.write("policy/mesh.kdl", UNTESTED);
+    fixture.write(
+        "policy/environments/prod/prod.kdl",
+        "override mesh m { trust-domain \"prod.example\" }\noverride service api { retry connect-failure attempts=2 }\n",
+    );
+    fixture.write(
+        "policy/a.test.kdl",
+        "test \"two\" { request GET \"/2\" from=web to=api; expect allowed route=two attempts=1 }\n",
+    );
+    fixture
+}
+
+#[test]
+fn every_environment_is_tested_and_coverage_is_listed() {
+    let fixture = untested();
+    assert_snapshot!(fixture.meshc(&["test", "policy", "--coverage"]).shown());
+    let one = fixture.meshc(&["test", "policy", "--env", "default"]);
+    assert_eq!(one.code, Some(0), "{one:?}");
+    let least = |share| {
+        fixture.meshc(&[
+            "test",
+            "policy",
+            "--env",
+            "default",
+            "--min-coverage",
+            share,
+        ])
+    };
+    assert_eq!(least("33%").code, Some(0));
+    assert_eq!(least("34").code, Some(1));
+    assert!(least("34").stderr.contains("coverage is too low"));
+    assert_eq!(least("101%").code, Some(2));
+    assert_snapshot!(
+        "junit",
+        fixture
+            .meshc(&["test", "policy", "--format", "junit"])
+            .shown()
+    );
+}
+
+#[test]
+fn what_is_generated_passes_and_is_written_once() {
+    let fixture = untested();
+    let generate = || {
+        fixture.meshc(&[
+            "test",
+            "policy",
+            "--generate",
+            "--out",
+            "policy/more.test.kdl",
+        ])
+    };
+    let first = generate();
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let written = std::fs::read_to_string(fixture.path("policy/more.test.kdl")).unwrap();
+    assert_snapshot!("generated", format!("{}---\n{written}", first.stderr));
+    let again = generate();
+    assert!(again.stderr.starts_with("0 tests written"), "{again:?}");
+    assert_eq!(
+        std::fs::read_to_string(fixture.path("policy/more.test.kdl")).unwrap(),
+        written
+    );
+    let run = fixture
+        .meshc(&["test", "policy", "--format", "json"])
+        .json();
+    let failed: Vec<_> = run["tests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|test| test["passed"] == false)
+        .collect();
+    assert_eq!(failed.len(), 1, "only the one that was wrong before");
+    assert_eq!(
+        run["coverage"]["routes"]["uncovered"],
+        serde_json::json!([])
+    );
+    assert_eq!(
+        run["coverage"]["rules"]["uncovered"],
+        serde_json::json!(["api: allow web #2"])
+    );
+    let elsewhere = fixture.meshc(&["test", "policy", "--generate", "--out", "policy/more.kdl"]);
+    assert_eq!(elsewhere.code, Some(2), "{elsewhere:?}");
+}

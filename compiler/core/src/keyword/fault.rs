@@ -1,9 +1,11 @@
 //! `fault`: failures on purpose.
 
+use std::time::Duration;
+
 use mesh_bundle::slice::{FaultAbort, FaultDelay};
 use mesh_syntax::Diagnostic;
 
-use super::Place::{self, Route};
+use super::Place::{self, Expect, Route};
 use super::respond::{FINAL_STATUS, final_status};
 use super::{Args, Argument, Entry, Keyword, Merge, Property, Reader};
 use crate::code;
@@ -28,13 +30,17 @@ pub(super) static FAULT: Keyword = Keyword {
 pub(super) static DELAY: Keyword = Keyword {
     args: Args::required(&[Argument::new("TIME", &value::TIME)]),
     props: &[SHARE],
-    ..Keyword::new("delay", &[Place::Fault], "Waits before anything else.")
+    ..Keyword::new(
+        "delay",
+        &[Place::Fault, Expect],
+        "Waits before anything else.",
+    )
 };
 
 pub(super) static ABORT: Keyword = Keyword {
     args: Args::required(&[Argument::new("STATUS", &FINAL_STATUS)]),
     props: &[SHARE],
-    ..Keyword::new("abort", &[Place::Fault], "Answers with a status.")
+    ..Keyword::new("abort", &[Place::Fault, Expect], "Answers with a status.")
 };
 
 const SHARE: Property = Property::new(
@@ -46,26 +52,14 @@ const SHARE: Property = Property::new(
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<Fault> {
     let (mut delay, mut abort) = (None, None);
     for child in reader.block(entry) {
-        let share = child
-            .prop("share", value::percent)
-            .map_or(10_000, |share| share.value);
         match child.word() {
             "delay" => {
-                delay = child.arg(0, value::time).map(|by| {
-                    Spanned::new(
-                        FaultDelay {
-                            by: by.value,
-                            share,
-                        },
-                        child.span(),
-                    )
-                });
+                delay = self::delay(child)
+                    .map(|delay| delay.map(|(by, share)| FaultDelay { by, share }));
             }
             _ => {
-                abort = child.arg(0, final_status).map(|status| {
-                    let status = status.value;
-                    Spanned::new(FaultAbort { status, share }, child.span())
-                });
+                abort = self::abort(child)
+                    .map(|abort| abort.map(|(status, share)| FaultAbort { status, share }));
             }
         }
     }
@@ -88,4 +82,22 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<Fault>
         until: entry.prop("until", value::date),
         span: entry.span(),
     })
+}
+
+/// A time and the share of requests that wait for it.
+pub(super) fn delay(entry: Entry<'_>) -> Option<Spanned<(Duration, u32)>> {
+    let by = entry.arg(0, value::time)?.value;
+    Some(Spanned::new((by, share(entry)), entry.span()))
+}
+
+/// A status and the share of requests that are answered with it.
+pub(super) fn abort(entry: Entry<'_>) -> Option<Spanned<(u16, u32)>> {
+    let status = entry.arg(0, final_status)?.value;
+    Some(Spanned::new((status, share(entry)), entry.span()))
+}
+
+fn share(entry: Entry<'_>) -> u32 {
+    entry
+        .prop("share", value::percent)
+        .map_or(10_000, |share| share.value)
 }

@@ -1,4 +1,4 @@
-//! `request`: the request of a test.
+//! `request` and `connect`: the request of a test, or its connection.
 
 use super::Place::{Request, Test};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol};
@@ -10,41 +10,52 @@ pub(super) static REQUEST: Keyword = Keyword {
         Argument::new("METHOD", &value::METHOD),
         Argument::new("PATH", &value::REQUEST_PATH),
     ]),
-    props: &[
-        Property::new(
-            "from",
-            &value::CALLER,
-            "The calling service or gateway, or `unauthenticated`.",
-        )
-        .required()
-        .refers(Symbol::Caller),
-        Property::new("to", &value::NAME, "The called service.")
-            .required()
-            .refers(Symbol::Service),
-        Property::new(
-            "host",
-            &value::HOST,
-            "Host as sent, when it is not the called service's.",
-        ),
-        Property::new(
-            "port",
-            &value::PORT,
-            "Port, when the called service has several.",
-        ),
-        Property::new(
-            "client-ip",
-            &value::ADDRESS,
-            "Address of the client, as the gateway establishes it.",
-        ),
-        Property::new(
-            "peer-ip",
-            &value::ADDRESS,
-            "Address of the connection's peer.",
-        ),
-    ],
+    props: PROPS,
     block: Some(Request),
     ..Keyword::new("request", &[Test], "The request that is sent.")
 };
+
+pub(super) static CONNECT: Keyword = Keyword {
+    props: PROPS,
+    ..Keyword::new(
+        "connect",
+        &[Test],
+        "The connection that is made, to a port of bytes; `host=` is the name that TLS asks for.",
+    )
+};
+
+const PROPS: &[Property] = &[
+    Property::new(
+        "from",
+        &value::CALLER,
+        "The calling service or gateway, or `unauthenticated`.",
+    )
+    .required()
+    .refers(Symbol::Caller),
+    Property::new("to", &value::NAME, "The called service.")
+        .required()
+        .refers(Symbol::Service),
+    Property::new(
+        "host",
+        &value::HOST,
+        "Host as sent, when it is not the called service's.",
+    ),
+    Property::new(
+        "port",
+        &value::PORT,
+        "Port, when the called service has several.",
+    ),
+    Property::new(
+        "client-ip",
+        &value::ADDRESS,
+        "Address of the client, as the gateway establishes it.",
+    ),
+    Property::new(
+        "peer-ip",
+        &value::ADDRESS,
+        "Address of the connection's peer.",
+    ),
+];
 
 pub(super) static HEADER: Keyword = pair("header", PAIR, "A header that is sent.");
 pub(super) static QUERY: Keyword = pair("query", PAIR, "A query parameter that is sent.");
@@ -83,9 +94,18 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<TestRe
             _ => cookies.push((name, value)),
         }
     }
+    let is_connection = entry.word() == "connect";
+    let nothing = |text: &str| Spanned::new(text.to_owned(), entry.node.name.span);
+    let (method, path) = if is_connection {
+        (nothing(""), nothing("/"))
+    } else {
+        let method = entry.arg(0, value::method)?;
+        (method, entry.arg(1, value::request_path)?)
+    };
     Some(TestRequest {
-        method: entry.arg(0, value::method)?,
-        path: entry.arg(1, value::request_path)?,
+        is_connection,
+        method,
+        path,
         from: match entry.prop("from", value::caller)? {
             Spanned { value: None, .. } => None,
             Spanned {

@@ -20,29 +20,46 @@ pub(super) static TEST: Keyword = Keyword {
 };
 
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Test> {
-    let mut asked = None;
+    let (mut asked, mut sent) = (None, None);
     let mut expect = Vec::new();
     for child in reader.block(entry) {
         match child.word() {
-            "request" => asked = request::decode(reader, child),
+            "request" | "connect" => {
+                if let Some(first) = sent {
+                    reader.report(
+                        Diagnostic::error(
+                            code::EXCLUSIVE,
+                            child.node.name.span,
+                            "a test sends one `request` or makes one `connect`",
+                        )
+                        .label(first, "the other one")
+                        .help("write a test for each"),
+                    );
+                    continue;
+                }
+                sent = Some(child.node.name.span);
+                asked = request::decode(reader, child);
+            }
             "expect" => expect.extend(expect::decode(reader, child)),
             _ => {}
         }
     }
-    for word in ["request", "expect"] {
-        if !entry
-            .node
-            .children
-            .iter()
-            .any(|child| child.name.text == word)
-        {
+    let has = |words: &[&str]| {
+        let mut children = entry.node.children.iter();
+        children.any(|child| words.contains(&child.name.text.as_str()))
+    };
+    for (words, missing) in [
+        (&["request", "connect"][..], "request"),
+        (&["expect"][..], "expect"),
+    ] {
+        if !has(words) {
             reader.report(
                 Diagnostic::error(
                     code::MISSING,
                     entry.node.name.span,
-                    format!("a test needs `{word}`"),
+                    format!("a test needs `{missing}`"),
                 )
-                .help("a test is one `request` and what to `expect`"),
+                .help("a test is one `request` or `connect`, and what to `expect`"),
             );
         }
     }

@@ -1,8 +1,10 @@
 //! Tests: a request and what should become of it.
 
+use std::time::Duration;
+
 use mesh_syntax::Span;
 
-use super::Spanned;
+use super::{Setting, Spanned};
 
 /// One `test`.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Test {
 /// The request of a test.
 #[derive(Clone, Debug)]
 pub struct TestRequest {
+    /// Whether it is a connection of bytes only; then method and path say nothing.
+    pub is_connection: bool,
     /// Upper-case token.
     pub method: Spanned<String>,
     /// Path as sent, without the query.
@@ -59,12 +63,34 @@ pub struct Expect {
     pub to: Option<Spanned<String>>,
     /// The one service that takes it.
     pub service: Option<Spanned<String>>,
+    /// The rule that decides, as people wrote it: `allow productpage`.
+    pub rule: Option<Spanned<String>>,
     /// Attempts allowed, the first included.
     pub attempts: Option<Spanned<u32>>,
-    /// Status of the answer to a refused request.
+    /// Longest time of the whole exchange.
+    pub timeout: Option<Spanned<Setting<Duration>>>,
+    /// Longest time of one try.
+    pub per_try: Option<Spanned<Setting<Duration>>>,
+    /// Path as it arrives.
+    pub path: Option<Spanned<String>>,
+    /// Host as it arrives.
+    pub host: Option<Spanned<String>>,
+    /// Status of the answer that the proxy gives.
     pub status: Option<Spanned<u16>>,
     /// Reason of the answer to a refused request.
     pub reason: Option<Spanned<&'static str>>,
+    /// Where a redirect leads.
+    pub location: Option<Spanned<String>>,
+    /// The authorizer that is asked.
+    pub authorizer: Option<Spanned<String>>,
+    /// How long a fault makes some wait, and the share of 10,000.
+    pub delay: Option<Spanned<(Duration, u32)>>,
+    /// The status with which a fault answers some, and the share of 10,000.
+    pub abort: Option<Spanned<(u16, u32)>>,
+    /// Headers of the request as they arrive.
+    pub request_headers: Vec<Spanned<ExpectedHeader>>,
+    /// Headers of the answer as policy edits them.
+    pub response_headers: Vec<Spanned<ExpectedHeader>>,
     /// Shares, for `split`.
     pub shares: Vec<Share>,
     /// The whole node.
@@ -82,11 +108,35 @@ pub enum Verdict {
     NoRoute,
     /// It reaches the application, and these are the shares.
     Split,
+    /// It may enter as long as no rate limit is reached, and at least one counts it.
+    Limited,
+}
+
+/// What should be so of a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedHeader {
+    /// Its lower-case name.
+    pub name: String,
+    /// What it should be.
+    pub value: HeaderValue,
+}
+
+/// What a header should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// There, whatever it says.
+    Present,
+    /// Not there.
+    Absent,
+    /// This.
+    Is(String),
 }
 
 /// One branch of an expected split.
 #[derive(Clone, Debug)]
 pub struct Share {
+    /// Service, where a split is over several; none: whichever.
+    pub service: Option<Spanned<String>>,
     /// Subset; none: all endpoints.
     pub subset: Option<Spanned<String>>,
     /// Of 10,000.

@@ -1,8 +1,16 @@
 //! Tests of a policy: what they expect of a request, held against what becomes of it.
 
-use super::{Branch, Call, Decision, Outcome, Refusal, TakenRoute, Trial, TrialError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_syntax::Span;
+
+use super::{AnsweredHeader, Branch, Call, Decision, Outcome, TakenRoute, Trial, TrialError};
 use crate::linked::LinkedMesh;
-use crate::model::{Expect, Test, TestRequest, Verdict};
+use crate::model::{Expect, HeaderValue, Setting, Share, Spanned, Test, TestRequest, Verdict};
+use crate::value::duration_text;
+
+mod because;
 
 /// The result of one test.
 #[derive(Debug)]
@@ -23,12 +31,25 @@ impl Report {
 /// Something that is not as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
-    /// What was compared: `decision`, `route`, `to`, `service`, `attempts`, `status`, `reason`, `split`.
+    /// What was compared: `decision`, `split`, or the word of `expect` that says it.
     pub field: &'static str,
     /// What the test says.
     pub expected: String,
     /// What is so.
     pub actual: String,
+    /// Where the test says it.
+    pub span: Span,
+    /// Why what was expected did not come to be, where something says so: a rule or a route that lost.
+    pub because: Vec<Reason>,
+}
+
+/// Why something that was expected lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// A sentence without its stop: "route `beta` does not match `query beta`".
+    pub text: String,
+    /// Where that stands.
+    pub span: Option<Span>,
 }
 
 impl Trial<'_> {
@@ -73,6 +94,7 @@ impl From<&TestRequest> for Call {
             .filter(|part| !part.is_empty())
             .collect();
         Self {
+            is_connection: request.is_connection,
             method: request.method.value.clone(),
             path: path.to_owned(),
             query: query.join("&"),
@@ -98,73 +120,262 @@ pub(super) fn default_host(mesh: &LinkedMesh, service: &str) -> String {
 
 fn compare(expect: &Expect, outcome: &Outcome) -> Vec<Expectation> {
     let mut differences = Differences(Vec::new());
-    let decision = match expect.verdict.value {
-        Verdict::Allowed | Verdict::Split => Decision::Allowed,
-        Verdict::Denied => Decision::Denied,
-        Verdict::NoRoute => Decision::NoRoute,
+    let expected = match expect.verdict.value {
+        Verdict::Allowed | Verdict::Split => Decision::Allowed.as_str(),
+        Verdict::Denied => Decision::Denied.as_str(),
+        Verdict::NoRoute => Decision::NoRoute.as_str(),
+        Verdict::Limited => LIMITED,
     };
-    differences.add("decision", decision.as_str(), outcome.decision.as_str());
-    if decision != outcome.decision {
+    let is_limited = expect.verdict.value == Verdict::Limited
+        && outcome.decision == Decision::Allowed
+        && !outcome.limits.is_empty();
+    let actual = if is_limited {
+        LIMITED
+    } else {
+        outcome.decision.as_str()
+    };
+    differences.add("decision", expect.verdict.span, expected, actual);
+    if let Some(difference) = differences.0.first_mut() {
         // Everything else would only repeat it.
+        difference.because = because::decision(expect, outcome);
         return differences.0;
     }
-    let route = outcome.route.as_ref();
-    if let Some(name) = &expect.route {
-        differences.add(
-            "route",
-            &name.value,
-            route.map_or("none", |route| &route.name),
-        );
-    }
-    if let Some(to) = &expect.to {
-        let actual = one_of(route, |branch| branch.subset.as_deref());
-        differences.add("to", &to.value, &actual);
-    }
-    if let Some(service) = &expect.service {
-        let actual = one_of(route, |branch| Some(&branch.service));
-        differences.add("service", &service.value, &actual);
-    }
-    if let Some(attempts) = &expect.attempts {
-        let actual = route.map_or(0, |route| route.exchange.attempts.value);
-        differences.add("attempts", &attempts.value.to_string(), &actual.to_string());
-    }
-    if let Some(status) = &expect.status {
-        let actual = outcome
-            .refusal
-            .as_ref()
-            .map(|refusal| refusal.status)
-            .or(outcome.answer.as_ref().map(|answer| answer.status))
-            .map_or("none".to_owned(), |status| status.to_string());
-        differences.add("status", &status.value.to_string(), &actual);
-    }
-    if let Some(reason) = &expect.reason {
-        differences.add(
-            "reason",
-            reason.value,
-            outcome
-                .refusal
-                .as_ref()
-                .map_or("none", |Refusal { reason, .. }| reason),
-        );
-    }
-    if expect.verdict.value == Verdict::Split {
-        differences.add("split", &expected_split(expect), &actual_split(route));
-    }
+    differences.way(expect, outcome);
+    differences.answer(expect, outcome, is_limited);
+    differences.exchange(expect, outcome);
+    differences.arrival(expect, outcome);
     differences.0
 }
 
+/// As outputs say it of a request that a rate limit counts.
+const LIMITED: &str = "limited";
+const NONE: &str = "none";
+
+#[derive(Debug)]
 struct Differences(Vec<Expectation>);
 
 impl Differences {
-    fn add(&mut self, field: &'static str, expected: &str, actual: &str) {
+    fn add(&mut self, field: &'static str, span: Span, expected: &str, actual: &str) {
         if expected != actual {
             let (expected, actual) = (expected.to_owned(), actual.to_owned());
             self.0.push(Expectation {
                 field,
                 expected,
                 actual,
+                span,
+                because: Vec::new(),
             });
         }
+    }
+
+    fn text<T: AsRef<str>>(
+        &mut self,
+        field: &'static str,
+        said: Option<&Spanned<T>>,
+        actual: &str,
+    ) {
+        if let Some(said) = said {
+            self.add(field, said.span, said.value.as_ref(), actual);
+        }
+    }
+
+    /// Which rule and route, and where it goes.
+    fn way(&mut self, expect: &Expect, outcome: &Outcome) {
+        let route = outcome.route.as_ref();
+        let rule = outcome.rule.as_ref().map_or(NONE, |rule| &rule.name);
+        self.text("rule", expect.rule.as_ref(), rule);
+        if let (Some(difference), Some(rule)) = (self.0.last_mut(), &expect.rule) {
+            difference.because = because::rule(rule, outcome);
+        }
+        let before = self.0.len();
+        let name = route.map_or(NONE, |route| &route.name);
+        self.text("route", expect.route.as_ref(), name);
+        if let (Some(difference), Some(name)) = (self.0.get_mut(before), &expect.route) {
+            difference.because = because::route(&name.value, outcome);
+        }
+        let subset = one_of(route, |branch| branch.subset.as_deref());
+        self.text("to", expect.to.as_ref(), &subset);
+        let service = one_of(route, |branch| Some(&branch.service));
+        self.text("service", expect.service.as_ref(), &service);
+        if expect.verdict.value == Verdict::Split {
+            let says_services = expect.shares.iter().any(|share| share.service.is_some());
+            let actual = actual_split(route, says_services);
+            self.add(
+                "split",
+                expect.verdict.span,
+                &expected_split(&expect.shares),
+                &actual,
+            );
+        }
+    }
+
+    /// What the proxy itself answers.
+    fn answer(&mut self, expect: &Expect, outcome: &Outcome, is_limited: bool) {
+        let refusal = outcome.refusal.as_ref();
+        let answer = outcome.answer.as_ref();
+        let limit = outcome.limits.first().filter(|_| is_limited);
+        let status = refusal.and_then(|refusal| refusal.status);
+        let status = limit.map(|limit| limit.status).or(status);
+        let status = status.or(answer.map(|answer| answer.status));
+        if let Some(said) = &expect.status {
+            let actual = status.map_or(NONE.to_owned(), |status| status.to_string());
+            self.add("status", said.span, &said.value.to_string(), &actual);
+        }
+        if let Some(said) = &expect.reason {
+            let actual = match (limit, refusal) {
+                (Some(_), _) => "rate_limited",
+                (None, Some(refusal)) => match refusal.reason.split_once(':') {
+                    Some((kind, _)) if kind == said.value => kind,
+                    _ => &refusal.reason,
+                },
+                (None, None) => NONE,
+            };
+            self.add("reason", said.span, said.value, actual);
+        }
+        let location = answer.and_then(|answer| answer.location.as_deref());
+        self.text(
+            "location",
+            expect.location.as_ref(),
+            location.unwrap_or(NONE),
+        );
+        if let Some(said) = &expect.authorizer {
+            let names = outcome.asked.iter().map(|asked| asked.authorizer.as_str());
+            let names = listed(names);
+            if !outcome
+                .asked
+                .iter()
+                .any(|asked| asked.authorizer == said.value)
+            {
+                self.add("authorizer", said.span, &said.value, &names);
+            }
+        }
+        let delays = outcome.faults.iter().filter_map(|fault| fault.delay);
+        let delays = listed(delays.map(|(by, share)| delay_text(by, share)));
+        if let Some(said) = &expect.delay {
+            let (by, share) = said.value;
+            self.add("delay", said.span, &delay_text(by, share), &delays);
+        }
+        let aborts = outcome.faults.iter().filter_map(|fault| fault.abort);
+        let aborts = listed(aborts.map(|(status, share)| format!("{status} {}", percent(share))));
+        if let Some(said) = &expect.abort {
+            let (status, share) = said.value;
+            self.add(
+                "abort",
+                said.span,
+                &format!("{status} {}", percent(share)),
+                &aborts,
+            );
+        }
+    }
+
+    /// Attempts and times.
+    fn exchange(&mut self, expect: &Expect, outcome: &Outcome) {
+        let exchange = outcome.route.as_ref().map(|route| &route.exchange);
+        if let Some(said) = &expect.attempts {
+            let actual = exchange.map_or(0, |exchange| exchange.attempts.value);
+            self.add(
+                "attempts",
+                said.span,
+                &said.value.to_string(),
+                &actual.to_string(),
+            );
+        }
+        let mut time =
+            |field, said: &Option<Spanned<Setting<Duration>>>, actual: Option<Duration>| {
+                if let Some(said) = said {
+                    let wanted = match said.value {
+                        Setting::Removed => None,
+                        Setting::Value(time) => Some(time),
+                    };
+                    self.add(field, said.span, &time_text(wanted), &time_text(actual));
+                }
+            };
+        let timeout = exchange.and_then(|exchange| exchange.timeout.value);
+        time("timeout", &expect.timeout, timeout);
+        // Without a limit of its own a try may take as long as the whole.
+        let per_try = exchange
+            .and_then(|exchange| exchange.per_try.value)
+            .or(timeout);
+        time("per-try", &expect.per_try, per_try);
+    }
+
+    /// The request as it arrives, and its answer as it comes back.
+    fn arrival(&mut self, expect: &Expect, outcome: &Outcome) {
+        let arrivals = &outcome.arrivals;
+        let paths = listed(arrivals.iter().map(|arrival| arrival.path.as_str()));
+        self.text("path", expect.path.as_ref(), &paths);
+        let hosts = listed(arrivals.iter().map(|arrival| arrival.host.as_str()));
+        self.text("host", expect.host.as_ref(), &hosts);
+        for said in &expect.request_headers {
+            let lines = |name: &str| {
+                let each = arrivals.iter().map(|arrival| {
+                    let lines = arrival.headers.iter().filter(|(own, _)| own == name);
+                    let lines: Vec<&str> = lines.map(|(_, line)| line.as_str()).collect();
+                    // What is not there is told from what is empty.
+                    if lines.is_empty() {
+                        NONE.to_owned()
+                    } else {
+                        format!("{:?}", lines.join(", "))
+                    }
+                });
+                listed(each)
+            };
+            let actual = lines(&said.value.name);
+            self.header("request-header", said.span, &said.value.value, &actual);
+        }
+        for said in &expect.response_headers {
+            let each = arrivals
+                .iter()
+                .map(|arrival| answered_text(&arrival.answered(&said.value.name)));
+            self.header(
+                "response-header",
+                said.span,
+                &said.value.value,
+                &listed(each),
+            );
+        }
+    }
+
+    fn header(&mut self, field: &'static str, span: Span, said: &HeaderValue, actual: &str) {
+        match said {
+            HeaderValue::Is(value) => self.add(field, span, &format!("{value:?}"), actual),
+            HeaderValue::Absent => self.add(field, span, NONE, actual),
+            HeaderValue::Present if actual == NONE => self.add(field, span, "there", NONE),
+            HeaderValue::Present => {}
+        }
+    }
+}
+
+fn answered_text(header: &AnsweredHeader) -> String {
+    let values = header.values.join(", ");
+    match (header.is_kept, header.values.is_empty()) {
+        (false, true) => NONE.to_owned(),
+        (false, false) => format!("{values:?}"),
+        (true, true) => "whatever the service says".to_owned(),
+        (true, false) => format!("whatever the service says, and {values:?}"),
+    }
+}
+
+fn delay_text(by: Duration, share: u32) -> String {
+    format!("{} {}", duration_text(by), percent(share))
+}
+
+fn time_text(time: Option<Duration>) -> String {
+    time.map_or(NONE.to_owned(), duration_text)
+}
+
+/// Each different thing once, in order.
+fn listed<T: Into<String>>(things: impl Iterator<Item = T>) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for thing in things.map(Into::into) {
+        if !all.contains(&thing) {
+            all.push(thing);
+        }
+    }
+    if all.is_empty() {
+        NONE.to_owned()
+    } else {
+        all.join(" or ")
     }
 }
 
@@ -179,35 +390,52 @@ fn one_of<'b>(route: Option<&'b TakenRoute>, read: fn(&'b Branch) -> Option<&'b 
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {
-        "none".to_owned()
+        NONE.to_owned()
     } else {
         names.join(" ")
     }
 }
 
-fn expected_split(expect: &Expect) -> String {
-    let shares = expect.shares.iter().map(|share| {
-        let subset = share.subset.as_ref().map(|subset| subset.value.as_str());
-        (subset, share.share.value)
-    });
-    split_text(shares)
-}
+/// A branch as it is named in a split.
+type Named<'s> = (Option<&'s str>, Option<&'s str>);
 
-fn actual_split(route: Option<&TakenRoute>) -> String {
-    let branches = route.map_or(&[][..], |route| &route.branches);
+fn expected_split(shares: &[Share]) -> String {
+    let shares = shares.iter().map(|share| {
+        let text = |name: &'_ Option<Spanned<String>>| name.as_ref().map(|name| name.value.clone());
+        (text(&share.service), text(&share.subset), share.share.value)
+    });
+    let shares: Vec<_> = shares.collect();
     split_text(
-        branches
+        shares
             .iter()
-            .map(|branch| (branch.subset.as_deref(), branch.ten_thousandths())),
+            .map(|(service, subset, share)| ((service.as_deref(), subset.as_deref()), *share)),
     )
 }
 
-/// Branches by name; those that take nothing are left out.
-fn split_text<'s>(shares: impl Iterator<Item = (Option<&'s str>, u32)>) -> String {
-    let mut shares: Vec<(Option<&str>, u32)> = shares.filter(|(_, share)| *share > 0).collect();
-    shares.sort_unstable();
-    let text = shares.iter().map(|(subset, share)| {
-        format!("{} {}", subset.unwrap_or("all endpoints"), percent(*share))
+fn actual_split(route: Option<&TakenRoute>, says_services: bool) -> String {
+    let branches = route.map_or(&[][..], |route| &route.branches);
+    split_text(branches.iter().map(|branch| {
+        let service = says_services.then_some(branch.service.as_str());
+        (
+            (service, branch.subset.as_deref()),
+            branch.ten_thousandths(),
+        )
+    }))
+}
+
+/// Branches by name, those of one name together; those that take nothing are left out.
+fn split_text<'s>(shares: impl Iterator<Item = (Named<'s>, u32)>) -> String {
+    let mut together: BTreeMap<Named<'_>, u32> = BTreeMap::new();
+    for (name, share) in shares.filter(|(_, share)| *share > 0) {
+        *together.entry(name).or_default() += share;
+    }
+    let text = together.iter().map(|((service, subset), share)| {
+        let place = match (service, subset) {
+            (Some(service), Some(subset)) => format!("{service}/{subset}"),
+            (Some(service), None) => (*service).to_owned(),
+            (None, subset) => subset.unwrap_or("all endpoints").to_owned(),
+        };
+        format!("{place} {}", percent(*share))
     });
     text.collect::<Vec<_>>().join(", ")
 }

@@ -1,13 +1,16 @@
 //! What becomes of a request once a route has taken it: the proxy answers it, or sends it on with
 //! another path, host and headers, and whoever gets it judges what it got.
 
-use mesh_engine::filter::Action;
+use std::collections::BTreeSet;
+
+use mesh_bundle::slice::Destination;
 use mesh_engine::filter::redirect::Received;
+use mesh_engine::filter::{Action, CorsDecision};
 use mesh_engine::request::Request;
 use mesh_engine::route::RouteTable;
 
-use super::{Behind, Decision, Outcome, Refusal, Trial, TrialError};
-use crate::linked::{RouteId, ServiceId};
+use super::{Arrival, Behind, Decision, FaultMet, Outcome, Refusal, Trial, TrialError};
+use crate::linked::{LinkedMesh, RouteId, ServiceId};
 
 /// An answer that the proxy gives instead of sending a request on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,25 @@ pub struct Answered {
     pub body: String,
 }
 
+/// What a browser is answered that asks before it sends.
+const PREFLIGHT: u16 = 204;
+
+/// The fault of a route, if it has one.
+pub(super) fn fault(mesh: &LinkedMesh, id: RouteId) -> Option<FaultMet> {
+    let route = mesh.route(id);
+    let fault = route.actions.fault.as_ref()?;
+    Some(FaultMet {
+        service: mesh.service(id.service).name.value.clone(),
+        route: route.name.value.clone(),
+        delay: fault.delay.map(|delay| (delay.value.by, delay.value.share)),
+        abort: fault
+            .abort
+            .map(|abort| (abort.value.status, abort.value.share)),
+        until: fault.until.map(|until| until.value),
+        span: fault.span,
+    })
+}
+
 /// The answer of a route that sends nothing on. The scheme and port are those that the client used.
 pub(super) fn answer(
     route: &RouteTable,
@@ -27,6 +49,14 @@ pub(super) fn answer(
     scheme: &str,
     port: Option<u16>,
 ) -> Result<Option<Answered>, Refusal> {
+    let cors = route.filters().cors.as_ref();
+    if let Some(CorsDecision::Preflight(_)) = cors.map(|cors| cors.decide(request)) {
+        return Ok(Some(Answered {
+            status: PREFLIGHT,
+            location: None,
+            body: String::new(),
+        }));
+    }
     Ok(match route.action() {
         Action::Forward => None,
         Action::Respond(respond) => Some(Answered {
@@ -55,14 +85,6 @@ pub(super) fn answer(
 }
 
 impl Trial<'_> {
-    /// Whether a route's requests arrive otherwise than at its own service, as they were received.
-    pub(super) fn leads_elsewhere(&self, id: RouteId) -> bool {
-        let route = self.mesh.route(id);
-        let elsewhere =
-            |target: crate::linked::Target| target.service != id.service || target.port.is_some();
-        route.destinations.iter().any(|to| elsewhere(to.target))
-    }
-
     /// What becomes of a request at the services that a service's route sends it to: mostly its own.
     pub(super) fn arrive(
         &mut self,
@@ -72,33 +94,45 @@ impl Trial<'_> {
         mut outcome: Outcome,
     ) -> Result<Outcome, TrialError> {
         let mesh = self.mesh;
-        let mut seen: Vec<(ServiceId, u16)> = Vec::new();
+        // Who judges what arrives, with which headers: the same is judged once.
+        let mut judged: Vec<(ServiceId, u16)> = Vec::new();
         for to in table.split().destinations() {
             let Some(service) = mesh.service_named(&to.target.service) else {
                 continue;
             };
+            if to.weight == 0 {
+                continue;
+            }
             let port = to.target.port.unwrap_or(request.port);
             let edits = table.request_headers_to(to);
             let plain = edits.is_none_or(mesh_engine::filter::HeaderEditor::is_empty);
-            if to.weight == 0 || (plain && seen.contains(&(service, port))) {
-                continue;
-            }
-            let first = seen.is_empty();
-            seen.push((service, port));
+            let again = plain && judged.contains(&(service, port));
+            let first = judged.is_empty();
+            judged.push((service, port));
+            let names = self.names(table, to);
             let arrived = table.forwarded(request, Some(to), |request| {
                 let request = Request { port, ..*request };
-                self.authorise(service, &request, Outcome::denied())
+                let mut there = Outcome::denied();
+                if !again {
+                    there = self.authorise(service, &request, None, there)?;
+                }
+                there.arrivals.push(arrival(table, to, &request, &names));
+                Ok::<_, TrialError>(there)
             });
-            let there = match arrived {
+            let mut there = match arrived {
                 Ok(there) => there?,
                 Err(error) => Outcome::refused(Refusal::bad_request(error.rule())),
             };
+            outcome.absorb(&mut there);
+            if again {
+                continue;
+            }
             // One branch that ends otherwise is enough for some requests to end so.
             if first
                 || (outcome.decision == Decision::Allowed && there.decision != Decision::Allowed)
             {
                 outcome.decision = there.decision;
-                outcome.refusal = there.refusal;
+                outcome.refusal.clone_from(&there.refusal);
                 outcome.rule.clone_from(&there.rule);
             }
             if service != id.service {
@@ -107,9 +141,73 @@ impl Trial<'_> {
                     decision: there.decision,
                     rule: there.rule,
                     route: None,
+                    losers: Vec::new(),
+                    refusal: there.refusal,
                 });
             }
         }
         Ok(outcome)
+    }
+
+    /// Notes how a request arrives outside of the mesh, where nobody of it judges.
+    pub(super) fn leave(
+        &self,
+        table: &RouteTable,
+        request: &Request<'_>,
+        mut outcome: Outcome,
+    ) -> Outcome {
+        for to in table
+            .split()
+            .destinations()
+            .iter()
+            .filter(|to| to.weight > 0)
+        {
+            let port = to.target.port.unwrap_or(request.port);
+            let names = self.names(table, to);
+            let arrived = table.forwarded(request, Some(to), |request| {
+                arrival(table, to, &Request { port, ..*request }, &names)
+            });
+            match arrived {
+                Ok(arrived) => outcome.arrivals.push(arrived),
+                Err(error) => return Outcome::refused(Refusal::bad_request(error.rule())),
+            }
+        }
+        outcome
+    }
+
+    /// The headers that are worth telling of a request that takes a route.
+    pub(super) fn names(&self, table: &RouteTable, to: &Destination) -> BTreeSet<String> {
+        let edits = std::iter::once(&table.filters().request_headers)
+            .chain(table.request_headers_to(to))
+            .flat_map(mesh_engine::filter::HeaderEditor::names);
+        let mut names = self.names.clone();
+        names.extend(edits.map(str::to_owned));
+        names
+    }
+}
+
+/// A request as it arrives, and the edits that its answer meets on the way back.
+fn arrival(
+    table: &RouteTable,
+    to: &Destination,
+    request: &Request<'_>,
+    names: &BTreeSet<String>,
+) -> Arrival {
+    let mut headers = Vec::new();
+    for name in names {
+        request.headers.visit(name, &mut |line| {
+            headers.push((name.clone(), String::from_utf8_lossy(line).into_owned()));
+        });
+    }
+    let edits = std::iter::once(&table.filters().response_headers);
+    let edits = edits.chain(table.response_headers_from(to));
+    Arrival {
+        service: to.target.service.clone(),
+        subset: to.target.subset.clone(),
+        port: request.port,
+        host: request.host.to_owned(),
+        path: request.path.as_str().to_owned(),
+        headers,
+        edits: edits.filter(|edits| !edits.is_empty()).cloned().collect(),
     }
 }

@@ -7,7 +7,9 @@ use mesh_engine::request::{Peer, Request};
 use mesh_engine::route::RouteTable;
 
 use super::forward;
-use super::{Behind, Branch, Decision, Outcome, Refusal, TakenRoute, Trial, TrialError, losers};
+use super::{
+    Behind, Branch, Decision, Outcome, Refusal, TakenRoute, Trial, TrialError, judge, losers,
+};
 use crate::linked::{Exchange, Gateway, LinkedMesh, RouteId, ServiceId, Target};
 
 /// The port that a request without one comes to: the first that serves its host.
@@ -42,23 +44,37 @@ impl Trial<'_> {
         if !served {
             return Ok(Outcome::denied().ending(Decision::NoRoute));
         }
-        let mut outcome = self.authorise(id, request, Outcome::denied())?;
+        let mut outcome = self.authorise(id, request, None, Outcome::denied())?;
         if outcome.decision != Decision::Allowed {
             return Ok(outcome);
         }
-        let Some(table) = self.snapshot(id)?.gateway(name) else {
+        let Some(table) = snapshot.gateway(name) else {
             return Ok(outcome.ending(Decision::NoRoute));
         };
         let explanation = table.explain(request);
-        outcome.losers = losers(&explanation);
-        let Some(winner) = explanation.winner.cloned() else {
+        outcome.losers = losers(mesh, id, &explanation);
+        let Some(winner) = explanation.winner else {
             return Ok(outcome.ending(Decision::NoRoute));
         };
-        let inbound = self.snapshot(id)?.inbound(request.port);
-        if inbound
-            .is_some_and(|table| super::has_no_token(mesh, table, request, Some(winner.name())))
-        {
-            return Ok(Outcome::refused(Refusal::no_token()));
+        let routes = &mesh.service(id).routes;
+        let Some(index) = routes
+            .iter()
+            .position(|route| route.name.value == winner.name())
+        else {
+            return Ok(outcome.ending(Decision::NoRoute));
+        };
+        let route = RouteId { service: id, index };
+        outcome.touched.routes.insert(route);
+        if let Some(inbound) = snapshot.inbound(request.port) {
+            let taken = Some(winner.name());
+            if judge::has_no_token(mesh, inbound, request, taken) {
+                outcome.route = Some(self.unfollowed(route));
+                outcome.decision = Decision::Denied;
+                outcome.rule = None;
+                outcome.refusal = Some(Refusal::no_token());
+                return Ok(outcome);
+            }
+            judge::meet(mesh, id, inbound, (request, taken), &mut outcome);
         }
         let listeners = mesh
             .service(id)
@@ -72,19 +88,30 @@ impl Trial<'_> {
         if let Err(error) = winner.filters().path_accepts.allow(request.path) {
             return Ok(Outcome::refused(Refusal::bad_request(error.rule())));
         }
-        match forward::answer(&winner, request, scheme, Some(request.port)) {
-            Ok(answer) => outcome.answer = answer,
-            Err(refusal) => return Ok(Outcome::refused(refusal)),
+        outcome.faults.extend(forward::fault(mesh, route));
+        match forward::answer(winner, request, scheme, Some(request.port)) {
+            Ok(None) => self.follow(route, winner, request, outcome),
+            Ok(answer) => {
+                outcome.route = Some(self.unfollowed(route));
+                outcome.answer = answer;
+                Ok(outcome)
+            }
+            Err(refusal) => Ok(Outcome::refused(refusal)),
         }
-        let routes = &mesh.service(id).routes;
-        let Some(index) = routes
-            .iter()
-            .position(|route| route.name.value == winner.name())
-        else {
-            return Ok(outcome.ending(Decision::NoRoute));
-        };
-        let route = RouteId { service: id, index };
-        self.follow(route, &winner, request, outcome)
+    }
+
+    /// A route of a gateway before anybody knows what the services behind it make of a request.
+    fn unfollowed(&self, id: RouteId) -> TakenRoute {
+        let mesh = self.mesh;
+        let route = mesh.route(id);
+        TakenRoute {
+            id,
+            name: route.name.value.clone(),
+            branches: Vec::new(),
+            exchange: route.exchange.clone(),
+            pool: mesh.service(id.service).pool.clone(),
+            retry_budget: mesh.service(id.service).retry_budget.clone(),
+        }
     }
 
     /// Follows a request along every branch of a gateway's route that takes something.
@@ -102,17 +129,14 @@ impl Trial<'_> {
             .iter()
             .map(|to| u64::from(to.weight))
             .sum();
-        let mut taken = TakenRoute {
-            id,
-            name: route.name.value.clone(),
-            branches: Vec::new(),
-            exchange: route.exchange.clone(),
-            pool: mesh.service(id.service).pool.clone(),
-            retry_budget: mesh.service(id.service).retry_budget.clone(),
-        };
+        let mut taken = self.unfollowed(id);
         for to in route.destinations.iter().filter(|to| to.weight > 0) {
             let (weight, total) = (u64::from(to.weight), total.max(1));
-            let behind = self.behind(id, to.target, table, request)?;
+            let (behind, mut there) = self.behind(id, to.target, table, request)?;
+            outcome.absorb(&mut there);
+            if outcome.answer.is_none() {
+                outcome.answer = there.answer.take();
+            }
             if let Some(next) = &behind.route {
                 if taken.branches.is_empty() {
                     taken.exchange = next.exchange.clone();
@@ -131,6 +155,7 @@ impl Trial<'_> {
             if outcome.decision == Decision::Allowed && behind.decision != Decision::Allowed {
                 outcome = outcome.ending(behind.decision);
                 outcome.rule.clone_from(&behind.rule);
+                outcome.refusal.clone_from(&behind.refusal);
             }
             outcome.behind.push(behind);
         }
@@ -145,7 +170,7 @@ impl Trial<'_> {
         target: Target,
         table: &RouteTable,
         request: &Request<'_>,
-    ) -> Result<Behind, TrialError> {
+    ) -> Result<(Behind, Outcome), TrialError> {
         let mesh = self.mesh;
         let callee = mesh.service(target.service);
         let name = &callee.name.value;
@@ -154,6 +179,8 @@ impl Trial<'_> {
             decision: Decision::Denied,
             rule: None,
             route: None,
+            losers: Vec::new(),
+            refusal: Outcome::denied().refusal,
         };
         let subset = target.subset.and_then(|subset| callee.subsets.get(subset));
         let subset = subset.map(|subset| subset.name.value.as_str());
@@ -162,30 +189,39 @@ impl Trial<'_> {
             let own = (&to.target.service, to.target.subset.as_deref());
             own == (name, subset) && to.target.port == target.port
         }) else {
-            return Ok(behind);
+            return Ok((behind, Outcome::denied()));
         };
+        let names = self.names(table, to);
         let snapshot = self.snapshot(route.service)?;
         let onward = match snapshot.onward(table, to, request) {
             Ok(onward) => onward,
             Err(OnwardError::NoRoute | OnwardError::NoPort) => {
-                behind.decision = Decision::NoRoute;
-                return Ok(behind);
+                let nowhere = Outcome::denied().ending(Decision::NoRoute);
+                behind.decision = nowhere.decision;
+                behind.refusal = nowhere.refusal;
+                return Ok((behind, Outcome::denied()));
             }
-            Err(OnwardError::NoCallee | OnwardError::Path(_)) => return Ok(behind),
+            Err(OnwardError::NoCallee) => return Ok((behind, Outcome::denied())),
+            Err(OnwardError::Path(error)) => {
+                behind.refusal = Some(Refusal::bad_request(error.rule()));
+                return Ok((behind, Outcome::denied()));
+            }
         };
         behind.route = super::taken(mesh, (route.service, target.service), onward.route)
             .map(|taken| narrowed(mesh, route, target, taken));
         let id = behind.route.as_ref().map(|taken| taken.id);
         let identity = snapshot.identity().clone();
-        let (next, port) = (onward.route.clone(), onward.port.number);
+        let (next, port) = (onward.route, onward.port.number);
+        let before = std::mem::replace(&mut self.names, names);
         let arrived = table.forwarded(request, Some(to), |first| {
             let first = Request {
                 port,
                 peer: Peer::Identity(&identity),
                 ..*first
             };
-            match (forward::answer(&next, &first, "http", None), id) {
-                (Ok(None), Some(id)) => self.arrive(id, &next, &first, Outcome::denied()),
+            behind.losers = losers(mesh, target.service, &onward.callee.explain(&first));
+            match (forward::answer(next, &first, "http", None), id) {
+                (Ok(None), Some(id)) => self.arrive(id, next, &first, Outcome::denied()),
                 (Ok(Some(answer)), _) => {
                     let answered = Outcome {
                         answer: Some(answer),
@@ -193,16 +229,31 @@ impl Trial<'_> {
                     };
                     Ok(answered.ending(Decision::Allowed))
                 }
-                (Ok(None), None) | (Err(_), _) => Ok(Outcome::denied()),
+                (Ok(None), None) => Ok(Outcome::denied()),
+                (Err(refusal), _) => Ok(Outcome::refused(refusal)),
             }
         });
-        let Ok(outcome) = arrived else {
-            return Ok(behind);
+        self.names = before;
+        let mut outcome = match arrived {
+            Ok(outcome) => outcome?,
+            Err(error) => Outcome::refused(Refusal::bad_request(error.rule())),
         };
-        let outcome = outcome?;
+        // The gateway's own edits are nearer to the client.
+        let edits = std::iter::once(&table.filters().response_headers);
+        let edits = edits.chain(table.response_headers_from(to));
+        let edits: Vec<_> = edits.filter(|edits| !edits.is_empty()).cloned().collect();
+        for arrival in &mut outcome.arrivals {
+            arrival.edits.extend(edits.iter().cloned());
+            arrival.subset = subset.map(str::to_owned).or(arrival.subset.take());
+        }
+        if let Some(id) = id {
+            outcome.touched.routes.insert(id);
+            outcome.faults.extend(forward::fault(mesh, id));
+        }
         behind.decision = outcome.decision;
-        behind.rule = outcome.rule;
-        Ok(behind)
+        behind.rule.clone_from(&outcome.rule);
+        behind.refusal.clone_from(&outcome.refusal);
+        Ok((behind, outcome))
     }
 }
 

@@ -62,7 +62,7 @@ fn conditions_of(route: &Route) -> usize {
         .unwrap_or(0)
 }
 
-fn likely(mesh: &LinkedMesh, caller: &Service, callee: &Service) -> Likely {
+pub(super) fn likely(mesh: &LinkedMesh, caller: &Service, callee: &Service) -> Likely {
     Likely {
         hosts: vec![default_host(mesh, &callee.name.value)],
         callers: caller.identities.iter().map(ToString::to_string).collect(),
@@ -109,6 +109,6 @@ fn space(
     Ok(space)
 }
 
-fn slice_rule(rule: &Access) -> AccessRule {
+pub(super) fn slice_rule(rule: &Access) -> AccessRule {
     crate::emit::rule(rule)
 }

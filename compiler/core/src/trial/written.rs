@@ -19,27 +19,39 @@ impl Trial<'_> {
 /// A whole `test` node that expects of a request what became of it.
 pub fn test_text(name: &str, witness: &Witness, outcome: &Outcome) -> String {
     let head = quoted(name);
-    let (request, expect) = (request_text(witness), expect_text(witness, outcome));
+    let request = sent_text(witness, outcome);
+    let expect = expect_text(witness, outcome);
     format!("test {head} {{\n    {request}\n    {expect}\n}}\n")
 }
 
-/// The `request` line of a test.
-pub fn request_text(witness: &Witness) -> String {
+/// The `request` line of a test, or its `connect` line.
+pub fn sent_text(witness: &Witness, outcome: &Outcome) -> String {
+    if !outcome.is_connection {
+        return request_text(witness);
+    }
+    let mut parts = vec!["connect".to_owned()];
+    parts.extend(between(witness));
+    parts.join(" ")
+}
+
+/// Who sends it, to whom, and from where.
+fn between(witness: &Witness) -> Vec<String> {
     let from = witness.from.as_deref().unwrap_or("unauthenticated");
-    let mut parts = vec![
-        format!(
-            "request {} {}",
-            word(&witness.method),
-            quoted(&witness.path)
-        ),
-        format!("from={from} to={}", witness.to),
-    ];
+    let mut parts = vec![format!("from={from} to={}", witness.to)];
     if witness.host != witness.to && !witness.host.is_empty() {
         parts.push(format!("host={}", quoted(&witness.host)));
     }
     parts.extend(witness.port.map(|port| format!("port={port}")));
     parts.extend(witness.client_ip.map(|ip| format!("client-ip=\"{ip}\"")));
     parts.extend(witness.peer_ip.map(|ip| format!("peer-ip=\"{ip}\"")));
+    parts
+}
+
+/// The `request` line of a test.
+pub fn request_text(witness: &Witness) -> String {
+    let (method, path) = (word(&witness.method), quoted(&witness.path));
+    let mut parts = vec![format!("request {method} {path}")];
+    parts.extend(between(witness));
     let kinds = [
         ("header", &witness.headers),
         ("query", &witness.query),
@@ -58,13 +70,25 @@ pub fn request_text(witness: &Witness) -> String {
     parts.join(" ")
 }
 
+/// The `expect` line that says only how a request ends, and by which route: what holds in several environments
+/// that differ in the rest.
+pub fn coarse_expect_text(outcome: &Outcome) -> String {
+    let decision = outcome.decision.as_str().replace('_', "-");
+    let route = outcome
+        .route
+        .as_ref()
+        .map(|route| format!(" route={}", route.name));
+    let route = route.filter(|_| outcome.decision == Decision::Allowed);
+    format!("expect {decision}{}", route.unwrap_or_default())
+}
+
 /// The `expect` line of a test that expects what is so.
 pub fn expect_text(witness: &Witness, outcome: &Outcome) -> String {
     let mut parts = vec!["expect".to_owned()];
     if outcome.decision != Decision::Allowed {
         parts.push(outcome.decision.as_str().replace('_', "-"));
         if let Some(refusal) = &outcome.refusal {
-            parts.push(format!("status={}", refusal.status));
+            parts.extend(refusal.status.map(|status| format!("status={status}")));
             let reason = refusal.reason.as_str();
             if REASONS.contains(&reason) {
                 parts.push(format!("reason={reason}"));
@@ -78,33 +102,53 @@ pub fn expect_text(witness: &Witness, outcome: &Outcome) -> String {
         [one, other] => one.service == other.service,
         _ => true,
     });
-    let is_split = same_service && branches.len() > 1;
+    let is_split = branches.len() > 1;
     parts.push(if is_split { "split" } else { "allowed" }.to_owned());
     parts.extend(route.map(|route| format!("route={}", route.name)));
-    if let [first, rest @ ..] = branches.as_slice()
-        && same_service
+    if let [only] = branches.as_slice() {
+        parts.extend(only.subset.iter().map(|subset| format!("to={subset}")));
+    }
+    if let Some(first) = branches.first().filter(|_| same_service)
+        && first.service != witness.to
     {
-        if let (Some(subset), []) = (&first.subset, rest) {
-            parts.push(format!("to={subset}"));
-        }
-        if first.service != witness.to {
-            parts.push(format!("service={}", first.service));
-        }
+        parts.push(format!("service={}", first.service));
     }
     match (&outcome.answer, route) {
-        (Some(answer), _) => parts.push(format!("status={}", answer.status)),
-        (None, Some(route)) => parts.push(format!("attempts={}", route.exchange.attempts.value)),
-        (None, None) => {}
+        (Some(answer), _) => {
+            parts.push(format!("status={}", answer.status));
+            let location = answer.location.iter();
+            parts.extend(location.map(|location| format!("location={}", quoted(location))));
+        }
+        (None, Some(route)) if !outcome.is_connection => {
+            parts.push(format!("attempts={}", route.exchange.attempts.value));
+        }
+        (None, _) => {}
     }
+    parts.extend(changed_path(outcome).map(|path| format!("path={}", quoted(path))));
     if is_split {
         let shares = branches.iter().map(|branch| {
             let subset = branch.subset.as_ref();
             let subset = subset.map_or_else(String::new, |subset| format!(" {subset}"));
-            format!("to{subset} share=\"{}\"", percent(branch.ten_thousandths()))
+            let service = if same_service {
+                String::new()
+            } else {
+                format!(" service={}", branch.service)
+            };
+            let share = percent(branch.ten_thousandths());
+            format!("to{subset}{service} share=\"{share}\"")
         });
         parts.push(format!("{{ {} }}", shares.collect::<Vec<_>>().join("; ")));
     }
     parts.join(" ")
+}
+
+/// The path with which a request arrives, where policy rewrites it to one that is the same everywhere.
+fn changed_path(outcome: &Outcome) -> Option<&str> {
+    let mut paths = outcome.arrivals.iter().map(|arrival| arrival.path.as_str());
+    let first = paths.next()?;
+    // Nobody looks into bytes.
+    let is_changed = !outcome.is_connection && outcome.normalised_path.as_deref() != Some(first);
+    (is_changed && paths.all(|path| path == first)).then_some(first)
 }
 
 /// The branches that take something, those to the same place as one.
@@ -135,7 +179,7 @@ pub(crate) fn word(text: &str) -> String {
 }
 
 /// A KDL string.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
         match letter {

@@ -116,6 +116,16 @@ pub(super) fn parse_percent(text: &str) -> Result<u32, Wrong> {
     Ok(parts)
 }
 
+/// A rate as policy writes it, without quotes.
+pub fn rate_text(count: u64, per: Duration) -> String {
+    let per = duration_text(per);
+    // `1s` is written `s`; `10s` is not.
+    let unit = per
+        .strip_prefix('1')
+        .filter(|rest| rest.starts_with(|first: char| first.is_ascii_alphabetic()));
+    format!("{count}/{}", unit.unwrap_or(&per))
+}
+
 /// `100/s`, `100/10s`.
 pub(super) fn parse_rate(text: &str) -> Result<(u64, Duration), Wrong> {
     let wrong = || {

@@ -74,6 +74,26 @@ impl HeaderEditor {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
+    /// The names that are edited; one may be there several times.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let lines = self.set.iter().chain(&self.add).map(|(name, _)| name);
+        lines.chain(&self.remove).map(HeaderName::as_str)
+    }
+
+    /// Edits the lines of one header of which not everything is known: `None` stands for what others say of it.
+    pub fn edit_lines(&self, name: &str, lines: &mut Vec<Option<String>>) {
+        let text =
+            |value: &HeaderValue| Some(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        for (_, value) in self.set.iter().filter(|(set, _)| set == name) {
+            *lines = vec![text(value)];
+        }
+        let added = self.add.iter().filter(|(added, _)| added == name);
+        lines.extend(added.map(|(_, value)| text(value)));
+        if self.remove.iter().any(|removed| removed == name) {
+            lines.clear();
+        }
+    }
+
     /// Edits headers.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {

@@ -93,7 +93,7 @@ pub(crate) fn taken(mesh: &LinkedMesh) -> BTreeSet<RouteId> {
     for test in &mesh.tests {
         // A test that can't run has findings of its own.
         if let Ok(outcome) = trial.test(test).outcome {
-            taken.extend(outcome.route.map(|route| route.id));
+            taken.extend(outcome.touched.routes);
         }
     }
     taken

@@ -1,0 +1,79 @@
+//! Connections of bytes: who comes, from where, to which port is all that anybody knows of them.
+
+use mesh_engine::path;
+use mesh_engine::request::{Peer, Request};
+
+use super::{Call, Decision, Outcome, Refusal, Trial, TrialError, judge, losers, taken};
+use crate::analysis::entrance;
+use crate::analysis::request_space::ORDINARY_IP;
+use crate::linked::ServiceId;
+
+impl Trial<'_> {
+    /// What becomes of a connection: the caller's slice says where it goes, the callee's who may enter.
+    pub(super) fn connect(
+        &mut self,
+        call: &Call,
+        caller: Option<ServiceId>,
+        callee: ServiceId,
+    ) -> Result<Outcome, TrialError> {
+        let mesh = self.mesh;
+        let Ok(path) = path::normalise("/") else {
+            return Ok(Outcome::refused(Refusal::no_method()));
+        };
+        let Some(port) = self.port(callee, call.port) else {
+            return Ok(Outcome::denied());
+        };
+        let identity = caller.and_then(|id| mesh.service(id).identities.first());
+        let connection = Request {
+            port,
+            peer: identity.map_or(Peer::Unauthenticated, Peer::Identity),
+            peer_ip: Some(call.peer_ip.unwrap_or(ORDINARY_IP)),
+            client_ip: Some(call.client_ip.unwrap_or(ORDINARY_IP)),
+            ..Request::new("", call.host.as_deref().unwrap_or_default(), &path)
+        };
+        let mut outcome = Outcome {
+            is_connection: true,
+            ..Outcome::denied()
+        };
+        if let Some(caller) = caller {
+            let snapshot = self.snapshot(caller)?;
+            let table = snapshot.callee(&call.to);
+            let Some(table) = table.filter(|table| table.port(Some(port)).is_some()) else {
+                return Ok(outcome.over());
+            };
+            let explanation = table.explain(&connection);
+            outcome.losers = losers(mesh, callee, &explanation);
+            let Some(winner) = explanation.winner else {
+                return Ok(outcome.ending(Decision::NoRoute).over());
+            };
+            outcome.route = taken(mesh, (caller, callee), winner);
+            let id = outcome.route.as_ref().map(|taken| taken.id);
+            outcome.touched.routes.extend(id);
+            if let Some(rules) = snapshot.external(table.service()) {
+                let verdict = (Some(rules), rules.authorise_connection(&connection));
+                let judged = judge::judged_connection(mesh, callee, verdict, &connection, outcome);
+                return Ok(judged.over());
+            }
+        }
+        if entrance::is_unguarded(mesh.service(callee)) {
+            return Ok(outcome.ending(Decision::Allowed));
+        }
+        let snapshot = self.snapshot(callee)?;
+        let Some(table) = snapshot.inbound(port) else {
+            return Ok(outcome.over());
+        };
+        let verdict = (Some(table.rules()), table.authorise_connection(&connection));
+        let judged = judge::judged_connection(mesh, callee, verdict, &connection, outcome);
+        Ok(judged.over())
+    }
+}
+
+impl Outcome {
+    /// A connection that is refused is closed: nobody is answered.
+    fn over(mut self) -> Self {
+        if let Some(refusal) = &mut self.refusal {
+            refusal.status = None;
+        }
+        self
+    }
+}
