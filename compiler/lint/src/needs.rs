@@ -37,6 +37,18 @@ const NEEDS: &[Need] = &[
         "needs `facts load=` and `facts handling=` of a service, and `facts replicas=` of its callers",
     ),
     (
+        "MSH0605",
+        |mesh| {
+            let mut limiting =
+                (mesh.services.iter()).filter(|service| !service.rate_limits.is_empty());
+            limiting.all(|service| {
+                let facts = &service.facts;
+                service.gateway().is_some() || facts.load.is_some() || facts.capacity.is_some()
+            })
+        },
+        "needs `facts load=` or `facts capacity=` of every service that limits rates",
+    ),
+    (
         "MSH0607",
         |mesh| {
             let mut limiting =

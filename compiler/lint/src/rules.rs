@@ -85,6 +85,7 @@ mod retries {
     pub(crate) mod overload_signal;
     pub(crate) mod retry_cycle;
     pub(crate) mod side_calls;
+    pub(crate) mod stacked_layers;
     pub(crate) mod unrepeatable_body;
 }
 mod exchanges;
@@ -156,6 +157,7 @@ pub static RULES: &[&Rule] = &[
     &retries::amplification::AMPLIFICATION,
     &retries::retry_cycle::RETRY_CYCLE,
     &retries::non_idempotent::NON_IDEMPOTENT,
+    &retries::stacked_layers::STACKED_LAYERS,
     &retries::no_budget::NO_BUDGET,
     &retries::minimum_dominates::MINIMUM_DOMINATES,
     &retries::hangs_uncapped::HANGS_UNCAPPED,

@@ -40,8 +40,8 @@ pub(crate) fn together(
     let mut compiled = first?;
     found.retain(|(span, code, _), (_, environments)| {
         let own = mesh_compiler::environment_of(sources.path(span.file), root_path);
-        // A suppression that any environment needs is needed.
-        *code != "MSH0016" || own.is_some() || environments.len() == all.len()
+        // A suppression or definition that any environment needs is needed.
+        !matches!(*code, "MSH0016" | "MSH0018") || own.is_some() || environments.len() == all.len()
     });
     for (index, (_, (finding, environments))) in found.into_iter().enumerate() {
         compiled.findings.push(finding);

@@ -109,3 +109,27 @@ fn a_suppressed_finding_is_counted_and_listed_until_its_day() {
         .collect();
     assert_eq!(closed, ["MSH0405"]);
 }
+
+#[test]
+fn what_one_environment_uses_is_used() {
+    let fixture = fixture();
+    fixture.write(
+        "policy/teams/money/policies.kdl",
+        "policy patient { timeout \"4s\" }\npolicy forgotten { timeout \"3s\" }\n",
+    );
+    fixture.write(
+        "policy/environments/prod/money.kdl",
+        "override service pay { use patient }\n",
+    );
+    let findings = fixture
+        .meshc(&["check", "policy", "--format", "json"])
+        .json();
+    let unused: Vec<&str> = findings["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["code"] == "MSH0018")
+        .filter_map(|finding| finding["message"].as_str())
+        .collect();
+    assert_eq!(unused, ["the policy `forgotten` is not used"]);
+}

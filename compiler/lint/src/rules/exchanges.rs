@@ -12,42 +12,64 @@ pub(crate) struct At<'m> {
     pub(crate) callee: &'m Service,
     /// The route.
     pub(crate) route: &'m Route,
+    /// The route of a gateway by which the requests come to it.
+    pub(crate) by: Option<&'m Route>,
     /// What holds.
     pub(crate) exchange: &'m Exchange,
 }
 
-impl At<'_> {
+impl<'m> At<'m> {
     /// Whether anything is tried again.
     pub(crate) fn retries(&self) -> bool {
         self.exchange.attempts.value > 1 && !self.exchange.causes.value.is_empty()
     }
 
+    /// The route, and that of a gateway before it: what either says of requests holds for all of them.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &'m Route> {
+        std::iter::once(self.route).chain(self.by)
+    }
+
     /// Whether every request of the route may be repeated.
     pub(crate) fn only_idempotent(&self) -> bool {
-        only_safe(self.route)
+        self.routes().any(only_safe)
     }
 
     /// Which one, as findings say it.
     pub(crate) fn words(&self) -> String {
         let (route, callee) = (&self.route.name.value, &self.callee.name.value);
-        match self.caller {
-            Some(caller) => format!("route `{route}` of `{callee}`, for `{}`", caller.name.value),
-            None => format!("route `{route}` of `{callee}`"),
+        match (self.caller, self.by) {
+            (Some(caller), Some(by)) => format!(
+                "route `{route}` of `{callee}`, by route `{}` of `{}`",
+                by.name.value, caller.name.value
+            ),
+            (Some(caller), None) => {
+                format!("route `{route}` of `{callee}`, for `{}`", caller.name.value)
+            }
+            (None, _) => format!("route `{route}` of `{callee}`"),
         }
     }
 }
 
-/// The exchanges of all routes, and then those of callers that have their own.
-pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
-    let own = mesh.services.iter().flat_map(|callee| {
+/// Every route as it is written, those of gateways too.
+pub(crate) fn written(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
+    mesh.services.iter().flat_map(|callee| {
         callee.routes.iter().map(move |route| At {
             caller: None,
             callee,
             route,
+            by: None,
             exchange: &route.exchange,
         })
-    });
-    let of_callers = mesh.edges.iter().flat_map(move |edge| {
+    })
+}
+
+/// The exchanges of all routes, then those of callers that have their own, and then those of gateways' routes with the
+/// routes of the services that they lead to. Alone, a gateway's route has none: it tightens what it leads to.
+pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
+    let own = written(mesh).filter(|at| at.callee.gateway().is_none());
+    let edges = mesh.edges.iter();
+    let edges = edges.filter(|edge| mesh.service(edge.callee).gateway().is_none());
+    let of_callers = edges.clone().flat_map(move |edge| {
         let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
         let routes = callee.routes.iter().zip(&edge.exchanges);
         routes
@@ -56,10 +78,25 @@ pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
                 caller: Some(caller),
                 callee,
                 route,
+                by: None,
                 exchange,
             })
     });
-    own.chain(of_callers)
+    let of_gateways = edges.flat_map(move |edge| {
+        let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
+        edge.routed.iter().flat_map(move |routed| {
+            let by = mesh.route(routed.route);
+            let routes = callee.routes.iter().zip(&routed.exchanges);
+            routes.map(move |(route, exchange)| At {
+                caller: Some(caller),
+                callee,
+                route,
+                by: Some(by),
+                exchange,
+            })
+        })
+    });
+    own.chain(of_callers).chain(of_gateways)
 }
 
 /// Those of them that try again.

@@ -1,7 +1,7 @@
 //! `resilience/idle-fault`
 
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::exchanges::exchanges;
+use crate::rules::exchanges::written;
 
 declare_rule! {
     /// ## What it flags
@@ -26,7 +26,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    for at in exchanges(cx.facts().mesh()).filter(|at| at.caller.is_none()) {
+    for at in written(cx.facts().mesh()) {
         let Some(fault) = &at.route.actions.fault else {
             continue;
         };

@@ -1,7 +1,7 @@
 //! `resilience/lasting-fault`
 
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::exchanges::exchanges;
+use crate::rules::exchanges::written;
 
 declare_rule! {
     /// ## What it flags
@@ -25,7 +25,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    for at in exchanges(cx.facts().mesh()).filter(|at| at.caller.is_none()) {
+    for at in written(cx.facts().mesh()) {
         if let Some(fault) = at
             .route
             .actions

@@ -44,11 +44,15 @@ fn check(cx: &mut RuleContext<'_>) {
     // Retries that `defaults` set for everybody are one thing to change, and one finding.
     let mut places: BTreeMap<Span, Vec<&Service>> = BTreeMap::new();
     for service in &mesh.services {
-        if service.retry_budget.value.is_some() {
+        // What a gateway's route asks for is done to the service that it leads to.
+        if service.retry_budget.value.is_some() || service.gateway().is_some() {
             continue;
         }
         let edges = mesh.edges.entering(service.id);
-        let of_callers = edges.flat_map(|edge| &edge.exchanges);
+        let of_callers = edges.flat_map(|edge| {
+            let of_gateway = edge.routed.iter().flat_map(|routed| &routed.exchanges);
+            edge.exchanges.iter().chain(of_gateway)
+        });
         let own = service.routes.iter().map(|route| &route.exchange);
         for span in own.chain(of_callers).filter_map(retries_at) {
             let services = places.entry(span).or_default();
@@ -103,5 +107,18 @@ mod tests {
             service a { port 80; endpoints { static "10.0.0.1:80" }; retry "5xx" attempts=1 }
             service b { port 80; endpoints { static "10.0.0.2:80" } }"#,
         );
+    }
+
+    #[test]
+    fn the_route_of_a_gateway_retries_calls_to_what_it_leads_to() {
+        let policy = |budget: &str| {
+            format!(
+                r#"
+            gateway public {{ listen 8080; allow unauthenticated; route all {{ to a; retry reset attempts=2 per-try="1s" }} }}
+            service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow public; callers-may-extend attempts causes; {budget} }}"#
+            )
+        };
+        assert!(findings("MSH0405", &policy("")).contains("calls to `a` are retried"));
+        none("MSH0405", &policy("retry-budget \"20%\""));
     }
 }

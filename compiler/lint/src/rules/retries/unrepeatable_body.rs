@@ -67,7 +67,8 @@ fn check(cx: &mut RuleContext<'_>) {
         let requests =
             |wanted: Protocol| at.callee.ports.iter().any(|port| port.protocol == wanted);
         let of_requests = requests(Protocol::Http) || requests(Protocol::Grpc);
-        let Some(again) = again.filter(|_| most > kept && of_requests && takes_bodies(at.route))
+        let Some(again) =
+            again.filter(|_| most > kept && of_requests && at.routes().all(takes_bodies))
         else {
             continue;
         };

@@ -3,7 +3,7 @@
 use mesh_syntax::Level;
 
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::exchanges::exchanges;
+use crate::rules::exchanges::written;
 
 declare_rule! {
     /// ## What it flags
@@ -36,7 +36,7 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    for at in exchanges(cx.facts().mesh()).filter(|at| at.caller.is_none()) {
+    for at in written(cx.facts().mesh()) {
         for mirror in &at.route.actions.mirrors {
             let to = &cx.facts().mesh().service(mirror.target.service).name.value;
             let finding = if !at.only_idempotent() {

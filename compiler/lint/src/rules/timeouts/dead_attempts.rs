@@ -6,6 +6,7 @@ use mesh_compiler::linked::Exchange;
 use mesh_syntax::Span;
 
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::exchanges::exchanges;
 use crate::rules::words::seconds;
 
 declare_rule! {
@@ -44,35 +45,20 @@ declare_rule! {
 }
 
 fn check(cx: &mut RuleContext<'_>) {
-    let mesh = cx.facts().mesh();
-    let own = mesh.services.iter().flat_map(|service| {
-        service
-            .routes
-            .iter()
-            .map(move |route| (service, route, &route.exchange))
-    });
-    let of_callers = mesh.edges.iter().flat_map(|edge| {
-        let callee = mesh.service(edge.callee);
-        callee
-            .routes
-            .iter()
-            .zip(&edge.exchanges)
-            .map(move |(route, exchange)| (callee, route, exchange))
-    });
     let mut reported: BTreeMap<[Option<Span>; 3], usize> = BTreeMap::new();
-    for (service, route, exchange) in own.chain(of_callers) {
+    for at in exchanges(cx.facts().mesh()) {
+        let exchange = at.exchange;
         let Some(dead) = dead(exchange) else { continue };
         let Some(span) = dead.spans[0].or(dead.spans[1]).or(dead.spans[2]) else {
             continue;
         };
         let message = format!(
-            "tries of {} that take their whole time leave no room for {} of {} within {} (route `{}` of `{}`)",
+            "tries of {} that take their whole time leave no room for {} of {} within {} ({})",
             dead.per_try,
             dead.count,
             exchange.attempts.value,
             dead.timeout,
-            route.name.value,
-            service.name.value,
+            at.words(),
         );
         let mut finding = DEAD_ATTEMPTS
             .at(span, message)
@@ -90,7 +76,7 @@ fn check(cx: &mut RuleContext<'_>) {
                 finding = finding.label(other, label);
             }
         }
-        cx.report_once(&mut reported, dead.spans, &service.name.value, || finding);
+        cx.report_once(&mut reported, dead.spans, &at.callee.name.value, || finding);
     }
 }
 

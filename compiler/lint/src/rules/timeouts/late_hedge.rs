@@ -32,10 +32,11 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
+    let mut faults = BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
         let exchange = at.exchange;
         if let Some(finding) = late_fault(&at) {
-            cx.report(finding);
+            cx.report_once(&mut faults, finding.span, &at.callee.name.value, || finding);
         }
         let Some(delay) = exchange.hedge.value else {
             continue;
@@ -72,9 +73,14 @@ fn check(cx: &mut RuleContext<'_>) {
 
 /// A delay on purpose that is no delay but a timeout.
 fn late_fault(at: &At<'_>) -> Option<Diagnostic> {
-    let delay = at.route.actions.fault?.delay?;
+    // The fault of a gateway's route is told where it leads, and any other with its own route.
+    let holder = match (at.caller, at.by) {
+        (None, _) => at.route,
+        (Some(_), by) => by?,
+    };
+    let delay = holder.actions.fault?.delay?;
     let timeout = at.exchange.timeout.value?;
-    if at.caller.is_some() || delay.value.by < timeout {
+    if delay.value.by < timeout {
         return None;
     }
     let finding = LATE_HEDGE

@@ -29,7 +29,7 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = std::collections::BTreeMap::new();
     for at in exchanges(cx.facts().mesh()) {
-        let Some(streaming) = at.route.actions.streaming else {
+        let Some(streaming) = at.routes().find_map(|route| route.actions.streaming) else {
             continue;
         };
         let fields = [&at.exchange.timeout, &at.exchange.per_try];
