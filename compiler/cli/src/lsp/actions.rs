@@ -24,6 +24,7 @@ pub(super) fn actions(session: &Session<'_>, root: &Root, params: &CodeActionPar
     let places = Places {
         sources: &found.sources,
         encoding: session.workspace.encoding,
+        client: session.client,
         uri: &uri_of,
     };
     let wants = |kind: &str| match &params.context.only {

@@ -14,6 +14,7 @@ use mesh_syntax::{Edit, FileId, Level, SourceSet, Span};
 use serde_json::{Value, json};
 
 use super::position::Encoding;
+use super::session::Client;
 
 /// Names, or their beginnings, of findings about something that could be left out.
 const UNNECESSARY: &[&str] = &["dead-", "idle-", "redundant-", "shadowed-", "unused-"];
@@ -24,6 +25,7 @@ const DEPRECATED: &[&str] = &["source/kdl-1-spelling"];
 pub(super) struct Places<'a> {
     pub(super) sources: &'a SourceSet,
     pub(super) encoding: Encoding,
+    pub(super) client: Client,
     pub(super) uri: &'a dyn Fn(FileId) -> String,
 }
 
@@ -54,11 +56,31 @@ impl Places<'_> {
             }),
             code: Some(NumberOrString::String(found.code.to_owned())),
             source: Some("meshc".to_owned()),
-            message: message(found),
-            related_information: (!related.is_empty()).then_some(related),
-            tags: tags(found),
+            message: self.message(found),
+            related_information: (self.client.related && !related.is_empty()).then_some(related),
+            tags: tags(found).filter(|_| self.client.tags),
             ..Diagnostic::default()
         }
+    }
+
+    /// What is wrong, what to do, and a request that shows it; and the other places, for who can show them in no better way.
+    fn message(&self, found: &mesh_syntax::Diagnostic) -> String {
+        let mut text = found.message.clone();
+        if let Some(label) = &found.span_label {
+            text.extend([": ", label]);
+        }
+        if let Some(help) = &found.help {
+            text.extend(["\nhelp: ", help]);
+        }
+        if let Some(witness) = &found.witness {
+            text.extend(["\nfor example: ", request_text(witness).trim()]);
+        }
+        for label in found.labels.iter().filter(|_| !self.client.related) {
+            let (line, _) = self.sources.line_column(label.span);
+            let path = self.sources.path(label.span.file);
+            text.extend([format!("\n{path}:{line}: {}", label.message)]);
+        }
+        text
     }
 
     /// The edits of each file, by its URI.
@@ -75,24 +97,6 @@ impl Places<'_> {
         }
         by_uri
     }
-}
-
-/// What is wrong, what to do, and a request that shows it.
-fn message(found: &mesh_syntax::Diagnostic) -> String {
-    let mut text = found.message.clone();
-    if let Some(label) = &found.span_label {
-        text.push_str(": ");
-        text.push_str(label);
-    }
-    if let Some(help) = &found.help {
-        text.push_str("\nhelp: ");
-        text.push_str(help);
-    }
-    if let Some(witness) = &found.witness {
-        text.push_str("\nfor example: ");
-        text.push_str(request_text(witness).trim());
-    }
-    text
 }
 
 fn tags(found: &mesh_syntax::Diagnostic) -> Option<Vec<DiagnosticTag>> {
@@ -124,25 +128,28 @@ pub(super) fn workspace_edit(
     json!({ "documentChanges": changes })
 }
 
-pub(super) fn markdown(value: String) -> MarkupContent {
-    MarkupContent {
-        kind: MarkupKind::Markdown,
-        value,
-    }
+/// A text that was written as Markdown; who does not know that reads it as it is.
+pub(super) fn marked_up(value: String, markdown: bool) -> MarkupContent {
+    let kind = if markdown {
+        MarkupKind::Markdown
+    } else {
+        MarkupKind::PlainText
+    };
+    MarkupContent { kind, value }
 }
 
 pub(super) fn completion_item(
     text: &str,
     encoding: Encoding,
-    snippets: bool,
+    client: Client,
     index: usize,
     completion: Completion,
 ) -> CompletionItem {
     let new_text = match &completion.snippet {
-        Some(snippet) if snippets => snippet.clone(),
+        Some(snippet) if client.snippets => snippet.clone(),
         _ => completion.label.clone(),
     };
-    let is_snippet = snippets && completion.snippet.is_some();
+    let is_snippet = client.snippets && completion.snippet.is_some();
     CompletionItem {
         kind: Some(match completion.kind {
             CompletionKind::Word => CompletionItemKind::KEYWORD,
@@ -156,7 +163,13 @@ pub(super) fn completion_item(
         detail: Some(completion.detail).filter(|detail| !detail.is_empty()),
         documentation: Some(completion.documentation)
             .filter(|text| !text.is_empty())
-            .map(|text| Documentation::MarkupContent(markdown(text))),
+            .map(|text| {
+                if client.markdown_completion {
+                    Documentation::MarkupContent(marked_up(text, true))
+                } else {
+                    Documentation::String(text)
+                }
+            }),
         // Values and names come before properties, as the compiler gives them.
         sort_text: Some(format!("{index:04}")),
         insert_text_format: is_snippet.then_some(InsertTextFormat::SNIPPET),

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use lsp_types::{
     CodeActionParams, CompletionParams, CompletionTriggerKind, DidChangeTextDocumentParams,
-    DidCloseTextDocumentParams, DidOpenTextDocumentParams, DocumentHighlight,
-    DocumentHighlightKind, DocumentSymbolParams, FoldingRange, FoldingRangeKind,
+    DidCloseTextDocumentParams, DidOpenTextDocumentParams, DocumentFormattingParams,
+    DocumentHighlight, DocumentHighlightKind, DocumentSymbolParams, FoldingRange, FoldingRangeKind,
     FoldingRangeParams, HoverParams, Location, ReferenceParams, RenameParams, SymbolInformation,
     TextDocumentPositionParams, Uri, WorkspaceSymbolParams,
 };
 use mesh_editor::{Compiled, Definition, Outlined, Policies};
-use mesh_syntax::FileId;
+use mesh_syntax::{FileId, FormatError};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::actions;
-use super::convert::{Places, completion_item, markdown, symbol_kind, workspace_edit};
+use super::convert::{Places, completion_item, marked_up, symbol_kind, workspace_edit};
 use super::message::{ErrorCode, RpcError};
 use super::position::Encoding;
 use super::session::Session;
@@ -59,6 +59,7 @@ impl Session<'_> {
             "textDocument/foldingRange" => self.folds(&read(params)?),
             "textDocument/prepareRename" => self.prepare_rename(&read(params)?),
             "textDocument/rename" => self.rename(read(params)?),
+            "textDocument/formatting" => self.format(&read(params)?),
             "textDocument/codeAction" => self.code_actions(&read(params)?),
             _ => Err(RpcError::new(
                 ErrorCode::MethodNotFound,
@@ -165,7 +166,7 @@ impl Session<'_> {
     }
 
     fn hover(&mut self, params: HoverParams) -> Result<Value, RpcError> {
-        let encoding = self.encoding();
+        let (encoding, markdown) = (self.encoding(), self.client.markdown_hover);
         let position = params.text_document_position_params;
         let root = self.at(&position)?.root;
         let linked = root
@@ -181,11 +182,12 @@ impl Session<'_> {
             return Ok(Value::Null);
         };
         let range = encoding.range(at.policies.sources(), found.span);
-        Ok(json!({ "contents": markdown(found.markdown), "range": range }))
+        let contents = marked_up(found.markdown, markdown);
+        Ok(json!({ "contents": contents, "range": range }))
     }
 
     fn completion(&mut self, params: CompletionParams) -> Result<Value, RpcError> {
-        let (encoding, snippets) = (self.encoding(), self.client.snippets);
+        let (encoding, client) = (self.encoding(), self.client);
         let context = params.context;
         let at = self.at(&params.text_document_position)?;
         let triggered = context.is_some_and(|context| {
@@ -200,7 +202,7 @@ impl Session<'_> {
         }
         let found = mesh_editor::complete(at.policies, at.file, at.offset);
         let items = found.into_iter().enumerate().map(|(index, completion)| {
-            completion_item(at.text(), encoding, snippets, index, completion)
+            completion_item(at.text(), encoding, client, index, completion)
         });
         written(items.collect::<Vec<_>>())
     }
@@ -259,6 +261,7 @@ impl Session<'_> {
         let places = Places {
             sources: &sources,
             encoding,
+            client: self.client,
             uri: &uri_of,
         };
         Ok(spans
@@ -318,6 +321,7 @@ impl Session<'_> {
             let places = Places {
                 sources,
                 encoding,
+                client: self.client,
                 uri: &uri_of,
             };
             listed.extend(found.into_iter().filter_map(|found| {
@@ -379,6 +383,7 @@ impl Session<'_> {
         let places = Places {
             sources: &sources,
             encoding,
+            client: self.client,
             uri: &uri_of,
         };
         Ok(self.edit(places.edits(&edits)))
@@ -396,6 +401,25 @@ impl Session<'_> {
         workspace_edit(edits, self.client.versioned_edits, &version_of)
     }
 
+    /// The edit that formats a document; none where it is formatted, or has mistakes, which findings tell.
+    fn format(&mut self, params: &DocumentFormattingParams) -> Result<Value, RpcError> {
+        let encoding = self.encoding();
+        let (policies, file, _) = self.document(&params.text_document.uri)?;
+        let sources = policies.sources();
+        let text = sources.text(file).unwrap_or_default();
+        let formatted = match mesh_syntax::format(sources, file) {
+            Ok(Some(formatted)) => formatted,
+            Ok(None) | Err(FormatError::Mistakes(_)) => return Ok(json!([])),
+            Err(FormatError::Fault) => {
+                let text = "meshc would not format this file as it means; it is left alone, please report it";
+                return Err(RpcError::new(ErrorCode::RequestFailed, text));
+            }
+        };
+        let (range, new_text) = difference(text, &formatted);
+        let range = encoding.range_in(text, &range);
+        Ok(json!([{ "range": range, "newText": new_text }]))
+    }
+
     fn code_actions(&mut self, params: &CodeActionParams) -> Result<Value, RpcError> {
         let (_, _, root) = self.document(&params.text_document.uri)?;
         let root = root.and_then(|folder| self.workspace.roots.get(&folder));
@@ -404,6 +428,26 @@ impl Session<'_> {
             None => json!([]),
         })
     }
+}
+
+/// What is replaced by what, without the lines that both begin and end with, so that cursors elsewhere stay.
+fn difference<'t>(before: &str, after: &'t str) -> (std::ops::Range<usize>, &'t str) {
+    let lines = |text: &'t str| text.split_inclusive('\n');
+    let same = |pairs: &mut dyn Iterator<Item = (&str, &str)>| -> usize {
+        let same = pairs.take_while(|(one, other)| one == other);
+        same.map(|(line, _)| line.len()).sum()
+    };
+    let start = same(&mut before.split_inclusive('\n').zip(lines(after)));
+    let before_rest = before.get(start..).unwrap_or_default();
+    let after_rest = after.get(start..).unwrap_or_default();
+    let end = same(
+        &mut before_rest
+            .split_inclusive('\n')
+            .rev()
+            .zip(lines(after_rest).rev()),
+    );
+    let new_text = after_rest.get(..after_rest.len() - end);
+    (start..before.len() - end, new_text.unwrap_or_default())
 }
 
 fn symbols_json(symbols: &[Outlined], text: &str, encoding: Encoding) -> Value {
@@ -418,4 +462,27 @@ fn symbols_json(symbols: &[Outlined], text: &str, encoding: Encoding) -> Value {
         })
     });
     symbols.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+
+    #[test]
+    fn only_what_differs_is_replaced() {
+        for (before, after) in [
+            ("a\nb\nc\n", "a\nx\ny\nc\n"),
+            ("a\na\n", "a\na\na\n"),
+            ("a\na\na\n", "a\n"),
+            ("", "a\n"),
+            ("a", "a\n"),
+            ("a\n", "a\n"),
+        ] {
+            let (range, new) = difference(before, after);
+            let mut text = before.to_owned();
+            text.replace_range(range, new);
+            assert_eq!(text, after);
+        }
+        assert_eq!(difference("a\nb\nc\n", "a\nx\nc\n"), (2..4, "x\n"));
+    }
 }

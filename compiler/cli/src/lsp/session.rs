@@ -54,6 +54,10 @@ enum Phase {
 pub(super) struct Client {
     pub(super) snippets: bool,
     pub(super) versioned_edits: bool,
+    pub(super) markdown_hover: bool,
+    pub(super) markdown_completion: bool,
+    pub(super) related: bool,
+    pub(super) tags: bool,
     progress: bool,
     watches_files: bool,
 }
@@ -218,19 +222,26 @@ impl Session<'_> {
                 "`initialize` needs its parameters",
             ));
         }
-        let can = |pointer: &str| {
-            let found = params.pointer(&format!("/capabilities/{pointer}"));
-            found.and_then(Value::as_bool).unwrap_or(false)
+        let found = |pointer: &str| params.pointer(&format!("/capabilities/{pointer}"));
+        let can = |pointer: &str| found(pointer).and_then(Value::as_bool).unwrap_or(false);
+        let lists = |pointer: &str, wanted: &str| {
+            let listed = found(pointer).and_then(Value::as_array);
+            listed.is_some_and(|listed| listed.iter().any(|one| one == wanted))
         };
         self.client = Client {
             snippets: can("textDocument/completion/completionItem/snippetSupport"),
+            markdown_hover: lists("textDocument/hover/contentFormat", "markdown"),
+            markdown_completion: lists(
+                "textDocument/completion/completionItem/documentationFormat",
+                "markdown",
+            ),
+            related: can("textDocument/publishDiagnostics/relatedInformation"),
+            tags: found("textDocument/publishDiagnostics/tagSupport").is_some(),
             versioned_edits: can("workspace/workspaceEdit/documentChanges"),
             progress: can("window/workDoneProgress"),
             watches_files: can("workspace/didChangeWatchedFiles/dynamicRegistration"),
         };
-        let encodings = params.pointer("/capabilities/general/positionEncodings");
-        let encodings = encodings.and_then(Value::as_array);
-        if encodings.is_some_and(|known| known.iter().any(|name| name == Encoding::Utf8.name())) {
+        if lists("general/positionEncodings", Encoding::Utf8.name()) {
             self.workspace.encoding = Encoding::Utf8;
         }
         self.workspace.folders = folders(params);
@@ -434,6 +445,7 @@ impl Session<'_> {
         let places = Places {
             sources: &found.sources,
             encoding: workspace.encoding,
+            client: self.client,
             uri: &uri_of,
         };
         let mut by_uri: BTreeMap<String, Vec<lsp_types::Diagnostic>> = BTreeMap::new();
@@ -534,6 +546,7 @@ fn capabilities(encoding: Encoding) -> Value {
         "documentSymbolProvider": true,
         "workspaceSymbolProvider": true,
         "foldingRangeProvider": true,
+        "documentFormattingProvider": true,
         "renameProvider": { "prepareProvider": true },
         "codeActionProvider": { "codeActionKinds": ["quickfix", "source.fixAll"] },
         "workspace": { "workspaceFolders": { "supported": true, "changeNotifications": true } },

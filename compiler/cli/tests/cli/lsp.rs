@@ -212,6 +212,10 @@ fn questions_are_answered() {
     assert_eq!(found[0]["location"]["uri"], cart);
     let folds = ask("textDocument/foldingRange", &document).unwrap();
     assert_eq!(folds[0]["endLine"], 4);
+    let mut format = document.clone();
+    format["options"] = json!({ "tabSize": 4, "insertSpaces": true });
+    let formatted = ask("textDocument/formatting", &format).unwrap();
+    assert_eq!(formatted, json!([]));
     let highlights = ask("textDocument/documentHighlight", &name).unwrap();
     assert_eq!(highlights.as_array().map(Vec::len), Some(1));
 }
@@ -255,6 +259,27 @@ fn fixes_are_actions_and_safe_ones_come_together() {
         stale.iter().all(|action| line(action) == json!(5)),
         "{stale:?}"
     );
+}
+
+#[test]
+fn formatting_changes_the_lines_that_differ() {
+    let fixture = shop();
+    let mut client = Client::open(&fixture, "p", &json!({}));
+    let page = uri(&fixture, "p/page.kdl");
+    client.did_open(&page, &PAGE.replace("    calls", "  calls"));
+    let options = json!({ "tabSize": 4, "insertSpaces": true });
+    let params = json!({ "textDocument": { "uri": page }, "options": options });
+    let edits = client.request("textDocument/formatting", &params).unwrap();
+    let range =
+        json!({ "start": { "line": 3, "character": 0 }, "end": { "line": 4, "character": 0 } });
+    assert_eq!(
+        edits,
+        json!([{ "range": range, "newText": "    calls cart\n" }])
+    );
+    // What has mistakes is left alone.
+    client.did_change(&page, 2, "service page {\n calls cart\n");
+    let edits = client.request("textDocument/formatting", &params).unwrap();
+    assert_eq!(edits, json!([]));
 }
 
 #[test]
@@ -438,4 +463,30 @@ fn the_first_check_shows_that_it_runs() {
                 && message["params"]["value"]["kind"] == kind
         });
     }
+}
+
+#[test]
+fn the_files_for_editors_are_what_they_say() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ci/editor/vscode/");
+    let read = |path: &str| -> Value {
+        let text = fs::read_to_string(format!("{folder}{path}")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let package = read("package.json");
+    let contributes = &package["contributes"];
+    let configuration = contributes["languages"][0]["configuration"]
+        .as_str()
+        .unwrap();
+    assert!(read(configuration)["comments"]["lineComment"] == "//");
+    let grammar = read(contributes["grammars"][0]["path"].as_str().unwrap());
+    assert_eq!(
+        grammar["scopeName"],
+        contributes["grammars"][0]["scopeName"]
+    );
+    let main = package["main"].as_str().unwrap();
+    assert!(
+        fs::read_to_string(format!("{folder}{main}"))
+            .unwrap()
+            .contains("\"lsp\"")
+    );
 }
