@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 use mesh_compiler::DEFAULT_ENVIRONMENT;
 use mesh_compiler::date::Date;
 
@@ -31,6 +33,27 @@ pub(crate) struct Place {
     /// The day on which suppressions are judged, as in 2027-03-01; without it the clock's, or a commit's own.
     #[arg(long, value_name = "DATE", global = true, value_parser = date)]
     pub(crate) today: Option<Date>,
+    /// When to write colours and links; `auto` goes by the terminal, `NO_COLOR` and `CLICOLOR_FORCE`.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        global = true
+    )]
+    pub(crate) color: Color,
+}
+
+/// When output has colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal that shows them.
+    #[default]
+    Auto,
+    /// Also in a pipe or a file.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 impl Place {
@@ -64,12 +87,18 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Print the call graph: what retries and timeouts do over several hops.
     Graph(Graph),
+    /// Lay out policy files in the one way; comments and literals stay as they are written.
+    Fmt(Fmt),
     /// Make the keys and first statements of a mesh.
     Keygen(Keygen),
     /// Write a first policy repository.
     Init(Init),
     /// Answer an editor: the Language Server Protocol at standard input and output.
     Lsp(Lsp),
+    /// Write the completions of a shell to stdout.
+    Completions(Completions),
+    /// Write the manual pages.
+    Man(Man),
 }
 
 /// How output is written by most commands.
@@ -147,6 +176,15 @@ pub(crate) struct Check {
     /// The lowest level that makes the exit code 1.
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "error")]
     pub(crate) deny: Deny,
+    /// Also say which files are not formatted (MSH0017); `fmt --check` says what would change.
+    #[arg(long)]
+    pub(crate) formatting: bool,
+    /// Accept the findings that this file lists, and fail on new ones alone.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Write today's findings to a file, for --baseline.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["baseline", "watch"])]
+    pub(crate) write_baseline: Option<PathBuf>,
     /// Go on, and say it again whenever a policy file changes; Ctrl-C ends. With `--format json` each time is one line.
     #[arg(long, conflicts_with = "timings")]
     pub(crate) watch: bool,
@@ -294,6 +332,23 @@ pub(crate) struct Graph {
     pub(crate) format: GraphFormat,
 }
 
+/// `meshc fmt`
+#[derive(Debug, Args)]
+pub(crate) struct Fmt {
+    /// Files, and folders of policies; without one, the folder of -C. With `-`, stdin, written to stdout.
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Change nothing: show what would change, and exit with 1 if anything would.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Read stdin, as if it were this file, and write to stdout.
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    pub(crate) stdin_filename: Option<String>,
+    /// How to write what was done.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
+}
+
 /// `meshc keygen`
 #[derive(Debug, Args)]
 pub(crate) struct Keygen {
@@ -334,22 +389,63 @@ pub(crate) struct Lsp {
     pub(crate) stdio: bool,
 }
 
+/// Whose CI a first repository is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ci {
+    /// A workflow in .github/workflows.
+    Github,
+    /// A .gitlab-ci.yml.
+    Gitlab,
+    /// None.
+    None,
+}
+
 /// `meshc init`
 #[derive(Debug, Args)]
+#[command(
+    long_about = "Write a first policy repository: a mesh of two services with a split and a first test, which checks \
+    clean, and a CI file that checks and tests every change. Nothing that exists is overwritten."
+)]
 pub(crate) struct Init {
     /// The folder to write to.
     pub(crate) folder: Option<PathBuf>,
     /// Name of the mesh; without it the folder's.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Whose CI to write a file for; it goes to the top of the git repository that the folder is in.
+    #[arg(long, value_enum, value_name = "CI", default_value = "github")]
+    pub(crate) ci: Ci,
     /// How to write the list of files.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) format: Format,
 }
 
+/// `meshc completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `meshc man`
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The folder to write a page for each command to; without it, the first page goes to stdout.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// The command line as data.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Reads the command line. Help and version go to stdout, mistakes to stderr.
 pub(crate) fn parse() -> Result<(Command, Place), Exit> {
-    let cli = Cli::try_parse().map_err(|error| {
+    let matches = command().color(color_of_help()).try_get_matches();
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.map_err(|error| {
         let exit = if error.use_stderr() {
             Exit::CouldNotRun
         } else {
@@ -360,6 +456,25 @@ pub(crate) fn parse() -> Result<(Command, Place), Exit> {
         exit
     })?;
     Ok((cli.command, cli.place))
+}
+
+/// The `--color` of a command line that may turn out to be wrong.
+fn color_of_help() -> ColorChoice {
+    let mut args = std::env::args_os().skip(1);
+    while let Some(arg) = args.next() {
+        let value = match arg.to_str() {
+            Some("--") => break,
+            Some("--color") => args.next().and_then(|value| value.into_string().ok()),
+            Some(arg) => arg.strip_prefix("--color=").map(str::to_owned),
+            None => None,
+        };
+        match value.as_deref() {
+            Some("always") => return ColorChoice::Always,
+            Some("never") => return ColorChoice::Never,
+            _ => {}
+        }
+    }
+    ColorChoice::Auto
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -406,8 +521,6 @@ fn claim(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -7,12 +7,15 @@ use crate::exit_code::Exit;
 
 pub(crate) mod build;
 mod check;
+mod completions;
 mod diff;
 mod explain;
+pub(crate) mod fmt;
 mod graph;
 mod init;
 mod keygen;
 mod lsp;
+mod man;
 pub(crate) mod test;
 
 /// Why a command could not run. Only ever shown, so its type is of no use to anyone.
@@ -27,9 +30,12 @@ pub(crate) fn run((command, place): (Command, Place)) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(&args, &place),
         Command::Diff(args) => diff::run(&args, &place),
         Command::Graph(args) => graph::run(&args, &place),
+        Command::Fmt(args) => fmt::run(&args, &place),
         Command::Keygen(args) => keygen::run(&args, &place),
         Command::Init(args) => init::run(&args, &place),
         Command::Lsp(_) => lsp::run(&place),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 

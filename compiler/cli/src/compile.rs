@@ -12,6 +12,7 @@ use mesh_syntax::{Diagnostic, Level, SourceSet};
 
 use crate::args::Place;
 use crate::base::Base;
+use crate::baseline::Compared;
 use crate::load::Loaded;
 
 mod environments;
@@ -37,6 +38,8 @@ pub(crate) struct Compiled {
     pub(crate) suppressed: Vec<Suppressed>,
     /// Checks that could not be made for want of data.
     pub(crate) skipped: Vec<Skipped>,
+    /// What a baseline made of the findings.
+    pub(crate) compared: Option<Compared>,
 }
 
 /// What is compiled, and as of when.
@@ -107,6 +110,7 @@ pub(crate) fn compile_observed(
         understood,
         suppressed,
         skipped,
+        compared: None,
     }
 }
 
@@ -130,6 +134,33 @@ impl Compiled {
     /// The environments that alone have a finding; none: all that were checked.
     pub(crate) fn only_in(&self, index: usize) -> &[String] {
         self.only_in.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds findings that all environments have.
+    pub(crate) fn add(&mut self, findings: Vec<Diagnostic>) {
+        let mut all = self.take_findings();
+        all.extend(findings.into_iter().map(|finding| (finding, Vec::new())));
+        all.sort_by(|(a, _), (b, _)| a.sort_key().cmp(&b.sort_key()));
+        self.put_findings(all);
+    }
+
+    /// Every finding, with the environments that alone have it.
+    pub(crate) fn take_findings(&mut self) -> Vec<(Diagnostic, Vec<String>)> {
+        let mut only_in = std::mem::take(&mut self.only_in);
+        let findings = std::mem::take(&mut self.findings).into_iter().enumerate();
+        findings
+            .map(|(index, finding)| (finding, only_in.remove(&index).unwrap_or_default()))
+            .collect()
+    }
+
+    /// The opposite of [`Compiled::take_findings`].
+    pub(crate) fn put_findings(&mut self, findings: Vec<(Diagnostic, Vec<String>)>) {
+        for (index, (finding, environments)) in findings.into_iter().enumerate() {
+            self.findings.push(finding);
+            if !environments.is_empty() {
+                self.only_in.insert(index, environments);
+            }
+        }
     }
 
     /// The mesh, as far as it could be understood.

@@ -12,3 +12,7 @@ pub(crate) const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 pub(crate) const MARKED_BYTES_MAX: usize = 400;
 /// Most that is shown around a label in output for people, where lines are longer.
 pub(crate) const SHOWN_BYTES_MAX: usize = 2000;
+/// Most lines that are shown of what formatting would change in one file.
+pub(crate) const DIFFERENCE_LINES_MAX: usize = 40;
+/// Largest list of accepted findings.
+pub(crate) const BASELINE_BYTES_MAX: u64 = 16 << 20;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use mesh_repo::{Repository, holds_mesh, is_policy_file};
-use mesh_syntax::{SourceSet, limits as source_limits};
+use mesh_syntax::{KEY_SET_SUFFIX, SourceSet, limits as source_limits};
 
-use crate::limits;
+use crate::{limits, terminal};
 
 /// Why the policies could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,9 @@ pub(crate) enum LoadError {
     /// Not a folder of policies, but perhaps a whole disk.
     #[error("{} has more than {max} entries, or folders nested too deep", .0.display(), max = limits::ENTRIES_MAX)]
     TooMany(PathBuf),
+    /// It was listed, and then not there.
+    #[error("{} was there and is gone: the folder changed while it was read; run the command again", .0.display())]
+    Gone(PathBuf),
     /// A path that can't be written in outputs.
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
@@ -55,6 +58,7 @@ pub(crate) fn load(folder: &Path) -> Result<Loaded, LoadError> {
 /// Reads a policy root; also says what paths are relative to.
 pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     let top = top(root);
+    terminal::paths_are_in(&top);
     let root_path = relative(root, &top)?;
     // In an editor a root may be open before its folder is there.
     let files = if root.exists() {
@@ -192,6 +196,35 @@ pub(crate) fn roots_in(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(roots)
 }
 
+/// The text files of policies in a folder, which is in a policy root or holds some, with the names that outputs give
+/// them.
+pub(crate) fn texts_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, LoadError> {
+    let folder = fs::canonicalize(folder).map_err(failed(folder))?;
+    let above = root_above(&folder, &|_| false)?;
+    let folders = match &above {
+        Some(_) => vec![folder.clone()],
+        None => roots_in(&folder)?,
+    };
+    if folders.is_empty() {
+        return Err(LoadError::NoRoot(folder));
+    }
+    let top = top(above.as_ref().unwrap_or(&folder));
+    terminal::paths_are_in(&top);
+    let mut texts = Vec::new();
+    for folder in folders {
+        for path in policy_files(&folder)? {
+            let name = relative(&path, &top)?;
+            if !name.ends_with(KEY_SET_SUFFIX) {
+                texts.push((name, path));
+            }
+        }
+    }
+    // One root may hold another.
+    texts.sort();
+    texts.dedup();
+    Ok(texts)
+}
+
 fn is_root(folder: &Path) -> Result<bool, LoadError> {
     for entry in fs::read_dir(folder).map_err(failed(folder))? {
         let path = entry.map_err(failed(folder))?.path();
@@ -234,8 +267,9 @@ fn is_policy(path: &Path) -> bool {
         .is_some_and(|name| is_policy_file(&name.to_string_lossy()))
 }
 
-fn add(sources: &mut SourceSet, name: String, path: &Path) -> Result<(), LoadError> {
-    let metadata = fs::symlink_metadata(path).map_err(failed(path))?;
+/// Reads a file that was listed.
+pub(crate) fn add(sources: &mut SourceSet, name: String, path: &Path) -> Result<(), LoadError> {
+    let metadata = fs::symlink_metadata(path).map_err(gone(path))?;
     if metadata.is_symlink() {
         sources.add_refused(
             name,
@@ -246,13 +280,13 @@ fn add(sources: &mut SourceSet, name: String, path: &Path) -> Result<(), LoadErr
     } else if metadata.len() > source_limits::FILE_BYTES_MAX as u64 {
         sources.add_too_large(name, metadata.len());
     } else {
-        sources.add(name, read_bytes(path).map_err(failed(path))?);
+        sources.add(name, read_bytes(path).map_err(gone(path))?);
     }
     Ok(())
 }
 
 /// At most one byte more than a policy file may have, whatever the file has become since it was looked at.
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(source_limits::FILE_BYTES_MAX as u64 + 1)
@@ -274,6 +308,15 @@ fn relative(path: &Path, top: &Path) -> Result<String, LoadError> {
         .to_str()
         .map(str::to_owned)
         .ok_or_else(|| LoadError::NotUtf8(path.to_path_buf()))
+}
+
+/// What became of a file that was there a moment ago.
+fn gone(path: &Path) -> impl FnOnce(io::Error) -> LoadError {
+    let path = path.to_path_buf();
+    |source| match source.kind() {
+        io::ErrorKind::NotFound => LoadError::Gone(path),
+        _ => LoadError::Io { path, source },
+    }
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> LoadError {

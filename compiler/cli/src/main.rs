@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 mod args;
+mod atomic;
 mod base;
+mod baseline;
 mod commands;
 mod compile;
 mod difference;
@@ -16,6 +18,7 @@ mod lsp;
 mod output;
 mod progress;
 mod render;
+mod terminal;
 mod timing;
 
 use crate::exit_code::Exit;
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(exit) => return exit.into(),
     };
+    terminal::choose(command.1.color);
     let exit = commands::run(command).unwrap_or_else(|error| {
         output::error(error.as_ref());
         Exit::CouldNotRun

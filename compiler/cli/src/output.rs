@@ -1,6 +1,6 @@
 //! The only place that writes to the terminal: data to stdout, everything else to stderr.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use crate::render::shown::escaped;
 
@@ -30,14 +30,4 @@ pub(crate) fn error(error: &dyn std::error::Error) {
         cause = error.source();
     }
     note(&escaped(&text));
-}
-
-/// Whether stdout is a terminal that wants colours.
-pub(crate) fn wants_colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-}
-
-/// The width to fill, if stdout is a terminal.
-pub(crate) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
 }

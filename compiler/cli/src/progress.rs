@@ -1,10 +1,12 @@
 //! What a run that takes longer than a second is doing, as a line on stderr that is gone when it ends. Only on a
 //! terminal: logs and other programs get no such line.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::terminal;
 
 /// Runs shorter than this show nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,7 +22,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Of a run with this many parts; nothing is ever shown where stderr is no terminal.
     pub(crate) fn of(parts: usize) -> Self {
-        let shown = io::stderr().is_terminal().then(|| {
+        let shown = terminal::redraws_stderr().then(|| {
             let (sender, begun) = mpsc::channel();
             let start = Instant::now();
             let thread = std::thread::spawn(move || {

@@ -4,6 +4,7 @@
 pub(crate) mod difference;
 mod effective;
 mod expectation;
+pub(crate) mod fmt;
 pub(crate) mod github;
 pub(crate) mod graph;
 pub(crate) mod human;
@@ -12,6 +13,18 @@ pub(crate) mod picture;
 pub(crate) mod sarif;
 pub(crate) mod shown;
 pub(crate) mod tests;
+
+/// A path as the path of a URI.
+pub(crate) fn uri(path: &str) -> String {
+    path.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
 
 /// `1 error`, `2 errors`.
 fn counted(count: usize, what: &str) -> String {

@@ -254,6 +254,8 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use mesh_syntax::FileId;
+
     use super::*;
 
     #[test]
@@ -270,6 +272,69 @@ mod tests {
                 (target.run)(&seed);
             }
         }
+    }
+
+    /// Compiled bytes for each workload; nothing where there is an error.
+    fn compiled(sources: &SourceSet) -> Option<Vec<Vec<u8>>> {
+        let analysed = mesh_compiler::load(Input {
+            sources,
+            environment: DEFAULT_ENVIRONMENT,
+            root_path: "",
+        });
+        let checked = mesh_compiler::check(analysed, &[]).ok()?;
+        let slices = mesh_compiler::emit(&checked).slices;
+        Some(slices.values().map(Slice::encode).collect())
+    }
+
+    fn every_file(sources: &SourceSet, edit: impl Fn(FileId) -> String) -> SourceSet {
+        let mut edited = SourceSet::new();
+        for file in sources.files() {
+            edited.add(sources.path(file), edit(file).into_bytes());
+        }
+        edited
+    }
+
+    #[test]
+    fn formatting_changes_no_byte_of_what_is_compiled() {
+        let root = workspace_root();
+        let mut seeds = policies();
+        for folder in [
+            "policies/examples/bookshop",
+            "compiler/cli/src/commands/init",
+        ] {
+            let mut whole = Vec::new();
+            let folder = root.join(folder);
+            for file in below(&folder) {
+                let path = file.strip_prefix(&folder).unwrap();
+                whole.extend(format!("//// {}\n", path.display()).into_bytes());
+                whole.extend(fs::read(&file).unwrap());
+            }
+            seeds.push(whole);
+        }
+        let mut same = 0;
+        for seed in seeds {
+            let sources = files(&seed);
+            let Some(before) = compiled(&sources) else {
+                continue;
+            };
+            let text = |file| sources.text(file).unwrap_or_default();
+            let untidy = every_file(&sources, |file| {
+                let lines = text(file)
+                    .lines()
+                    .map(|line| format!("  {}\r\n", line.trim()));
+                lines.collect()
+            });
+            for sources in [&sources, &untidy] {
+                let formatted = every_file(sources, |file| {
+                    let formatted = mesh_syntax::format(sources, file);
+                    let text = sources.text(file).unwrap_or_default().to_owned();
+                    formatted.unwrap().unwrap_or(text)
+                });
+                assert_eq!(compiled(&formatted).as_ref(), Some(&before));
+            }
+            same += 1;
+        }
+        assert!(same > 50, "only {same} of the seeds are without mistakes");
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use mesh_compiler::progress::{Observer, Stage};
 use mesh_lint::Checker;
-use mesh_syntax::{Level, SourceSet};
+use mesh_syntax::Level;
 
 use super::{Failure, folder};
 use crate::args::{Check, CheckFormat, Deny, Place};
 use crate::base::Base;
+use crate::baseline::Baseline;
 use crate::compile::{Compiled, Subject, compile_observed, together};
 use crate::exit_code::Exit;
 use crate::load::{Loaded, load};
@@ -33,12 +34,15 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
     let mut checker = Checker::once();
     let compiled = compiled(args, place, &folder, &loaded, &mut checker, &mut waiting)?;
     waiting.next("render");
-    let text = rendered(args.format, &loaded.sources, &compiled)?;
+    let text = rendered(args.format, &loaded, &compiled)?;
     let Waiting { watch, progress } = waiting;
     drop(progress);
     output::data(&text)?;
     if let Some(file) = &args.timings {
         watch.write(file)?;
+    }
+    if let Some(file) = &args.write_baseline {
+        say_what_was_accepted(file, &compiled);
     }
     let denied = compiled
         .findings
@@ -47,8 +51,52 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
     Ok(Exit::from_clean(!denied))
 }
 
-/// What is wrong in the environment that was asked for; without one, in every declared one and `default`.
+/// What is wrong, as far as no baseline accepts it.
 fn compiled(
+    args: &Check,
+    place: &Place,
+    folder: &Path,
+    loaded: &Loaded,
+    checker: &mut Checker,
+    waiting: &mut Waiting,
+) -> Result<Compiled, Failure> {
+    // A baseline that can't be read is said before anything is waited for.
+    let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
+    let mut compiled = in_environments(args, place, folder, loaded, checker, waiting)?;
+    let sources = &loaded.sources;
+    if args.formatting {
+        waiting.next("formatting");
+        let files = sources.files();
+        let found = files.filter_map(|file| mesh_syntax::not_formatted(sources, file));
+        compiled.add(found.collect());
+    }
+    if let Some(baseline) = baseline {
+        baseline.apply(loaded, &mut compiled);
+    } else if let Some(file) = &args.write_baseline {
+        let baseline = Baseline::of(file, loaded, &compiled);
+        baseline.write()?;
+        baseline.apply(loaded, &mut compiled);
+    }
+    Ok(compiled)
+}
+
+/// Accepting an error makes a check pass, and nothing else.
+fn say_what_was_accepted(file: &Path, compiled: &Compiled) {
+    let accepted = compiled
+        .compared
+        .iter()
+        .flat_map(|compared| &compared.accepted);
+    let errors = accepted.filter(|accepted| accepted.finding.level == Level::Error);
+    if let count @ 1.. = errors.count() {
+        output::note(&format!(
+            "{}: {count} of these findings stop `meshc build` still, for they are errors",
+            file.display()
+        ));
+    }
+}
+
+/// What is wrong in the environment that was asked for; without one, in every declared one and `default`.
+fn in_environments(
     args: &Check,
     place: &Place,
     folder: &Path,
@@ -89,15 +137,12 @@ fn compiled(
     Ok(together(&loaded.sources, &loaded.root_path, runs).ok_or("no environment was checked")?)
 }
 
-fn rendered(
-    format: CheckFormat,
-    sources: &SourceSet,
-    compiled: &Compiled,
-) -> Result<String, Failure> {
+fn rendered(format: CheckFormat, loaded: &Loaded, compiled: &Compiled) -> Result<String, Failure> {
+    let sources = &loaded.sources;
     Ok(match format {
         CheckFormat::Human => human::check(sources, compiled),
         CheckFormat::Json => json::check(sources, compiled)?,
-        CheckFormat::Sarif => sarif::check(sources, compiled)?,
+        CheckFormat::Sarif => sarif::check(loaded, compiled)?,
         CheckFormat::Github => github::check(sources, compiled),
     })
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Failure, folder};
-use crate::args::{Format, Init, Place};
+use crate::args::{Ci, Format, Init, Place};
 use crate::exit_code::Exit;
 use crate::output;
 use crate::render::json;
@@ -15,12 +15,20 @@ use crate::render::json;
 const MESH: &str = include_str!("init/mesh.kdl");
 const SERVICES: &str = include_str!("init/services.kdl");
 const TESTS: &str = include_str!("init/first.test.kdl");
+const GITHUB: &str = include_str!("init/github.yml");
+const GITLAB: &str = include_str!("init/gitlab.yml");
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 enum InitError {
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    #[error(
+        "{} exists already, and nothing is overwritten; with `--ci none` no CI file is written", .0.display()
+    )]
+    CiExists(PathBuf),
+    #[error("the path {} can't be written in a CI file; use `--ci none`", .0.display())]
+    Directory(PathBuf),
     #[error("could not write {}", path.display())]
     Write {
         path: PathBuf,
@@ -49,21 +57,30 @@ pub(super) fn run(args: &Init, place: &Place) -> Result<Exit, Failure> {
     if !is_name(&name) {
         return Err(InitError::Name(name).into());
     }
-    let files = [
-        ("mesh.kdl", MESH),
-        ("services.kdl", SERVICES),
-        ("tests/first.test.kdl", TESTS),
+    let mut files = vec![
+        (folder.join("mesh.kdl"), MESH.replace("NAME", &name)),
+        (folder.join("services.kdl"), SERVICES.to_owned()),
+        (folder.join("tests/first.test.kdl"), TESTS.to_owned()),
     ];
-    for (path, _) in files {
-        let path = folder.join(path);
+    for (path, _) in &files {
         if path.exists() {
-            return Err(InitError::Exists(path).into());
+            return Err(InitError::Exists(path.clone()).into());
         }
     }
-    for (path, text) in files {
-        write(&folder.join(path), &text.replace("NAME", &name))?;
+    if let Some((path, text)) = ci(args.ci, &folder)? {
+        if path.exists() {
+            return Err(InitError::CiExists(path).into());
+        }
+        files.push((path, text));
     }
-    let written = files.map(|(path, _)| path.to_owned()).to_vec();
+    for (path, text) in &files {
+        write(path, text)?;
+    }
+    let shown = |path: &Path| {
+        let path = path.strip_prefix(&folder).unwrap_or(path);
+        path.display().to_string()
+    };
+    let written: Vec<String> = files.iter().map(|(path, _)| shown(path)).collect();
     let text = match args.format {
         Format::Json => json::line(&Written {
             mesh: name,
@@ -81,10 +98,40 @@ fn summary(folder: &Path, files: &[String]) -> String {
     } else {
         "git init && "
     };
+    let files = files.join("\n  ");
     format!(
-        "wrote {}\n\nnext:\n  meshc check && meshc test\n  {repository}git add . && git commit -m \"First policies\"\n\nin CI, on every pull request:\n  meshc check --format github && meshc test\n",
-        files.join(", ")
+        "wrote\n  {files}\n\nnext:\n  meshc check && meshc test\n  {repository}git add . && git commit -m \"First policies\"\n"
     )
+}
+
+/// The CI file for a folder, and where it goes: CI looks at the top of a repository only.
+fn ci(ci: Ci, folder: &Path) -> Result<Option<(PathBuf, String)>, InitError> {
+    let (path, text) = match ci {
+        Ci::Github => (".github/workflows/mesh.yml", GITHUB),
+        Ci::Gitlab => (".gitlab-ci.yml", GITLAB),
+        Ci::None => return Ok(None),
+    };
+    let whole = fs::canonicalize(folder).map_err(failed(folder))?;
+    let repository = mesh_repo::Repository::discover(&whole).ok();
+    let top = repository
+        .as_ref()
+        .and_then(mesh_repo::Repository::work_tree);
+    let top = top.and_then(|top| fs::canonicalize(top).ok());
+    let below = top.as_ref().and_then(|top| whole.strip_prefix(top).ok());
+    let Some((top, below)) = top
+        .as_ref()
+        .zip(below)
+        .filter(|(_, below)| *below != Path::new(""))
+    else {
+        return Ok(Some((folder.join(path), text.replace("DIRECTORY", "."))));
+    };
+    let plain = |text: &&str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
+        text.bytes().all(known)
+    };
+    let directory = below.to_str().filter(plain);
+    let directory = directory.ok_or_else(|| InitError::Directory(below.to_path_buf()))?;
+    Ok(Some((top.join(path), text.replace("DIRECTORY", directory))))
 }
 
 /// The name of the folder.

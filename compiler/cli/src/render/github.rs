@@ -2,14 +2,32 @@
 
 use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
 
+use super::counted;
 use crate::compile::Compiled;
 
-/// One line per finding.
+/// One line per finding, and one that counts what is not shown because somebody answers for it.
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
-    compiled
-        .shown()
-        .map(|found| annotation(sources, &found))
-        .collect()
+    let findings = compiled.shown().map(|found| annotation(sources, &found));
+    findings.chain(unshown(sources, compiled)).collect()
+}
+
+fn unshown(sources: &SourceSet, compiled: &Compiled) -> Option<String> {
+    let suppressed = compiled.suppressed.iter().map(|one| {
+        let (line, _) = sources.line_column(one.finding.span);
+        let path = sources.path(one.finding.span.file);
+        let code = one.finding.code;
+        format!(
+            "{code} {path}:{line} is suppressed until {}: {}",
+            one.until, one.reason
+        )
+    });
+    let accepted = compiled.compared.as_ref().map(|compared| {
+        let count = counted(compared.accepted.len(), "finding");
+        format!("{count} accepted by {}", compared.file)
+    });
+    let lines: Vec<String> = suppressed.chain(accepted).collect();
+    let text = data(&lines.join("\n"));
+    (!lines.is_empty()).then(|| format!("::notice title=meshc::{text}\n"))
 }
 
 fn annotation(sources: &SourceSet, found: &Diagnostic) -> String {

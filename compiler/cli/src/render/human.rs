@@ -1,5 +1,6 @@
 //! Output for people. The only place that knows miette.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -17,7 +18,7 @@ use super::{counted, expectation};
 use crate::commands::build::Built;
 use crate::compile::Compiled;
 use crate::limits;
-use crate::output;
+use crate::terminal;
 
 /// One finding, as miette wants it: labels in one file, and a further report for each other file.
 #[derive(Debug)]
@@ -78,12 +79,25 @@ impl miette::Diagnostic for Report<'_> {
 
 /// The findings with their code frames, and a line that counts.
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
+    let shown: Vec<Cow<'_, Diagnostic>> = compiled.shown().collect();
+    framed(sources, shown.iter().map(AsRef::as_ref)) + &summary(sources, compiled)
+}
+
+/// Findings with their code frames.
+pub(crate) fn findings(sources: &SourceSet, findings: &[Diagnostic]) -> String {
+    framed(sources, findings.iter())
+}
+
+fn framed<'d>(
+    sources: &SourceSet,
+    findings: impl Iterator<Item = &'d Diagnostic> + Clone,
+) -> String {
     let handler = handler();
     let mut text = String::new();
-    let masked = Masked::of(sources, &compiled.findings);
-    for found in compiled.shown() {
+    let masked = Masked::of(sources, findings.clone());
+    for found in findings {
         if handler
-            .render_report(&mut text, &report(sources, &masked, &found))
+            .render_report(&mut text, &report(sources, &masked, found))
             .is_err()
         {
             // Without its frame it still says what and which.
@@ -91,7 +105,6 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
         }
         text.push('\n');
     }
-    text.push_str(&summary(compiled));
     text
 }
 
@@ -113,19 +126,18 @@ pub(crate) fn errors(sources: &SourceSet, errors: &[Diagnostic]) -> String {
 }
 
 fn handler() -> GraphicalReportHandler {
-    let theme = if output::wants_colour() {
-        GraphicalTheme::unicode()
-    } else {
-        GraphicalTheme::unicode_nocolor()
+    let theme = match (terminal::wants_colour(), terminal::is_dumb()) {
+        (true, _) => GraphicalTheme::unicode(),
+        (false, true) => GraphicalTheme::none(),
+        (false, false) => GraphicalTheme::unicode_nocolor(),
     };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
     // Elsewhere lines stay whole, so that they can be searched.
-    if output::is_terminal() {
-        handler
-    } else {
-        handler
+    match terminal::columns() {
+        Some(columns) => handler.with_width(columns),
+        None => handler
             .with_width(usize::from(u16::MAX))
-            .with_wrap_lines(false)
+            .with_wrap_lines(false),
     }
 }
 
@@ -265,8 +277,9 @@ impl SourceCode for Excerpt<'_> {
         }
         let shown = text.get(from..to).unwrap_or_default();
         let (line, column) = self.sources.line_column(Span::new(self.file, from, from));
+        let path = self.sources.path(self.file);
         let contents = MietteSpanContents::new_named(
-            self.sources.path(self.file).to_owned(),
+            terminal::linked(&escaped(path), path),
             shown.as_bytes(),
             (from, shown.len()).into(),
             line.saturating_sub(1) as usize,
@@ -277,12 +290,17 @@ impl SourceCode for Excerpt<'_> {
     }
 }
 
-fn summary(compiled: &Compiled) -> String {
+fn summary(sources: &SourceSet, compiled: &Compiled) -> String {
     let [errors, warnings, notes] =
         [Level::Error, Level::Warning, Level::Note].map(|level| compiled.count(level));
     let read = counted(compiled.files, "file");
     let found = if errors + warnings + notes == 0 {
-        format!("No findings in {read}")
+        let new = if compiled.compared.is_some() {
+            "new "
+        } else {
+            ""
+        };
+        format!("No {new}findings in {read}")
     } else {
         format!(
             "{}, {}, {} in {read}",
@@ -304,10 +322,7 @@ fn summary(compiled: &Compiled) -> String {
             )
         }
     };
-    let suppressed = match compiled.suppressed.len() {
-        0 => String::new(),
-        count => format!("\n{} suppressed", counted(count, "finding")),
-    };
+    let suppressed = suppressed(sources, compiled);
     let mesh = compiled.mesh().map_or_else(String::new, |mesh| {
         format!(
             " ({}, {})",
@@ -315,7 +330,52 @@ fn summary(compiled: &Compiled) -> String {
             counted(mesh.edges.len(), "edge")
         )
     });
-    format!("{found}{mesh}.{suppressed}{skipped}\n")
+    let accepted = accepted(compiled);
+    format!("{found}{mesh}.{accepted}{suppressed}{skipped}\n")
+}
+
+/// What a baseline accepts, and what of it nothing matches any more.
+fn accepted(compiled: &Compiled) -> String {
+    let Some(compared) = &compiled.compared else {
+        return String::new();
+    };
+    let count = counted(compared.accepted.len(), "finding");
+    let mut text = format!("\n{count} accepted by {}", compared.file);
+    if compared.unmatched.is_empty() {
+        return escaped(&text).into_owned();
+    }
+    let missing = compared.unmatched.iter().map(|entry| entry.count).sum();
+    let (count, file) = (counted(missing, "finding"), &compared.file);
+    text = format!(
+        "{text}\n{count} listed there and no longer found; `--write-baseline {file}` writes the list again:"
+    );
+    for entry in &compared.unmatched {
+        text.extend(["\n  ", &entry.code, " ", &entry.place, ": ", &entry.message]);
+    }
+    escaped(&text).into_owned()
+}
+
+/// What somebody answers for, with who, why and until when: a list of it, since frames would be read as complaints.
+fn suppressed(sources: &SourceSet, compiled: &Compiled) -> String {
+    if compiled.suppressed.is_empty() {
+        return String::new();
+    }
+    let each = compiled.suppressed.iter().map(|one| {
+        let finding = &one.finding;
+        let (line, _) = sources.line_column(finding.span);
+        let text = format!(
+            "\n  {} {}:{line}: {}\n    {} ({}, until {})",
+            finding.code,
+            sources.path(finding.span.file),
+            finding.message,
+            one.reason,
+            one.owner,
+            one.until
+        );
+        escaped(&text).into_owned()
+    });
+    let count = counted(compiled.suppressed.len(), "finding");
+    format!("\n{count} suppressed:{}", each.collect::<String>())
 }
 
 /// What becomes of a request, from the decision down to what each value comes from.

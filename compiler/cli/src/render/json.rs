@@ -8,6 +8,7 @@ use mesh_syntax::{Diagnostic, Fix, Level, SourceSet, Span, Witness};
 use serde::Serialize;
 use serde_json::{Number, Value};
 
+use crate::baseline::{AcceptedFinding, Compared, Entry};
 use crate::commands::build::Built;
 use crate::compile::Compiled;
 use crate::render::effective::{self, EffectiveValue};
@@ -18,11 +19,42 @@ struct Check<'a> {
     findings: Vec<Finding<'a>>,
     suppressed: Vec<Suppressed<'a>>,
     skipped: Vec<Skipped<'a>>,
+    /// Null without one.
+    baseline: Option<Baseline<'a>>,
     summary: Summary,
 }
 
 #[derive(Serialize)]
-struct Finding<'a> {
+struct Baseline<'a> {
+    file: &'a str,
+    accepted: Vec<Accepted<'a>>,
+    unmatched: Vec<Unmatched<'a>>,
+}
+
+/// A finding that the baseline lists.
+#[derive(Serialize)]
+struct Accepted<'a> {
+    code: &'a str,
+    name: &'a str,
+    level: &'a str,
+    file: &'a str,
+    line: u32,
+    message: &'a str,
+    fingerprint: &'a str,
+}
+
+/// What the baseline lists and is not found any more.
+#[derive(Serialize)]
+struct Unmatched<'a> {
+    code: &'a str,
+    place: &'a str,
+    message: &'a str,
+    fingerprint: &'a str,
+    count: usize,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Finding<'a> {
     code: &'a str,
     name: &'a str,
     level: &'a str,
@@ -150,6 +182,10 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> serde_json::Res
                 reason: &skipped.reason,
             })
             .collect(),
+        baseline: compiled
+            .compared
+            .as_ref()
+            .map(|compared| baseline(sources, compared)),
         summary: Summary {
             errors: compiled.count(Level::Error),
             warnings: compiled.count(Level::Warning),
@@ -167,7 +203,31 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> serde_json::Res
     })
 }
 
-fn finding<'a>(sources: &'a SourceSet, found: &'a Diagnostic) -> Finding<'a> {
+fn baseline<'a>(sources: &'a SourceSet, compared: &'a Compared) -> Baseline<'a> {
+    let accepted = |accepted: &'a AcceptedFinding| Accepted {
+        code: accepted.finding.code,
+        name: accepted.finding.name,
+        level: accepted.finding.level.as_str(),
+        file: sources.path(accepted.finding.span.file),
+        line: sources.line_column(accepted.finding.span).0,
+        message: &accepted.finding.message,
+        fingerprint: &accepted.fingerprint,
+    };
+    let unmatched = |entry: &'a Entry| Unmatched {
+        code: &entry.code,
+        place: &entry.place,
+        message: &entry.message,
+        fingerprint: &entry.fingerprint,
+        count: entry.count,
+    };
+    Baseline {
+        file: &compared.file,
+        accepted: compared.accepted.iter().map(accepted).collect(),
+        unmatched: compared.unmatched.iter().map(unmatched).collect(),
+    }
+}
+
+pub(crate) fn finding<'a>(sources: &'a SourceSet, found: &'a Diagnostic) -> Finding<'a> {
     let (line, column) = sources.line_column(found.span);
     Finding {
         code: found.code,

@@ -26,3 +26,42 @@ fn nothing_is_overwritten() {
         Some(2)
     );
 }
+
+#[test]
+fn every_change_of_it_is_checked_in_ci() {
+    let fixture = Fixture::empty();
+    fixture.write("README", "");
+    fixture.commit();
+    // CI looks at the top of a repository, wherever the policies are.
+    let run = fixture.meshc(&["init", "ops/mesh", "--name", "shop"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let workflow = read(&fixture, ".github/workflows/mesh.yml");
+    assert!(
+        workflow.contains("working-directory: ops/mesh\n"),
+        "{workflow}"
+    );
+    fixture.commit();
+    // What it runs, where it runs it.
+    for command in ["fmt --check", "check --format github --base HEAD", "test"] {
+        let name = command.split(" --base").next().unwrap_or(command);
+        assert!(
+            workflow.contains(&format!("- run: meshc {name}")),
+            "{workflow}"
+        );
+        let mut args = vec!["-C", "ops/mesh"];
+        args.extend(command.split(' '));
+        let run = fixture.meshc(&args);
+        assert_eq!(run.code, Some(0), "{run:?}");
+    }
+    let run = fixture.meshc(&["init", "other", "--name", "shop"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("--ci none"), "{run:?}");
+    let run = fixture.meshc(&["init", "other", "--name", "shop", "--ci", "gitlab"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(read(&fixture, ".gitlab-ci.yml").contains("cd \"other\"\n"));
+}
+
+#[expect(clippy::unwrap_used, reason = "a failure is the test's")]
+fn read(fixture: &Fixture, path: &str) -> String {
+    std::fs::read_to_string(fixture.path(path)).unwrap()
+}

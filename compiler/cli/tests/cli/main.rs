@@ -1,14 +1,17 @@
 //! `meshc` as its users run it: few tests, for wiring. What policies mean is tested below.
 
 mod base;
+mod baseline;
 mod build;
 mod check;
 mod diff;
 mod environments;
 mod explain;
+mod fmt;
 mod graph;
 mod init;
 mod keygen;
 mod lsp;
 mod support;
+mod terminal;
 mod test;

@@ -9,7 +9,7 @@ use mesh_lint::Checker;
 use super::{Failure, compiled, rendered, waiting};
 use crate::args::{Check, CheckFormat, Place};
 use crate::load::{State, load};
-use crate::output;
+use crate::{output, terminal};
 
 /// How often the folder is looked at. Looking is not asking the system to be told: it works the same on every system,
 /// on network drives and in containers.
@@ -42,11 +42,11 @@ fn findings(
     let mut waiting = waiting();
     let compiled = compiled(args, place, folder, &loaded, checker, &mut waiting)?;
     drop(waiting);
-    rendered(args.format, &loaded.sources, &compiled)
+    rendered(args.format, &loaded, &compiled)
 }
 
 fn show(format: CheckFormat, text: &str) -> Result<(), Failure> {
-    if format == CheckFormat::Human && output::is_terminal() {
+    if format == CheckFormat::Human && terminal::redraws() {
         // The newest findings alone, from the top.
         output::data(&format!("\x1b[2J\x1b[H{text}"))?;
     } else {
