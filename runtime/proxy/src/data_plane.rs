@@ -200,7 +200,8 @@ impl DataPlane {
         let connections_max = listener::connections_max();
         let places = || Arc::new(Semaphore::new(connections_max));
         let inbound_places = places();
-        let mut listeners = vec![(outbound, Behind::Mesh, places())];
+        let alone = ports.is_empty();
+        let mut listeners = vec![(outbound, Behind::Mesh { alone }, places())];
         let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
         for port in ports {
             let inbound = listener::bind(port.inbound)?;
@@ -452,6 +453,14 @@ impl Plane {
     /// The tables that a request begins with.
     pub(crate) fn tables(&self) -> Option<Arc<Tables>> {
         self.tables.load_full()
+    }
+
+    /// Whether the current slice is that of a gateway.
+    pub(crate) fn is_gateway(&self) -> bool {
+        let tables = self.tables.load();
+        tables
+            .as_ref()
+            .is_some_and(|tables| tables.entries().ports().next().is_some())
     }
 
     /// Whether everything is refused.

@@ -82,7 +82,10 @@ pub(crate) fn connections_max() -> usize {
 #[derive(Clone, Debug)]
 pub(crate) enum Behind {
     /// The mesh.
-    Mesh,
+    Mesh {
+        /// Whether the proxy stands before no application.
+        alone: bool,
+    },
     /// The local application, for peers with a certificate.
     Application {
         /// The port that policy speaks of.
@@ -190,7 +193,12 @@ async fn connected(
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     match behind {
-        Behind::Mesh => in_plaintext(tcp, peer, Side::Outbound, plane, drain).await,
+        // A gateway has no application that could call. Whoever else is on its machine must not call in its
+        // name, past its access rules.
+        Behind::Mesh { alone: true } if plane.is_gateway() => {
+            tracing::debug!(%peer, "a gateway's proxy carries no calls of its machine");
+        }
+        Behind::Mesh { .. } => in_plaintext(tcp, peer, Side::Outbound, plane, drain).await,
         Behind::Gateway { port, handshakes } => {
             enter(tcp, peer, port, plane, &handshakes, drain).await;
         }

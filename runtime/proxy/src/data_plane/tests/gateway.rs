@@ -317,6 +317,27 @@ async fn a_listener_that_cannot_be_refuses_the_generation() {
     assert_eq!(got.status, StatusCode::FOUND, "the last good one serves on");
 }
 
+/// Else whoever is on its machine would call services in its name without being let in by anyone.
+#[tokio::test]
+async fn nobody_calls_through_a_gateway_from_behind() {
+    let shop = Shop::open().await;
+    shop.gateway.apply(&shop.slice(vec![https()]));
+    let request = || {
+        Request::get("/reviews/7")
+            .header("host", "reviews")
+            .body(empty())
+            .unwrap()
+    };
+    let refused = try_send(shop.gateway.outbound(), request()).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let mut slice = shop.slice(vec![https()]);
+    slice.gateways.clear();
+    slice.access.services.clear();
+    shop.gateway.apply(&slice);
+    let got = send(shop.gateway.outbound(), request()).await;
+    assert_eq!(got.status, StatusCode::OK, "a client without a service may");
+}
+
 #[tokio::test]
 async fn a_certificate_is_followed() {
     let mut shop = Shop::open().await;
