@@ -208,7 +208,7 @@ pub(crate) struct Build {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["reference", "epoch"])]
     pub(crate) trust_root: Option<PathBuf>,
     /// The followed ref.
-    #[arg(long = "ref", value_name = "REF", default_value = "refs/heads/main")]
+    #[arg(long = "ref", value_name = "REF", default_value = "refs/heads/main", value_parser = ref_name)]
     pub(crate) reference: String,
     /// The epoch of the trust root.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -362,10 +362,10 @@ pub(crate) struct Keygen {
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) trust_domain: String,
     /// The ref that is followed.
-    #[arg(long = "ref", value_name = "REF", default_value = "refs/heads/main")]
+    #[arg(long = "ref", value_name = "REF", default_value = "refs/heads/main", value_parser = ref_name)]
     pub(crate) reference: String,
     /// Folder of the policy root in the repository; the top if not given.
-    #[arg(long, value_name = "PATH", default_value = "")]
+    #[arg(long, value_name = "PATH", default_value = "", value_parser = root_path)]
     pub(crate) root_path: String,
     /// Name of a distributor; its identity is `/mesh/distributor/NAME`.
     #[arg(long, value_name = "NAME", default_value = "main")]
@@ -505,6 +505,27 @@ fn date(text: &str) -> Result<Date, String> {
     Date::parse(text).ok_or_else(|| "a day is written as 2027-03-01".to_owned())
 }
 
+fn ref_name(text: &str) -> Result<String, String> {
+    if mesh_repo::Repository::is_ref_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("a ref is named in full, as in refs/heads/main".to_owned())
+}
+
+/// A folder of a repository has one spelling; what leads out of it has none.
+fn root_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_name =
+        |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+    if path.is_empty() || path.split('/').all(is_name) {
+        return Ok(path.to_owned());
+    }
+    Err(
+        "a policy root is a folder of the repository, as in `policies/shop`, without `.` and `..`"
+            .to_owned(),
+    )
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_lowercase(), value.to_owned())),
@@ -522,6 +543,31 @@ fn claim(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ref_is_named_in_full() {
+        assert!(ref_name("refs/heads/main").is_ok());
+        for not in [
+            "main",
+            "x y",
+            "refs/heads/x y",
+            "refs/heads/",
+            "refs/heads/../x",
+            "--x",
+            "",
+        ] {
+            assert!(ref_name(not).is_err(), "{not}");
+        }
+    }
+
+    #[test]
+    fn a_policy_root_is_inside_of_the_repository() {
+        assert_eq!(root_path("").as_deref(), Ok(""));
+        assert_eq!(root_path("policies/shop/").as_deref(), Ok("policies/shop"));
+        for not in ["../x", "a/../b", "/etc", "./a", "a//b", "a\nb"] {
+            assert!(root_path(not).is_err(), "{not}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

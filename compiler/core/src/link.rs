@@ -15,6 +15,7 @@ use crate::linked::{self, Effective, LinkedMesh, ServiceId, Source};
 use crate::model::{self, Spanned};
 use crate::ownership::Ownership;
 use crate::suggest;
+use crate::value;
 
 mod action;
 mod claim;
@@ -429,7 +430,16 @@ fn check_environment(root: &model::Root, environment: &str, findings: &mut Vec<D
     let finding = Diagnostic::error(code::DANGLING_REFERENCE, root.name.span, message);
     findings.push(match suggest::nearest(environment, declared()) {
         Some(near) => finding.help(format!("did you mean `{near}`?")),
-        None => finding.help(format!("write `environment {environment}` in `mesh`")),
+        None if value::is_name(environment) => {
+            finding.help(format!("write `environment {environment}` in `mesh`"))
+        }
+        None => finding.help(match root.environments.as_slice() {
+            [] => "the mesh has no environments; leave it out".to_owned(),
+            declared => {
+                let names: Vec<&str> = declared.iter().map(|name| name.value.as_str()).collect();
+                format!("the mesh has {}", names.join(", "))
+            }
+        }),
     });
 }
 

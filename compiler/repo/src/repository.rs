@@ -156,6 +156,11 @@ impl Repository {
         self.git.workdir()
     }
 
+    /// Whether git takes this for the full name of a ref, such as `refs/heads/main`.
+    pub fn is_ref_name(name: &str) -> bool {
+        name.starts_with("refs/") && git2::Reference::is_valid_name(name)
+    }
+
     /// The commit that a ref (`refs/heads/main`, `HEAD`) or any other name of a commit stands for; nothing
     /// if there is none of this name.
     pub fn resolve(&self, name: &str) -> Result<Option<CommitId>, ReadError> {
