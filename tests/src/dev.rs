@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::repository::{git, identify};
+use crate::repository::{git, identify, replace};
 use crate::{Failure, Running, program, unix_request, wait_until};
 
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -25,6 +25,7 @@ pub struct DevOptions {
 struct Ports {
     web: String,
     services: BTreeMap<String, Service>,
+    gateways: BTreeMap<String, Gateway>,
     repository: PathBuf,
     distributor: Distributor,
     control: PathBuf,
@@ -58,6 +59,19 @@ pub struct Instance {
     pub inbound: SocketAddr,
     /// Its application.
     pub application: SocketAddr,
+    /// Prometheus metrics.
+    pub metrics: SocketAddr,
+    /// Admin socket of its proxy.
+    pub admin: PathBuf,
+    /// Process id of its proxy at start.
+    pub pid: u32,
+}
+
+/// One gateway in the ports file.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Gateway {
+    /// Where clients come in, by declared port.
+    pub listeners: BTreeMap<u16, SocketAddr>,
     /// Prometheus metrics.
     pub metrics: SocketAddr,
     /// Admin socket of its proxy.
@@ -171,6 +185,26 @@ impl Dev {
             .ok_or_else(|| Failure::new(format!("service {service} has no instance")))
     }
 
+    /// A gateway of the ports file.
+    pub fn gateway(&self, name: &str) -> Result<&Gateway, Failure> {
+        self.ports
+            .gateways
+            .get(name)
+            .ok_or_else(|| Failure::new(format!("no gateway {name} in the ports file")))
+    }
+
+    /// Where clients reach a listener of a gateway.
+    pub fn listener(&self, gateway: &str, port: u16) -> Result<SocketAddr, Failure> {
+        let gateway = self.gateway(gateway)?;
+        let found = gateway.listeners.get(&port).copied();
+        found.ok_or_else(|| Failure::new(format!("port {port} is not among {gateway:?}")))
+    }
+
+    /// The certificate that was made for a gateway, which nothing but a test trusts.
+    pub fn made_certificate(&self, name: &str) -> PathBuf {
+        self.state.join("secrets").join(format!("{name}.pem"))
+    }
+
     /// The web page.
     pub fn web(&self) -> &str {
         &self.ports.web
@@ -203,15 +237,7 @@ impl Dev {
 
     /// Replaces texts in a file of the working clone and commits; fails if one is not there.
     pub fn commit_edit(&self, file: &str, edits: &[(&str, &str)]) -> Result<String, Failure> {
-        let path = self.clone_path().join(file);
-        let mut text = std::fs::read_to_string(&path)?;
-        for (old, new) in edits {
-            if !text.contains(old) {
-                return Err(Failure::new(format!("{file} does not contain {old:?}")));
-            }
-            text = text.replace(old, new);
-        }
-        std::fs::write(&path, text)?;
+        replace(&self.clone_path().join(file), edits)?;
         self.git(&["commit", "--quiet", "--all", "--message", "Edit policy"])?;
         self.git(&["rev-parse", "HEAD"])
     }

@@ -24,6 +24,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// Reads a whole answer.
+    pub fn parse(answer: &[u8]) -> Result<Self, Failure> {
+        parse(answer)
+    }
+
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head
@@ -61,10 +66,21 @@ pub fn http_get(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response, Failure> {
+    http_request(address, "GET", host, path, headers)
+}
+
+/// One request without a body over TCP, with these extra headers.
+pub fn http_request(
+    address: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Response, Failure> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    exchange(stream, "GET", path, host, headers, "")
+    exchange(stream, method, path, host, headers, "")
 }
 
 fn exchange(

@@ -9,9 +9,9 @@ mod programs;
 mod repository;
 mod wait;
 
-pub use dev::{Dev, DevOptions, EdgeTraffic, Instance, ProxyConfig, Service};
+pub use dev::{Dev, DevOptions, EdgeTraffic, Gateway, Instance, ProxyConfig, Service};
 pub use failure::Failure;
-pub use http::{Response, http_get, unix_request};
+pub use http::{Response, http_get, http_request, unix_request};
 pub use process::Running;
 pub use programs::{program, run, workspace_root};
 pub use repository::PolicyRepository;

@@ -46,6 +46,16 @@ impl PolicyRepository {
         &self.bare
     }
 
+    /// Replaces texts in a file, by a commit that is made in a clone at `folder`; fails if one is not there.
+    pub fn edit(&self, folder: &Path, file: &str, edits: &[(&str, &str)]) -> Result<(), Failure> {
+        self.clone_to(folder)?;
+        replace(&folder.join(file), edits)?;
+        let words = ["commit", "--quiet", "--all", "--message", "Edit policy"];
+        git(folder, words, NO_PATHS)?;
+        git(folder, ["push", "--quiet", "origin", BRANCH], NO_PATHS)?;
+        Ok(())
+    }
+
     /// A new working clone at `folder`.
     pub fn clone_to(&self, folder: &Path) -> Result<(), Failure> {
         git(&self.bare, ["clone", "--quiet"], [&self.bare, folder])?;
@@ -87,6 +97,19 @@ pub(crate) fn identify(clone: &Path) -> Result<(), Failure> {
     )?;
     git(clone, ["config", "commit.gpgsign", "false"], NO_PATHS)?;
     Ok(())
+}
+
+/// Replaces texts in a file; fails if one is not there.
+pub(crate) fn replace(file: &Path, edits: &[(&str, &str)]) -> Result<(), Failure> {
+    let mut text = std::fs::read_to_string(file)?;
+    for (old, new) in edits {
+        if !text.contains(old) {
+            let file = file.display();
+            return Err(Failure::new(format!("{file} does not contain {old:?}")));
+        }
+        text = text.replace(old, new);
+    }
+    Ok(std::fs::write(file, text)?)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
