@@ -92,6 +92,9 @@ pub(crate) enum Command {
     /// Make the keys and first statements of a mesh.
     Keygen(Keygen),
     /// Write a first policy repository.
+    ///
+    /// A mesh of two services, with a split and a first test, that checks clean, and a CI file that checks and tests every change.
+    /// Nothing that exists is overwritten.
     Init(Init),
     /// Answer an editor: the Language Server Protocol at standard input and output.
     Lsp(Lsp),

@@ -118,11 +118,7 @@ fn ci(ci: Ci, folder: &Path) -> Result<Option<(PathBuf, String)>, InitError> {
         .and_then(mesh_repo::Repository::work_tree);
     let top = top.and_then(|top| fs::canonicalize(top).ok());
     let below = top.as_ref().and_then(|top| whole.strip_prefix(top).ok());
-    let Some((top, below)) = top
-        .as_ref()
-        .zip(below)
-        .filter(|(_, below)| *below != Path::new(""))
-    else {
+    let Some(below) = below.filter(|below| *below != Path::new("")) else {
         return Ok(Some((folder.join(path), text.replace("DIRECTORY", "."))));
     };
     let plain = |text: &&str| {
@@ -131,7 +127,12 @@ fn ci(ci: Ci, folder: &Path) -> Result<Option<(PathBuf, String)>, InitError> {
     };
     let directory = below.to_str().filter(plain);
     let directory = directory.ok_or_else(|| InitError::Directory(below.to_path_buf()))?;
-    Ok(Some((top.join(path), text.replace("DIRECTORY", directory))))
+    // Shown as it is from the folder.
+    let up: PathBuf = below.components().map(|_| "..").collect();
+    Ok(Some((
+        folder.join(up).join(path),
+        text.replace("DIRECTORY", directory),
+    )))
 }
 
 /// The name of the folder.

@@ -35,6 +35,10 @@ fn every_change_of_it_is_checked_in_ci() {
     // CI looks at the top of a repository, wherever the policies are.
     let run = fixture.meshc(&["init", "ops/mesh", "--name", "shop"]);
     assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(
+        run.stdout.contains("  ../../.github/workflows/mesh.yml\n"),
+        "{run:?}"
+    );
     let workflow = read(&fixture, ".github/workflows/mesh.yml");
     assert!(
         workflow.contains("working-directory: ops/mesh\n"),
