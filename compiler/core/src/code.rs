@@ -80,6 +80,8 @@ codes! {
     CONDITION_ON_BYTES = "MSH0806" "access/condition-on-bytes";
     /// Two listeners of one port that can't stand side by side.
     LISTENERS_DISAGREE = "MSH0901" "gateways/listeners-disagree";
+    /// Policies that are built before they are committed.
+    NOT_COMMITTED = "MSH1101" "rollout/not-committed";
     /// A feature that no proxy of this release carries out.
     FEATURE_NOT_CARRIED = "MSH1103" "rollout/feature-not-carried";
 }

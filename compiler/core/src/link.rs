@@ -131,6 +131,7 @@ fn link_below(
     Some(LinkedMesh {
         name: root.name.clone(),
         trust_domain: declared_domain,
+        mtls: root.mtls,
         environment: context.environment.to_owned(),
         environments: environments(root),
         refuse: linker.refuse,

@@ -57,6 +57,8 @@ pub struct LinkedMesh {
     pub name: Spanned<String>,
     /// Its trust domain.
     pub trust_domain: Spanned<String>,
+    /// What it says of mutual TLS for every service; none: nothing.
+    pub mtls: Option<Spanned<Option<slice::MtlsMode>>>,
     /// The environment that is compiled.
     pub environment: String,
     /// Every declared environment.

@@ -16,12 +16,15 @@ mod access {
     pub(crate) mod open_on_failure;
     pub(crate) mod overruled_allow;
     pub(crate) mod plaintext_callee;
+    pub(crate) mod plaintext_caller;
     pub(crate) mod redundant_rule;
+    pub(crate) mod refused_probe;
     pub(crate) mod shared;
     pub(crate) mod shared_identity;
     pub(crate) mod unenforced_rule;
     pub(crate) mod unused_permission;
     pub(crate) mod unverified_claim;
+    pub(crate) mod weaker_than_mesh;
     pub(crate) mod wildcard;
 }
 mod change {
@@ -45,11 +48,16 @@ mod linking {
     pub(crate) mod unused_definition;
 }
 mod gateways {
+    pub(crate) mod double_tls;
     pub(crate) mod host_not_served;
     pub(crate) mod open_to_outside;
+    pub(crate) mod plaintext_on_tls_port;
     pub(crate) mod proxy_port;
     pub(crate) mod route_not_delegated;
+    pub(crate) mod shared_certificate;
+    pub(crate) mod unaddressed_bytes;
     pub(crate) mod unused_listener;
+    pub(crate) mod wide_egress;
 }
 pub(crate) mod governance {
     pub(crate) mod expired_suppression;
@@ -59,6 +67,7 @@ pub(crate) mod governance {
 mod inventory {
     pub(crate) mod selects_nobody;
     pub(crate) mod undeclared_call;
+    pub(crate) mod undeclared_egress;
 }
 mod resilience {
     pub(crate) mod blind_failover;
@@ -108,6 +117,9 @@ mod routing {
     pub(crate) mod split_breaks_sticky;
     pub(crate) mod undecided_route;
     pub(crate) mod untested_route;
+}
+mod telemetry {
+    pub(crate) mod costly_sampling;
 }
 mod timeouts {
     pub(crate) mod connect_over_try;
@@ -190,8 +202,12 @@ pub static RULES: &[&Rule] = &[
     &resilience::failing_health_check::FAILING_HEALTH_CHECK,
     &resilience::single_point::SINGLE_POINT,
     &access::plaintext_callee::PLAINTEXT_CALLEE,
+    &access::weaker_than_mesh::WEAKER_THAN_MESH,
+    &access::plaintext_caller::PLAINTEXT_CALLER,
+    &gateways::shared_certificate::SHARED_CERTIFICATE,
     &access::unverified_claim::UNVERIFIED_CLAIM,
     &access::ignored_token::IGNORED_TOKEN,
+    &gateways::double_tls::DOUBLE_TLS,
     &access::shared_identity::SHARED_IDENTITY,
     &access::open_access::OPEN_ACCESS,
     &access::nobody_admitted::NOBODY_ADMITTED,
@@ -199,16 +215,22 @@ pub static RULES: &[&Rule] = &[
     &access::redundant_rule::REDUNDANT_RULE,
     &access::overruled_allow::OVERRULED_ALLOW,
     &access::identity_without_mtls::IDENTITY_WITHOUT_MTLS,
+    &access::unenforced_rule::UNENFORCED_RULE,
     &access::wildcard::WILDCARD,
+    &access::refused_probe::REFUSED_PROBE,
     &access::bypassable_deny::BYPASSABLE_DENY,
     &access::negative_only::NEGATIVE_ONLY,
     &access::open_on_failure::OPEN_ON_FAILURE,
     &access::negated_range::NEGATED_RANGE,
     &access::invariant_violated::INVARIANT_VIOLATED,
     &gateways::open_to_outside::OPEN_TO_OUTSIDE,
-    &access::unenforced_rule::UNENFORCED_RULE,
+    &gateways::plaintext_on_tls_port::PLAINTEXT_ON_TLS_PORT,
+    &gateways::wide_egress::WIDE_EGRESS,
+    &inventory::undeclared_egress::UNDECLARED_EGRESS,
+    &gateways::unaddressed_bytes::UNADDRESSED_BYTES,
     &gateways::unused_listener::UNUSED_LISTENER,
     &gateways::proxy_port::PROXY_PORT,
+    &telemetry::costly_sampling::COSTLY_SAMPLING,
 ];
 
 /// Every rule about the difference between two commits, ascending by code.

@@ -10,6 +10,7 @@ use mesh_bundle::generation::{Generation, ObjectId};
 use mesh_bundle::merkle::Tree;
 use mesh_bundle::order::Order;
 use mesh_bundle::trust_root::TrustRoot;
+use mesh_compiler::code;
 use mesh_compiler::date::Date;
 use mesh_compiler::{EMIT, Emitted, RELEASE};
 use mesh_repo::{CommitId, Repository, input_digest};
@@ -39,7 +40,7 @@ pub(crate) struct Built {
 enum BuildError {
     #[error("there is no commit {0}")]
     NoCommit(String),
-    #[error("the work tree differs from HEAD ({}); commit it, or name a commit with --commit", .0.join(", "))]
+    #[error("the work tree differs from HEAD ({}); commit it, or name a commit with --commit ({})", .0.join(", "), code::NOT_COMMITTED.code)]
     Dirty(Vec<String>),
     #[error(
         "{commit} is not reachable from {tip}; only a commit of the followed ref may be signed"

@@ -172,7 +172,7 @@ impl AccessFacts {
         let declared = |edge: &&Edge| {
             !(edge.declared.is_empty() && edge.routed.is_empty() && edge.asked.is_empty())
         };
-        // Who has no proxy has no identity that a rule could know (MSH0703), and nobody judges who enters (MSH0821).
+        // Who has no proxy has no identity that a rule could know (MSH0703), and nobody judges who enters (MSH0808).
         let is_judged = !entrance::is_unguarded(service);
         let calls = mesh
             .edges

@@ -4,6 +4,17 @@ use mesh_compiler::code;
 
 super::declare_pages! {
     /// ## What it flags
+    /// `meshc build` in a work tree that differs from its commit.
+    ///
+    /// ## Why it matters
+    /// A generation says which commit it is. One made of files that nobody committed can't be looked up,
+    /// repeated or reverted, and whoever approved the commit has not seen it.
+    ///
+    /// ## Examples
+    /// A file below the root that is changed and not committed, or new and not ignored. Commit it, or name
+    /// the commit to build: `meshc build --commit HEAD`.
+    code::NOT_COMMITTED => "policies that are built before they are committed";
+    /// ## What it flags
     /// Words of the policy that the proxy of this release does not carry out yet, with a workload
     /// whose slice needs them.
     ///

@@ -27,7 +27,7 @@ declare_rule! {
     /// service legacy { port 80; endpoints { static "10.0.0.2:80" }; unmeshed }
     /// ```
     pub(crate) static UNENFORCED_RULE = {
-        code: "MSH0821", name: "access/unenforced-rule", summary: "rules of a service beside which no proxy stands",
+        code: "MSH0808", name: "access/unenforced-rule", summary: "rules of a service beside which no proxy stands",
         level: Warning, since: "0.1.0", check: check,
     }
 }
@@ -106,19 +106,19 @@ mod tests {
     #[test]
     fn what_nobody_enforces_is_found_once() {
         insta::assert_snapshot!(findings(
-            "MSH0821",
+            "MSH0808",
             &with("allow web; deny any { path \"/admin/**\" }; rate-limit \"10/s\"")
         ));
     }
 
     #[test]
     fn who_is_merely_named_is_a_note() {
-        insta::assert_snapshot!(findings("MSH0821", &with("allow web")));
+        insta::assert_snapshot!(findings("MSH0808", &with("allow web")));
     }
 
     #[test]
     fn nobody_is_refused_where_nobody_judges() {
         none("MSH0114", &with(""));
-        none("MSH0821", &with(""));
+        none("MSH0808", &with(""));
     }
 }

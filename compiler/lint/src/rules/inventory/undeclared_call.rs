@@ -48,11 +48,13 @@ fn check(cx: &mut RuleContext<'_>) {
     }
     let mut told = BTreeSet::new();
     for call in &inventory.observed {
-        let name = |end: &Result<_, String>| match end {
+        // What policy does not know at all is MSH0906.
+        let Ok(callee) = call.to else { continue };
+        let from = match &call.from {
             Ok(id) => mesh.service(*id).name.value.clone(),
             Err(name) => name.clone(),
         };
-        let (from, to) = (name(&call.from), name(&call.to));
+        let to = mesh.service(callee).name.value.clone();
         if !told.insert((from.clone(), to.clone())) {
             continue;
         }
@@ -71,8 +73,8 @@ fn check(cx: &mut RuleContext<'_>) {
                 format!("`{from}` calls `{to}`, which no policy declares"),
             )
             .possible();
-        let finding = match (&call.from, &call.to) {
-            (Ok(caller), Ok(_)) => {
+        let finding = match &call.from {
+            Ok(caller) => {
                 let caller = mesh.service(*caller);
                 let missing = match caller.kind {
                     Kind::Gateway(_) => format!("a route with `to {to}`"),
@@ -87,11 +89,8 @@ fn check(cx: &mut RuleContext<'_>) {
                         "add {missing} to `{from}`, or find out why it calls"
                     ))
             }
-            (Err(_), _) => finding.help(format!(
+            Err(_) => finding.help(format!(
                 "policy does not know `{from}`: declare it, or find out what it is"
-            )),
-            (_, Err(_)) => finding.help(format!(
-                "policy does not know `{to}`: declare it as `service` or `external`"
             )),
         };
         cx.report(match call.rate {
