@@ -401,3 +401,20 @@ fn none_takes_away_all_that_a_lower_level_sets() {
     let mesh = "mesh m { trust-domain \"m.example\"; defaults { health-check \"/live\" every=\"2s\"; outlier consecutive-5xx=5 every=\"1s\"; locality zone min-healthy=\"50%\" } }";
     assert_eq!(findings_in(&[("a.kdl", policy), ("mesh.kdl", mesh)]), "");
 }
+
+#[test]
+fn a_service_of_several_ports_is_led_to_by_one_of_them() {
+    insta::assert_snapshot!(findings(
+        "service a { port 80; port 81; endpoints { static \"10.0.0.1:80\" } }
+service b { port 82; endpoints { static \"10.0.0.2:82\" }; route all { to { else service=a }; mirror service=a } }
+authorizer door { to a }
+gateway g {
+    listen 8080
+    allow unauthenticated
+    route one { match { path \"/one\" }; to a }
+    route two { match { path \"/two\" }; to b { else a } }
+    route three { match { path \"/three\" }; to a port=81 }
+}
+"
+    ));
+}

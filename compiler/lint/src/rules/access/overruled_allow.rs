@@ -49,6 +49,10 @@ fn check(cx: &mut RuleContext<'_>) {
             .find(|overruled| overruled.rule == rule)
     };
     for idle in idle_everywhere(facts, overruled) {
+        // What a health check implies is told as that: MSH0611.
+        if idle.rule.implied {
+            continue;
+        }
         let mut finding = OVERRULED_ALLOW
             .at(
                 idle.span,

@@ -1,5 +1,8 @@
 //! `routing/shadowed-route`
 
+use mesh_bundle::slice::{Condition, PathPatternKind};
+use mesh_compiler::linked::Route;
+
 use crate::rule::{RuleContext, declare_rule};
 use crate::rules::words::list;
 
@@ -71,9 +74,26 @@ fn check(cx: &mut RuleContext<'_>) {
                 finding = finding.label(service.routes[*other].name.span, label);
             }
             finding = facts.witnessed(finding, shadowed.witness.as_ref(), service.id);
+            // Its requests have more paths than those that are chosen from, which a regular expression tells apart.
+            if !route.actions.path_accepts.is_empty() && by_regex(route) {
+                finding = finding.possible();
+            }
             cx.report(finding);
         }
     }
+}
+
+/// Whether a route asks for paths by a regular expression.
+fn by_regex(route: &Route) -> bool {
+    let conditions = route.matches.iter().flat_map(|each| &each.conditions);
+    conditions
+        .into_iter()
+        .any(|condition| match &condition.value {
+            Condition::Path(patterns) => patterns
+                .iter()
+                .any(|pattern| matches!(pattern.kind, PathPatternKind::Regex(_))),
+            _ => false,
+        })
 }
 
 #[cfg(test)]
@@ -122,6 +142,31 @@ mod tests {
             route all {{ match {{ path \"/a/**\" }} }}
         }}"
             ),
+        );
+    }
+
+    #[test]
+    fn a_route_that_accepts_more_paths_may_have_some_for_itself() {
+        let route = |accepts: &str| {
+            findings(
+                "MSH0201",
+                &format!(
+                    r#"
+        service a {{
+            port 80
+            endpoints {{ static "10.0.0.1:80" }}
+            route x {{ match {{ path "/a/x" }} }}
+            route more {{ match {{ path regex="/a/x|/a/x%2Fy" }}; {accepts} }}
+            route rest
+        }}"#
+                ),
+            )
+        };
+        assert!(route("timeout \"2s\"").contains("(certain)"));
+        let possible = route("path-accepts encoded-slash");
+        assert!(
+            possible.starts_with("warning MSH0201 routing/shadowed-route (possible)"),
+            "{possible}"
         );
     }
 }
