@@ -23,6 +23,9 @@ pub(crate) struct TokenRequest {
     /// How long the token is valid; 10 minutes if not given.
     #[serde(default)]
     pub(crate) ttl_s: Option<u64>,
+    /// Refuses an identity that the policies that are served don't have. Nobody could enrol by its token yet.
+    #[serde(default)]
+    pub(crate) known_only: bool,
 }
 
 /// Answer of a refused request.
@@ -85,6 +88,12 @@ fn join_token(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
         Ok(identity) => identity,
         Err(error) => return refused(StatusCode::BAD_REQUEST, &chain(&error)),
     };
+    if asked.known_only && !mesh.may_have(&identity) {
+        let why = format!(
+            "the policies that are served have no workload {identity}; commit it first, or say --early"
+        );
+        return refused(StatusCode::CONFLICT, &why);
+    }
     let life = asked
         .ttl_s
         .map_or(limits::JOIN_TOKEN_LIFE_MAX, Duration::from_secs);

@@ -153,6 +153,9 @@ pub(crate) struct TokenArguments {
     /// How long the token is valid, 10 minutes at most.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
     pub(crate) life: Duration,
+    /// Also for an identity that the policies that are served don't have; it can enrol once they do.
+    #[arg(long)]
+    pub(crate) early: bool,
     #[command(flatten)]
     pub(crate) socket: SocketArgument,
 }

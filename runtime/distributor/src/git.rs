@@ -86,6 +86,18 @@ impl Progress {
         }
     }
 
+    /// Why a commit is not served, if it is the tip; it may be given by its first characters.
+    pub(crate) fn refusal_of(&self, commit: &str) -> Option<String> {
+        let tip = self.tip.as_deref()?;
+        if !tip.starts_with(commit)
+            || matches!(self.state, RefState::Starting | RefState::Following)
+        {
+            return None;
+        }
+        let found = self.findings.first().map(Finding::line);
+        found.or_else(|| self.detail.clone())
+    }
+
     /// As the status shows it.
     pub(crate) fn report(&self, reference: &str, since_ms: u64) -> RefReport {
         RefReport {

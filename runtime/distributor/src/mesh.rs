@@ -132,6 +132,13 @@ impl Mesh {
         self.attested(Attestation::Renewal, peer.spiffe_id.as_str(), issued)
     }
 
+    /// Whether what is served has this workload; before anything is, nobody knows.
+    pub(crate) fn may_have(&self, identity: &SpiffeId) -> bool {
+        let published = self.published();
+        let current = published.current();
+        current.is_none_or(|current| current.slices().contains_key(identity))
+    }
+
     /// Makes a join file; blocks on the disk.
     pub(crate) fn join_file(
         &self,
@@ -220,11 +227,18 @@ impl Mesh {
         let published = self.published();
         let known = published.known();
         let wanted = find(&known, commit);
+        let (progress, _since_ms) = self.watched.get();
+        let refused = progress.refusal_of(commit).filter(|_| wanted.is_none());
+        let why_unknown = match refused {
+            Some(_) => progress.state.as_str(),
+            None => "unknown_commit",
+        };
         WhereReport {
             head: head(&published),
             commit: wanted.map_or(commit, |wanted| &wanted.commit).to_owned(),
             known: wanted.is_some(),
-            proxies: self.fleet().whereabouts(wanted, &known),
+            refused,
+            proxies: self.fleet().whereabouts(wanted.ok_or(why_unknown), &known),
         }
     }
 

@@ -149,6 +149,9 @@ pub(crate) struct WhereReport {
     pub(crate) commit: String,
     /// Whether a kept generation was compiled from it.
     pub(crate) known: bool,
+    /// Why the distributor refused it, if it is the newest commit and was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<String>,
     /// Every proxy, with `serves`.
     pub(crate) proxies: Vec<ProxyReport>,
 }

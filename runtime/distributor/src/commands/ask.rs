@@ -72,6 +72,8 @@ pub(crate) fn print(answer: Result<String, AskError>) -> ExitCode {
     match answer {
         Ok(text) => match output::data(&text) {
             Ok(()) => ExitCode::Success,
+            // Whoever read it has read enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::Success,
             Err(error) => fail(&error, ExitCode::Failure),
         },
         Err(error @ AskError::Refused(_)) => fail(&error, ExitCode::Failure),

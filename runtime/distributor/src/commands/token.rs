@@ -37,6 +37,7 @@ fn join_file(arguments: &TokenArguments) -> Result<bytes::Bytes, AskError> {
     let request = TokenRequest {
         identity: arguments.identity.clone(),
         ttl_s: Some(arguments.life.as_secs()),
+        known_only: !arguments.early,
     };
     let body = serde_json::to_vec(&request)?;
     ask::ask(

@@ -153,6 +153,7 @@ impl Distributor {
         let request = TokenRequest {
             identity: identity.to_owned(),
             ttl_s: None,
+            known_only: false,
         };
         self.ask(Method::POST, "/join-tokens", &request)
             .await

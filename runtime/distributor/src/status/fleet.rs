@@ -246,10 +246,10 @@ impl Fleet {
             .collect()
     }
 
-    /// Every proxy, with whether it serves the generation, and why not.
+    /// Every proxy, with whether it serves the generation, and why not; or why there is no generation.
     pub(crate) fn whereabouts(
         &self,
-        wanted: Option<&KnownGeneration>,
+        wanted: Result<&KnownGeneration, &str>,
         known: &[KnownGeneration],
     ) -> Vec<ProxyReport> {
         self.proxies
@@ -257,7 +257,7 @@ impl Fleet {
             .map(|(key, proxy)| {
                 let mut report = proxy.report(key, known);
                 let serving = proxy.serving.as_ref().map(|serving| serving.generation);
-                let serves = wanted.is_some_and(|wanted| serving == Some(wanted.digest));
+                let serves = wanted.is_ok_and(|wanted| serving == Some(wanted.digest));
                 report.serves = Some(serves);
                 report.reason = if serves {
                     None
@@ -360,9 +360,10 @@ impl Proxy {
         }
     }
 
-    fn why_not(&self, wanted: Option<&KnownGeneration>, report: &ProxyReport) -> String {
-        let Some(wanted) = wanted else {
-            return "unknown_commit".to_owned();
+    fn why_not(&self, wanted: Result<&KnownGeneration, &str>, report: &ProxyReport) -> String {
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(why_unknown) => return why_unknown.to_owned(),
         };
         if let Some(last) = &self.last
             && last.generation == wanted.digest
@@ -529,7 +530,7 @@ mod tests {
             .report(&key("c"), &status(wire::Phase::Confirmed, 1, ""), 2)
             .unwrap();
         let answers: Vec<_> = fleet
-            .whereabouts(Some(&known(2)), &[known(1), known(2)])
+            .whereabouts(Ok(&known(2)), &[known(1), known(2)])
             .into_iter()
             .map(|report| (report.serves, report.reason))
             .collect();
@@ -544,7 +545,9 @@ mod tests {
             ]
         );
         assert_eq!(
-            fleet.whereabouts(None, &[])[0].reason.as_deref(),
+            fleet.whereabouts(Err("unknown_commit"), &[])[0]
+                .reason
+                .as_deref(),
             Some("unknown_commit")
         );
     }

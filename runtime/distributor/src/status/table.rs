@@ -41,10 +41,10 @@ pub(crate) fn status(report: &StatusReport) -> String {
 
 /// The text of `meshd where`.
 pub(crate) fn whereabouts(report: &WhereReport) -> String {
-    let known = if report.known {
-        ""
-    } else {
-        " (not among the kept generations)"
+    let known = match (&report.refused, report.known) {
+        (_, true) => String::new(),
+        (Some(why), false) => format!(" (refused: {})", plain(why)),
+        (None, false) => " (not among the kept generations)".to_owned(),
     };
     let serving = report
         .proxies
@@ -237,7 +237,8 @@ mod tests {
             head: None,
             commit: "cafe".to_owned(),
             known: false,
-            proxies: status.proxies,
+            refused: None,
+            proxies: status.proxies.clone(),
         });
         assert!(
             text.contains(
@@ -246,5 +247,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("unsigned"), "{text}");
+        let text = whereabouts(&WhereReport {
+            head: None,
+            commit: "cafe".to_owned(),
+            known: false,
+            refused: Some("a.kdl:3: routes overlap [MSH0204]".to_owned()),
+            proxies: status.proxies,
+        });
+        let refused = "commit cafe (refused: a.kdl:3: routes overlap [MSH0204]): reported";
+        assert!(text.contains(refused), "{text}");
     }
 }
