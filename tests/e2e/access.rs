@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::{Bookshop, LIMIT, bookshop, sum};
+use crate::support::{Bookshop, LIMIT, bookshop, runtime, sum};
 
 const SERVER: &str = "reviews";
 
@@ -88,12 +88,6 @@ fn forged(spiffe_id: &str) -> Result<Svid, Failure> {
         chain,
         WorkloadKey::from_pkcs8(&key.serialize_der())?,
     )?)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?)
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: the bookshop mesh on this machine, to play with or to check.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +16,11 @@ const BOOKSHOP: &str = "policies/examples/bookshop";
 /// Builds everything, puts the bookshop into a repository of its own and runs the mesh on it.
 pub(crate) fn run(root: &Path, check: bool) -> Result<(), Failure> {
     test::build_programs(root)?;
-    let folder = tempfile::Builder::new().prefix("mesh-demo-").tempdir()?;
+    // There will be keys in it.
+    let folder = tempfile::Builder::new()
+        .prefix("mesh-demo-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()?;
     let repository = PolicyRepository::create(folder.path(), &root.join(BOOKSHOP))?;
     if check {
         return story::play(&repository, folder.path(), &root.join(BOOKSHOP));

@@ -21,6 +21,7 @@ const TOLERANCE: f64 = 10.0;
 /// Requests that must succeed after each thing that is broken.
 const UNDISTURBED: u64 = 300;
 
+const GATEWAY: &str = "public";
 const CALLER: &str = "productpage";
 const SPLIT: &str = "reviews";
 const KILLED: &str = "details";
@@ -98,6 +99,7 @@ fn scenes(dev: &Dev, measured: &mut Measurements) -> Result<(), Failure> {
     let original = dev.wait_serving(&first, STEP_LIMIT)?;
     measured.proxies = original.len();
     measured.note_swaps(&original);
+    measured.scene("people come in by the gateway", || wait_entered(dev))?;
     measured.scene("90/10 split seen in traffic", || wait_split(dev, 10.0))?;
 
     let start = Instant::now();
@@ -212,6 +214,17 @@ fn share_between(before: &EdgeTraffic, now: &EdgeTraffic, version: &str) -> f64 
     #[expect(clippy::cast_precision_loss, reason = "counts of a demo")]
     let share = (taken(now) - taken(before)) as f64 / (now.requests - before.requests) as f64;
     share * 100.0
+}
+
+/// Waits until the page has answered people. Without a gateway every later count would be of calls inside alone.
+fn wait_entered(dev: &Dev) -> Result<(), Failure> {
+    wait_until("the page answers people", STEP_LIMIT, || {
+        let edge = dev.edge(GATEWAY, CALLER)?;
+        if edge.requests >= UNDISTURBED {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{edge:?}")))
+    })
 }
 
 /// Waits until every edge has seen enough further requests, none of which failed.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 pub struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
     owner: Option<oneshot::Receiver<()>>,
 }
 
@@ -19,6 +20,7 @@ impl Shutdown {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: None,
             owner: None,
         })
     }
@@ -41,10 +43,27 @@ impl Shutdown {
         self
     }
 
+    /// Takes the end of the terminal for a request to end, too, unless the program was started to outlive
+    /// it, as by `nohup`.
+    pub fn or_hangup(mut self) -> io::Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if !ignores_hangup(&status) {
+            self.hangup = Some(signal(SignalKind::hangup())?);
+        }
+        Ok(self)
+    }
+
     /// Waits for the next of these and returns its name. The first asks for a drain; a program that
     /// is asked twice should end at once.
     pub async fn requested(&mut self) -> &'static str {
         let owner = &mut self.owner;
+        let hangup = &mut self.hangup;
+        let hung_up = async {
+            match hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         let orphaned = async {
             match owner {
                 Some(ended) => drop(ended.await),
@@ -54,10 +73,32 @@ impl Shutdown {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            () = hung_up => "SIGHUP",
             () = orphaned => {
                 self.owner = None;
                 "end of standard input"
             }
         }
+    }
+}
+
+/// What the kernel tells of a process that ignored SIGHUP, signal 1, when it was started.
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hang_up_that_was_to_be_ignored_is() {
+        let status =
+            |mask: &str| format!("Name:\tmeshd\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert!(ignores_hangup(&status("0000000000001001")));
+        assert!(!ignores_hangup(&status("0000000000001000")));
+        assert!(!ignores_hangup(""));
     }
 }

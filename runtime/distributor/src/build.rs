@@ -177,7 +177,8 @@ fn same_scope(pinned: &Scope, found: &Scope) -> Result<(), Vec<Finding>> {
         .map_err(|rejection| vec![Finding::whole(rejection.as_str(), rejection.detail())])
 }
 
-fn errors(diagnostics: &[Diagnostic], sources: &SourceSet) -> Vec<Finding> {
+/// The errors among findings, as the status shows them.
+pub(crate) fn errors(diagnostics: &[Diagnostic], sources: &SourceSet) -> Vec<Finding> {
     diagnostics
         .iter()
         .filter(|diagnostic| diagnostic.level == Level::Error)

@@ -15,17 +15,20 @@ use std::time::Duration;
 use mesh_daemon::signal::Shutdown;
 use tokio::sync::Mutex;
 
+mod check;
 mod client;
 mod control;
 mod distributor;
 mod fleet;
 mod git;
 mod instance;
+mod introduction;
 mod plan;
 mod policy;
 mod ports;
 mod process;
 mod secrets;
+mod state;
 mod table;
 mod traffic;
 
@@ -33,6 +36,7 @@ use distributor::Distributor;
 use fleet::Fleet;
 use ports::Ports;
 use secrets::Secrets;
+use state::{StateFolder, make_folder};
 use table::{Look, Screen};
 use traffic::Traffic;
 
@@ -55,6 +59,9 @@ pub(crate) struct DevArguments {
     /// Key material for a name that policy uses; repeatable.
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_secret)]
     secret: Vec<(String, PathBuf)>,
+    /// What answers calls that leave the mesh: something local in place of all services outside, or they themselves.
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "stand-in")]
+    externals: Externals,
     /// Write what was opened to this file, as JSON, once everything serves.
     #[arg(long, value_name = "FILE")]
     ports: Option<PathBuf>,
@@ -70,6 +77,15 @@ pub(crate) struct DevArguments {
     /// Remove this folder at the end.
     #[arg(long, value_name = "DIR", hide = true)]
     remove_at_end: Option<PathBuf>,
+}
+
+/// What answers calls that leave the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Externals {
+    /// Something local.
+    StandIn,
+    /// The services outside.
+    Real,
 }
 
 /// An application of the user's.
@@ -110,11 +126,11 @@ pub(crate) enum DevError {
     #[error("{0}")]
     Io(&'static str, #[source] io::Error),
     /// The policies do not compile.
-    #[error("the policies have errors; `meshc check` shows them\n{0}")]
+    #[error("the policies of the tip have errors, and `meshc check` shows them whole:\n{0}")]
     Policy(String),
     /// A part did not come up.
-    #[error("{0}; its log is {1}")]
-    NotReady(String, PathBuf),
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
     /// A part answered with an error.
     #[error("{0}: {1}")]
     Refused(&'static str, String),
@@ -123,44 +139,69 @@ pub(crate) enum DevError {
     Arguments(String),
 }
 
+/// A part that did not come up, and the last that it said: its log may go with the folder.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}{said}")]
+pub(crate) struct NotReady {
+    what: String,
+    said: String,
+    log: PathBuf,
+}
+
+impl NotReady {
+    fn new(what: impl Into<String>, log: PathBuf) -> Self {
+        const LINES: usize = 5;
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(LINES)..);
+        let said = last
+            .unwrap_or_default()
+            .iter()
+            .map(|line| format!("\n  {line}"))
+            .collect();
+        Self {
+            what: what.into(),
+            said,
+            log,
+        }
+    }
+}
+
 /// Runs until a signal; removes what it made.
 pub(crate) async fn run(arguments: DevArguments) -> Result<(), DevError> {
-    let mut shutdown =
-        Shutdown::listen().map_err(|error| DevError::Io("cannot listen for signals", error))?;
-    let (state, scratch) = match &arguments.state {
-        Some(state) => (state.clone(), None),
-        None => {
-            let folder = tempfile::Builder::new()
-                .prefix("meshd-dev-")
-                .tempdir()
-                .map_err(|error| DevError::Io("cannot make a temporary folder", error))?
-                .keep();
-            (folder.clone(), Some(folder))
-        }
-    };
+    let mut shutdown = Shutdown::listen()
+        .and_then(Shutdown::or_hangup)
+        .map_err(|error| DevError::Io("cannot listen for signals", error))?;
+    let state = StateFolder::open(&arguments).await?;
+    // Whoever waits for this file must not read what an earlier run opened.
+    remove_ports(&arguments);
     let outcome = tokio::select! {
-        outcome = live(&arguments, &state) => outcome,
+        outcome = live(&arguments, state.path()) => outcome,
         signal = shutdown.requested() => {
             tracing::info!(signal, "ending");
             Ok(())
         }
     };
-    // Dropping `live` has let go of every child's standard input; the store folders go last.
-    for folder in scratch.iter().chain(&arguments.remove_at_end) {
-        remove(folder).await;
+    remove_ports(&arguments);
+    if let Err(DevError::NotReady(part)) = &outcome
+        && state.is_kept()
+    {
+        crate::output::message(&format!("the whole log is {}", part.log.display()));
     }
+    // Dropping `live` has let go of every child's standard input; the store folders go last.
+    state.close().await;
     outcome
 }
 
-/// Children that still end may write a last time into the folder.
-async fn remove(folder: &Path) {
-    for _ in 0..50 {
-        if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+fn remove_ports(arguments: &DevArguments) {
+    let Some(file) = &arguments.ports else {
+        return;
+    };
+    match std::fs::remove_file(file) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(file = %file.display(), %error, "the ports file stays"),
     }
-    tracing::warn!(folder = %folder.display(), "could not remove the folder");
 }
 
 async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
@@ -169,17 +210,21 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
             crate::output::message(text);
         }
     };
-    make_folder(state)?;
     let repository = std::fs::canonicalize(&arguments.repository)
         .map_err(|error| DevError::Io("cannot open the repository", error))?;
-    let clone = git::working_clone(&repository, &state.join("policies"))
-        .await
-        .map_err(|error| DevError::Io("cannot make a working clone", error))?;
+    let clone = git::working_clone(&repository, &state.join("policies")).await?;
+    let repository = clone.repository.clone();
 
     say("compiling the policies");
-    let policy = policy::at_tip(&repository, &clone.reference, &arguments.env).await?;
-    check_secrets(&arguments.secret, &policy.plan)?;
-    let apps = apps(&arguments.app, &policy.plan)?;
+    let policy = policy::at_tip(
+        &repository,
+        &clone.reference,
+        clone.root.as_deref(),
+        &arguments.env,
+    )
+    .await?;
+    check::secrets(&arguments.secret, &policy.plan)?;
+    let apps = check::apps(&arguments.app, &policy.plan)?;
 
     say("making keys and starting the distributor");
     let distributor = Distributor::start(&repository, &clone.reference, &policy, state).await?;
@@ -193,7 +238,14 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
 
     say("starting applications and proxies");
     let secrets = Secrets::new(&arguments.secret, state.join("secrets"), arguments.quiet);
-    let mut fleet = Fleet::new(state.join("proxies"), apps, process_paths()?, secrets).await?;
+    let mut fleet = Fleet::new(
+        state.join("proxies"),
+        apps,
+        process_paths()?,
+        secrets,
+        arguments.externals,
+    )
+    .await?;
     let mut traffic = Traffic::new(arguments.rate);
     fleet.follow(&policy.plan, &distributor).await?;
     fleet.wait_serving(&say).await?;
@@ -208,14 +260,12 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
     control::serve(&control, &shared)
         .map_err(|error| DevError::Io("cannot open the control socket", error))?;
     write_ports(arguments, &shared, &clone, &control).await?;
-    say(&introduction(
-        &clone.path,
-        &policy,
-        &shared.distributor.web(),
-    ));
+    let doors = introduction::doors(&policy.plan, &*shared.fleet.lock().await);
+    let web = shared.distributor.web();
+    say(&introduction::text(&clone.path, &policy, &web, &doors));
 
     tokio::select! {
-        ended = follow(&shared, &repository, &clone.reference, arguments) => ended,
+        ended = follow(&shared, &clone, arguments) => ended,
         ended = show(&shared, arguments.quiet) => ended,
     }
 }
@@ -242,12 +292,7 @@ impl Shared {
 }
 
 /// Starts what new commits add and sends the traffic that they declare.
-async fn follow(
-    shared: &Shared,
-    repository: &Path,
-    reference: &str,
-    arguments: &DevArguments,
-) -> ! {
+async fn follow(shared: &Shared, clone: &git::WorkingClone, arguments: &DevArguments) -> ! {
     let mut known = shared.distributor.commit().await;
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
@@ -257,7 +302,13 @@ async fn follow(
         }
         known = now;
         let followed = async {
-            let policy = policy::at_tip(repository, reference, &arguments.env).await?;
+            let policy = policy::at_tip(
+                &clone.repository,
+                &clone.reference,
+                clone.root.as_deref(),
+                &arguments.env,
+            )
+            .await?;
             let mut fleet = shared.fleet.lock().await;
             fleet.follow(&policy.plan, &shared.distributor).await?;
             fleet.keep_listeners().await;
@@ -306,56 +357,6 @@ fn edges(
     plan.edges.iter().filter_map(edge).collect()
 }
 
-fn apps(apps: &[App], plan: &plan::Plan) -> Result<Vec<App>, DevError> {
-    for app in apps {
-        let services = || plan.services.iter().filter(|(_, it)| !it.is_gateway);
-        let Some((_, service)) = services().find(|(name, _)| **name == app.service) else {
-            let names: Vec<&str> = services().map(|(name, _)| name.as_str()).collect();
-            return Err(DevError::Arguments(format!(
-                "--app names {}, which is no service of this mesh; it has {}",
-                app.service,
-                names.join(", ")
-            )));
-        };
-        let has_subset = |subset: &String| {
-            service
-                .instances
-                .iter()
-                .any(|instance| instance.subset.as_ref() == Some(subset))
-        };
-        if app
-            .subset
-            .as_ref()
-            .is_some_and(|subset| !has_subset(subset))
-        {
-            return Err(DevError::Arguments(format!(
-                "--app names {}/{}, which is no subset of that service",
-                app.service,
-                app.subset.as_deref().unwrap_or_default()
-            )));
-        }
-    }
-    Ok(apps.to_vec())
-}
-
-/// A file that is not there is a slip, and a name that no policy uses may be one.
-fn check_secrets(secrets: &[(String, PathBuf)], plan: &plan::Plan) -> Result<(), DevError> {
-    for (name, file) in secrets {
-        std::fs::metadata(file).map_err(|error| {
-            DevError::Arguments(format!("--secret {name}: {}: {error}", file.display()))
-        })?;
-        let used = plan.services.values().any(|service| {
-            service.certificates.contains_key(name) || service.other_secrets.contains(name)
-        });
-        if !used {
-            crate::output::message(&format!(
-                "warning: no gateway refers to the secret {name}; it is not used"
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn process_paths() -> Result<fleet::Programs, DevError> {
     let find = |name| {
         process::sibling(name).map_err(|error| DevError::Io("cannot find a program of ours", error))
@@ -389,46 +390,6 @@ async fn write_ports(
     let text = serde_json::to_string_pretty(&ports)
         .map_err(|error| DevError::Io("cannot write the ports file", error.into()))?;
     write_whole(file, &text).map_err(|error| DevError::Io("cannot write the ports file", error))
-}
-
-fn introduction(clone: &Path, policy: &policy::Policy, web: &str) -> String {
-    let gateways = policy
-        .plan
-        .services
-        .values()
-        .filter(|it| it.is_gateway)
-        .count();
-    let services = policy.plan.services.len() - gateways;
-    let instances: usize = policy
-        .plan
-        .services
-        .values()
-        .map(|service| service.instances.len())
-        .sum();
-    let (clone, edit) = (clone.display(), &policy.edit);
-    let entries = match gateways {
-        0 => String::new(),
-        1 => ", 1 gateway".to_owned(),
-        many => format!(", {many} gateways"),
-    };
-    format!(
-        "\n{services} services{entries}, {instances} proxies, mutual TLS between all of them; {web} shows their status.\n\
-         In another terminal:\n\n  \
-         cd {clone}\n  \
-         $EDITOR {edit}   # change a weight\n  \
-         git commit -am 'shift traffic'   # every proxy serves it within a second\n  \
-         git revert --no-edit HEAD        # and back\n\n\
-         Ctrl-C ends it and removes what it made.\n"
-    )
-}
-
-fn make_folder(folder: &Path) -> Result<(), DevError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| DevError::Io("cannot make the state folder", error))
 }
 
 /// Writes a file that others wait for: it is there whole or not at all.

@@ -15,9 +15,10 @@ use tokio::process::Command;
 use super::policy::Policy;
 use super::ports::DistributorPorts;
 use super::process::{Process, Program, sibling};
-use super::{DevError, make_folder};
+use super::{DevError, NotReady, make_folder};
 use crate::api::TokenRequest;
 use crate::endpoints::EndpointFeed;
+use crate::finding::Finding;
 use crate::status::{RefState, StatusReport};
 
 /// The clone's hook triggers at once; this finds commits made elsewhere.
@@ -92,9 +93,11 @@ impl Distributor {
         drop(std::fs::remove_file(&ports));
         let process = Process::start("meshd", program)
             .map_err(|error| DevError::Io("cannot start the distributor", error))?;
-        let bound: Bound = wait_json(&ports, READY_LIMIT).await.ok_or_else(|| {
-            DevError::NotReady("the distributor did not start".to_owned(), log.clone())
-        })?;
+        let bound: Bound = tokio::select! {
+            bound = wait_json(&ports, READY_LIMIT) => bound,
+            () = process.crashed() => None,
+        }
+        .ok_or_else(|| NotReady::new("the distributor did not start", log.clone()))?;
         // A restart must be found where the proxies look.
         process.replace_arguments(words(&bound.listen.to_string(), &bound.hook.to_string()));
         let distributor = Self {
@@ -108,18 +111,38 @@ impl Distributor {
 
     async fn wait_ready(&self, log: PathBuf) -> Result<(), DevError> {
         let ready = async {
-            loop {
-                if self.ask(Method::GET, "/ready", &()).await.is_ok() {
-                    return;
+            while self.ask(Method::GET, "/ready", &()).await.is_err() {
+                if self.refusal().await.is_some() {
+                    return false;
                 }
                 tokio::time::sleep(PAUSE).await;
             }
+            true
         };
-        tokio::time::timeout(READY_LIMIT, ready)
-            .await
-            .map_err(|_elapsed| {
-                DevError::NotReady("the distributor names no generation".to_owned(), log)
-            })
+        let is_ready = tokio::select! {
+            waited = tokio::time::timeout(READY_LIMIT, ready) => waited == Ok(true),
+            () = self.process.crashed() => false,
+        };
+        if is_ready {
+            return Ok(());
+        }
+        Err(match self.refusal().await {
+            Some(why) => DevError::Refused("the distributor names no generation", why),
+            None => NotReady::new("the distributor names no generation", log).into(),
+        })
+    }
+
+    /// Why it does not follow the tip, if it says so.
+    async fn refusal(&self) -> Option<String> {
+        let status = self.status().await?;
+        if matches!(
+            status.reference.state,
+            RefState::Starting | RefState::Following
+        ) {
+            return None;
+        }
+        let found = status.findings.first().map(Finding::line);
+        found.or(status.reference.detail)
     }
 
     /// Its Unix socket.

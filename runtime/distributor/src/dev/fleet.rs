@@ -15,7 +15,7 @@ use super::ports::{GatewayPorts, ServicePorts};
 use super::process::Process;
 use super::secrets::Secrets;
 use super::table::Serving;
-use super::{App, DevError, make_folder};
+use super::{App, DevError, Externals, make_folder};
 use crate::endpoints::{EndpointFeed, EndpointSet, Label, ServiceAddress};
 
 /// From enrolment to the first generation.
@@ -37,8 +37,8 @@ pub(super) struct Fleet {
     apps: Vec<App>,
     programs: Programs,
     secrets: Secrets,
-    /// What answers in place of services outside the mesh.
-    outside: (Process, SocketAddr),
+    /// What answers in place of services outside the mesh, unless they do themselves.
+    outside: Option<(Process, SocketAddr)>,
 }
 
 /// What the control socket says of a proxy.
@@ -53,16 +53,21 @@ pub(super) struct ProxyState {
 }
 
 impl Fleet {
-    /// Nothing yet but what answers in place of services outside the mesh.
+    /// Nothing yet but what answers in place of services outside the mesh, if something does.
     pub(super) async fn new(
         folder: PathBuf,
         apps: Vec<App>,
         programs: Programs,
         secrets: Secrets,
+        externals: Externals,
     ) -> Result<Self, DevError> {
+        let outside = match externals {
+            Externals::StandIn => Some(start_stand_in(&folder, &programs).await?),
+            Externals::Real => None,
+        };
         Ok(Self {
             instances: BTreeMap::new(),
-            outside: start_stand_in(&folder, &programs).await?,
+            outside,
             folder,
             apps,
             programs,
@@ -105,7 +110,7 @@ impl Fleet {
                 let surroundings = Surroundings {
                     programs: self.programs.clone(),
                     app: self.app(name, instance),
-                    stand_in: self.outside.1,
+                    stand_in: self.outside.as_ref().map(|(_, address)| *address),
                     secrets: secrets.get(*name).cloned().unwrap_or_default(),
                 };
                 Some(Instance::start(

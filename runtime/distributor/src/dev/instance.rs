@@ -17,7 +17,7 @@ use super::fleet::Programs;
 use super::plan::{PlannedInstance, PlannedService};
 use super::ports::{GatewayPorts, InstancePorts};
 use super::process::{Process, Program};
-use super::{DevError, make_folder};
+use super::{DevError, NotReady, make_folder};
 
 /// A process that has not bound its sockets by then never will.
 const BOUND_LIMIT: Duration = Duration::from_secs(20);
@@ -47,7 +47,7 @@ pub(super) struct Surroundings {
     /// An application of the user's.
     pub(super) app: Option<SocketAddr>,
     /// What answers in place of services outside the mesh.
-    pub(super) stand_in: SocketAddr,
+    pub(super) stand_in: Option<SocketAddr>,
     /// Key material by name.
     pub(super) secrets: BTreeMap<String, PathBuf>,
 }
@@ -143,8 +143,12 @@ impl Instance {
         };
         let proxy = Process::start(planned.id.clone(), program)
             .map_err(|error| DevError::Io("cannot start a proxy", error))?;
-        let bound: Bound = wait_json(&launch.ports, BOUND_LIMIT).await.ok_or_else(|| {
-            DevError::NotReady(
+        let bound: Bound = tokio::select! {
+            bound = wait_json(&launch.ports, BOUND_LIMIT) => bound,
+            () = proxy.crashed() => None,
+        }
+        .ok_or_else(|| {
+            NotReady::new(
                 format!("the proxy {} did not start", planned.id),
                 log.clone(),
             )
@@ -240,10 +244,8 @@ impl Instance {
         tokio::time::timeout(limit, serving)
             .await
             .map_err(|_elapsed| {
-                DevError::NotReady(
-                    format!("the proxy {} serves nothing", self.planned.id),
-                    self.log.clone(),
-                )
+                let what = format!("the proxy {} serves nothing", self.planned.id);
+                NotReady::new(what, self.log.clone()).into()
             })
     }
 
@@ -293,7 +295,7 @@ struct Launch {
     instance: String,
     labels: Vec<String>,
     application: Option<SocketAddr>,
-    stand_in: SocketAddr,
+    stand_in: Option<SocketAddr>,
     secrets: BTreeMap<String, PathBuf>,
 }
 
@@ -313,7 +315,9 @@ impl Launch {
         flag("--outbound", bound.outbound.to_string().into());
         flag("--metrics", bound.metrics.to_string().into());
         flag("--health", bound.health.to_string().into());
-        flag("--stand-in", self.stand_in.to_string().into());
+        if let Some(stand_in) = self.stand_in {
+            flag("--stand-in", stand_in.to_string().into());
+        }
         if let Some(application) = self.application {
             for (port, inbound) in &bound.inbound {
                 flag("--port", format!("{port}={inbound},{application}").into());
@@ -384,8 +388,12 @@ async fn start_echo(
     };
     let echo = Process::start(format!("application of {}", planned.id), program)
         .map_err(|error| DevError::Io("cannot start an application", error))?;
-    let address: SocketAddr = wait_json(file, BOUND_LIMIT).await.ok_or_else(|| {
-        DevError::NotReady(
+    let address: SocketAddr = tokio::select! {
+        address = wait_json(file, BOUND_LIMIT) => address,
+        () = echo.crashed() => None,
+    }
+    .ok_or_else(|| {
+        NotReady::new(
             format!("the application of {} did not start", planned.id),
             log,
         )

@@ -74,6 +74,7 @@ pub(super) fn plan(mesh: &LinkedMesh, slices: &BTreeMap<SpiffeId, Slice>) -> Pla
                 identity: identity.to_string(),
                 ports: service.ports.iter().map(|port| port.number.value).collect(),
                 instances: instances(service),
+                other_secrets: slices.get(identity).map(dialled_with).unwrap_or_default(),
                 ..PlannedService::default()
             };
             Some((service.name.value.clone(), planned))
@@ -163,6 +164,15 @@ fn gateway_requests(
             entry: Some(entry.clone()),
         })
     })
+}
+
+/// Names of the key material that calls to services outside the mesh take.
+fn dialled_with(slice: &Slice) -> BTreeSet<String> {
+    let dials = slice.callees.iter().flat_map(|callee| &callee.dials);
+    dials
+        .filter_map(|dial| dial.tls.as_ref())
+        .flat_map(|tls| tls.trust.iter().chain(&tls.certificate).cloned())
+        .collect()
 }
 
 /// One instance; what it opens, its slice says.

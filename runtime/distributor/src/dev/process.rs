@@ -47,6 +47,7 @@ pub(super) struct Process {
     name: String,
     pid: Arc<AtomicU32>,
     wanted: watch::Sender<Wanted>,
+    crashes: watch::Receiver<u32>,
     program: Arc<Mutex<Program>>,
     keeper: JoinHandle<()>,
 }
@@ -58,6 +59,7 @@ impl Process {
         let pid = Arc::new(AtomicU32::new(0));
         let child = spawn(&program, &pid)?;
         let (wanted, watched) = watch::channel(Wanted::Running(0));
+        let (crashed, crashes) = watch::channel(0);
         let program = Arc::new(Mutex::new(program));
         let keeper = tokio::spawn(keep(
             name.clone(),
@@ -65,11 +67,13 @@ impl Process {
             Arc::clone(&program),
             Arc::clone(&pid),
             watched,
+            crashed,
         ));
         Ok(Self {
             name,
             pid,
             wanted,
+            crashes,
             program,
             keeper,
         })
@@ -78,6 +82,13 @@ impl Process {
     /// Process id of the newest start.
     pub(super) fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it has ended by itself.
+    pub(super) async fn crashed(&self) {
+        let mut crashes = self.crashes.clone();
+        // Its keeper is gone: so is the process.
+        drop(crashes.wait_for(|crashes| *crashes > 0).await);
     }
 
     /// Uses other arguments from the next start on.
@@ -149,16 +160,18 @@ async fn keep(
     program: Arc<Mutex<Program>>,
     pid: Arc<AtomicU32>,
     mut wanted: watch::Receiver<Wanted>,
+    crashed: watch::Sender<u32>,
 ) {
     let mut pause = RESTART_PAUSE;
     let mut start = 0;
     loop {
         let since = tokio::time::Instant::now();
-        let crashed = tokio::select! {
+        let ended = tokio::select! {
             status = started.child.wait() => Some(status),
             _ = wanted.wait_for(|wanted| *wanted != Wanted::Running(start)) => None,
         };
-        if let Some(status) = crashed {
+        if let Some(status) = ended {
+            crashed.send_modify(|crashes| *crashes = crashes.saturating_add(1));
             // A signal to the whole group ends it, too, and then nothing is started again.
             tokio::time::sleep(pause).await;
             tracing::warn!(
