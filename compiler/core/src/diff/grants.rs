@@ -11,6 +11,7 @@ use super::access::{decides_alike, find};
 use super::{Change, Kept, Pair};
 use crate::analysis::entrance::{Door, Entrance, is_unguarded, peers, sent};
 use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
+use crate::analysis::routes;
 use crate::linked::{LinkedMesh, Service, ServiceId};
 
 /// Requests that are tried as a witness before none is shown.
@@ -101,6 +102,8 @@ struct Side<'m> {
     mesh: &'m LinkedMesh,
     service: Option<&'m Service>,
     entered: Space,
+    /// What some route takes, as far as that is known.
+    routed: Option<Space>,
     door: Option<Door>,
 }
 
@@ -114,6 +117,10 @@ impl<'m> Side<'m> {
                 Some(id) => Entrance::of(mesh, id)?.entered()?,
                 None => Space::nothing(),
             },
+            routed: service.and_then(|service| {
+                let universe = routes::universe(service).ok()?;
+                routes::won(service, &universe, |_| true).ok()
+            }),
             door: id.and_then(|id| Door::of(mesh, id)),
         })
     }
@@ -219,7 +226,13 @@ impl<'m> People<'m> {
                 let shows = |point: &Point| {
                     old.lets_in(point, &was) != is_gained && new.lets_in(point, &is) == is_gained
                 };
-                let witness = find(&left, &from.likely(more), shows);
+                // Best one that some route takes: to lose what ended nowhere is hardly a loss.
+                let likely = from.likely(more);
+                let routed = from.routed.as_ref();
+                let routed = routed.and_then(|routed| left.intersection(routed).ok());
+                let witness = routed
+                    .and_then(|routed| find(&routed, &likely, shows))
+                    .or_else(|| find(&left, &likely, shows));
                 grants.push(Grant {
                     callee,
                     who: who.clone(),
