@@ -53,8 +53,11 @@ pub(crate) fn commit(repository: &Repository, name: &str) -> Result<CommitId, Fa
 /// What git needs to be told to get one commit into a shallow clone. A clone with a depth follows one branch, so the
 /// others need their place named.
 fn fetching(name: &str) -> String {
-    let is_id = name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_plain = !name.contains(['~', '^', '@', ':', ' ']) && name != "HEAD";
+    let is_hex = name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // A server knows whole ids only.
+    let is_id = is_hex && name.len() == 40;
+    let is_short = is_hex && !is_id;
+    let is_plain = !is_short && !name.contains(['~', '^', '@', ':', ' ']) && name != "HEAD";
     let at = |from: &str, to: &str| format!("git fetch --depth=1 origin {from}:{to}");
     match name.strip_prefix("origin/") {
         _ if !is_plain => "git fetch --deepen=100".to_owned(),
@@ -151,13 +154,15 @@ mod tests {
 
     #[test]
     fn what_helps_in_a_shallow_clone_is_a_command_that_git_takes() {
-        let all = ["origin/main", "main", "1a2b3c4d", "HEAD~3", "v1.2"].map(fetching);
+        let id = "1a2b3c4d".repeat(5);
+        let all = ["origin/main", "main", &id, "1a2b3c4d", "HEAD~3", "v1.2"].map(fetching);
         assert_eq!(
             all,
             [
                 "git fetch --depth=1 origin main:refs/remotes/origin/main",
                 "git fetch --depth=1 origin main:main",
-                "git fetch --depth=1 origin 1a2b3c4d",
+                &format!("git fetch --depth=1 origin {id}"),
+                "git fetch --deepen=100",
                 "git fetch --deepen=100",
                 "git fetch --depth=1 origin v1.2:v1.2",
             ]
