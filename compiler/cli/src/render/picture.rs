@@ -151,9 +151,13 @@ impl Picture {
                 .iter()
                 .filter(|service| amplification(service) > 1.0)
                 .max_by(|a, b| {
-                    // Of equals the shorter path is the whole story.
-                    let by_calls = amplification(a).total_cmp(&amplification(b));
-                    by_calls.then(b.path.len().cmp(&a.path.len()))
+                    // Of equals that with more calls, and then the shorter path, is the whole story.
+                    let calls =
+                        |one: &ServiceReport| one.worst.as_ref().map_or(0.0, |worst| worst.calls);
+                    amplification(a)
+                        .total_cmp(&amplification(b))
+                        .then(calls(a).total_cmp(&calls(b)))
+                        .then(b.path.len().cmp(&a.path.len()))
                 });
             worst.extend(most);
         }

@@ -351,3 +351,43 @@ fn tables_for_people() {
             .shown()
     );
 }
+
+#[test]
+fn pictures_name_every_service_and_are_the_same_each_time() {
+    let fixture = Fixture::with_policy();
+    for format in ["dot", "mermaid", "svg", "html"] {
+        let run = fixture.meshc(&["graph", "policy", "--format", format]);
+        assert_eq!(run.code, Some(0), "{format}: {}", run.stderr);
+        assert_eq!(run, fixture.meshc(&["graph", "policy", "--format", format]));
+        let tables = fixture
+            .meshc(&["graph", "policy", "--format", "json"])
+            .json();
+        for service in tables["services"].as_array().unwrap() {
+            let name = service["name"].as_str().unwrap();
+            assert!(
+                run.stdout.contains(name),
+                "{format} has no {name}: {}",
+                run.stdout
+            );
+        }
+    }
+}
+
+#[test]
+fn graphviz_takes_the_picture() {
+    let fixture = Fixture::with_policy();
+    let run = fixture.meshc(&["graph", "policy", "--format", "dot"]);
+    fixture.write("a.dot", &run.stdout);
+    let dot = std::process::Command::new("dot")
+        .args(["-Tsvg", "-o"])
+        .arg(fixture.path("a.svg"))
+        .arg(fixture.path("a.dot"))
+        .output();
+    match dot {
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{errors}");
+        }
+        Err(_) => eprintln!("skipped: Graphviz (`dot`) is not installed"),
+    }
+}

@@ -12,7 +12,7 @@ form{position:sticky;top:0;left:0;display:flex;gap:12px;align-items:center;paddi
 input{font:inherit;padding:4px 8px;width:20em}
 main{overflow:auto}
 svg g.box{cursor:pointer}
-svg.some g.box,svg.some g.line{opacity:.13}
+svg.some g.box,svg.some g[data-from]{opacity:.13}
 svg.some g.lit{opacity:1}
 ";
 

@@ -194,8 +194,8 @@ fn strip(text: &mut String, rect: Rect) -> std::fmt::Result {
         text,
         "<rect class=\"strip\" x=\"{:.1}\" y=\"{:.1}\" width=\"4\" height=\"{:.1}\" rx=\"2\"/>",
         rect.x - 2.0,
-        rect.y + 6.0,
-        rect.height - 12.0
+        rect.y + rect.height * 0.15,
+        rect.height * 0.7
     )
 }
 
