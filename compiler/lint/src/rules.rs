@@ -128,6 +128,7 @@ mod timeouts {
     pub(crate) mod deadline_not_passed;
     pub(crate) mod fix_amplifies;
     pub(crate) mod hang_not_covered;
+    pub(crate) mod idle_inversion;
     pub(crate) mod late_hedge;
     pub(crate) mod per_try_over_timeout;
     pub(crate) mod streaming_timeout;
@@ -186,6 +187,7 @@ pub static RULES: &[&Rule] = &[
     &timeouts::unbounded_call::UNBOUNDED_CALL,
     &timeouts::deadline_below_path::DEADLINE_BELOW_PATH,
     &timeouts::connect_over_try::CONNECT_OVER_TRY,
+    &timeouts::idle_inversion::IDLE_INVERSION,
     &timeouts::streaming_timeout::STREAMING_TIMEOUT,
     &timeouts::deadline_not_passed::DEADLINE_NOT_PASSED,
     &timeouts::fix_amplifies::FIX_AMPLIFIES,

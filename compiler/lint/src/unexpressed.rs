@@ -32,8 +32,6 @@ unexpressed! {
         "Every retry waits at random up to its back-off, which cannot be zero (MSH0514).";
     "MSH0417" "retries/ambiguous-attempts" "attempts or retries"
         "`attempts` counts all calls, the first included, everywhere; there is no count of retries. Importers convert.";
-    "MSH0507" "timeouts/idle-inversion" "the server closes idle connections before the client does"
-        "Both ends of a connection inside the mesh are proxies under one policy. How long an application or an outside service keeps idle connections cannot be declared.";
     "MSH0513" "timeouts/short-drain" "draining is shorter than the longest request"
         "How long a proxy drains is a start-up setting of its own, not policy.";
     "MSH0606" "resilience/override-over-total" "an override of a rate limit exceeds the whole"

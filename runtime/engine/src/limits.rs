@@ -28,6 +28,8 @@ pub const ALTERNATIVES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most such combinations in all routes of one callee, once per port that they name.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
 
+/// Longest silence of a connection that a proxy has accepted, between requests.
+pub const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 /// What of a request body a proxy keeps to send it again.
 pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
 

@@ -54,7 +54,7 @@ pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Longest silence of a connection between requests. Longer than [`POOL_IDLE_TIMEOUT`], so that
 /// it is the calling proxy that ends an idle connection between proxies.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+pub(crate) const IDLE_TIMEOUT: Duration = mesh_engine::limits::IDLE_TIMEOUT;
 
 /// A request head, request line included.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
