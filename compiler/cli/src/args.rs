@@ -173,6 +173,9 @@ pub(crate) struct Check {
     /// How to write the findings.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) format: CheckFormat,
+    /// Show people every finding, and not only the gravest 50. Formats for programs always have all.
+    #[arg(long)]
+    pub(crate) all: bool,
     /// The commit that is deployed: also say what changes from it to the work tree.
     #[arg(long, value_name = "REV")]
     pub(crate) base: Option<String>,

@@ -33,7 +33,7 @@ pub(crate) struct Compiled {
     /// The mesh as something that may be emitted; nothing if there is an error among the findings.
     pub(crate) checked: Option<Arc<CheckedMesh>>,
     /// What could be understood in spite of an error; nothing if there is none.
-    understood: Option<Box<LinkedMesh>>,
+    understood: Option<Arc<LinkedMesh>>,
     /// What somebody answers for, in the order of outputs.
     pub(crate) suppressed: Vec<Suppressed>,
     /// Checks that could not be made for want of data.

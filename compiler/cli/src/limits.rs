@@ -8,6 +8,8 @@ pub(crate) const ENTRIES_MAX: usize = 500_000;
 pub(crate) const FOLDER_DEPTH_MAX: usize = 64;
 /// Largest key or trust file.
 pub(crate) const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Most findings that are shown to people who do not ask for all of them.
+pub(crate) const FINDINGS_SHOWN_MAX: usize = 50;
 /// Most of a label that is marked in output for people.
 pub(crate) const MARKED_BYTES_MAX: usize = 400;
 /// Most that is shown around a label in output for people, where lines are longer.

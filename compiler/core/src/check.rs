@@ -1,7 +1,7 @@
 //! The gate between analysis and emission: only a mesh without errors passes, and only if every slice
 //! is one that a proxy would take.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use mesh_bundle::scope::Scope;
 use mesh_bundle::slice::Slice;
@@ -14,11 +14,12 @@ use crate::Analysed;
 use crate::emit::{self, Emitted};
 use crate::linked::LinkedMesh;
 use crate::progress::{Observer, Stage};
+use crate::unchanged::Unchanged;
 
 /// A mesh without errors, the only thing that can be emitted.
 #[derive(Clone, Debug)]
 pub struct CheckedMesh {
-    mesh: LinkedMesh,
+    mesh: Arc<LinkedMesh>,
     scope: Scope,
     /// For each identity the features that its slice requires.
     needs: Vec<(SpiffeId, Vec<String>)>,
@@ -29,15 +30,22 @@ pub struct CheckedMesh {
 /// What becomes of the slices that are made to be checked.
 #[derive(Clone, Copy, Debug)]
 pub enum Slices<'a> {
-    /// They are kept, for whoever emits them. One that is as it was in an earlier mesh is not looked at again.
-    Kept(Option<&'a CheckedMesh>),
+    /// They are kept, for whoever emits them.
+    Kept,
     /// They are dropped one by one: together they are several times the mesh.
     Dropped,
+    /// The same, and one that is as it was in an earlier mesh is not even made.
+    Since(&'a CheckedMesh),
 }
 
 impl CheckedMesh {
     /// The mesh.
     pub fn mesh(&self) -> &LinkedMesh {
+        &self.mesh
+    }
+
+    /// The mesh, for who keeps it.
+    pub fn shared_mesh(&self) -> &Arc<LinkedMesh> {
         &self.mesh
     }
 
@@ -60,14 +68,14 @@ pub struct Refused {
     /// In the order of outputs.
     pub diagnostics: Vec<Diagnostic>,
     /// The mesh, as far as it could be understood.
-    pub mesh: Option<Box<LinkedMesh>>,
+    pub mesh: Option<Arc<LinkedMesh>>,
 }
 
 /// Passes a mesh on if neither its analysis nor the lints found an error.
 ///
 /// `findings` are those of the lints, without the suppressed ones.
 pub fn check(analysed: Analysed, findings: &[Diagnostic]) -> Result<CheckedMesh, Refused> {
-    check_again(analysed, findings, Slices::Kept(None), &mut ())
+    check_again(analysed, findings, Slices::Kept, &mut ())
 }
 
 /// [`check`] for somebody who watches, or who has checked an earlier state.
@@ -82,7 +90,7 @@ pub fn check_again(
     let clean = diagnostics
         .iter()
         .all(|finding| finding.level != Level::Error);
-    let mesh = match analysed.mesh {
+    let mesh = match analysed.mesh.map(Arc::new) {
         Some(mesh) if clean => mesh,
         mesh => return Err(refused(diagnostics, mesh)),
     };
@@ -92,28 +100,45 @@ pub fn check_again(
     let emitted = OnceLock::new();
     let needs = |slice: &Slice| (slice.identity.clone(), slice.required_features.clone());
     let looked_at: Vec<_> = match slices {
-        Slices::Kept(earlier) => {
+        Slices::Kept => {
             observer.begin(Stage::Emit);
             let made = emitted.get_or_init(|| emit::emit(&mesh, scope.clone()));
             observer.begin(Stage::Verify);
-            let earlier = earlier.and_then(|earlier| earlier.emitted.get());
-            let is_known = |slice: &&Slice| {
-                let known = earlier.and_then(|earlier| earlier.slices.get(&slice.identity));
-                known == Some(*slice)
-            };
             let slices: Vec<&Slice> = made.slices.values().collect();
             slices
                 .into_par_iter()
-                .map(|slice| {
-                    let refusal = (!is_known(&slice)).then(|| refusal(&mesh, slice));
-                    (needs(slice), refusal.flatten())
-                })
+                .map(|slice| (needs(slice), refusal(&mesh, slice)))
                 .collect()
         }
         Slices::Dropped => {
             observer.begin(Stage::Verify);
             emit::each_slice(&mesh)
-                .map(|slice| (needs(&slice), refusal(&mesh, &slice)))
+                .map(|(_, slice)| {
+                    let slice = slice();
+                    (needs(&slice), refusal(&mesh, &slice))
+                })
+                .collect()
+        }
+        Slices::Since(earlier) => {
+            observer.begin(Stage::Verify);
+            let unchanged = Unchanged::between(&earlier.mesh, &mesh);
+            let known = |identity: &SpiffeId| {
+                let found = earlier
+                    .needs
+                    .binary_search_by(|(known, _)| known.cmp(identity));
+                earlier
+                    .needs
+                    .get(found.ok()?)
+                    .filter(|_| unchanged.identity(identity))
+            };
+            emit::each_slice(&mesh)
+                .map(|(identity, slice)| match known(identity) {
+                    Some(known) => (known.clone(), None),
+                    None => {
+                        let slice = slice();
+                        (needs(&slice), refusal(&mesh, &slice))
+                    }
+                })
                 .collect()
         }
     };
@@ -131,12 +156,9 @@ pub fn check_again(
     Err(refused(diagnostics, Some(mesh)))
 }
 
-fn refused(mut diagnostics: Vec<Diagnostic>, mesh: Option<LinkedMesh>) -> Refused {
+fn refused(mut diagnostics: Vec<Diagnostic>, mesh: Option<Arc<LinkedMesh>>) -> Refused {
     diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    Refused {
-        diagnostics,
-        mesh: mesh.map(Box::new),
-    }
+    Refused { diagnostics, mesh }
 }
 
 /// A slice that no proxy would take is found here, not in the fleet: bounds of the format and of the

@@ -38,13 +38,15 @@ pub(crate) fn scope(mesh: &LinkedMesh) -> Option<Scope> {
 /// Every slice at once.
 pub(crate) fn emit(mesh: &LinkedMesh, scope: Scope) -> Emitted {
     let slices = each_slice(mesh)
-        .map(|slice| (slice.identity.clone(), slice))
+        .map(|(identity, slice)| (identity.clone(), slice()))
         .collect();
     Emitted { scope, slices }
 }
 
-/// The slices one by one, ascending by identity.
-pub(crate) fn each_slice(mesh: &LinkedMesh) -> impl ParallelIterator<Item = Slice> + '_ {
+/// The identities that have a slice, ascending, and what makes it.
+pub(crate) fn each_slice(
+    mesh: &LinkedMesh,
+) -> impl ParallelIterator<Item = (&SpiffeId, impl Fn() -> Slice + '_)> + '_ {
     let mut owned: BTreeMap<&SpiffeId, Vec<&Service>> = BTreeMap::new();
     // The identities of an external are those of the other side.
     for service in mesh
@@ -58,7 +60,7 @@ pub(crate) fn each_slice(mesh: &LinkedMesh) -> impl ParallelIterator<Item = Slic
     }
     owned
         .into_par_iter()
-        .map(move |(identity, services)| slice(mesh, identity, &services))
+        .map(move |(identity, services)| (identity, move || slice(mesh, identity, &services)))
 }
 
 /// The slice of one identity.

@@ -65,7 +65,7 @@ mod upgrade;
 
 pub use balance::{Balance, EffectiveBalance, Method, algorithm_word};
 pub use decode::is_inventory;
-pub(crate) use decode::{decode, decode_library};
+pub(crate) use decode::{Known, decode, decode_library};
 pub use health_check::{EffectiveHealthCheck, HealthCheck};
 pub use later::LATER;
 pub use limits::{EffectiveLimits, Limits};

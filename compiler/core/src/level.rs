@@ -76,7 +76,7 @@ macro_rules! fields {
         $($(#[$doc:meta])* $field:ident: $one:ty => $whole:ty = $built_in:expr, $text:literal, $output:literal;)*
     ) => {
         $(#[$declared_doc])*
-        #[derive(Clone, Debug, Default)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $declared {
             $($(#[$doc])* pub $field: $crate::model::Field<$one>,)*
         }
@@ -143,7 +143,7 @@ macro_rules! group {
         $($(#[$doc:meta])* $field:ident: $one:ty => $whole:ty;)*
     ) => {
         $(#[$declared_doc])*
-        #[derive(Clone, Debug, Default)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $declared {
             $($(#[$doc])* pub $field: $one,)*
         }

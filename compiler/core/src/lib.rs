@@ -30,6 +30,7 @@ mod suggest;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 pub mod trial;
+mod unchanged;
 pub mod value;
 
 use std::borrow::Cow;
@@ -42,6 +43,7 @@ pub use emit::Emitted;
 pub use linked::LinkedMesh;
 use progress::{Observer, Stage};
 pub use trial::{Trial, sample_request};
+pub use unchanged::Unchanged;
 
 /// Number of the byte format of slices: raised whenever the same policy yields other bytes.
 pub const EMIT: u32 = 1;
@@ -86,31 +88,70 @@ pub fn load(input: Input<'_>) -> Analysed {
 pub fn load_observed(input: Input<'_>, observer: &mut dyn Observer) -> Analysed {
     observer.begin(Stage::Parse);
     let parsed = mesh_syntax::parse_again(input.sources, None);
-    understand(
-        input,
-        Cow::Owned(parsed.trees),
-        parsed.diagnostics,
-        observer,
-    )
+    let trees = Cow::Owned(parsed.trees);
+    understand(input, trees, parsed.diagnostics, None, observer)
 }
 
-/// The sources that were loaded last, as far as they were parsed.
+/// What is remembered of the sources that were loaded last, whatever the environment.
 #[derive(Debug, Default)]
-pub struct Earlier(Option<(SourceSet, Parsed)>);
+pub struct Earlier {
+    parsed: Option<(SourceSet, Parsed)>,
+    decoded: keyword::Known,
+    is_once: bool,
+}
 
-/// [`load`] for somebody who loads the same files again and again: those that are as they were are not parsed again.
+impl Earlier {
+    /// For files that are loaded once, but perhaps for several environments: what takes much memory is kept only where
+    /// there are any, and nothing but trees.
+    pub fn once() -> Self {
+        Self {
+            is_once: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// [`load`] for somebody who loads the same files again and again: those that are as they were are neither parsed nor
+/// decoded again.
 pub fn load_again(
     input: Input<'_>,
     earlier: &mut Earlier,
     observer: &mut dyn Observer,
 ) -> Analysed {
     observer.begin(Stage::Parse);
-    let known = earlier.0.take();
-    let (sources, known) = known.unzip();
-    let parsed = mesh_syntax::parse_again(input.sources, sources.as_ref().zip(known));
+    let sources = input.sources;
+    let (before, known) = earlier.parsed.take().unzip();
+    let parsed = mesh_syntax::parse_again(sources, before.as_ref().zip(known));
+    let is_once = earlier.is_once;
+    if is_once && !overlay::has_environments(sources, input.root_path, &parsed.trees) {
+        let trees = Cow::Owned(parsed.trees);
+        return understand(input, trees, parsed.diagnostics, None, observer);
+    }
+    let mut decoded = std::mem::take(&mut earlier.decoded);
+    decoded.resize(sources.files().len(), None);
+    for (file, decoded) in sources.files().zip(&mut decoded) {
+        if !before
+            .as_ref()
+            .is_some_and(|before| sources.is_same(before, file))
+        {
+            *decoded = None;
+        }
+    }
     let trees = Cow::Borrowed(parsed.trees.as_slice());
-    let analysed = understand(input, trees, parsed.diagnostics.clone(), observer);
-    earlier.0 = Some((input.sources.clone(), parsed));
+    let diagnostics = parsed.diagnostics.clone();
+    let known = (!is_once).then_some(&mut decoded);
+    let analysed = understand(input, trees, diagnostics, known, observer);
+    // How much of a file with mistakes is read depends on the others.
+    for finding in &parsed.diagnostics {
+        if let Some(decoded) = decoded.get_mut(finding.span.file.index()) {
+            *decoded = None;
+        }
+    }
+    *earlier = Earlier {
+        parsed: Some((sources.clone(), parsed)),
+        decoded,
+        is_once,
+    };
     analysed
 }
 
@@ -118,6 +159,7 @@ fn understand(
     input: Input<'_>,
     trees: Cow<'_, [Tree]>,
     mut diagnostics: Vec<Diagnostic>,
+    known: Option<&mut keyword::Known>,
     observer: &mut dyn Observer,
 ) -> Analysed {
     let files = input.sources.files().len();
@@ -139,7 +181,7 @@ fn understand(
         environments,
         incomplete,
     } = overlay::apply(input.sources, input.root_path, input.environment, &trees);
-    let mut decoded = keyword::decode(input.sources, overlaid.iter().map(AsRef::as_ref));
+    let mut decoded = keyword::decode(input.sources, &overlaid, known);
     // Trees are several times their text, and linking makes the mesh a second time.
     drop(overlaid);
     drop(trees);

@@ -3,6 +3,7 @@
 //! of files or definitions: services, routes, subsets and edges are sorted by name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_bundle::slice::{
@@ -177,7 +178,7 @@ impl LinkedMesh {
 }
 
 /// Limits that `check` enforces.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Refuse {
     /// Highest amplification by retries.
     pub amplification: Effective<u32>,
@@ -201,7 +202,7 @@ pub struct PolicyUse {
 }
 
 /// A team and what belongs to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Team {
     /// Its name.
     pub name: Spanned<String>,
@@ -279,7 +280,7 @@ impl Source {
 }
 
 /// What was found in the fleet on a day.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
     /// The day.
     pub date: Spanned<Date>,
@@ -294,7 +295,7 @@ pub struct Inventory {
 }
 
 /// What an inventory knows of one service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inventoried {
     /// Its instances, by their labels; empty: nobody counted.
     pub instances: Vec<Instances>,
@@ -303,7 +304,7 @@ pub struct Inventoried {
 }
 
 /// A call that was seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// Who called: a service, or the name or identity of something that policy does not declare.
     pub from: Result<ServiceId, String>,
@@ -337,7 +338,7 @@ impl Inventory {
 }
 
 /// A service, gateway or external whose names are resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Index of itself.
     pub id: ServiceId,
@@ -386,7 +387,7 @@ pub struct Service {
 }
 
 /// What a [`Service`] is. All kinds share names, ids, edges and routes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A workload of the mesh.
     Service,
@@ -408,7 +409,7 @@ impl Kind {
 }
 
 /// What only a gateway has.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gateway {
     /// Ascending by (port, hosts), at least one.
     pub listeners: Vec<Listener>,
@@ -419,7 +420,7 @@ pub struct Gateway {
 }
 
 /// A port of a gateway, or a part of its hosts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// The port, and where it is written.
     pub port: Spanned<u16>,
@@ -434,7 +435,7 @@ pub struct Listener {
 }
 
 /// Requests that a team's routes may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Delegate {
     /// Name of the team.
     pub team: Spanned<String>,
@@ -445,7 +446,7 @@ pub struct Delegate {
 }
 
 /// A route of a gateway that stands in a file of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DelegatedRoute {
     /// Index in [`Service::routes`].
     pub route: usize,
@@ -454,14 +455,14 @@ pub struct DelegatedRoute {
 }
 
 /// What only an external has.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct External {
     /// The gateway by which requests leave, and where it is named.
     pub via: Option<Spanned<ServiceId>>,
 }
 
 /// A named part of the endpoints of a service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subset {
     /// Its name.
     pub name: Spanned<String>,
@@ -476,7 +477,7 @@ pub struct Subset {
 }
 
 /// Where the endpoints of a service come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Endpoints {
     /// Written in policy.
     Declared(Vec<Spanned<DeclaredEndpoint>>),
@@ -485,7 +486,7 @@ pub enum Endpoints {
 }
 
 /// A route whose names are resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Its name; that of an implicit route has the place of its service's name.
     pub name: Spanned<String>,
@@ -497,14 +498,14 @@ pub struct Route {
     pub destinations: Vec<Destination>,
     /// What it does besides.
     pub actions: Actions<Target>,
-    /// Effective for a caller that tightens nothing.
-    pub exchange: Exchange,
+    /// Effective for a caller that tightens nothing; shared with all of them.
+    pub exchange: Arc<Exchange>,
     /// The whole node; of an implicit route, the service's name.
     pub span: Span,
 }
 
 /// One `match` block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Match {
     /// And.
     pub conditions: Vec<Spanned<slice::Condition>>,
@@ -524,7 +525,7 @@ pub struct Target {
 }
 
 /// One branch of a route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
     /// Where its requests go.
     pub target: Target,
@@ -541,7 +542,7 @@ pub struct Destination {
 }
 
 /// A rule about who may enter a service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Access {
     /// As people wrote it, `allow productpage`.
     pub name: String,
@@ -575,7 +576,7 @@ impl Access {
 }
 
 /// A call that a service declares.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// The service it calls, and where it is named.
     pub callee: Spanned<ServiceId>,
@@ -594,7 +595,7 @@ pub struct Call {
 }
 
 /// A pair of services of which one calls the other, or may.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Edge {
     /// Who calls.
     pub caller: ServiceId,
@@ -613,7 +614,7 @@ pub struct Edge {
     /// Where the caller's proxy itself asks the callee before it lets a request in.
     pub asked: Vec<Asked>,
     /// Timeouts and retries of each route of the callee, for this caller; as [`Service::routes`].
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: Vec<Arc<Exchange>>,
 }
 
 impl Edge {
@@ -647,7 +648,7 @@ pub enum AskedPurpose {
 }
 
 /// A route of a gateway that leads to a service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Routed {
     /// The route of the gateway.
     pub route: RouteId,
@@ -655,11 +656,11 @@ pub struct Routed {
     pub span: Span,
     /// Timeouts and retries of each route of the callee, tightened by the gateway's; as
     /// [`Service::routes`].
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: Vec<Arc<Exchange>>,
 }
 
 /// Every edge, ascending by (caller, callee), and by callee at hand.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Edges {
     all: Vec<Edge>,
     /// Positions in `all`, ascending by (callee, caller).

@@ -1,6 +1,8 @@
 //! What the policy files declare, as written: references are still names, everything optional is
 //! optional, and everything carries its span. It knows nothing of levels, defaults or other files.
 
+use std::sync::Arc;
+
 use mesh_bundle::slice;
 pub use mesh_bundle::slice::{Effect, Enforcement, Principal};
 use mesh_bundle::spiffe::SpiffeId;
@@ -81,8 +83,8 @@ pub type Field<T> = Option<Spanned<Setting<T>>>;
 pub struct Mesh {
     /// The `mesh` node.
     pub root: Option<Root>,
-    /// Services, gateways and externals, in no particular order.
-    pub services: Vec<Service>,
+    /// Services, gateways and externals, in no particular order; shared with what remembers their file.
+    pub services: Vec<Arc<Service>>,
     /// Routes of gateways in files of their own, in no particular order.
     pub gateway_routes: Vec<GatewayRoute>,
     /// What must hold for the whole mesh, in no particular order.
@@ -208,7 +210,7 @@ pub struct Policy {
 }
 
 /// What a level that holds all groups of settings says: `defaults`, `policy`, `service`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `use`.
     pub uses: Vec<Spanned<String>>,

@@ -311,6 +311,11 @@ fn stray_folders(
     }
 }
 
+/// Whether the `mesh` node declares any environment.
+pub(crate) fn has_environments(sources: &SourceSet, root_path: &str, trees: &[Tree]) -> bool {
+    declared_environments(sources, root_path, trees).is_some_and(|declared| !declared.is_empty())
+}
+
 fn declared_environments<'t>(
     sources: &SourceSet,
     root_path: &str,

@@ -23,6 +23,11 @@ pub enum Stage {
 pub trait Observer {
     /// The work goes on with this.
     fn begin(&mut self, stage: Stage);
+
+    /// Whether each part has to be told apart from the others, so that none may run beside another.
+    fn is_measuring(&self) -> bool {
+        false
+    }
 }
 
 /// Watches nothing.

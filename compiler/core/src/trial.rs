@@ -14,7 +14,7 @@ use mesh_engine::{CalleeTable, GatewayTable, InboundTable, Snapshot};
 use crate::analysis::entrance;
 use crate::analysis::request_space::ORDINARY_IP;
 use crate::emit;
-use crate::linked::{LinkedMesh, RouteId, ServiceId};
+use crate::linked::{Exchange, LinkedMesh, RouteId, ServiceId};
 use crate::value;
 
 mod connection;
@@ -272,7 +272,7 @@ fn taken(
         },
         name: winner.name().to_owned(),
         branches: branches.collect(),
-        exchange: exchange.clone(),
+        exchange: Exchange::clone(exchange),
         pool: pool.clone(),
         retry_budget: service.retry_budget.clone(),
     })

@@ -94,7 +94,7 @@ pub(crate) fn of_calls(
     let of = routes.iter().zip(&edge.exchanges);
     by_route(
         compiled,
-        of.map(|(route, exchange)| (route.name.value.as_str(), exchange)),
+        of.map(|(route, exchange)| (route.name.value.as_str(), exchange.as_ref())),
         only,
     )
 }
@@ -108,7 +108,7 @@ pub(crate) fn of_routes(
     let routes = service.routes.iter();
     by_route(
         compiled,
-        routes.map(|route| (route.name.value.as_str(), &route.exchange)),
+        routes.map(|route| (route.name.value.as_str(), route.exchange.as_ref())),
         only,
     )
 }

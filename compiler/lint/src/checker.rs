@@ -9,7 +9,8 @@ use mesh_compiler::progress::Observer;
 use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh, Slices};
 use mesh_syntax::Diagnostic;
 
-use crate::{Judgement, Skipped, Suppressed, judge_observed, not_carried};
+use crate::facts::ServiceFacts;
+use crate::{Judgement, Skipped, Suppressed, judge_since, not_carried};
 
 /// What is checked, and as of when.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,7 @@ pub struct Checked {
     /// The mesh as something that may be emitted; nothing if there is an error among the findings.
     pub checked: Option<Arc<CheckedMesh>>,
     /// What could be understood in spite of an error; nothing if there is none.
-    pub understood: Option<Box<LinkedMesh>>,
+    pub understood: Option<Arc<LinkedMesh>>,
 }
 
 impl Checked {
@@ -60,7 +61,9 @@ pub struct Checker {
 /// What is known of one environment.
 #[derive(Debug, Default)]
 struct Known {
-    /// The last state without an error.
+    /// The last state that could be understood, and what was found out about it.
+    understood: Option<(Arc<LinkedMesh>, ServiceFacts)>,
+    /// The last state without an error, every slice of which a proxy would take.
     checked: Option<Arc<CheckedMesh>>,
 }
 
@@ -75,31 +78,33 @@ impl Checker {
 
     /// For who checks them once, though perhaps for several environments: of what takes much memory nothing is kept.
     pub fn once() -> Self {
-        Self::default()
+        Self {
+            parsed: Earlier::once(),
+            ..Self::default()
+        }
     }
 
     /// Checks the policies as they are now.
     pub fn check(&mut self, subject: Subject<'_>, observer: &mut dyn Observer) -> Checked {
         let input = subject.input;
-        let mut analysed = if self.keeps {
-            mesh_compiler::load_again(input, &mut self.parsed, observer)
-        } else {
-            mesh_compiler::load_observed(input, observer)
-        };
+        let mut analysed = mesh_compiler::load_again(input, &mut self.parsed, observer);
         let (files, environments) = (analysed.files, analysed.environments.clone());
+        let known = self.environments.remove(input.environment);
+        let Known {
+            understood: before,
+            checked: good,
+        } = known.unwrap_or_default();
+        let earlier = before.as_ref().map(|(mesh, facts)| (mesh.as_ref(), facts));
+        let (base, today) = (subject.base, subject.today);
+        let (judgement, facts) = judge_since(&mut analysed, earlier, base, today, observer);
         let Judgement {
             mut findings,
             suppressed,
             skipped,
-        } = judge_observed(&mut analysed, subject.base, subject.today, observer);
-        let known = self
-            .keeps
-            .then(|| self.environments.entry(input.environment.to_owned()));
-        let known = known.map(std::collections::btree_map::Entry::or_default);
-        let slices = match &known {
-            Some(known) => Slices::Kept(known.checked.as_deref()),
-            None => Slices::Dropped,
-        };
+        } = judgement;
+        // Whoever keeps nothing gives back the memory before slices are made.
+        let facts = self.keeps.then_some(facts);
+        let slices = good.as_deref().map_or(Slices::Dropped, Slices::Since);
         let result = mesh_compiler::check_again(analysed, &findings, slices, observer);
         let (checked, understood) = match result {
             Ok(checked) => (Some(Arc::new(checked)), None),
@@ -110,9 +115,18 @@ impl Checker {
         };
         findings.extend(checked.as_deref().and_then(not_carried));
         findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-        // After an error what was good before is still worth comparing with.
-        if let (Some(known), Some(checked)) = (known, &checked) {
-            known.checked = Some(Arc::clone(checked));
+        if let Some(facts) = facts {
+            let mesh = checked.as_deref().map(CheckedMesh::shared_mesh);
+            let now = mesh
+                .or(understood.as_ref())
+                .map(|mesh| (Arc::clone(mesh), facts));
+            // After an error what was known before is still worth comparing with.
+            let known = Known {
+                understood: now.or(before),
+                checked: checked.clone().or(good),
+            };
+            self.environments
+                .insert(input.environment.to_owned(), known);
         }
         Checked {
             files,

@@ -1,8 +1,7 @@
 //! What rules may ask about a mesh. Costly answers are computed once, when first asked for.
 
-use std::cell::OnceCell;
+use std::sync::{Arc, OnceLock};
 
-use mesh_compiler::LinkedMesh;
 use mesh_compiler::analysis::access::AccessFacts;
 use mesh_compiler::analysis::call_graph::CallGraph;
 use mesh_compiler::analysis::request_space::Point;
@@ -13,26 +12,34 @@ use mesh_compiler::diff::slices::SliceChange;
 use mesh_compiler::diff::staging::{self, Staging};
 use mesh_compiler::linked::{Service, ServiceId};
 use mesh_compiler::progress::{Observer, Stage};
+use mesh_compiler::{LinkedMesh, Unchanged};
 use mesh_syntax::{Diagnostic, Witness};
 
 /// A mesh and what is known about it.
 #[derive(Debug)]
 pub(crate) struct Facts<'m> {
     mesh: &'m LinkedMesh,
-    graph: OnceCell<CallGraph>,
-    declared: OnceCell<CallGraph>,
-    routes: OnceCell<Vec<RouteFacts>>,
-    access: OnceCell<Vec<AccessFacts>>,
+    graph: OnceLock<CallGraph>,
+    declared: OnceLock<CallGraph>,
+    of_services: OnceLock<ServiceFacts>,
+    earlier: Option<(Unchanged, &'m ServiceFacts)>,
     change: Option<ChangeFacts<'m>>,
+}
+
+/// What is known of each service by itself, in the order of [`LinkedMesh::services`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServiceFacts {
+    routes: Vec<Arc<RouteFacts>>,
+    access: Vec<Arc<AccessFacts>>,
 }
 
 /// What is deployed, and what is known about the difference.
 #[derive(Debug)]
 pub(crate) struct ChangeFacts<'m> {
     meshes: Change<'m>,
-    access: OnceCell<Vec<AccessChange>>,
-    staging: OnceCell<Staging>,
-    slices: OnceCell<Option<SliceChange>>,
+    access: OnceLock<Vec<AccessChange>>,
+    staging: OnceLock<Staging>,
+    slices: OnceLock<Option<SliceChange>>,
 }
 
 impl<'m> ChangeFacts<'m> {
@@ -64,12 +71,25 @@ impl<'m> Facts<'m> {
     pub(crate) fn new(mesh: &'m LinkedMesh) -> Self {
         Self {
             mesh,
-            graph: OnceCell::new(),
-            declared: OnceCell::new(),
-            routes: OnceCell::new(),
-            access: OnceCell::new(),
+            graph: OnceLock::new(),
+            declared: OnceLock::new(),
+            of_services: OnceLock::new(),
+            earlier: None,
             change: None,
         }
+    }
+
+    /// The same mesh, of which some services are as they were in an earlier one.
+    pub(crate) fn since(self, unchanged: Unchanged, earlier: &'m ServiceFacts) -> Self {
+        Self {
+            earlier: Some((unchanged, earlier)),
+            ..self
+        }
+    }
+
+    /// What was computed for each service.
+    pub(crate) fn into_service_facts(self) -> ServiceFacts {
+        self.of_services.into_inner().unwrap_or_default()
     }
 
     /// The same mesh, as what would replace another one.
@@ -77,9 +97,9 @@ impl<'m> Facts<'m> {
         Self {
             change: Some(ChangeFacts {
                 meshes: Change::new(base, self.mesh),
-                access: OnceCell::new(),
-                staging: OnceCell::new(),
-                slices: OnceCell::new(),
+                access: OnceLock::new(),
+                staging: OnceLock::new(),
+                slices: OnceLock::new(),
             }),
             ..self
         }
@@ -90,14 +110,33 @@ impl<'m> Facts<'m> {
         self.change.as_ref()
     }
 
-    /// Computes every costly answer.
+    /// Computes every costly answer that a rule about one mesh may ask for. Rules run beside each other, and an answer
+    /// that is computed in parallel must not be asked for first by several of them.
     pub(crate) fn compute(&self, observer: &mut dyn Observer) {
         observer.begin(Stage::Facts("call graph"));
-        self.graph();
+        self.declared();
+        let facts = self.compute_of_services(observer);
+        self.of_services.get_or_init(|| facts);
+    }
+
+    fn compute_of_services(&self, observer: &mut dyn Observer) -> ServiceFacts {
+        let mesh = self.mesh;
+        let nothing = ServiceFacts::default();
+        let none = Unchanged::default();
+        let (unchanged, earlier) = match &self.earlier {
+            Some((unchanged, earlier)) => (unchanged, *earlier),
+            None => (&none, &nothing),
+        };
         observer.begin(Stage::Facts("routes"));
-        drop(self.routes());
+        let routes = unchanged.again(mesh, &earlier.routes, |id| RouteFacts::of(mesh, id));
         observer.begin(Stage::Facts("access"));
-        drop(self.access());
+        let access = unchanged.again(mesh, &earlier.access, |id| AccessFacts::of(mesh, id));
+        ServiceFacts { routes, access }
+    }
+
+    fn of_services(&self) -> &ServiceFacts {
+        let compute = || self.compute_of_services(&mut ());
+        self.of_services.get_or_init(compute)
     }
 
     pub(crate) fn mesh(&self) -> &'m LinkedMesh {
@@ -116,13 +155,13 @@ impl<'m> Facts<'m> {
 
     /// Each service with what its routes do to each other.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (&'m Service, &RouteFacts)> {
-        let facts = self.routes.get_or_init(|| RouteFacts::all(self.mesh));
+        let facts = self.of_services().routes.iter().map(AsRef::as_ref);
         self.mesh.services.iter().zip(facts)
     }
 
     /// Each service with what its access rules do to each other.
     pub(crate) fn access(&self) -> impl Iterator<Item = (&'m Service, &AccessFacts)> {
-        let facts = self.access.get_or_init(|| AccessFacts::all(self.mesh));
+        let facts = self.of_services().access.iter().map(AsRef::as_ref);
         self.mesh.services.iter().zip(facts)
     }
 

@@ -22,11 +22,12 @@ mod unexpressed;
 use mesh_compiler::date::Date;
 use mesh_compiler::keep_gravest;
 use mesh_compiler::progress::{Observer, Stage};
-use mesh_compiler::{Analysed, LinkedMesh};
+use mesh_compiler::{Analysed, LinkedMesh, Unchanged};
 use mesh_syntax::Diagnostic;
+use rayon::prelude::*;
 
 pub use checker::{Checked, Checker, Subject};
-use facts::Facts;
+use facts::{Facts, ServiceFacts};
 pub use features::not_carried;
 pub use page::Page;
 pub use pages::{page, pages, unexpressed};
@@ -59,12 +60,26 @@ pub fn judge_observed(
     today: Date,
     observer: &mut dyn Observer,
 ) -> Judgement {
+    judge_since(analysed, None, base, today, observer).0
+}
+
+/// The same, knowing what an earlier mesh was and what was known of it; with what is known of this one.
+fn judge_since(
+    analysed: &mut Analysed,
+    earlier: Option<(&LinkedMesh, &ServiceFacts)>,
+    base: Option<&LinkedMesh>,
+    today: Date,
+    observer: &mut dyn Observer,
+) -> (Judgement, ServiceFacts) {
     let mut judgement = Judgement::default();
     let Some(mesh) = &analysed.mesh else {
         judgement.findings = std::mem::take(&mut analysed.diagnostics);
-        return judgement;
+        return (judgement, ServiceFacts::default());
     };
-    let facts = Facts::new(mesh);
+    let mut facts = Facts::new(mesh);
+    if let Some((earlier, known)) = earlier {
+        facts = facts.since(Unchanged::between(earlier, mesh), known);
+    }
     // Every rule is checked anyway, and what several ask for belongs to none of them.
     facts.compute(observer);
     let (lints, skipped) = run(RULES, &facts, observer);
@@ -73,7 +88,8 @@ pub fn judge_observed(
     judgement.findings = std::mem::take(&mut analysed.diagnostics);
     judgement.findings.extend(lints);
     if let Some(base) = base {
-        let (changes, skipped) = run(COMPARISONS, &Facts::new(mesh).against(base), observer);
+        facts = facts.against(base);
+        let (changes, skipped) = run_in_turn(COMPARISONS, &facts, observer);
         judgement.findings.extend(changes);
         judgement.skipped.extend(skipped);
     }
@@ -83,7 +99,7 @@ pub fn judge_observed(
         .suppressed
         .sort_by(|a, b| a.finding.sort_key().cmp(&b.finding.sort_key()));
     judgement.skipped.sort_by_key(|skipped| skipped.code);
-    judgement
+    (judgement, facts.into_service_facts())
 }
 
 /// Checks a mesh, whatever anybody answers for. Findings are in the order of outputs: by file and position.
@@ -98,10 +114,40 @@ pub fn lint(mesh: &LinkedMesh) -> Vec<Diagnostic> {
 /// Checks what changes from what is deployed, `base`, to what would replace it, `head`. Findings lie in
 /// the files of `head` and are in the order of outputs.
 pub fn compare(base: &LinkedMesh, head: &LinkedMesh) -> Vec<Diagnostic> {
-    run(COMPARISONS, &Facts::new(head).against(base), &mut ()).0
+    run_in_turn(COMPARISONS, &Facts::new(head).against(base), &mut ()).0
 }
 
+/// Checks rules beside each other. What they ask for in common has been computed.
 fn run(
+    rules: &[&Rule],
+    facts: &Facts<'_>,
+    observer: &mut dyn Observer,
+) -> (Vec<Diagnostic>, Vec<Skipped>) {
+    if observer.is_measuring() {
+        return run_in_turn(rules, facts, observer);
+    }
+    let mut announced = rules.iter().map(|rule| Stage::Lint(rule.page.code));
+    announced
+        .next()
+        .into_iter()
+        .for_each(|first| observer.begin(first));
+    let found: Vec<_> = rules
+        .par_iter()
+        .map(|rule| {
+            let mut cx = RuleContext::new(facts);
+            rule.check(&mut cx);
+            cx.into_parts()
+        })
+        .collect();
+    announced.for_each(|stage| observer.begin(stage));
+    let (findings, skipped): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let mut findings = findings.concat();
+    findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    (findings, skipped.concat())
+}
+
+/// Checks rules one after the other, each of which may be the first to ask for something costly.
+fn run_in_turn(
     rules: &[&Rule],
     facts: &Facts<'_>,
     observer: &mut dyn Observer,

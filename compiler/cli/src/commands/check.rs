@@ -29,13 +29,15 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
         watch::run(args, place, &folder)?;
         return Ok(Exit::Clean);
     }
-    let mut waiting = waiting();
+    let mut waiting = waiting(args);
     let loaded = load(&folder)?;
     let mut checker = Checker::once();
     let compiled = compiled(args, place, &folder, &loaded, &mut checker, &mut waiting)?;
     waiting.next("render");
-    let text = rendered(args.format, &loaded, &compiled)?;
-    let Waiting { watch, progress } = waiting;
+    let text = rendered(args, &loaded, &compiled)?;
+    let Waiting {
+        watch, progress, ..
+    } = waiting;
     drop(progress);
     output::data(&text)?;
     if let Some(file) = &args.timings {
@@ -137,9 +139,10 @@ fn in_environments(
     Ok(together(&loaded.sources, &loaded.root_path, runs).ok_or("no environment was checked")?)
 }
 
-fn rendered(format: CheckFormat, loaded: &Loaded, compiled: &Compiled) -> Result<String, Failure> {
+fn rendered(args: &Check, loaded: &Loaded, compiled: &Compiled) -> Result<String, Failure> {
     let sources = &loaded.sources;
-    Ok(match format {
+    Ok(match args.format {
+        CheckFormat::Human if args.all => human::check_at_most(sources, compiled, usize::MAX),
         CheckFormat::Human => human::check(sources, compiled),
         CheckFormat::Json => json::check(sources, compiled)?,
         CheckFormat::Sarif => sarif::check(loaded, compiled)?,
@@ -148,10 +151,11 @@ fn rendered(format: CheckFormat, loaded: &Loaded, compiled: &Compiled) -> Result
 }
 
 /// Begins to watch a run.
-fn waiting() -> Waiting {
+fn waiting(args: &Check) -> Waiting {
     Waiting {
         watch: Stopwatch::begin("read"),
         progress: Progress::of(OTHER_PARTS + mesh_lint::RULES.len()),
+        is_measuring: args.timings.is_some(),
     }
 }
 
@@ -159,6 +163,8 @@ fn waiting() -> Waiting {
 struct Waiting {
     watch: Stopwatch,
     progress: Progress,
+    /// Whether somebody wants to know how long each part takes.
+    is_measuring: bool,
 }
 
 impl Waiting {
@@ -171,6 +177,10 @@ impl Waiting {
 impl Observer for Waiting {
     fn begin(&mut self, stage: Stage) {
         self.next(&timing::name(stage));
+    }
+
+    fn is_measuring(&self) -> bool {
+        self.is_measuring
     }
 }
 

@@ -77,10 +77,28 @@ impl miette::Diagnostic for Report<'_> {
     }
 }
 
-/// The findings with their code frames, and a line that counts.
+/// The findings with their code frames, and a line that counts. Of many, the gravest: each is half a page.
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
-    let shown: Vec<Cow<'_, Diagnostic>> = compiled.shown().collect();
-    framed(sources, shown.iter().map(AsRef::as_ref)) + &summary(sources, compiled)
+    check_at_most(sources, compiled, limits::FINDINGS_SHOWN_MAX)
+}
+
+/// The same, with at most so many findings.
+pub(crate) fn check_at_most(sources: &SourceSet, compiled: &Compiled, most: usize) -> String {
+    let all: Vec<Cow<'_, Diagnostic>> = compiled.shown().collect();
+    let mut gravest: Vec<usize> = (0..all.len()).collect();
+    gravest.sort_by_key(|index| all.get(*index).map(|found| found.level));
+    gravest.truncate(most);
+    gravest.sort_unstable();
+    let shown = gravest.iter().filter_map(|index| all.get(*index));
+    let mut text = framed(sources, shown.map(AsRef::as_ref));
+    if all.len() > gravest.len() {
+        let (shown, more) = (gravest.len(), counted(all.len() - gravest.len(), "finding"));
+        text.extend([
+            format!("These are the gravest {shown}; {more} more: "),
+            "`meshc check --all` shows every one, `--format json` lists them.\n".to_owned(),
+        ]);
+    }
+    text + &summary(sources, compiled)
 }
 
 /// Findings with their code frames.

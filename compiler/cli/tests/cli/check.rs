@@ -26,6 +26,36 @@ fn findings_are_complete_for_programs() {
 }
 
 #[test]
+fn of_many_findings_people_see_the_gravest() {
+    let fixture = Fixture::with_policy();
+    let policies = (0..60).map(|number| format!("policy p{number} {{ timeout \"{number}x\" }}\n"));
+    let policy: String = policies.collect();
+    fixture.write("policy/teams/many.kdl", &policy);
+    let run = fixture.meshc(&["check", "policy"]);
+    assert_eq!(run.code, Some(1));
+    assert_eq!(
+        run.stdout.matches("\n  × ").count() + usize::from(run.stdout.starts_with("  × ")),
+        50
+    );
+    assert!(
+        run.stdout
+            .contains("These are the gravest 50; 10 findings more: `meshc check --all`"),
+        "{}",
+        run.stdout
+    );
+    let run = fixture.meshc(&["check", "policy", "--all"]);
+    assert!(
+        !run.stdout.contains("more:") && run.stdout.contains("\"59x\" is not a time"),
+        "{}",
+        run.stdout
+    );
+    let found = fixture
+        .meshc(&["check", "policy", "--format", "json"])
+        .json();
+    assert_eq!(found["findings"].as_array().unwrap().len(), 60);
+}
+
+#[test]
 fn the_schema_of_findings_names_every_field() {
     let schema = include_str!("../../../../schemas/json/diagnostics.schema.json");
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();

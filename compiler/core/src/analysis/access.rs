@@ -1,7 +1,6 @@
 //! What the access rules of one service let in: which rules never matter, and which calls stay out.
 
 use mesh_bundle::slice::{Effect, Enforcement, Principal};
-use rayon::prelude::*;
 
 mod decided;
 
@@ -141,13 +140,9 @@ fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Opti
 }
 
 impl AccessFacts {
-    /// Computes the facts of every service, in the order of [`LinkedMesh::services`].
-    pub fn all(mesh: &LinkedMesh) -> Vec<Self> {
-        let ids: Vec<ServiceId> = mesh.service_ids().collect();
-        ids.into_par_iter().map(|id| Self::of(mesh, id)).collect()
-    }
-
-    /// Computes the facts of one service. A question that is too large to answer has no fact.
+    /// Computes the facts of one service. A question that is too large to answer has no fact. They depend on nothing but
+    /// the service, its edges, the services at their other ends, and what [`Unchanged`](crate::Unchanged) compares of the
+    /// whole mesh.
     pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
         let mut facts = Self::default();
         let service = mesh.service(id);

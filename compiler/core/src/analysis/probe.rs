@@ -16,7 +16,7 @@ use crate::linked::{self, LinkedMesh, Service, ServiceId};
 
 /// Services that have nothing to do with the callee and are still likely callers of it: for requests
 /// that anybody may send, or nobody.
-const STRANGERS_MAX: usize = 8;
+pub(crate) const STRANGERS_MAX: usize = 8;
 
 /// A service compiled by the engine.
 #[derive(Debug)]

@@ -5,7 +5,6 @@ use std::slice;
 
 use mesh_bundle::slice::{Condition, RouteMatch};
 use mesh_engine::route::{Alternative, Precedence, alternatives};
-use rayon::prelude::*;
 
 use super::probe::{self, Probe};
 use super::request_space::{CapExceeded, Point, Repeated, Space};
@@ -93,13 +92,8 @@ pub(crate) struct Piece {
 }
 
 impl RouteFacts {
-    /// Computes the facts of every service, in the order of [`LinkedMesh::services`].
-    pub fn all(mesh: &LinkedMesh) -> Vec<Self> {
-        let ids: Vec<ServiceId> = mesh.service_ids().collect();
-        ids.into_par_iter().map(|id| Self::of(mesh, id)).collect()
-    }
-
-    /// Computes the facts of one service.
+    /// Computes the facts of one service. They depend on nothing but the service, its edges, the services at their other
+    /// ends, and what [`Unchanged`](crate::Unchanged) compares of the whole mesh.
     pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
         let mut facts = Self::default();
         let Some(probe) = Probe::of(mesh, id) else {

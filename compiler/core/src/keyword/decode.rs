@@ -1,5 +1,8 @@
 //! From trees to the declared mesh.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use mesh_syntax::{Diagnostic, Node, SourceSet, Span, Tree};
 use rayon::prelude::*;
 
@@ -12,7 +15,7 @@ use crate::limits;
 use crate::model::{Mesh, Policy};
 
 /// What could be decoded.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Decoded {
     pub(crate) mesh: Mesh,
     pub(crate) findings: Vec<Diagnostic>,
@@ -25,22 +28,40 @@ pub fn is_inventory(path: &str) -> bool {
     path.rsplit('/').next() == Some("inventory.kdl")
 }
 
-/// Decodes the files of a root.
-pub(crate) fn decode<'t>(
+/// What was decoded of each file of some sources, by its position; none: not known, or not to be relied on.
+pub(crate) type Known = Vec<Option<Arc<Decoded>>>;
+
+/// Decodes the files of a root. A tree that is a file's own and known is not decoded again, and what is decoded of the
+/// others is known then.
+pub(crate) fn decode(
     sources: &SourceSet,
-    trees: impl IntoIterator<Item = &'t Tree>,
+    trees: &[Cow<'_, Tree>],
+    mut known: Option<&mut Known>,
 ) -> Decoded {
-    let trees: Vec<&Tree> = trees.into_iter().collect();
-    let parts: Vec<Decoded> = trees
-        .into_par_iter()
-        .map(|tree| decode_tree(sources, tree))
+    let before = known.as_deref();
+    let parts: Vec<Arc<Decoded>> = trees
+        .par_iter()
+        .map(|tree| {
+            let known = match tree {
+                Cow::Borrowed(tree) => before.and_then(|known| known.get(tree.file.index())),
+                // An environment has changed it.
+                Cow::Owned(_) => None,
+            };
+            let known = known.and_then(Option::as_ref).map(Arc::clone);
+            known.unwrap_or_else(|| Arc::new(decode_tree(sources, tree)))
+        })
         .collect();
-    let mut whole = Decoded {
-        mesh: Mesh::default(),
-        findings: Vec::new(),
-        incomplete: false,
-    };
+    if let Some(known) = &mut known {
+        for (tree, part) in trees.iter().zip(&parts) {
+            let place = known.get_mut(tree.file.index());
+            if let (Cow::Borrowed(_), Some(known)) = (tree, place) {
+                *known = Some(Arc::clone(part));
+            }
+        }
+    }
+    let mut whole = Decoded::default();
     for part in parts {
+        let part = Arc::unwrap_or_clone(part);
         let first = whole.mesh.root.as_ref().map(|root| root.name_span);
         if let (Some(second), Some(first)) = (whole.mesh.add(part.mesh), first) {
             whole.findings.push(second_root(second.name_span, first));
@@ -85,15 +106,21 @@ fn decode_tree(sources: &SourceSet, tree: &Tree) -> Decoded {
 
 fn definition(reader: &mut Reader<'_>, entry: Entry<'_>, mesh: &mut Mesh) -> Option<()> {
     match entry.word() {
-        "gateway" => mesh.services.push(gateway::decode(reader, entry)?),
+        "gateway" => mesh
+            .services
+            .push(Arc::new(gateway::decode(reader, entry)?)),
         "route" => mesh
             .gateway_routes
             .push(route::decode_of_gateway(reader, entry)?),
-        "service" => mesh.services.push(service::decode(reader, entry)?),
+        "service" => mesh
+            .services
+            .push(Arc::new(service::decode(reader, entry)?)),
         "invariant" => mesh.invariants.push(invariant::decode(reader, entry)?),
         "jwt" => mesh.jwts.push(jwt::decode(reader, entry)?),
         "authorizer" => mesh.authorizers.push(authorizer::decode(reader, entry)?),
-        "external" => mesh.services.push(external::decode(reader, entry)?),
+        "external" => mesh
+            .services
+            .push(Arc::new(external::decode(reader, entry)?)),
         "policy" => mesh.policies.push(policy::decode(reader, entry)?),
         "test" => mesh.tests.push(test::decode(reader, entry)?),
         "suppress" => mesh.suppressions.push(suppress::decode(reader, entry)?),

@@ -2,13 +2,14 @@
 //! way of calling a service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::{Diagnostic, Span};
 
 use super::Linker;
 use crate::code;
-use crate::linked::{Edge, Kind, Service, ServiceId};
+use crate::linked::{Edge, Exchange, Kind, Service, ServiceId};
 
 impl Linker<'_, '_> {
     /// Hosts and inbound ports that two services claim.
@@ -96,8 +97,8 @@ impl Linker<'_, '_> {
                 let Some(other) = calls.insert((identity, edge.callee), edge) else {
                     continue;
                 };
-                let same = |(a, b): (&crate::linked::Exchange, &crate::linked::Exchange)| {
-                    crate::emit::exchange(a) == crate::emit::exchange(b)
+                let same = |(a, b): (&Arc<Exchange>, &Arc<Exchange>)| {
+                    Arc::ptr_eq(a, b) || crate::emit::exchange(a) == crate::emit::exchange(b)
                 };
                 if edge.exchanges.iter().zip(&other.exchanges).all(same) {
                     continue;

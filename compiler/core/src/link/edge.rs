@@ -2,11 +2,14 @@
 //! effective exchange of each route is resolved here, once for each edge.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_bundle::slice::Principal;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::{Diagnostic, Span};
+use rayon::prelude::*;
 
+use super::merge::shared;
 use super::tighten::Callee;
 use super::{Linker, dangling};
 use crate::limits;
@@ -18,6 +21,9 @@ use crate::model::{self, Effect, Enforcement, RequirementKind, Spanned};
 use crate::suggest;
 
 type Pair = (ServiceId, ServiceId);
+
+/// Pairs that one thread links in a row.
+const PAIRS_AT_ONCE: usize = 64;
 
 #[derive(Default)]
 struct Reasons {
@@ -62,28 +68,72 @@ impl<'m> Linker<'m, '_> {
             );
             return None;
         }
-        let edges = pairs.into_iter().map(|((caller, callee), reasons)| {
-            let exchanges = self.exchanges(services, (caller, callee), &reasons, &declared);
-            let routed = self.routed_exchanges(services, (caller, callee), &reasons.routed);
-            let Reasons {
-                declared,
-                permitted,
-                led,
-                asked,
-                ..
-            } = reasons;
-            Edge {
-                caller,
-                callee,
-                declared,
-                permitted,
-                routed,
-                led,
-                asked,
-                exchanges,
-            }
-        });
-        Some(edges.collect())
+        let pairs: Vec<(Pair, Reasons)> = pairs.into_iter().collect();
+        let services = &*services;
+        // Each by itself, with findings of its own: their order is that of the pairs.
+        let Self {
+            root,
+            ref trust_domain,
+            ref refuse,
+            scope,
+            gateway_routes,
+            context,
+            ..
+        } = *self;
+        let linked: Vec<(Vec<Edge>, Vec<Diagnostic>)> = pairs
+            .into_par_iter()
+            .fold_chunks(
+                PAIRS_AT_ONCE,
+                Default::default,
+                |(mut edges, mut findings): (Vec<Edge>, Vec<Diagnostic>), pair| {
+                    let mut linker = Linker {
+                        root,
+                        trust_domain: trust_domain.clone(),
+                        refuse: refuse.clone(),
+                        scope,
+                        gateway_routes,
+                        context,
+                        findings: &mut findings,
+                        suggesting_max: 0,
+                    };
+                    edges.push(linker.edge(services, pair, &declared));
+                    (edges, findings)
+                },
+            )
+            .collect();
+        let mut edges = Vec::new();
+        for (some, findings) in linked {
+            edges.extend(some);
+            self.findings.extend(findings);
+        }
+        Some(edges)
+    }
+
+    fn edge(
+        &mut self,
+        services: &[Service],
+        ((caller, callee), reasons): (Pair, Reasons),
+        declared: &[Vec<&'m model::Call>],
+    ) -> Edge {
+        let exchanges = self.exchanges(services, (caller, callee), &reasons, declared);
+        let routed = self.routed_exchanges(services, (caller, callee), &reasons.routed);
+        let Reasons {
+            declared,
+            permitted,
+            led,
+            asked,
+            ..
+        } = reasons;
+        Edge {
+            caller,
+            callee,
+            declared,
+            permitted,
+            routed,
+            led,
+            asked,
+            exchanges,
+        }
     }
 
     /// Resolves the calls of every service; returns them as declared, in the same order.
@@ -241,7 +291,7 @@ impl<'m> Linker<'m, '_> {
             for route in &callee.routes {
                 let exchange = self.tighten(&route.exchange, &declared.exchange, limits);
                 self.check_exchange(&exchange);
-                exchanges.push(exchange);
+                exchanges.push(shared(exchange, &route.exchange));
             }
             all.push(Routed {
                 route: RouteId {
@@ -268,7 +318,7 @@ impl<'m> Linker<'m, '_> {
         (caller, callee): Pair,
         reasons: &Reasons,
         declared: &[Vec<&'m model::Call>],
-    ) -> Vec<Exchange> {
+    ) -> Vec<Arc<Exchange>> {
         let callee = &services[callee.index()];
         let limits = Callee {
             name: &callee.name.value,
@@ -292,9 +342,9 @@ impl<'m> Linker<'m, '_> {
                     let call = declared[caller.index()][*call];
                     let exchange = self.tighten(&route.exchange, &call.exchange, limits);
                     self.check_exchange(&exchange);
-                    exchange
+                    shared(exchange, &route.exchange)
                 }
-                None => route.exchange.clone(),
+                None => Arc::clone(&route.exchange),
             });
         }
         exchanges

@@ -6,6 +6,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_syntax::{Diagnostic, Span};
 
@@ -361,5 +362,14 @@ impl Linker<'_, '_> {
             }
             _ => {}
         }
+    }
+}
+
+/// What a level makes of the exchange below it, which is kept once where the level says nothing.
+pub(super) fn shared(exchange: Exchange, below: &Arc<Exchange>) -> Arc<Exchange> {
+    if exchange == **below {
+        Arc::clone(below)
+    } else {
+        Arc::new(exchange)
     }
 }

@@ -1,11 +1,12 @@
 //! The routes of a service: destinations, weights and the exchange of each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_bundle::slice::HeaderEdits;
 use mesh_syntax::{Diagnostic, Edit, Span};
 
-use super::merge::{Layers, apply};
+use super::merge::{Layers, apply, shared};
 use super::scope::duplicate;
 use super::{Linker, dangling};
 use crate::code;
@@ -30,6 +31,7 @@ impl<'m> Linker<'m, '_> {
             model::Kind::Gateway(_) => Exchange::built_in(),
             model::Kind::Service | model::Kind::External(_) => layers.exchange(),
         };
+        let base = Arc::new(base);
         let is_gateway = matches!(service.kind, model::Kind::Gateway(_));
         if service.routes.is_empty() && !is_gateway {
             self.check_exchange(&base);
@@ -47,7 +49,7 @@ impl<'m> Linker<'m, '_> {
         self.unique_routes(service)
             .into_iter()
             .map(|declared| {
-                let mut exchange = base.clone();
+                let mut exchange = Exchange::clone(&base);
                 apply(&mut exchange, &declared.exchange, Source::Route);
                 if !is_gateway {
                     self.check_exchange(&exchange);
@@ -62,7 +64,7 @@ impl<'m> Linker<'m, '_> {
                     matches: matches.collect(),
                     destinations: self.destinations((service, id), declared, subsets),
                     actions: self.actions((service, id), declared, subsets),
-                    exchange,
+                    exchange: shared(exchange, &base),
                     span: declared.span,
                 };
                 self.check_actions(&route);

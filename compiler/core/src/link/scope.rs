@@ -24,8 +24,8 @@ impl<'m> Scope<'m> {
         let teams = mesh.root.as_ref().map_or(&[][..], |root| &root.teams);
         let services = by_name(
             |service| service.kind.word(),
-            &mesh.services,
-            |service| &service.name,
+            mesh.services.iter().map(AsRef::as_ref),
+            |service: &Service| &service.name,
             findings,
         );
         let services = services
@@ -36,15 +36,15 @@ impl<'m> Scope<'m> {
             services: services.collect(),
             policies: by_name(
                 |_| "policy",
-                &mesh.policies,
+                mesh.policies.iter(),
                 |policy| &policy.name,
                 findings,
             ),
-            teams: by_name(|_| "team", teams, |team| &team.name, findings),
-            jwts: by_name(|_| "jwt", &mesh.jwts, |jwt| &jwt.name, findings),
+            teams: by_name(|_| "team", teams.iter(), |team| &team.name, findings),
+            jwts: by_name(|_| "jwt", mesh.jwts.iter(), |jwt| &jwt.name, findings),
             authorizers: by_name(
                 |_| "authorizer",
-                &mesh.authorizers,
+                mesh.authorizers.iter(),
                 |authorizer| &authorizer.name,
                 findings,
             ),
@@ -112,11 +112,11 @@ impl<'m> Scope<'m> {
 
 fn by_name<'m, T>(
     kind: fn(&T) -> &'static str,
-    definitions: &'m [T],
+    definitions: impl Iterator<Item = &'m T>,
     name: fn(&T) -> &Spanned<String>,
     findings: &mut Vec<Diagnostic>,
 ) -> BTreeMap<&'m str, &'m T> {
-    let mut sorted: Vec<&T> = definitions.iter().collect();
+    let mut sorted: Vec<&T> = definitions.collect();
     sorted.sort_by_key(|definition| name(definition).span);
     let mut by_name: BTreeMap<&str, &T> = BTreeMap::new();
     for definition in sorted {

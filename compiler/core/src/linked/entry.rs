@@ -11,7 +11,7 @@ use super::{Source, Target};
 use crate::model::{RequirementKind, Spanned};
 
 /// Whose tokens are known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Jwt {
     /// Its name.
     pub name: Spanned<String>,
@@ -22,7 +22,7 @@ pub struct Jwt {
 }
 
 /// A service that is asked whether a request may enter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Authorizer {
     /// Its name.
     pub name: Spanned<String>,
@@ -47,7 +47,7 @@ pub struct Authorizer {
 }
 
 /// What a request must bring beyond being allowed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Requirement {
     /// What it is about.
     pub kind: RequirementKind,
@@ -62,7 +62,7 @@ pub struct Requirement {
 }
 
 /// How many requests may enter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RateLimit {
     /// So many in such a time.
     pub rate: Spanned<(u64, Duration)>,
@@ -83,7 +83,7 @@ pub struct RateLimit {
 }
 
 /// What is admitted in plaintext to see whether a service lives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// Or.
     pub paths: Vec<PathPattern>,
@@ -94,7 +94,7 @@ pub struct Probe {
 }
 
 /// What is logged and traced.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Telemetry {
     /// None: the proxy's own default.
     pub access_log: Option<AccessLog>,
@@ -103,7 +103,7 @@ pub struct Telemetry {
 }
 
 /// What is logged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
     /// How.
     pub format: AccessLogFormat,
@@ -114,7 +114,7 @@ pub struct AccessLog {
 }
 
 /// Where traces go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Traces {
     /// URL of the collector.
     pub otlp: Spanned<String>,

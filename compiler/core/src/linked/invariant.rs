@@ -7,7 +7,7 @@ use super::ServiceId;
 use crate::model::Spanned;
 
 /// One invariant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Invariant {
     /// What it says, in the words of whoever wrote it.
     pub text: Spanned<String>,
@@ -18,7 +18,7 @@ pub struct Invariant {
 }
 
 /// One line of an invariant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     /// What it claims.
     pub kind: ClaimKind,
@@ -27,7 +27,7 @@ pub struct Claim {
 }
 
 /// What a line of an invariant claims.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ClaimKind {
     /// The last hop of every path to the target is one of these.
     Reaches {

@@ -7,7 +7,7 @@ use mesh_syntax::Span;
 use super::Spanned;
 
 /// One `allow` or `deny`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Access {
     /// Admits or refuses.
     pub effect: Effect,
@@ -46,7 +46,7 @@ pub enum Who {
 }
 
 /// One condition of `match`, `allow` or `deny`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
     /// What it asks.
     pub kind: ConditionKind,
@@ -55,7 +55,7 @@ pub struct Condition {
 }
 
 /// What a condition asks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ConditionKind {
     /// Needs no other definition.
     Plain(slice::Condition),

@@ -9,7 +9,7 @@ use super::{Spanned, Target};
 use crate::date::Date;
 
 /// The actions of a route; `T` is how mirrors name whom they copy to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Actions<T = Target> {
     /// `redirect` or `respond`: the proxy answers itself.
     pub answer: Option<Spanned<Answer>>,
@@ -51,7 +51,7 @@ impl<T> Default for Actions<T> {
 }
 
 /// One `mirror`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mirror<T = Target> {
     /// Whom the copies go to.
     pub target: T,
@@ -62,7 +62,7 @@ pub struct Mirror<T = Target> {
 }
 
 /// `fault`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     /// Waits first.
     pub delay: Option<Spanned<FaultDelay>>,

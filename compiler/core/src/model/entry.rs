@@ -8,7 +8,7 @@ use mesh_syntax::Span;
 use super::{Condition, Spanned, Target};
 
 /// A `jwt`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Jwt {
     /// Its name.
     pub name: Spanned<String>,
@@ -27,7 +27,7 @@ pub struct Jwt {
 }
 
 /// Where the keys of a `jwt` are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum JwksSource {
     /// A file, relative to the mesh's folder.
     File(Spanned<String>),
@@ -36,7 +36,7 @@ pub enum JwksSource {
 }
 
 /// An `authorizer`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Authorizer {
     /// Its name.
     pub name: Spanned<String>,
@@ -72,7 +72,7 @@ pub enum RequirementKind {
 }
 
 /// One `require` or `accept`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Requirement {
     /// What it is about.
     pub kind: RequirementKind,
@@ -87,7 +87,7 @@ pub struct Requirement {
 }
 
 /// One `rate-limit`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RateLimit {
     /// So many requests in such a time.
     pub rate: Spanned<(u64, Duration)>,
@@ -110,7 +110,7 @@ pub struct RateLimit {
 }
 
 /// One `probe`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// Or: templates.
     pub paths: Vec<Spanned<String>>,

@@ -7,7 +7,7 @@ use mesh_bundle::slice::RetryCause;
 use super::Field;
 
 /// The settings of an exchange at one level.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exchange {
     /// `timeout`.
     pub timeout: Timeout,
@@ -18,7 +18,7 @@ pub struct Exchange {
 }
 
 /// `timeout` at one level.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeout {
     /// The whole exchange, tries included.
     pub whole: Field<Duration>,
@@ -33,7 +33,7 @@ pub struct Timeout {
 }
 
 /// `hedge` at one level.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hedge {
     /// How long a try takes before the next one joins it.
     pub delay: Field<Duration>,
@@ -42,7 +42,7 @@ pub struct Hedge {
 }
 
 /// `retry` at one level.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retry {
     /// What is tried again.
     pub causes: Field<Vec<RetryCause>>,

@@ -7,7 +7,7 @@ use mesh_syntax::Span;
 use super::{Condition, Route, Spanned};
 
 /// What only a `gateway` has.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gateway {
     /// Where it listens.
     pub listeners: Vec<Listener>,
@@ -16,7 +16,7 @@ pub struct Gateway {
 }
 
 /// One `listen`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// 1 to 65,535.
     pub port: Spanned<u16>,
@@ -35,7 +35,7 @@ pub struct Listener {
 }
 
 /// `tls`: this leg is TLS that is not the mesh's own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
     /// Name of the certificate and key that the proxy shows.
     pub certificate: Option<Spanned<String>>,
@@ -54,7 +54,7 @@ pub struct Tls {
 }
 
 /// One `delegate`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Delegate {
     /// Whose routes.
     pub team: Spanned<String>,
@@ -65,7 +65,7 @@ pub struct Delegate {
 }
 
 /// A route of a gateway that stands in a file of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GatewayRoute {
     /// The gateway.
     pub gateway: Spanned<String>,

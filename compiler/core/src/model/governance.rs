@@ -7,7 +7,7 @@ use super::{Facts, Label, Spanned};
 use crate::date::Date;
 
 /// A finding that somebody answers for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Suppression {
     /// The code.
     pub code: Spanned<String>,
@@ -40,7 +40,7 @@ pub enum SuppressedAt {
 }
 
 /// What an environment changes of a definition that all share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Overriding {
     /// The word that declares it.
     pub kind: &'static str,
@@ -51,7 +51,7 @@ pub struct Overriding {
 }
 
 /// What git alone can't know, on one day.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
     /// The day on which it was true.
     pub date: Spanned<Date>,
@@ -66,7 +66,7 @@ pub struct Inventory {
 }
 
 /// What an inventory knows of one service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inventoried {
     /// Which.
     pub name: Spanned<String>,
@@ -79,7 +79,7 @@ pub struct Inventoried {
 }
 
 /// Instances with the same labels.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Instances {
     /// How many.
     pub count: Spanned<u32>,
@@ -90,7 +90,7 @@ pub struct Instances {
 }
 
 /// A call that was seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// Who called, a service or an identity as text.
     pub from: Spanned<String>,

@@ -8,7 +8,7 @@ use mesh_syntax::Span;
 use super::{Spanned, Tls};
 
 /// How a service or external is reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reach {
     /// Virtual addresses that name it.
     pub addresses: Vec<Spanned<IpNet>>,
@@ -19,7 +19,7 @@ pub struct Reach {
 }
 
 /// How ports are dialled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dial {
     /// The ports of the service.
     pub ports: Vec<Spanned<u16>>,

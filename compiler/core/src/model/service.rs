@@ -9,7 +9,7 @@ use super::{
 };
 
 /// What shares the name space of services: all of them are something that requests enter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A workload of the mesh.
     Service,
@@ -31,14 +31,14 @@ impl Kind {
 }
 
 /// What only an `external` has.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct External {
     /// The gateway by which requests leave.
     pub via: Option<Spanned<String>>,
 }
 
 /// A service, gateway or external.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Which of them.
     pub kind: Kind,
@@ -106,7 +106,7 @@ impl Port {
 }
 
 /// One port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Port {
     /// 1 to 65,535.
     pub number: Spanned<u16>,
@@ -115,7 +115,7 @@ pub struct Port {
 }
 
 /// One line of `endpoints`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoints {
     /// Where they come from.
     pub source: EndpointSource,
@@ -126,7 +126,7 @@ pub struct Endpoints {
 }
 
 /// Where endpoints come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum EndpointSource {
     /// Addresses written in policy.
     Declared(Vec<Spanned<EndpointAddress>>),
@@ -140,7 +140,7 @@ pub enum EndpointSource {
 }
 
 /// A named part of the endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subset {
     /// Its name.
     pub name: Spanned<String>,
@@ -153,7 +153,7 @@ pub struct Subset {
 }
 
 /// A route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Its name.
     pub name: Spanned<String>,
@@ -174,7 +174,7 @@ pub struct Route {
 }
 
 /// One `match` block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Match {
     /// And.
     pub conditions: Vec<Condition>,
@@ -183,7 +183,7 @@ pub struct Match {
 }
 
 /// One `to`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
     /// Where the requests go.
     pub target: Target,
@@ -200,7 +200,7 @@ pub struct Destination {
 }
 
 /// What a `to` or an `else` names; nothing: all endpoints of the route's own service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The argument: a subset in a service, a service in a gateway.
     pub name: Option<Spanned<String>>,
@@ -215,7 +215,7 @@ pub struct Target {
 }
 
 /// A call that a service makes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// The service it calls.
     pub callee: Spanned<String>,
@@ -258,7 +258,7 @@ pub enum Extendable {
 }
 
 /// What a team knows about its service; absent facts are never assumed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Instances.
     pub replicas: Option<Spanned<u32>>,

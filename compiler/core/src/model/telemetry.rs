@@ -8,7 +8,7 @@ use mesh_syntax::Span;
 use super::{Condition, Spanned};
 
 /// `telemetry` at one level.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Telemetry {
     /// `access-log`.
     pub access_log: Option<AccessLog>,
@@ -17,7 +17,7 @@ pub struct Telemetry {
 }
 
 /// `access-log`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
     /// How.
     pub format: Spanned<AccessLogFormat>,
@@ -28,7 +28,7 @@ pub struct AccessLog {
 }
 
 /// One `only`; its fields are and.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AccessLogFilter {
     /// Or; empty: any.
     pub statuses: Vec<StatusRange>,
@@ -39,7 +39,7 @@ pub struct AccessLogFilter {
 }
 
 /// `traces`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Traces {
     /// URL of the collector.
     pub otlp: Spanned<String>,
@@ -50,7 +50,7 @@ pub struct Traces {
 }
 
 /// `rollout`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
     /// Of 10,000 proxies, rising to all.
     pub steps: Vec<Spanned<u32>>,

@@ -7,7 +7,7 @@ use mesh_syntax::Span;
 use super::{Setting, Spanned};
 
 /// One `test`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Test {
     /// What it shows, in the words of whoever wrote it.
     pub name: Spanned<String>,
@@ -20,7 +20,7 @@ pub struct Test {
 }
 
 /// The request of a test.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TestRequest {
     /// Whether it is a connection of bytes only; then method and path say nothing.
     pub is_connection: bool,
@@ -53,7 +53,7 @@ pub struct TestRequest {
 }
 
 /// What should become of the request; absent fields are not compared.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Expect {
     /// The ending.
     pub verdict: Spanned<Verdict>,
@@ -133,7 +133,7 @@ pub enum HeaderValue {
 }
 
 /// One branch of an expected split.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Share {
     /// Service, where a split is over several; none: whichever.
     pub service: Option<Spanned<String>>,

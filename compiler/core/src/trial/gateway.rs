@@ -108,7 +108,7 @@ impl Trial<'_> {
             id,
             name: route.name.value.clone(),
             branches: Vec::new(),
-            exchange: route.exchange.clone(),
+            exchange: Exchange::clone(&route.exchange),
             pool: mesh.service(id.service).pool.clone(),
             retry_budget: mesh.service(id.service).retry_budget.clone(),
         }
@@ -284,5 +284,6 @@ fn narrowed(mesh: &LinkedMesh, route: RouteId, target: Target, taken: TakenRoute
 fn exchange(mesh: &LinkedMesh, route: RouteId, taken: &TakenRoute) -> Option<Exchange> {
     let edge = mesh.edge(route.service, taken.id.service)?;
     let routed = edge.routed.iter().find(|routed| routed.route == route)?;
-    routed.exchanges.get(taken.id.index).cloned()
+    let exchange = routed.exchanges.get(taken.id.index)?;
+    Some(Exchange::clone(exchange))
 }

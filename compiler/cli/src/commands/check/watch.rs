@@ -39,10 +39,10 @@ fn findings(
     checker: &mut Checker,
 ) -> Result<String, Failure> {
     let loaded = load(folder)?;
-    let mut waiting = waiting();
+    let mut waiting = waiting(args);
     let compiled = compiled(args, place, folder, &loaded, checker, &mut waiting)?;
     drop(waiting);
-    rendered(args.format, &loaded, &compiled)
+    rendered(args, &loaded, &compiled)
 }
 
 fn show(format: CheckFormat, text: &str) -> Result<(), Failure> {

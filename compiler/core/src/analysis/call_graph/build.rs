@@ -1,6 +1,7 @@
 //! The call graph of a linked mesh.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_bundle::slice::RetryCause;
 
@@ -210,7 +211,7 @@ fn of_gateway(mesh: &LinkedMesh, edge: &linked::Edge) -> Vec<Edge> {
         ..permitted(mesh, edge)
     };
     let routes = &mesh.service(edge.callee).routes;
-    let all = (edge.routed.iter()).flat_map(|routed| routes.iter().zip(&routed.exchanges));
+    let all = (edge.routed.iter()).flat_map(|routed| with(routes, &routed.exchanges));
     routed(mesh, edge, &plain, all)
 }
 
@@ -220,10 +221,17 @@ fn exchanges<'m>(
     edge: &'m linked::Edge,
     takes: impl Fn(usize) -> bool,
 ) -> impl Iterator<Item = (&'m Route, &'m Exchange)> {
-    let routes = mesh.service(edge.callee).routes.iter().zip(&edge.exchanges);
+    let routes = with(&mesh.service(edge.callee).routes, &edge.exchanges);
     (routes.enumerate())
         .filter(move |(index, _)| takes(*index))
         .map(|(_, both)| both)
+}
+
+fn with<'m>(
+    routes: &'m [Route],
+    exchanges: &'m [Arc<Exchange>],
+) -> impl Iterator<Item = (&'m Route, &'m Exchange)> {
+    routes.iter().zip(exchanges.iter().map(AsRef::as_ref))
 }
 
 /// The edge with the policies of the routes that it takes, and one more for each other service that

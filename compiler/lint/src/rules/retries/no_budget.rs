@@ -54,7 +54,10 @@ fn check(cx: &mut RuleContext<'_>) {
             edge.exchanges.iter().chain(of_gateway)
         });
         let own = service.routes.iter().map(|route| &route.exchange);
-        for span in own.chain(of_callers).filter_map(retries_at) {
+        for span in own
+            .chain(of_callers)
+            .filter_map(|exchange| retries_at(exchange))
+        {
             let services = places.entry(span).or_default();
             if services.last().is_none_or(|last| last.id != service.id) {
                 services.push(service);

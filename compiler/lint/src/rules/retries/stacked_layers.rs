@@ -1,5 +1,7 @@
 //! `retries/stacked-layers`
 
+use std::sync::Arc;
+
 use mesh_compiler::linked::{Edge, Exchange, Kind, LinkedMesh, Service};
 use mesh_syntax::{Level, Span};
 
@@ -100,7 +102,7 @@ fn report(
 }
 
 /// The exchange that tries most often, if any tries again, and where it says so.
-fn most<'m>(exchanges: impl IntoIterator<Item = &'m Exchange>) -> Option<(u32, Option<Span>)> {
+fn most<'m>(exchanges: impl IntoIterator<Item = &'m Arc<Exchange>>) -> Option<(u32, Option<Span>)> {
     let tries = exchanges
         .into_iter()
         .filter(|exchange| exchange.attempts.value > 1 && !exchange.causes.value.is_empty());
