@@ -7,10 +7,10 @@ use crate::render::shown::escaped;
 
 /// The first line, by which whoever posts the comment finds the one to replace.
 const MARKER: &str = "<!-- meshc diff -->";
-/// Bytes of a comment; hosting services refuse more than 65,536 characters.
-const BYTES_MAX: usize = 60_000;
-/// Entries of a section that are told at all …
-const ENTRIES_MAX: usize = 50;
+/// Bytes of a comment: hosting services refuse more than 65,536 characters, and what checks and tests say shares them.
+const BYTES_MAX: usize = 28_000;
+/// Entries of a section that are told at all: as many as fit …
+const ENTRIES_MAX: [usize; 4] = [50, 20, 8, 3];
 /// … and without a click.
 const OPEN_MAX: usize = 8;
 /// Characters of a code span.
@@ -42,11 +42,16 @@ pub(crate) fn markdown(found: &Difference) -> String {
     }
     let mut left_out = 0;
     for section in &sections {
-        let part = self::section(section);
-        if text.len() + part.len() > BYTES_MAX {
-            left_out += section.entries.len();
-        } else {
-            text.push_str(&part);
+        // The gravest come first and take the room that they need; what is left of them still says how many they are.
+        let parts = ENTRIES_MAX
+            .into_iter()
+            .map(|most| self::section(section, most));
+        match parts
+            .into_iter()
+            .find(|part| text.len() + part.len() <= BYTES_MAX)
+        {
+            Some(part) => text.push_str(&part),
+            None => left_out += section.entries.len(),
         }
     }
     if left_out > 0 {
@@ -56,33 +61,29 @@ pub(crate) fn markdown(found: &Difference) -> String {
     text
 }
 
-fn section(section: &Section) -> String {
+fn section(section: &Section, most: usize) -> String {
     let title = format!("{} ({})", section.title, section.entries.len());
-    let shown = section
-        .entries
-        .get(..ENTRIES_MAX)
-        .unwrap_or(&section.entries);
+    let shown = section.entries.get(..most).unwrap_or(&section.entries);
     let open = if section.is_danger || section.entries.len() <= OPEN_MAX {
         shown.len().min(OPEN_MAX)
     } else {
         0
     };
     let (first, rest) = shown.split_at(open);
+    let more = match section.entries.len() - shown.len() {
+        0 => String::new(),
+        more => format!("- … and {more} more\n"),
+    };
     let mut text = String::new();
     if !first.is_empty() {
-        text = format!("\n#### {title}\n\n{}", list(first));
+        let more = if rest.is_empty() { more.as_str() } else { "" };
+        text = format!("\n#### {title}\n\n{}{more}", list(first));
     }
     if !rest.is_empty() {
         let summary = if first.is_empty() {
             title
         } else {
             format!("{} more", section.entries.len() - first.len())
-        };
-        let more = section.entries.len() - shown.len();
-        let more = if more > 0 {
-            format!("- … and {more} more\n")
-        } else {
-            String::new()
         };
         let list = list(rest);
         text = format!(
@@ -180,7 +181,14 @@ mod tests {
             ..Difference::default()
         };
         let text = markdown(&found);
-        assert!(text.len() < 65_536, "{}", text.len());
-        assert!(text.starts_with(MARKER) && text.contains("more do not fit here"));
+        assert!(text.len() < BYTES_MAX + 200, "{}", text.len());
+        assert!(
+            text.starts_with(MARKER) && text.contains("… and 99"),
+            "{text}"
+        );
+        assert_eq!(
+            text.matches("<details>").count(),
+            text.matches("</details>").count()
+        );
     }
 }
