@@ -121,6 +121,7 @@ fn link_below(
     for service in &services {
         linker.check_opaque(service);
     }
+    linker.check_inherited_denies(&services);
     let edges = linker.edges(&mut services, &authorizers)?;
     linker.check_shared_identities(&services, &edges);
     let inventory = linker.inventory(&mesh.inventories, &mut services);

@@ -1,7 +1,7 @@
 //! What people are told about traffic settings: pools, exchanges, and what routes do. Each snapshot is
 //! a whole area; read it when it changes.
 
-use mesh_compiler::test_util::{all, in_service, service};
+use mesh_compiler::test_util::{all, findings_in, in_service, service};
 
 #[test]
 fn pools() {
@@ -165,6 +165,20 @@ fn externals() {
         .collect();
     let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
     insta::assert_snapshot!(all(&policies));
+}
+
+#[test]
+fn a_deny_of_all_that_refuses_nothing_at_ports_of_bytes() {
+    insta::assert_snapshot!(findings_in(&[
+        (
+            "mesh.kdl",
+            "mesh m { trust-domain \"m.example\"; defaults { deny { path \"/admin/**\" }; deny { peer-ip \"192.0.2.0/24\" }; allow any { method GET } } }",
+        ),
+        (
+            "a.kdl",
+            "service web { port 80 }\nservice db { port 5432 protocol=tcp }\nservice queue { port 5672 protocol=tcp }\nservice both { port 80; port 81 protocol=tcp }",
+        ),
+    ]));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Ports of bytes (`protocol=tcp`, `tls`): what asks for more than bytes is reported.
 
-use mesh_bundle::slice::{Condition, Protocol, RetryCause};
+use std::collections::BTreeMap;
+
+use mesh_bundle::slice::{Condition, Effect, Enforcement, Protocol, RetryCause};
 use mesh_syntax::{Diagnostic, Span};
 
 use super::Linker;
@@ -66,6 +68,48 @@ impl Linker<'_, '_> {
             .label(number.span, "the port")
             .help("write `protocol=grpc` at the port, or ask for the `path`"),
         );
+    }
+
+    /// A `deny` that a service of bytes takes from `defaults` or a policy, and that can refuse nothing there.
+    /// It may do its work in other services, so it is no mistake of its own; and an `allow` that admits
+    /// nobody is on the safe side. Each is said once, however many services take it.
+    pub(super) fn check_inherited_denies(&mut self, services: &[Service]) {
+        let mut told: BTreeMap<Span, (&Service, &str, Spanned<u16>, usize)> = BTreeMap::new();
+        for service in services {
+            if service.ports.iter().all(|port| !is_opaque(port)) {
+                continue;
+            }
+            for rule in &service.access {
+                let inherited = matches!(rule.source, Source::Defaults(_) | Source::Policy(_));
+                let refuses =
+                    rule.effect == Effect::Deny && rule.enforcement == Enforcement::Enforce;
+                if let (true, true, Some(span)) = (inherited, refuses, rule.source.span())
+                    && let Some((_, port)) = unknowable(&rule.conditions, &service.ports)
+                {
+                    let first = (service, rule.name.as_str(), port, 0);
+                    told.entry(span).or_insert(first).3 += 1;
+                }
+            }
+        }
+        for (span, (service, rule, port, count)) in told {
+            let others = match count - 1 {
+                0 => String::new(),
+                1 => " and one other service".to_owned(),
+                many => format!(" and {many} other services"),
+            };
+            self.report(
+                Diagnostic::warning(
+                    code::CONDITION_ON_BYTES,
+                    span,
+                    format!(
+                        "`{rule}` refuses nothing at `{}`{others}, of which a port carries bytes",
+                        service.name.value
+                    ),
+                )
+                .label(port.span, "nothing that it asks for is ever known here")
+                .help("refuse there by what is known of bytes: `deny` with `port`, `peer-ip` or `client-ip`, or by whom it names"),
+            );
+        }
     }
 
     fn opaque_condition(&mut self, code: mesh_syntax::Code, span: Span, port: Spanned<u16>) {

@@ -246,7 +246,7 @@ super::declare_pages! {
 
     /// ## What it flags
     /// An `allow` or `deny` of a service that asks for a part of a request on a port of `protocol=tcp` or
-    /// `tls`.
+    /// `tls`; a warning where the service takes such a `deny` from `defaults` or a policy.
     /// ## Why it matters
     /// On such a port the proxy sees bytes, no method, path or header: an `allow` would admit nobody, a
     /// `deny` refuse nobody.
