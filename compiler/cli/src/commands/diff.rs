@@ -182,7 +182,7 @@ impl Compared {
         };
         if understood.mesh.is_none() && !understood.errors.is_empty() {
             let version = if old { &self.old } else { &self.new };
-            output::note(human::errors(&version.sources, &understood.errors).trim_end());
+            output::note(human::findings(&version.sources, &understood.errors).trim_end());
             return Err(Box::new(DiffError::Broken(version.name.clone())));
         }
         Ok(understood.mesh)

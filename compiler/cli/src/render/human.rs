@@ -1,7 +1,8 @@
 //! Output for people. The only place that knows miette.
 
+mod summary;
+
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 
 use mesh_compiler::trial::{Call, Outcome, percent, request_text};
@@ -12,9 +13,10 @@ use miette::{
     SourceCode, SourceSpan, SpanContents,
 };
 
+use self::summary::summary;
 use super::effective::{self, EffectiveValue};
-use super::shown::{Masked, escaped};
 use super::{counted, expectation};
+use super::shown::{Masked, escaped};
 use crate::commands::build::Built;
 use crate::compile::Compiled;
 use crate::limits;
@@ -119,23 +121,6 @@ fn framed<'d>(
             .is_err()
         {
             // Without its frame it still says what and which.
-            text.extend([found.code, " ", &escaped(&found.message), "\n"]);
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// Errors alone, with their code frames.
-pub(crate) fn errors(sources: &SourceSet, errors: &[Diagnostic]) -> String {
-    let handler = handler();
-    let masked = Masked::of(sources, errors);
-    let mut text = String::new();
-    for found in errors {
-        if handler
-            .render_report(&mut text, &report(sources, &masked, found))
-            .is_err()
-        {
             text.extend([found.code, " ", &escaped(&found.message), "\n"]);
         }
         text.push('\n');
@@ -306,94 +291,6 @@ impl SourceCode for Excerpt<'_> {
         );
         Ok(Box::new(contents))
     }
-}
-
-fn summary(sources: &SourceSet, compiled: &Compiled) -> String {
-    let [errors, warnings, notes] =
-        [Level::Error, Level::Warning, Level::Note].map(|level| compiled.count(level));
-    let read = counted(compiled.files, "file");
-    let found = if errors + warnings + notes == 0 {
-        let new = if compiled.compared.is_some() {
-            "new "
-        } else {
-            ""
-        };
-        format!("No {new}findings in {read}")
-    } else {
-        format!(
-            "{}, {}, {} in {read}",
-            counted(errors, "error"),
-            counted(warnings, "warning"),
-            counted(notes, "note")
-        )
-    };
-    let skipped = match compiled.skipped.as_slice() {
-        [] => String::new(),
-        [only] => format!("\n1 check skipped: {} {}", only.code, only.reason),
-        several => {
-            let codes: BTreeSet<&str> = several.iter().map(|skipped| skipped.code).collect();
-            let codes: Vec<&str> = codes.into_iter().collect();
-            format!(
-                "\n{} skipped for want of data: {} (`--format json` says what each needs)",
-                counted(codes.len(), "check"),
-                codes.join(", ")
-            )
-        }
-    };
-    let suppressed = suppressed(sources, compiled);
-    let mesh = compiled.mesh().map_or_else(String::new, |mesh| {
-        format!(
-            " ({}, {})",
-            counted(mesh.services.len(), "service"),
-            counted(mesh.edges.len(), "edge")
-        )
-    });
-    let accepted = accepted(compiled);
-    format!("{found}{mesh}.{accepted}{suppressed}{skipped}\n")
-}
-
-/// What a baseline accepts, and what of it nothing matches any more.
-fn accepted(compiled: &Compiled) -> String {
-    let Some(compared) = &compiled.compared else {
-        return String::new();
-    };
-    let count = counted(compared.accepted.len(), "finding");
-    let mut text = format!("\n{count} accepted by {}", compared.file);
-    if compared.unmatched.is_empty() {
-        return escaped(&text).into_owned();
-    }
-    let missing = compared.unmatched.iter().map(|entry| entry.count).sum();
-    let (count, file) = (counted(missing, "finding"), &compared.file);
-    text = format!(
-        "{text}\n{count} listed there and no longer found; `--write-baseline {file}` writes the list again:"
-    );
-    for entry in &compared.unmatched {
-        text.extend(["\n  ", &entry.code, " ", &entry.place, ": ", &entry.message]);
-    }
-    escaped(&text).into_owned()
-}
-
-/// What somebody answers for, with who, why and until when: a list of it, since frames would be read as complaints.
-fn suppressed(sources: &SourceSet, compiled: &Compiled) -> String {
-    if compiled.suppressed.is_empty() {
-        return String::new();
-    }
-    let each = compiled.suppressed.iter().map(|one| {
-        let finding = &one.finding;
-        let (line, _) = sources.line_column(finding.span);
-        let text = format!(
-            "\n  {} {}:{line}: {}\n    {} ({}, until {})",
-            finding.code,
-            sources.path(finding.span.file),
-            finding.message,
-            one.reason,
-            one.owner,
-            one.until
-        );
-        escaped(&text).into_owned()
-    });
-    let count = counted(compiled.suppressed.len(), "finding");
-    format!("\n{count} suppressed:{}", each.collect::<String>())
 }
 
 /// What becomes of a request, from the decision down to what each value comes from.
