@@ -157,7 +157,7 @@ impl NotReady {
         let said = last
             .unwrap_or_default()
             .iter()
-            .map(|line| format!("\n  {line}"))
+            .flat_map(|line| ["\n  ", line])
             .collect();
         Self {
             what: what.into(),

@@ -233,6 +233,7 @@ impl Fleet {
         let rows = self.instances.values().map(|instance| async {
             Serving {
                 service: instance.service.clone(),
+                is_gateway: instance.is_gateway(),
                 subset: instance.planned.subset.clone(),
                 instance: instance.planned.id.clone(),
                 sequence: instance.served().await.sequence,

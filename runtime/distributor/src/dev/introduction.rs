@@ -66,7 +66,7 @@ pub(super) fn text(clone: &Path, policy: &Policy, web: &str, doors: &[String]) -
         1 => ", 1 gateway".to_owned(),
         many => format!(", {many} gateways"),
     };
-    let doors: String = doors.iter().map(|door| format!("  {door}\n")).collect();
+    let doors: String = doors.iter().flat_map(|door| ["  ", door, "\n"]).collect();
     format!(
         "\n{services} services{entries}, {instances} proxies, mutual TLS between all of them; {web} shows their status.\n\
          In another terminal:\n\n{doors}  \

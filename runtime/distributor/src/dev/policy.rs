@@ -32,7 +32,7 @@ pub(super) async fn at_tip(
     let repository: PathBuf = repository.to_path_buf();
     let (reference, environment) = (reference.to_owned(), environment.to_owned());
     let root = root.map(str::to_owned);
-    let compiling = move || compile(&repository, &reference, root, &environment);
+    let compiling = move || compile(&repository, &reference, root.as_deref(), &environment);
     let compiled = tokio::task::spawn_blocking(compiling).await;
     compiled.unwrap_or_else(|error| Err(DevError::Policy(error.to_string())))
 }
@@ -40,7 +40,7 @@ pub(super) async fn at_tip(
 fn compile(
     repository: &Path,
     reference: &str,
-    root: Option<String>,
+    root: Option<&str>,
     environment: &str,
 ) -> Result<Policy, DevError> {
     let unreadable = |error: &dyn std::error::Error| DevError::Policy(crate::output::chain(error));
@@ -51,7 +51,7 @@ fn compile(
         .ok_or_else(|| DevError::Policy(format!("{reference} has no commit yet")))?;
     let root_path = match repository.find_root(commit) {
         Ok(root) => root,
-        Err(RootError::Several(roots)) => match meant(&roots, root.as_deref()) {
+        Err(RootError::Several(roots)) => match meant(&roots, root) {
             Some(root) => root.to_owned(),
             None => {
                 return Err(DevError::Arguments(format!(

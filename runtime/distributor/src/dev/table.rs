@@ -15,6 +15,7 @@ use super::traffic::{EdgeCount, EdgeName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Serving {
     pub(super) service: String,
+    pub(super) is_gateway: bool,
     pub(super) subset: Option<String>,
     pub(super) instance: String,
     /// None while it does not answer.
@@ -115,14 +116,18 @@ fn table(before: &Look, now: &Look, elapsed: Duration) -> Table {
         .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
     );
     for (service, subset, serving) in rows(now) {
-        let version = subset.as_deref().unwrap_or_default();
-        let recent = answered(now, &service, Some(version)).saturating_sub(answered(
-            before,
-            &service,
-            Some(version),
-        ));
-        let all = answered(now, &service, None).saturating_sub(answered(before, &service, None));
-        let failed = failures(now, &service);
+        // Whatever version answers behind a gateway, it has come in by it.
+        let entered = now
+            .proxies
+            .iter()
+            .any(|it| it.service == service && it.is_gateway);
+        let version = Some(subset.as_deref().unwrap_or_default()).filter(|_| !entered);
+        let since = |version| {
+            let answered = |look| answered(look, &service, entered, version);
+            answered(now).saturating_sub(answered(before))
+        };
+        let (recent, all) = (since(version), since(None));
+        let failed = failures(now, &service, entered);
         table.add_row([
             Cell::new(&service),
             Cell::new(subset.as_deref().unwrap_or("-")),
@@ -164,21 +169,32 @@ fn rows(look: &Look) -> Vec<(String, Option<String>, String)> {
         .collect()
 }
 
-fn answered(look: &Look, service: &str, version: Option<&str>) -> u64 {
-    look.traffic
-        .iter()
-        .filter(|((_, callee), _)| callee == service)
-        .flat_map(|(_, count)| &count.versions)
+/// What a service is asked, or what comes in by a gateway.
+fn about<'l>(look: &'l Look, service: &str, entered: bool) -> impl Iterator<Item = &'l EdgeCount> {
+    let edges = look.traffic.iter();
+    let concerned = move |(caller, callee): &EdgeName| {
+        if entered {
+            caller == service
+        } else {
+            callee == service
+        }
+    };
+    edges
+        .filter(move |(name, _)| concerned(name))
+        .map(|(_, count)| count)
+}
+
+fn answered(look: &Look, service: &str, entered: bool, version: Option<&str>) -> u64 {
+    about(look, service, entered)
+        .flat_map(|count| &count.versions)
         .filter(|(answered, _)| version.is_none_or(|version| *answered == version))
         .map(|(_, answered)| answered)
         .sum()
 }
 
-fn failures(look: &Look, service: &str) -> u64 {
-    look.traffic
-        .iter()
-        .filter(|((_, callee), _)| callee == service)
-        .map(|(_, count)| count.failed)
+fn failures(look: &Look, service: &str, entered: bool) -> u64 {
+    about(look, service, entered)
+        .map(|count| count.failed)
         .sum()
 }
 
@@ -238,6 +254,7 @@ mod tests {
         };
         let proxy = |subset: &str, instance: &str, sequence| Serving {
             service: "reviews".to_owned(),
+            is_gateway: false,
             subset: Some(subset.to_owned()),
             instance: instance.to_owned(),
             sequence,
@@ -266,6 +283,32 @@ mod tests {
         };
         assert_eq!(row("v1"), "│ reviews v1 90 90 % 1 3 down │");
         assert_eq!(row("v2"), "│ reviews v2 10 10 % 1 3 │");
+    }
+
+    #[test]
+    fn what_comes_in_by_a_gateway_is_in_its_row() {
+        let with_gateway = |requests: u64| {
+            let mut look = look(0);
+            let edge = ("public".to_owned(), "reviews".to_owned());
+            let count = EdgeCount {
+                requests,
+                versions: [("v1".to_owned(), requests)].into(),
+                ..EdgeCount::default()
+            };
+            look.traffic.insert(edge, count);
+            look.proxies.push(Serving {
+                service: "public".to_owned(),
+                is_gateway: true,
+                subset: None,
+                instance: "public-1".to_owned(),
+                sequence: Some(3),
+            });
+            look
+        };
+        let shown = table(&with_gateway(0), &with_gateway(50), Duration::from_secs(1)).to_string();
+        let line = shown.lines().find(|line| line.contains("public"));
+        let words: Vec<_> = line.expect("a row").split_whitespace().collect();
+        assert_eq!(words.join(" "), "│ public - 50 100 % 0 3 │");
     }
 
     #[test]
