@@ -13,7 +13,7 @@ use crate::{output, terminal};
 
 /// How often the folder is looked at. Looking is not asking the system to be told: it works the same on every system,
 /// on network drives and in containers.
-const LOOKS_EVERY: Duration = Duration::from_millis(50);
+const LOOKS_EVERY: Duration = Duration::from_millis(20);
 /// Looking may take this share of the time, so that a folder of ten thousand files keeps no processor busy.
 const LOOKING_SHARE: u32 = 10;
 
