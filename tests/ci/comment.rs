@@ -7,7 +7,7 @@ use std::process::Command;
 use mesh_tests::Failure;
 
 use crate::api::Api;
-use crate::support::{BREAK, Pull, REVIEWS, SHIFT, commit, git, said, tool};
+use crate::support::{BREAK, Pull, REVIEWS, SHIFT, commit, git, said, script, tool};
 
 const TOKEN: &str = "secret-of-the-job";
 
@@ -31,7 +31,7 @@ fn path_of(folder: &Path, also: &[&str]) -> Result<Option<std::path::PathBuf>, F
 }
 
 fn on_github(pull: &Pull, api: &Api, path: &Path) -> Result<Command, Failure> {
-    let mut command = pull.script(&pull.clone)?;
+    let mut command = script(&pull.clone)?;
     command
         .env("PATH", path)
         .env("GITHUB_ACTIONS", "true")
@@ -44,7 +44,7 @@ fn on_github(pull: &Pull, api: &Api, path: &Path) -> Result<Command, Failure> {
 }
 
 fn on_gitlab(pull: &Pull, api: &Api, path: &Path) -> Result<Command, Failure> {
-    let mut command = pull.script(&pull.clone)?;
+    let mut command = script(&pull.clone)?;
     command
         .env("PATH", path)
         .env("GITLAB_CI", "true")

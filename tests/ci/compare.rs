@@ -2,12 +2,12 @@
 
 use mesh_tests::Failure;
 
-use crate::support::{BREAK, Pull, REMARK, SHIFT, commit, git, said};
+use crate::support::{BREAK, Pull, REMARK, SHIFT, commit, git, said, script};
 
 #[test]
 fn a_change_is_compared_with_what_it_started_from() -> Result<(), Failure> {
     let pull = Pull::new(&SHIFT)?;
-    let told = said(&mut pull.script(&pull.clone)?)?;
+    let told = said(&mut script(&pull.clone)?)?;
     assert_eq!(told.code, Some(0), "{told:?}");
     let from = pull.from.get(..10).unwrap_or_default();
     assert!(
@@ -27,7 +27,7 @@ fn a_change_is_compared_with_what_it_started_from() -> Result<(), Failure> {
         !body.contains("details"),
         "what `main` did since is not the branch's: {body}"
     );
-    let again = said(&mut pull.script(&pull.clone)?)?;
+    let again = said(&mut script(&pull.clone)?)?;
     assert_eq!(again.out, told.out, "the same change reads the same");
     Ok(())
 }
@@ -35,7 +35,7 @@ fn a_change_is_compared_with_what_it_started_from() -> Result<(), Failure> {
 #[test]
 fn nothing_is_said_of_a_change_that_means_nothing() -> Result<(), Failure> {
     let pull = Pull::new(&REMARK)?;
-    let told = said(&mut pull.script(&pull.clone)?)?;
+    let told = said(&mut script(&pull.clone)?)?;
     assert_eq!(told.code, Some(0), "{told:?}");
     assert!(!told.out.contains("<!-- meshc"), "{told:?}");
     Ok(())
@@ -46,7 +46,7 @@ fn errors_fail_and_stand_at_their_lines() -> Result<(), Failure> {
     let pull = Pull::new(&BREAK)?;
     let summary = pull.folder().join("summary");
     let told = said(
-        pull.script(&pull.clone)?
+        script(&pull.clone)?
             .env("GITHUB_ACTIONS", "true")
             .env("GITHUB_REF", "refs/pull/7/merge")
             .env("GITHUB_BASE_REF", "main")
@@ -76,7 +76,7 @@ fn a_failed_test_fails_and_is_shown() -> Result<(), Failure> {
         "expect allowed route=everyone",
     )];
     commit(&pull.clone, "tests/reviews.test.kdl", &edits)?;
-    let told = said(&mut pull.script(&pull.clone)?)?;
+    let told = said(&mut script(&pull.clone)?)?;
     assert_eq!(told.code, Some(1), "{told:?}");
     assert!(told.out.contains("meshc test fails"), "{told:?}");
     Ok(())
@@ -92,7 +92,7 @@ fn a_shallow_clone_gets_the_history_that_it_lacks() -> Result<(), Failure> {
     let place = shallow.display().to_string();
     git(pull.folder(), &[&words[..], &[&url, &place]].concat())?;
     let told = said(
-        pull.script(&shallow)?
+        script(&shallow)?
             .env("GITLAB_CI", "true")
             .env("CI_MERGE_REQUEST_IID", "7")
             .env("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main"),
@@ -140,11 +140,11 @@ fn what_cannot_run_says_what_to_do() -> Result<(), Failure> {
         (&["--deny"], "--deny needs a value"),
     ];
     for (words, expected) in cases {
-        let told = said(pull.script(&pull.clone)?.args(words))?;
+        let told = said(script(&pull.clone)?.args(words))?;
         assert_eq!(told.code, Some(2), "{words:?}: {told:?}");
         assert!(told.err.contains(expected), "{words:?}: {told:?}");
     }
-    let told = said(pull.script(&pull.clone)?.env("MESHC", "no-such-meshc"))?;
+    let told = said(script(&pull.clone)?.env("MESHC", "no-such-meshc"))?;
     assert_eq!(told.code, Some(2), "{told:?}");
     assert!(
         told.err.contains("there is no `no-such-meshc` here"),

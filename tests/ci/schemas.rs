@@ -5,7 +5,7 @@ use std::process::Command;
 
 use mesh_tests::{Failure, program, run, workspace_root};
 
-use crate::support::{BREAK, Pull, REMARK, said, tool};
+use crate::support::{BREAK, Pull, REMARK, said, script, tool};
 
 /// The schema is in the package `schemastore` as it is published, and is read without the network.
 const VALIDATE_SARIF: &str = r#"
@@ -40,7 +40,7 @@ fn findings_are_valid_sarif() -> Result<(), Failure> {
         let pull = Pull::new(edits)?;
         let file = pull.folder().join("findings.sarif");
         let told = said(
-            pull.script(&pull.clone)?
+            script(&pull.clone)?
                 .args(["--comment", "never", "--sarif"])
                 .arg(&file),
         )?;

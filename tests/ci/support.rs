@@ -58,27 +58,27 @@ impl Pull {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
 
-    /// The script in a clone, without what the machine's own CI says.
-    pub(crate) fn script(&self, clone: &Path) -> Result<Command, Failure> {
-        let mut command = Command::new(workspace_root().join("ci/scripts/mesh-ci.sh"));
-        command
-            .current_dir(clone)
-            .env("MESHC", program("meshc")?)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("no_proxy", "127.0.0.1");
-        for (key, _) in std::env::vars_os() {
-            let name = key.to_string_lossy();
-            if ["GITHUB_", "GITLAB_", "CI_", "GH_"]
-                .iter()
-                .any(|start| name.starts_with(start))
-            {
-                command.env_remove(&key);
-            }
+/// The script in a clone, without what the machine's own CI says.
+pub(crate) fn script(clone: &Path) -> Result<Command, Failure> {
+    let mut command = Command::new(workspace_root().join("ci/scripts/mesh-ci.sh"));
+    command
+        .current_dir(clone)
+        .env("MESHC", program("meshc")?)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("no_proxy", "127.0.0.1");
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if ["GITHUB_", "GITLAB_", "CI_", "GH_"]
+            .iter()
+            .any(|start| name.starts_with(start))
+        {
+            command.env_remove(&key);
         }
-        Ok(command)
     }
+    Ok(command)
 }
 
 /// What a program printed, and how it ended.
