@@ -15,8 +15,8 @@ use miette::{
 
 use self::summary::summary;
 use super::effective::{self, EffectiveValue};
-use super::{counted, expectation};
 use super::shown::{Masked, escaped};
+use super::{counted, expectation};
 use crate::commands::build::Built;
 use crate::compile::Compiled;
 use crate::limits;
