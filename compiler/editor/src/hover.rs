@@ -60,7 +60,8 @@ pub fn hover(
         }
         (Part::PropName(name) | Part::PropValue(name), None) => {
             let mut props = keyword.props.iter();
-            of_property(props.find(|prop| prop.name == name)?)
+            let text = of_property(props.find(|prop| prop.name == name)?);
+            with_values(text, compiled, keyword, &chain)
         }
     };
     Some(Hover { markdown, span })
@@ -89,9 +90,20 @@ fn of_word(
             )]);
         }
     }
+    with_values(text, compiled, keyword, chain)
+}
+
+/// A text, and below it what holds where a setting stands.
+fn with_values(
+    mut text: String,
+    compiled: Option<Compiled<'_>>,
+    keyword: &Keyword,
+    chain: &[Step<'_>],
+) -> String {
     let values = compiled.and_then(|compiled| in_effect(compiled, keyword.name, chain));
     if let Some(values) = values.filter(|values| !values.is_empty()) {
-        text.extend([format!("\n---\n\n{values}")]);
+        text.truncate(text.trim_end().len());
+        text.extend([format!("\n\n---\n\n{values}")]);
     }
     text
 }
@@ -271,6 +283,13 @@ fn names<'n>(names: impl Iterator<Item = &'n str>) -> String {
     all.join(", ")
 }
 
+/// What the page of a code says before its examples: what is wrong, and why it matters.
+pub fn reason(code: &str) -> Option<String> {
+    let page = page(code)?;
+    let (reason, _) = page.split_once("\n## Example").unwrap_or((&page, ""));
+    Some(reason.trim_end().to_owned())
+}
+
 /// The page of a code, as Markdown.
 pub(crate) fn page(code: &str) -> Option<String> {
     Some(mesh_lint::page(code)?.text())
@@ -335,6 +354,9 @@ service page {
     fn a_code_shows_its_page_and_the_library_its_text() {
         assert!(hover("suppress MSH0¦403").starts_with("# MSH0403: "));
         assert!(hover("suppress MSH9¦999").contains("no code"));
+        let reason = super::reason("MSH0403").unwrap();
+        assert!(reason.starts_with("# MSH0403: ") && reason.contains("## Why it matters"));
+        assert!(!reason.contains("```"), "{reason}");
         assert!(hover("service a { use std.re¦tries }").contains("policy retries {"));
     }
 

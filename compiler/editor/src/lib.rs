@@ -22,7 +22,7 @@ mod walk;
 
 pub use completion::{Completion, CompletionKind, complete};
 pub use fold::{Fold, folds};
-pub use hover::{Compiled, Hover, hover};
+pub use hover::{Compiled, Hover, hover, reason};
 pub use name::{Id, Kind, Mention, Role};
 pub use navigate::{Definition, definitions, highlights, library_text, references};
 pub use policies::Policies;

@@ -169,20 +169,49 @@ impl Session<'_> {
         let (encoding, markdown) = (self.encoding(), self.client.markdown_hover);
         let position = params.text_document_position_params;
         let root = self.at(&position)?.root;
-        let linked = root
-            .and_then(|folder| self.workspace.roots.get(&folder))
-            .and_then(|root| root.linked.clone());
+        let root = root.and_then(|folder| self.workspace.roots.get(&folder));
+        let linked = root.and_then(|root| root.linked.clone());
+        let findings: Vec<(mesh_syntax::Span, &str)> = root
+            .and_then(|root| root.found.as_ref().map(|found| (root, found)))
+            .map(|(root, found)| {
+                let current = found
+                    .findings
+                    .iter()
+                    .filter(|finding| root.sources.is_same(&found.sources, finding.span.file));
+                current
+                    .map(|finding| (finding.span, finding.code))
+                    .collect()
+            })
+            .unwrap_or_default();
         let at = self.at(&position)?;
         let compiled = linked.as_deref().and_then(|(sources, compiled)| {
             let mesh = compiled.mesh()?;
             Some(Compiled { mesh, sources })
         });
-        let found = mesh_editor::hover(at.policies, compiled, at.file, at.offset);
-        let Some(found) = found else {
+        let hover = mesh_editor::hover(at.policies, compiled, at.file, at.offset);
+        let mut codes: Vec<(mesh_syntax::Span, &str)> = findings
+            .into_iter()
+            .filter(|(span, _)| {
+                span.file == at.file
+                    && span.range().start <= at.offset
+                    && at.offset <= span.range().end
+            })
+            .collect();
+        codes.dedup_by_key(|(_, code)| *code);
+        let pages = codes
+            .iter()
+            .filter_map(|(_, code)| mesh_editor::reason(code));
+        let texts: Vec<String> = hover
+            .iter()
+            .map(|hover| hover.markdown.clone())
+            .chain(pages)
+            .collect();
+        let span = hover.map(|hover| hover.span);
+        let Some(span) = span.or_else(|| codes.first().map(|(span, _)| *span)) else {
             return Ok(Value::Null);
         };
-        let range = encoding.range(at.policies.sources(), found.span);
-        let contents = marked_up(found.markdown, markdown);
+        let range = encoding.range(at.policies.sources(), span);
+        let contents = marked_up(texts.join("\n\n---\n\n"), markdown);
         Ok(json!({ "contents": contents, "range": range }))
     }
 

@@ -22,9 +22,9 @@ use crate::exit_code::Exit;
 
 /// Messages that wait to be handled; a client that sends more waits itself.
 const WAITING_MAX: usize = 256;
-/// After a change a check waits for half the time that checks take, within these bounds, for more changes.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// After a change a check waits for a quarter of the time that checks take, within these bounds, for more changes.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(150);
 /// How often the disk is looked at, at most.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// Looking takes at most this share of the time.
@@ -513,7 +513,7 @@ impl Session<'_> {
 }
 
 fn ready_at(due: Instant, takes: Duration) -> Instant {
-    due + (takes / 2).clamp(PAUSE_MIN, PAUSE_MAX)
+    due + (takes / 4).clamp(PAUSE_MIN, PAUSE_MAX)
 }
 
 /// The folders that the client has open.

@@ -232,6 +232,12 @@ fn fixes_are_actions_and_safe_ones_come_together() {
     client.did_open(&page, &text);
     let found = client.diagnostics(&page, Some(1));
     assert_eq!(codes(&found)[0], "MSH0002", "{found:?}");
+    let hover = client.request("textDocument/hover", &at(&page, &text, "tiemout", 2));
+    let hover = hover.unwrap()["contents"]["value"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(hover.starts_with("# MSH0002: "), "{hover}");
     let all =
         json!({ "start": { "line": 0, "character": 0 }, "end": { "line": 99, "character": 0 } });
     let mut params =
