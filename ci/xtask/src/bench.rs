@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::mesh::{self, Shape};
 use crate::test::cargo;
 
+mod editor;
+
 const ROUTES: usize = 10;
 const SEED: u64 = 1;
 /// Services of the two meshes whose times are compared.
@@ -28,6 +30,7 @@ struct Report {
     /// Wall-clock time of the large mesh by that of the small one, and the same for processor time.
     growth: Growth,
     watch: Watch,
+    editor: editor::Editor,
 }
 
 /// `meshc check` of one mesh from nothing: medians of several runs.
@@ -114,6 +117,7 @@ pub(crate) fn compiler(root: &Path, long: bool, json: bool) -> Result<(), Failur
         cold: vec![small, large],
         growth,
         watch: watch(scratch.path(), if long { 20 } else { 7 })?,
+        editor: in_editor(scratch.path(), if long { 20 } else { 7 })?,
     };
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -280,6 +284,21 @@ fn watch(scratch: &Path, changes: usize) -> Result<Watch, Failure> {
     })
 }
 
+/// The same in an editor, without touching the disk.
+fn in_editor(scratch: &Path, changes: usize) -> Result<editor::Editor, Failure> {
+    let folder = folder(scratch, SMALL)?;
+    let shape = Shape {
+        services: SMALL,
+        routes: ROUTES,
+        seed: SEED,
+    };
+    let files = mesh::files(shape);
+    let Some((path, text)) = files.get(files.len() / 2) else {
+        return Err(Failure::new("the mesh has no files"));
+    };
+    editor::measure(&folder, path, text, SMALL, changes)
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -341,6 +360,7 @@ fn table(report: &Report) -> String {
         "one file changed under --watch, {} services, {} changes: {:.0} ms, at most {:.0} (to be at most {:.0})",
         watch.services, watch.changes, watch.median_ms, watch.max_ms, watch.target_ms
     ));
+    lines.push(report.editor.line());
     lines.push(String::new());
     lines.join("\n")
 }
