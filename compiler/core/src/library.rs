@@ -35,6 +35,7 @@ pub const LIBRARY: &[Entry] = library![
     "canary",
     "circuit-breaking",
     "no-retries",
+    "rate-limit",
     "retries",
     "strict-identity",
     "timeouts",

@@ -110,6 +110,16 @@ impl Service {
         }
     }
 
+    /// Whether peers must use mutual TLS on one of its ports; none is strict.
+    pub fn mtls_of(&self, port: &Port) -> Option<slice::MtlsMode> {
+        port.mtls.map_or(self.mtls.value, |mode| mode.value)
+    }
+
+    /// Whether every port has this mode; none is strict.
+    pub fn has_mtls_everywhere(&self, mode: Option<slice::MtlsMode>) -> bool {
+        self.ports.iter().all(|port| self.mtls_of(port) == mode)
+    }
+
     /// Hosts that name it, one for each that it declares, with a label for each star.
     pub fn example_hosts(&self) -> impl Iterator<Item = String> {
         self.hosts.iter().map(|host| match host.as_str() {

@@ -586,3 +586,46 @@ fn what_is_written_covers_all_that_can_be_reached() {
     }
     assert_eq!(left, []);
 }
+
+#[test]
+fn a_port_may_have_its_own_mode_of_mutual_tls() {
+    let sources = sources(&[
+        ("mesh.kdl", MESH),
+        (
+            "a.kdl",
+            r#"
+            service web { port 80; calls api }
+            service api {
+                port 80
+                port 81 { mtls permissive }
+                port 82 { mtls off }
+                allow unauthenticated web
+            }
+            "#,
+        ),
+        (
+            "a.test.kdl",
+            r#"
+            test "80 plain" { request GET "/" from=unauthenticated to=api port=80; expect denied }
+            test "80" { request GET "/" from=web to=api port=80; expect allowed }
+            test "81 plain" { request GET "/" from=unauthenticated to=api port=81; expect allowed }
+            test "81" { request GET "/" from=web to=api port=81; expect allowed }
+            test "82 plain" { request GET "/" from=unauthenticated to=api port=82; expect allowed }
+            test "82" { request GET "/" from=web to=api port=82; expect denied }
+            "#,
+        ),
+    ]);
+    let analysed = load(&sources);
+    assert_eq!(render(&sources, &analysed.diagnostics), "");
+    let mesh = analysed.mesh.unwrap();
+    let mut trial = Trial::new(&mesh);
+    for test in &mesh.tests {
+        let report = trial.test(test);
+        assert!(
+            report.passed(),
+            "{}: {:?}",
+            test.name.value,
+            report.failures
+        );
+    }
+}

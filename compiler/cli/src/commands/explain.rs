@@ -9,6 +9,7 @@ use crate::compile::{Subject, compile};
 use crate::exit_code::Exit;
 use crate::load::load;
 use crate::output;
+use crate::render::explanation::{self, Retries};
 use crate::render::shown::escaped;
 use crate::render::{human, json};
 
@@ -32,11 +33,13 @@ pub(super) fn run(args: &Explain, place: &Place) -> Result<Exit, Failure> {
     let compiled = compile(Subject::new(&loaded, place));
     let checked = compiled.checked.as_ref().ok_or(ExplainError::Findings)?;
     let outcome = Trial::new(checked.mesh()).run(&request)?;
+    let retries = Retries::of(checked.mesh(), &outcome, &request.to);
     let text = match args.format {
         Format::Human => {
-            escaped(&human::explanation(&loaded.sources, &request, &outcome)).into_owned()
+            let text = explanation::human(&loaded.sources, &request, &outcome, &retries);
+            escaped(&text).into_owned()
         }
-        Format::Json => json::explanation(&loaded.sources, &outcome)?,
+        Format::Json => json::explanation(&loaded.sources, &outcome, &retries)?,
     };
     output::data(&text)?;
     Ok(Exit::Clean)

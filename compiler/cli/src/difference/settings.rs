@@ -277,12 +277,21 @@ const SERVICE: &[(&str, OfService)] = &[
         all.map(|id| (id.to_string(), Some(service.span))).collect()
     }),
     ("mtls", |_, service| {
-        let mode = match service.mtls.value {
+        let word = |mode| match mode {
             None => "strict",
             Some(mesh_bundle::slice::MtlsMode::Permissive) => "permissive",
             Some(mesh_bundle::slice::MtlsMode::Off) => "off",
         };
-        vec![(mode.to_owned(), service.mtls.source.span())]
+        let of_ports = service.ports.iter().filter_map(|port| {
+            let mode = port.mtls.as_ref()?;
+            let text = format!("{} on port {}", word(mode.value), port.number.value);
+            Some((text, Some(mode.span)))
+        });
+        let whole = (
+            word(service.mtls.value).to_owned(),
+            service.mtls.source.span(),
+        );
+        std::iter::once(whole).chain(of_ports).collect()
     }),
     ("listen", |_, service| {
         let gateway = service.gateway();

@@ -98,6 +98,14 @@ struct CycleOut<'a> {
     spectral_radius: Value,
     bounded: bool,
     declared: bool,
+    /// What one request becomes that comes in at an entry, on average; empty where that has no end.
+    calls: Vec<RoundCalls<'a>>,
+}
+
+#[derive(Serialize)]
+struct RoundCalls<'a> {
+    entry: &'a str,
+    services: Vec<(&'a str, Value)>,
 }
 
 /// `meshc graph --format json`
@@ -222,6 +230,17 @@ fn cycle_out<'a>(graph: &'a CallGraph, round: &Round) -> CycleOut<'a> {
         spectral_radius: number(round.spectral_radius),
         bounded: round.is_bounded(),
         declared: round.declared,
+        calls: round
+            .calls
+            .iter()
+            .map(|(entry, calls)| RoundCalls {
+                entry: &graph.node(*entry).name,
+                services: names(graph, &round.services)
+                    .into_iter()
+                    .zip(calls.iter().map(|calls| number(*calls)))
+                    .collect(),
+            })
+            .collect(),
     }
 }
 
@@ -298,6 +317,20 @@ pub(crate) fn human(graph: &CallGraph, report: &Report) -> String {
         text.push_str(" back, and ");
         text.push_str(end);
         text.push_str(".\n");
+        for (entry, calls) in &round.calls {
+            let services = self::names(graph, &round.services);
+            let each = services
+                .iter()
+                .zip(calls)
+                .map(|(name, calls)| format!("{} to {name}", amount(*calls)));
+            let each: Vec<String> = each.collect();
+            let entry = &graph.node(*entry).name;
+            let line = format!(
+                "  one request that comes in at {entry} becomes {}\n",
+                each.join(", ")
+            );
+            text.push_str(&line);
+        }
     }
     text
 }

@@ -5,7 +5,7 @@ mod summary;
 use std::borrow::Cow;
 use std::fmt;
 
-use mesh_compiler::trial::{Call, Outcome, percent, request_text};
+use mesh_compiler::trial::{Outcome, request_text};
 use mesh_lint::Page;
 use mesh_syntax::{Diagnostic, FileId, Level, SourceSet, Span};
 use miette::{
@@ -14,9 +14,8 @@ use miette::{
 };
 
 use self::summary::summary;
-use super::effective::{self, EffectiveValue};
 use super::shown::{Masked, escaped};
-use super::{counted, expectation};
+use super::{counted, effective};
 use crate::commands::build::Built;
 use crate::compile::Compiled;
 use crate::limits;
@@ -291,98 +290,6 @@ impl SourceCode for Excerpt<'_> {
         );
         Ok(Box::new(contents))
     }
-}
-
-/// What becomes of a request, from the decision down to what each value comes from.
-pub(crate) fn explanation(sources: &SourceSet, request: &Call, outcome: &Outcome) -> String {
-    let query = if request.query.is_empty() {
-        String::new()
-    } else {
-        format!("?{}", request.query)
-    };
-    let mut lines = vec![
-        format!(
-            "{} {}{query} from {} to {}",
-            request.method,
-            request.path,
-            request.from.as_deref().unwrap_or("nobody known"),
-            request.to
-        ),
-        format!("  {}", verdict(sources, outcome)),
-    ];
-    if let Some(path) = outcome
-        .normalised_path
-        .as_ref()
-        .filter(|path| **path != request.path)
-    {
-        lines.push(format!("  read as {path}"));
-    }
-    if let Some(route) = &outcome.route {
-        lines.push(format!("  route {}", route.name));
-        lines.extend(expectation::branches(Some(route)).iter().map(|branch| {
-            let target = branch.subset.as_ref().map_or_else(
-                || branch.service.clone(),
-                |subset| format!("{}/{subset}", branch.service),
-            );
-            format!("    to {target} {}", percent(branch.ten_thousandths()))
-        }));
-    }
-    lines.extend(outcome.behind.iter().map(|behind| {
-        let route = behind
-            .route
-            .as_ref()
-            .map_or("no route".to_owned(), |route| {
-                format!("route {}", route.name)
-            });
-        format!(
-            "  behind it {}: {}, {route}",
-            behind.service,
-            behind.decision.as_str()
-        )
-    }));
-    lines.extend(in_force(sources, outcome));
-    if !outcome.losers.is_empty() {
-        lines.push("  other routes".to_owned());
-        lines.extend(
-            outcome
-                .losers
-                .iter()
-                .map(|loser| format!("    {}: {}", loser.name, loser.because)),
-        );
-    }
-    lines.join("\n") + "\n"
-}
-
-/// Each field with its value and who set it, in columns.
-fn in_force(sources: &SourceSet, outcome: &Outcome) -> Vec<String> {
-    let effective = outcome
-        .route
-        .as_ref()
-        .map_or_else(Vec::new, |route| effective::fields(route, sources));
-    let written = |value: &EffectiveValue| match value {
-        EffectiveValue::Text(text) => text.clone(),
-        EffectiveValue::Number(number) => number.to_string(),
-        EffectiveValue::List(words) if words.is_empty() => "none".to_owned(),
-        EffectiveValue::List(words) => words.join(" "),
-        EffectiveValue::None => "none".to_owned(),
-    };
-    let values: Vec<String> = effective
-        .iter()
-        .map(|field| written(&field.value))
-        .collect();
-    let width = values.iter().map(String::len).max().unwrap_or(0);
-    let title = (!values.is_empty()).then(|| "  in force".to_owned());
-    let names = effective.iter().map(|field| field.name.len());
-    let names = names.max().unwrap_or(0);
-    let fields = effective.iter().zip(&values);
-    let fields = fields.map(|(field, value)| {
-        format!(
-            "    {:<names$} {value:<width$}  {}",
-            field.name.replace('_', "-"),
-            field.source
-        )
-    });
-    title.into_iter().chain(fields).collect()
 }
 
 pub(super) fn verdict(sources: &SourceSet, outcome: &Outcome) -> String {

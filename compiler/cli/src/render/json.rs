@@ -13,6 +13,7 @@ use crate::commands::build::Built;
 use crate::compile::Compiled;
 use crate::render::effective::{self, EffectiveValue};
 use crate::render::expectation;
+use crate::render::explanation::Retries;
 
 #[derive(Serialize)]
 struct Check<'a> {
@@ -322,6 +323,10 @@ struct Explanation<'a> {
     to: Vec<To<'a>>,
     effective: BTreeMap<&'static str, Effective>,
     losers: Vec<Loser<'a>>,
+    other_rules: Vec<LosingRuleOut<'a>>,
+    authorizers: Vec<&'a str>,
+    rate_limits: Vec<&'a str>,
+    retries: Vec<RetriesOut<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     behind: Vec<BehindOut<'a>>,
     normalised_path: Option<&'a str>,
@@ -359,10 +364,62 @@ struct BehindOut<'a> {
 struct Loser<'a> {
     route: &'a str,
     because: &'a str,
+    source: Option<String>,
+}
+
+#[derive(Serialize)]
+struct LosingRuleOut<'a> {
+    name: &'a str,
+    service: &'a str,
+    because: &'a str,
+    source: String,
+}
+
+/// What retries do to calls of a service that the request comes to.
+#[derive(Serialize)]
+struct RetriesOut<'a> {
+    service: &'a str,
+    fast: Value,
+    slow: Value,
+    slow_propagated: Value,
+    budgeted: Value,
+    class: Option<&'a str>,
+    hops: Vec<HopOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct HopOut<'a> {
+    from: &'a str,
+    to: &'a str,
+    factor: u32,
+    source: Option<String>,
+}
+
+fn retries_out<'a>(sources: &SourceSet, retries: &'a Retries) -> RetriesOut<'a> {
+    let known = |value: Option<f64>| value.map_or(Value::Null, number);
+    let hops = retries.hops.iter().map(|(from, to, factor, span)| HopOut {
+        from,
+        to,
+        factor: *factor,
+        source: span.map(|span| effective::place_of(sources, span)),
+    });
+    RetriesOut {
+        service: &retries.service,
+        fast: known(retries.fast),
+        slow: known(retries.slow),
+        slow_propagated: known(retries.slow_propagated),
+        budgeted: known(retries.budgeted),
+        class: retries.class.as_deref(),
+        hops: hops.collect(),
+    }
 }
 
 /// `meshc explain --request … --format json`
-pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json::Result<String> {
+pub(crate) fn explanation(
+    sources: &SourceSet,
+    outcome: &Outcome,
+    retries: &[Retries],
+) -> serde_json::Result<String> {
     let route = outcome.route.as_ref();
     let branches = expectation::branches(route);
     let fields = route.map_or_else(Vec::new, |route| effective::fields(route, sources));
@@ -412,7 +469,32 @@ pub(crate) fn explanation(sources: &SourceSet, outcome: &Outcome) -> serde_json:
             .map(|loser| Loser {
                 route: &loser.name,
                 because: &loser.because,
+                source: loser.span.map(|span| effective::place_of(sources, span)),
             })
+            .collect(),
+        other_rules: outcome
+            .other_rules
+            .iter()
+            .map(|rule| LosingRuleOut {
+                name: &rule.name,
+                service: &rule.service,
+                because: &rule.because,
+                source: effective::place(sources, rule.source),
+            })
+            .collect(),
+        authorizers: outcome
+            .asked
+            .iter()
+            .map(|asked| asked.authorizer.as_str())
+            .collect(),
+        rate_limits: outcome
+            .limits
+            .iter()
+            .map(|limit| limit.rate.as_str())
+            .collect(),
+        retries: retries
+            .iter()
+            .map(|each| retries_out(sources, each))
             .collect(),
         behind: outcome
             .behind

@@ -157,10 +157,13 @@ pub const fn is_unguarded(service: &Service) -> bool {
 /// The only peers that come so far as to be judged; none: all. Who leaves for an external is known to the
 /// proxy that lets it leave, and clients of a gateway are met by its listeners.
 pub(in crate::analysis) fn met(service: &Service) -> Option<Principal> {
-    match (&service.kind, service.mtls.value) {
-        (Kind::Gateway(_), _) | (Kind::Service, Some(MtlsMode::Permissive)) => None,
-        (Kind::Service, Some(MtlsMode::Off)) => Some(Principal::Unauthenticated),
-        (Kind::Service, None) | (Kind::External(_), _) => Some(Principal::Any),
+    let everywhere = |mode| service.has_mtls_everywhere(mode);
+    match &service.kind {
+        Kind::External(_) => Some(Principal::Any),
+        Kind::Service if everywhere(None) => Some(Principal::Any),
+        Kind::Service if everywhere(Some(MtlsMode::Off)) => Some(Principal::Unauthenticated),
+        // Some ports take others than the rest: who comes so far depends on the port.
+        Kind::Gateway(_) | Kind::Service => None,
     }
 }
 

@@ -116,16 +116,29 @@ fn intermediate(change: Change<'_>, skews: &[Skew]) -> Option<Vec<Beside>> {
     (works(change.base, &middle) && works(&middle, change.head)).then_some(all)
 }
 
+/// Whether a port that stays asks otherwise for mutual TLS than before.
+fn asks_otherwise(before: &Service, service: &Service) -> bool {
+    let otherwise = |port: &crate::model::Port| {
+        let mut earlier = before.ports.iter();
+        let earlier = earlier.find(|earlier| earlier.number.value == port.number.value);
+        earlier.is_some_and(|earlier| before.mtls_of(earlier) != service.mtls_of(port))
+    };
+    before.mtls.value != service.mtls.value || service.ports.iter().any(otherwise)
+}
+
 fn keep(before: &Service, service: &mut Service) -> Beside {
     let mut beside = Beside {
         service: service.id,
         identities: Vec::new(),
         ports: Vec::new(),
         rules: Vec::new(),
-        permissive: before.mtls.value != service.mtls.value,
+        permissive: asks_otherwise(before, service),
     };
     if beside.permissive {
         service.mtls.value = Some(MtlsMode::Permissive);
+        for port in &mut service.ports {
+            port.mtls = None;
+        }
     }
     for identity in &before.identities {
         if !service.identities.contains(identity) {

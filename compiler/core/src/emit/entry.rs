@@ -65,16 +65,14 @@ pub(super) fn probes(service: &Service) -> Vec<slice::Probe> {
 /// external is its own proxy's workload.
 pub(super) fn mtls(service: &Service) -> Vec<PortMtls> {
     let is_met_by_proxy = matches!(service.kind, Kind::Service);
-    let mode = service.mtls.value.filter(|_| is_met_by_proxy);
-    let ports = service.ports.iter();
-    let port = |mode| {
-        move |port: &crate::model::Port| PortMtls {
+    let ports = service.ports.iter().filter(|_| is_met_by_proxy);
+    let port = |port: &crate::model::Port| {
+        Some(PortMtls {
             port: port.number.value,
-            mode,
-        }
+            mode: service.mtls_of(port)?,
+        })
     };
-    mode.map(|mode| ports.map(port(mode)).collect())
-        .unwrap_or_default()
+    ports.filter_map(port).collect()
 }
 
 /// The providers of tokens that some service needs.

@@ -54,6 +54,16 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
             }
         }
     }
+    if let Some(mode) = ports.iter().find_map(|port| port.mtls) {
+        reader.report(
+            Diagnostic::error(
+                code::EXCLUSIVE,
+                mode.span,
+                "what is outside of the mesh has no mode of mutual TLS",
+            )
+            .help("`tls` in the port says how it is dialled; `mtls` stands in ports of services"),
+        );
+    }
     let span = entry
         .node
         .args

@@ -3,7 +3,7 @@
 use mesh_bundle::slice::MtlsMode;
 use mesh_syntax::Value;
 
-use super::Place::{Mesh, Service};
+use super::Place::{Mesh, Port, Service};
 use super::{Args, Argument, Entry, Keyword};
 use crate::model::Spanned;
 use crate::value::{self, Kind, Wrong};
@@ -12,7 +12,7 @@ pub(super) static MTLS: Keyword = Keyword {
     args: Args::required(&[Argument::new("MODE", &MODE)]),
     ..Keyword::new(
         "mtls",
-        &[Mesh, Service],
+        &[Mesh, Service, Port],
         "`strict`: only mutual TLS (the default); `permissive`: plaintext too, as `unauthenticated`; `off`: plaintext only.",
     )
 };

@@ -4,7 +4,7 @@ use mesh_bundle::slice::Protocol;
 use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{self, External, Service};
-use super::{Args, Entry, Keyword, Property, Reader, Repeats, tls};
+use super::{Args, Entry, Keyword, Property, Reader, Repeats, mtls, tls};
 use crate::code;
 use crate::model::{Dial, Port, Reach};
 use crate::value::{self, Wrong};
@@ -64,13 +64,20 @@ pub(super) fn decode(
                 .prop("protocol", value::protocol)
                 .map_or(Protocol::Http, |protocol| protocol.value);
             let numbers = entry.args(0, value::port);
-            ports.extend(numbers.iter().map(|number| Port::new(*number, protocol)));
             let dial = entry.prop("dial", value::port);
-            let mut leg = None;
+            let (mut leg, mut mode) = (None, None);
             for child in reader.block(entry) {
+                if child.word() == "mtls" {
+                    mode = mtls::decode(child);
+                    continue;
+                }
                 tls::check_client(reader, child);
                 leg = Some(tls::decode(child));
             }
+            ports.extend(numbers.iter().map(|number| Port {
+                mtls: mode,
+                ..Port::new(*number, protocol)
+            }));
             if let (Some(dial), true) = (dial, numbers.len() > 1) {
                 reader.report(
                     Diagnostic::error(

@@ -101,7 +101,11 @@ impl Service {
 impl Port {
     /// A port about which nothing else is said.
     pub const fn new(number: Spanned<u16>, protocol: Protocol) -> Self {
-        Self { number, protocol }
+        Self {
+            number,
+            protocol,
+            mtls: None,
+        }
     }
 }
 
@@ -112,6 +116,8 @@ pub struct Port {
     pub number: Spanned<u16>,
     /// What the application speaks.
     pub protocol: Protocol,
+    /// Whether peers must use mutual TLS on it; none: as on the others. Inside, none is strict.
+    pub mtls: Option<Spanned<Option<MtlsMode>>>,
 }
 
 /// One line of `endpoints`.

@@ -7,6 +7,9 @@ use crate::analysis::call_graph::{CallGraph, Edge, NodeId, Origin, Policy};
 /// Steps of the power iteration; it stops earlier once the result stands still.
 const STEPS_MAX: usize = 1_000;
 
+/// Powers that are summed up; they shrink by the spectral radius each.
+const WAVES_MAX: usize = 10_000;
+
 /// A group of services that call each other in a round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Round {
@@ -16,6 +19,9 @@ pub struct Round {
     pub gain: f64,
     /// The largest eigenvalue of the calls from each to each; below 1 the calls die out.
     pub spectral_radius: f64,
+    /// Where it is entered, and what one request that comes in there becomes: calls to each of the services, the
+    /// request itself included, on average. Empty where they never end.
+    pub calls: Vec<(NodeId, Vec<f64>)>,
     /// Whether somebody on the way tries again.
     pub retried: bool,
     /// Whether all of it is declared; otherwise it may be that nobody calls so.
@@ -51,8 +57,16 @@ fn round(graph: &CallGraph, services: Vec<NodeId>) -> Round {
     } else {
         spectral_radius.powf(as_number(services.len()))
     };
+    let calls = if spectral_radius < 1.0 {
+        let entered = entered(graph, &services);
+        let of = |entry: NodeId| Some((entry, sums(graph, &services, &inside, entry)?));
+        entered.into_iter().filter_map(of).collect()
+    } else {
+        Vec::new()
+    };
     Round {
         gain,
+        calls,
         spectral_radius,
         retried: inside
             .iter()
@@ -60,6 +74,50 @@ fn round(graph: &CallGraph, services: Vec<NodeId>) -> Round {
         declared: inside.iter().all(|edge| edge.origin() == Origin::Declared),
         services,
     }
+}
+
+/// The services of a round that somebody outside of it calls; all of them where nobody does.
+fn entered(graph: &CallGraph, services: &[NodeId]) -> Vec<NodeId> {
+    let from_outside = |node: &NodeId| {
+        let mut entering = graph.entering(*node);
+        entering.any(|(_, edge)| !services.contains(&edge.from))
+    };
+    let entered: Vec<NodeId> = services.iter().copied().filter(from_outside).collect();
+    if entered.is_empty() {
+        services.to_vec()
+    } else {
+        entered
+    }
+}
+
+/// `W = (I - M)^-1 e_s` as the sum of the powers of M, which the spectral radius below 1 makes settle; none
+/// where it is so near to 1 that they do not within the bound.
+fn sums(
+    graph: &CallGraph,
+    services: &[NodeId],
+    inside: &[&Edge],
+    entry: NodeId,
+) -> Option<Vec<f64>> {
+    let position = |node: NodeId| services.binary_search(&node).ok();
+    let mut wave = vec![0.0_f64; services.len()];
+    *wave.get_mut(position(entry)?)? = 1.0;
+    let mut sums = wave.clone();
+    for _ in 0..WAVES_MAX {
+        let mut next = vec![0.0_f64; services.len()];
+        for edge in inside {
+            let (from, to) = (position(edge.from)?, position(edge.to)?);
+            next[to] += wave[from] * calls(graph, edge);
+        }
+        for (sum, calls) in sums.iter_mut().zip(&next) {
+            *sum += calls;
+        }
+        let left = next.iter().copied().fold(0.0, f64::max);
+        wave = next;
+        if left < 1e-12 {
+            return Some(sums);
+        }
+    }
+    None
 }
 
 /// Calls for each request handled, tries included, as far as budgets let them.
@@ -132,6 +190,7 @@ mod tests {
         assert!((round.gain - 4.5).abs() < 1e-9);
         assert!((round.spectral_radius - 4.5_f64.sqrt()).abs() < 1e-6);
         assert!(!round.is_bounded() && round.retried && round.declared);
+        assert!(round.calls.is_empty(), "there is no end to count to");
     }
 
     #[test]
@@ -140,6 +199,19 @@ mod tests {
         assert!((round.gain - 0.72).abs() < 1e-9);
         assert!((round.spectral_radius - 0.8485).abs() < 1e-4);
         assert!(round.is_bounded());
+        // Nobody calls in from outside, so either may be the entry: 1/(1-0.72), and 1.2 or 0.6 times that.
+        let [(NodeId(0), first), (NodeId(1), second)] = round.calls.as_slice() else {
+            panic!("{:?}", round.calls);
+        };
+        let near = |calls: &[f64], expected: [f64; 2]| {
+            calls
+                .iter()
+                .zip(expected)
+                .all(|(calls, expected)| (calls - expected).abs() < 1e-9)
+        };
+        let all = 1.0 / 0.28;
+        assert!(near(first, [all, 1.2 * all]), "{first:?}");
+        assert!(near(second, [0.6 * all, all]), "{second:?}");
     }
 
     #[test]

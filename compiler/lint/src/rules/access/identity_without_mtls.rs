@@ -34,7 +34,7 @@ fn check(cx: &mut RuleContext<'_>) {
     let mesh = cx.facts().mesh();
     let mut seen: BTreeSet<Span> = BTreeSet::new();
     for service in &mesh.services {
-        if service.mtls.value != Some(MtlsMode::Off) {
+        if !service.has_mtls_everywhere(Some(MtlsMode::Off)) {
             continue;
         }
         for rule in &service.access {

@@ -66,7 +66,7 @@ fn check(cx: &mut RuleContext<'_>) {
     }
     let unmet = |service: &mesh_compiler::linked::Service, rule: usize| {
         let strict = matches!(service.kind, Kind::Service)
-            && service.mtls.value.is_none()
+            && service.has_mtls_everywhere(None)
             && service.reach.unmeshed.is_none();
         let rule = service.access.get(rule)?;
         let nobody = rule

@@ -33,7 +33,7 @@ fn check(cx: &mut RuleContext<'_>) {
     let mesh = cx.facts().mesh();
     for edge in mesh.edges.iter().filter(|edge| edge.is_used()) {
         let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
-        let off = callee.mtls.value == Some(MtlsMode::Off);
+        let off = callee.has_mtls_everywhere(Some(MtlsMode::Off));
         if !off || !matches!(callee.kind, Kind::Service) {
             continue;
         }
