@@ -152,10 +152,10 @@ fn tc_b1_b2_budgets() {
         let graph = graph(&fixture, &[]);
         close(&service(&graph, "a")["budgeted"], at_a);
         close(&service(&graph, "c")["budgeted"], at_c);
-        close(
-            &service(&graph, "c")["safe_utilisation_budgeted"],
-            1.0 / at_c,
-        );
+        for (name, budgeted) in [("a", at_a), ("c", at_c)] {
+            let safe = &service(&graph, name)["safe_utilisation_budgeted"];
+            close(safe, 1.0 / budgeted);
+        }
         close(&edge(&graph, "b", "c")["alpha"], at_a);
     }
 }
@@ -267,15 +267,103 @@ service b { port 80; endpoints { static "10.0.0.2:80" }; allow a; calls a share=
     assert_eq!(cycle["services"], serde_json::json!(["a", "b"]));
     close(&cycle["gain"], 4.5);
     assert_eq!(cycle["bounded"], false);
+    let checked = fixture.meshc(&["check", "policy", "--format", "json"]);
+    let findings = checked.json()["findings"].clone();
+    let error = |finding: &Value| finding["code"] == "MSH0402" && finding["level"] == "error";
+    assert!(findings.as_array().unwrap().iter().any(error), "{findings}");
     assert_eq!(service(&graph, "a")["worst_calls"]["fast"], Value::Null);
 }
 
 #[test]
 fn tc_m1_capacity() {
-    let facts = "facts load=\"300/s\" capacity=\"1000/s\"";
-    let graph = graph(&chain("retry \"5xx\" attempts=3", ["", "", facts], ""), &[]);
-    assert_eq!(service(&graph, "c")["state"], "vulnerable");
-    assert_eq!(service(&graph, "b")["state"], Value::Null);
+    // The threshold is 1000/27, between 37 and 38.
+    for (load, state) in [
+        (300, "vulnerable"),
+        (38, "vulnerable"),
+        (37, "stable"),
+        (1000, "overloaded"),
+    ] {
+        let facts = format!("facts load=\"{load}/s\" capacity=\"1000/s\"");
+        let graph = graph(
+            &chain("retry \"5xx\" attempts=3", ["", "", &facts], ""),
+            &[],
+        );
+        assert_eq!(service(&graph, "c")["state"], state);
+        assert_eq!(service(&graph, "b")["state"], Value::Null);
+    }
+}
+
+#[test]
+fn a_gateway_on_the_way_out_tries_too() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        r#"
+mesh m { trust-domain "m.example"; defaults { retry "5xx" attempts=3 } }
+service web { port 80; endpoints { static "10.0.0.1:80" }; calls bank }
+external bank { host "bank.example"; port 80; via egress; allow web egress; retry "5xx" attempts=4 }
+gateway egress { listen 8080; allow web; route bank { to bank; retry attempts=3 } }
+"#,
+    );
+    let graph = graph(&fixture, &[]);
+    let bank = service(&graph, "bank");
+    assert_eq!(bank["worst_calls"]["fast"], 12);
+    assert_eq!(
+        bank["worst_path"],
+        serde_json::json!(["web", "egress", "bank"])
+    );
+    let checked = fixture.meshc(&["check", "policy"]);
+    let storm = "one request to `web` can become 12 calls to `bank` when it fails with 503 (4×3 along web → egress → bank, limit 10)";
+    assert!(checked.shown().contains(storm), "{}", checked.shown());
+}
+
+#[test]
+fn side_calls_and_hedges() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        r#"
+mesh m { trust-domain "m.example"; defaults { retry "5xx" attempts=3 } }
+authorizer guard { to asked }
+service s { port 80; endpoints { static "10.0.0.1:80" }; calls a }
+service a { port 80; endpoints { static "10.0.0.2:80" }; allow s; require authorizer guard; calls b { hedge "100ms" attempts=2 } }
+service b {
+    port 80; endpoints { static "10.0.0.3:80" }; allow a; require authorizer guard; hedge "100ms" attempts=4
+    route all { mirror service=copy share="10%" }
+}
+service copy { port 80; endpoints { static "10.0.0.4:80" }; allow a }
+service asked { port 80; endpoints { static "10.0.0.5:80" }; allow a b }
+"#,
+    );
+    let graph = graph(&fixture, &[]);
+    let calls = |name| &service(&graph, name)["worst_calls"]["fast"];
+    // Tries of a retry and of a hedge are the same ones: the larger number counts, and not the product.
+    assert_eq!((calls("a"), calls("b")), (&Value::from(3), &Value::from(9)));
+    // D11: whoever is asked is asked for each request that those it guards get; a copy is a share of them.
+    assert_eq!(calls("asked"), &Value::from(12));
+    close(calls("copy"), 0.9);
+}
+
+#[test]
+fn a_round_that_ends_is_counted() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        r#"
+mesh m { trust-domain "m.example"; defaults { retry "5xx" attempts=3; retry-budget "20%" of=requests min="1/s" } }
+service s { port 80; endpoints { static "10.0.0.3:80" }; calls a }
+service a { port 80; endpoints { static "10.0.0.1:80" }; allow b s; calls b }
+service b { port 80; endpoints { static "10.0.0.2:80" }; allow a; calls a share="50%" }
+"#,
+    );
+    let graph = graph(&fixture, &[]);
+    let cycle = &graph["cycles"][0];
+    assert_eq!(cycle["bounded"], true);
+    close(&cycle["gain"], 0.72);
+    assert_eq!(cycle["calls"][0]["entry"], "a");
+    // (I - M)^-1: 1 / (1 - 0.72), and 1.2 times that.
+    close(&cycle["calls"][0]["services"][0][1], 3.571_428_6);
+    close(&cycle["calls"][0]["services"][1][1], 4.285_714_3);
 }
 
 #[test]

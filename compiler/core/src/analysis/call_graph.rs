@@ -7,6 +7,7 @@ use std::time::Duration;
 use mesh_syntax::Span;
 
 mod build;
+mod passage;
 mod policy;
 mod topology;
 

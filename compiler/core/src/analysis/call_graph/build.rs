@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mesh_bundle::slice::RetryCause;
 
+use super::passage::Passages;
 use super::{
     Branch, Budget, BudgetOf, CallGraph, Edge, EdgeId, Hedge, Node, NodeId, NodeKind, Origin,
     Policy, Provenance, Purpose,
@@ -31,18 +32,23 @@ impl CallGraph {
                 span: Some(service.name.span),
             });
         }
+        let passages = Passages::of(mesh, &mut graph);
         for edge in &mesh.edges {
             if !edge.routed.is_empty() {
                 for edge in of_gateway(mesh, edge) {
-                    graph.add_edge(edge);
+                    graph.add_edge(passages.lead(edge));
                 }
             } else if edge.declared.is_empty()
                 && edge.asked.is_empty()
                 && !edge.permitted.is_empty()
             {
                 let all = exchanges(mesh, edge, |_| true);
-                for edge in routed(mesh, edge, &permitted(mesh, edge), all) {
-                    graph.add_edge(edge);
+                let (by, plain) = (node(edge.callee), permitted(mesh, edge));
+                for edge in routed(mesh, edge, &plain, all) {
+                    // Who may enter a gateway on the way out of the mesh calls what it leads to in its own name.
+                    if !passages.is_by(by, edge.to) {
+                        graph.add_edge(passages.lead(edge));
+                    }
                 }
             }
             for asked in &edge.asked {
@@ -50,16 +56,16 @@ impl CallGraph {
             }
             for call in &edge.declared {
                 for edge in declared(mesh, edge, *call) {
-                    graph.add_edge(edge);
+                    graph.add_edge(passages.lead(edge));
                 }
             }
         }
-        graph.observe(mesh);
+        graph.observe(mesh, &passages);
         graph
     }
 
     /// Marks what was seen, and adds what was seen and nobody says or permits.
-    fn observe(&mut self, mesh: &LinkedMesh) {
+    fn observe(&mut self, mesh: &LinkedMesh, passages: &Passages) {
         let seen = mesh
             .inventory
             .iter()
@@ -70,37 +76,40 @@ impl CallGraph {
             };
             let callee = mesh.service(*to);
             let (from, to) = (node(*from), node(*to));
+            let by = passages.between(from, to);
             let between: Vec<EdgeId> = (self.leaving_ids(from))
-                .filter(|(_, edge)| edge.to == to && edge.purpose == Purpose::Call)
+                .filter(|(_, edge)| edge.to == by.unwrap_or(to) && edge.purpose == Purpose::Call)
                 .map(|(id, _)| id)
                 .collect();
             for id in &between {
                 self.see(*id, call.rate.filter(|_| between.len() == 1));
             }
             if between.is_empty() {
-                self.add_edge(Edge {
-                    from,
-                    to,
-                    provenance: Provenance {
-                        observed: true,
-                        ..Provenance::default()
-                    },
-                    purpose: Purpose::Call,
-                    per_request: 1.0,
-                    share: 1.0,
-                    parallel: false,
-                    rate: call.rate,
-                    policies: (callee.routes.iter())
-                        .map(|route| policy(&route.name.value, &route.exchange, callee))
-                        .collect(),
-                    span: Some(call.span),
-                });
+                self.add_edge(
+                    passages.lead(Edge {
+                        from,
+                        to,
+                        provenance: Provenance {
+                            observed: true,
+                            ..Provenance::default()
+                        },
+                        purpose: Purpose::Call,
+                        per_request: 1.0,
+                        share: 1.0,
+                        parallel: false,
+                        rate: call.rate,
+                        policies: (callee.routes.iter())
+                            .map(|route| policy(&route.name.value, &route.exchange, callee))
+                            .collect(),
+                        span: Some(call.span),
+                    }),
+                );
             }
         }
     }
 }
 
-const fn node(service: ServiceId) -> NodeId {
+pub(super) const fn node(service: ServiceId) -> NodeId {
     NodeId(service.index())
 }
 
