@@ -21,7 +21,8 @@ use crate::compile::Compiled;
 use crate::limits;
 use crate::terminal;
 
-/// One finding, as miette wants it: labels in one file, and a further report for each other file.
+/// One finding, as miette wants it: labels in one file; and a further one for each other file, of which only the frame
+/// is shown.
 #[derive(Debug)]
 struct Report<'s> {
     message: String,
@@ -65,17 +66,6 @@ impl miette::Diagnostic for Report<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         Some(Box::new(self.labels.iter().cloned()))
     }
-
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
-        if self.elsewhere.is_empty() {
-            return None;
-        }
-        Some(Box::new(
-            self.elsewhere
-                .iter()
-                .map(|report| report as &dyn miette::Diagnostic),
-        ))
-    }
 }
 
 /// The findings with their code frames, and a line that counts. Of many, the gravest: each is half a page.
@@ -115,10 +105,18 @@ fn framed<'d>(
     let mut text = String::new();
     let masked = Masked::of(sources, findings.clone());
     for found in findings {
-        if handler
-            .render_report(&mut text, &report(sources, &masked, found))
-            .is_err()
-        {
+        let mut report = report(sources, &masked, found);
+        // What there is to do comes last, below the frames of all files.
+        if let Some(last) = report.elsewhere.last_mut() {
+            last.help = report.help.take();
+        }
+        let shown = handler.render_report(&mut text, &report);
+        let elsewhere = report.elsewhere.iter();
+        let frames: Option<Vec<String>> =
+            elsewhere.map(|report| frame_of(&handler, report)).collect();
+        if let (Ok(()), Some(frames)) = (shown, frames) {
+            text.extend(frames);
+        } else {
             // Without its frame it still says what and which.
             text.extend([found.code, " ", &escaped(&found.message), "\n"]);
         }
@@ -340,10 +338,15 @@ pub(super) fn frame(sources: &SourceSet, labels: &[(Span, String)]) -> Option<St
             .collect(),
         elsewhere: Vec::new(),
     };
+    frame_of(&handler(), &report)
+}
+
+/// A report from its first frame on: what is wrong is said already.
+fn frame_of(handler: &GraphicalReportHandler, report: &Report<'_>) -> Option<String> {
     let mut shown = String::new();
-    handler().render_report(&mut shown, &report).ok()?;
-    // The first lines would say what is wrong, and that is said already.
-    let frame = shown.lines().skip_while(|line| !line.contains('╭'));
+    handler.render_report(&mut shown, report).ok()?;
+    let is_frame = |line: &str| line.contains('╭') || line.contains(",-[");
+    let frame = shown.lines().skip_while(|line| !is_frame(line));
     let frame: Vec<&str> = frame.collect();
     Some(frame.join("\n") + "\n")
 }

@@ -201,8 +201,8 @@ fn finding(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm, limit: f64) -> D
         let change = format!("with `attempts={}` here it is within the limit", only.to);
         finding = finding.at(change);
     }
-    for hop in &path.hops {
-        finding = label(graph, finding, hop);
+    for (index, hop) in path.hops.iter().enumerate() {
+        finding = label(graph, finding, (index + 1, path.hops.len()), hop);
     }
     let (propagated, abandoned) = storm.slow.map_or((f64::NAN, f64::NAN), |slow| {
         (slow.propagated, slow.abandoned)
@@ -210,9 +210,9 @@ fn finding(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm, limit: f64) -> D
     let certain = matches!(path.mode, Mode::Fast(_)) || propagated / worst.healthy > limit;
     finding = finding
         .help(format!(
-            "{}; or raise `refuse amplification=`. {}",
+            "{}\n{}; or raise `refuse amplification=`",
+            modes(service, storm),
             proposal(graph, storm),
-            modes(service, storm)
         ))
         .number("amplification", path.product)
         .number("limit", limit)
@@ -231,12 +231,12 @@ fn modes(service: &str, storm: &Storm) -> String {
     let fast = calls(storm.worst.calls);
     match storm.slow {
         Some(slow) => format!(
-            "When `{service}` fails at once: {fast}. When it hangs: {} if whoever gives up takes its work \
+            "when `{service}` fails at once: {fast}; when it hangs: {} if whoever gives up takes its work \
              along, {} if abandoned work goes on",
             calls(slow.propagated),
             calls(slow.abandoned),
         ),
-        None => format!("When `{service}` fails at once: {fast}"),
+        None => format!("when `{service}` fails at once: {fast}"),
     }
 }
 
@@ -252,7 +252,12 @@ fn span(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm) -> Span {
         .unwrap_or(mesh.name.span)
 }
 
-fn label(graph: &CallGraph, finding: Diagnostic, hop: &Hop) -> Diagnostic {
+fn label(
+    graph: &CallGraph,
+    finding: Diagnostic,
+    (number, of): (usize, usize),
+    hop: &Hop,
+) -> Diagnostic {
     let edge = graph.edge(hop.edge);
     let policy = edge.policies.get(hop.policy);
     let set_at = policy
@@ -267,7 +272,7 @@ fn label(graph: &CallGraph, finding: Diagnostic, hop: &Hop) -> Diagnostic {
     finding.label(
         span,
         format!(
-            "`{from}` tries `{to}` {often} (route `{route}`): ×{}",
+            "hop {number} of {of}: `{from}` tries `{to}` {often} (route `{route}`): ×{}",
             hop.factor
         ),
     )
