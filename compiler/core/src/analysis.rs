@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod call_graph;
+pub(crate) mod connections;
 pub mod entrance;
 pub mod gateways;
 pub mod invariant;

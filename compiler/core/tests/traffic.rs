@@ -168,7 +168,7 @@ fn externals() {
 }
 
 #[test]
-fn a_deny_of_all_that_refuses_nothing_at_ports_of_bytes() {
+fn a_deny_of_all_at_ports_of_bytes() {
     insta::assert_snapshot!(findings_in(&[
         (
             "mesh.kdl",

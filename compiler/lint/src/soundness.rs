@@ -266,6 +266,8 @@ fn any_rules(looks: &[Look]) -> impl Strategy<Value = Vec<String>> + use<> {
 #[derive(Clone, Debug)]
 struct Policy {
     looks: Vec<Look>,
+    /// What is said of its second port.
+    port: &'static str,
     routes: Vec<String>,
     rules: Vec<String>,
 }
@@ -278,18 +280,34 @@ impl Policy {
             )
         };
         format!(
-            "{}{}{}service a {{\n port 80\n port 81\n mtls permissive\n endpoints {{ static \"10.0.0.4:80\" }}\n {}\n {}\n}}",
+            "{}{}{}service a {{\n port 80\n port 81{}\n mtls permissive\n endpoints {{ static \"10.0.0.4:80\" }}\n {}\n {}\n}}",
             other("web", 1, "; calls a"),
             other("other", 2, ""),
             other("third", 3, ""),
+            self.port,
             self.routes.join("\n "),
             self.rules.join("\n "),
         )
     }
 
     fn world(&self) -> Vec<Point> {
-        world(&self.looks)
+        let mut looks = self.looks.clone();
+        if !self.port.is_empty() && !looks.contains(&Look::Port) {
+            looks.push(Look::Port);
+        }
+        world(&looks)
     }
+}
+
+/// What is said of a port that may carry bytes. Conditions on ports could leave in question only one of these,
+/// and then nothing about requests is taken.
+fn any_port(looks: &[Look]) -> impl Strategy<Value = &'static str> + use<> {
+    let ports = if looks.contains(&Look::Port) {
+        vec![""]
+    } else {
+        vec!["", " protocol=tcp", " protocol=tls"]
+    };
+    prop::sample::select(ports)
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
@@ -302,10 +320,12 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         (
             prop::collection::vec(route, 1..5),
             any_rules(&looks),
+            any_port(&looks),
             Just(looks),
         )
-            .prop_map(|(routes, rules, looks)| Policy {
+            .prop_map(|(routes, rules, port, looks)| Policy {
                 looks,
+                port,
                 routes: routes
                     .iter()
                     .enumerate()

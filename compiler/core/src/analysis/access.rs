@@ -7,6 +7,7 @@ mod decided;
 use decided::Decided;
 pub use decided::{Bypass, Open, Overruled, Spelling};
 
+use super::connections;
 use super::entrance;
 use super::probe::{self, Probe};
 use super::request_space::{CapExceeded, Likely, Point, Space};
@@ -61,10 +62,10 @@ pub fn allowed(service: &Service) -> Result<Space, CapExceeded> {
 pub(super) fn by_rules_alone(service: &Service) -> Result<Space, CapExceeded> {
     let mut allowed = Space::nothing();
     for rule in enforced(service, Effect::Allow) {
-        allowed = allowed.union(&space(rule)?)?;
+        allowed = allowed.union(&space(service, rule)?)?;
     }
     for rule in enforced(service, Effect::Deny) {
-        allowed = allowed.difference(&space(rule)?)?;
+        allowed = allowed.difference(&space(service, rule)?)?;
     }
     Ok(allowed)
 }
@@ -76,8 +77,8 @@ fn enforced(service: &Service, effect: Effect) -> impl Iterator<Item = &Access> 
         .filter(move |rule| rule.effect == effect && rule.enforcement == Enforcement::Enforce)
 }
 
-fn space(rule: &Access) -> Result<Space, CapExceeded> {
-    Space::of_rule(&probe::access_rule(rule))
+fn space(service: &Service, rule: &Access) -> Result<Space, CapExceeded> {
+    connections::spoken_of(service, &probe::access_rule(rule))
 }
 
 fn ports(service: &Service) -> Result<Space, CapExceeded> {
@@ -102,13 +103,16 @@ fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Opti
         .map(Principal::SpiffeId)
         .collect::<Vec<_>>();
     let from = Space::from(&from).ok()?.intersection(ports).ok()?;
+    // A port of plaintext meets no identity. Where all are, the mode is what is wrong (MSH0701).
+    let met = from.intersection(&entrance::met(callee).ok()?).ok()?;
+    let from = if met.is_empty() { from } else { met };
     // Rules that admit the caller may still ask what no request has, or be overruled.
     for rule in edge
         .permitted
         .iter()
         .filter_map(|rule| callee.access.get(*rule))
     {
-        let takes = space(rule).ok()?.intersection(&from).ok()?;
+        let takes = space(callee, rule).ok()?.intersection(&from).ok()?;
         let point = takes.pick(&likely).ok()?;
         if point.is_some_and(|point| probe.is_allowed(&point) == Some(true)) {
             return None;
@@ -116,12 +120,12 @@ fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Opti
     }
     if !edge.permitted.is_empty() {
         let denied: Vec<Space> = enforced(callee, Effect::Deny)
-            .map(space)
+            .map(|rule| space(callee, rule))
             .collect::<Result<_, _>>()
             .ok()?;
         let denied: Vec<&Space> = denied.iter().collect();
         for rule in enforced(callee, Effect::Allow) {
-            let takes = space(rule).ok()?.intersection(&from).ok()?;
+            let takes = space(callee, rule).ok()?.intersection(&from).ok()?;
             if !takes.remainder(&denied, 1).ok()?.is_empty() {
                 return None;
             }
@@ -153,7 +157,7 @@ impl AccessFacts {
             .access
             .iter()
             .map(|rule| {
-                space(rule)
+                space(service, rule)
                     .and_then(|space| space.intersection(&ports))
                     .ok()
             })
@@ -220,6 +224,10 @@ fn cover(
     let space = spaces.get(rule)?.as_ref()?;
     let mut others: Vec<usize> = (0..spaces.len())
         .filter(|other| *other != rule && !left_out.contains(other))
+        .filter(|other| {
+            let other = of(*other).map(probe::access_rule);
+            !other.is_some_and(|other| connections::asks_for_a_name(service, &other))
+        })
         .filter(|other| {
             of(*other).is_some_and(|other| {
                 other.effect == mine.effect && other.enforcement == mine.enforcement

@@ -7,8 +7,10 @@ use mesh_bundle::slice::{
     RequirementKind, RouteMatch, StringMatch, StringMatchKind,
 };
 use mesh_engine::HeaderView;
+use mesh_syntax::Span;
 
 use super::access;
+use super::connections;
 use super::probe;
 use super::request_space::{CapExceeded, Repeated, Space};
 use super::routes;
@@ -40,7 +42,28 @@ pub struct Entrance<'m> {
     heard: Space,
 }
 
+impl Way {
+    /// Where it is written, in the policy of the service that it leads into; none: built in.
+    pub fn span(self, service: &Service) -> Option<Span> {
+        match self {
+            Self::Rule(rule) => service.access.get(rule)?.source.span(),
+            Self::Probe(probe) => service.probes.get(probe)?.source.span(),
+            Self::Unguarded => service.reach.unmeshed,
+        }
+    }
+}
+
 impl<'m> Entrance<'m> {
+    /// How this service is entered by all that is let in, also what a gateway answers itself or has no route for.
+    pub fn admitting(mesh: &'m LinkedMesh, id: ServiceId) -> Result<Self, CapExceeded> {
+        let service = mesh.service(id);
+        Ok(Self {
+            mesh,
+            service,
+            heard: routes::universe(service)?,
+        })
+    }
+
     /// How this service is entered.
     pub fn of(mesh: &'m LinkedMesh, id: ServiceId) -> Result<Self, CapExceeded> {
         let service = mesh.service(id);
@@ -63,14 +86,11 @@ impl<'m> Entrance<'m> {
         if is_unguarded(self.service) {
             return Ok(vec![(Way::Unguarded, self.heard.clone())]);
         }
-        let met = match met(self.service) {
-            Some(who) => self.heard.intersection(&Space::from(&[who])?)?,
-            None => self.heard.clone(),
-        };
+        let met = self.heard.intersection(&met(self.service)?)?;
         let mut ways = Vec::new();
         for (index, rule) in self.service.access.iter().enumerate() {
             if rule.effect == Effect::Allow && rule.enforcement == Enforcement::Enforce {
-                let takes = Space::of_rule(&probe::access_rule(rule))?;
+                let takes = connections::spoken_of(self.service, &probe::access_rule(rule))?;
                 ways.push((Way::Rule(index), takes.intersection(&met)?));
             }
         }
@@ -84,6 +104,7 @@ impl<'m> Entrance<'m> {
                 conditions.push(Condition::PeerIp(probe.peer_ip.clone()));
             }
             let takes = Space::of_conditions(&conditions, Repeated::Every)?;
+            let takes = connections::only_requests(self.service, takes)?;
             ways.push((Way::Probe(index), takes.intersection(&self.heard)?));
         }
         Ok(ways)
@@ -97,7 +118,10 @@ impl<'m> Entrance<'m> {
         let mut refused = Vec::new();
         for rule in &self.service.access {
             if rule.effect == Effect::Deny && rule.enforcement == Enforcement::Enforce {
-                refused.push(Space::of_rule(&probe::access_rule(rule))?);
+                refused.push(connections::spoken_of(
+                    self.service,
+                    &probe::access_rule(rule),
+                )?);
             }
         }
         for requirement in &self.service.requirements {
@@ -119,6 +143,7 @@ impl<'m> Entrance<'m> {
             .map(|condition| condition.value.clone())
             .collect();
         let asked = Space::of_conditions(&conditions, Repeated::One)?;
+        let asked = connections::only_requests(self.service, asked)?;
         match requirement.route {
             Some(route) => {
                 let universe = routes::universe(self.service)?;
@@ -154,16 +179,39 @@ pub const fn is_unguarded(service: &Service) -> bool {
     matches!(service.kind, Kind::Service) && service.reach.unmeshed.is_some()
 }
 
-/// The only peers that come so far as to be judged; none: all. Who leaves for an external is known to the
+/// What comes so far as to be judged, by who may come to each port. Who leaves for an external is known to the
 /// proxy that lets it leave, and clients of a gateway are met by its listeners.
-pub(in crate::analysis) fn met(service: &Service) -> Option<Principal> {
-    let everywhere = |mode| service.has_mtls_everywhere(mode);
+pub(in crate::analysis) fn met(service: &Service) -> Result<Space, CapExceeded> {
+    let who = |mode| match mode {
+        None => Some(Principal::Any),
+        Some(MtlsMode::Off) => Some(Principal::Unauthenticated),
+        Some(MtlsMode::Permissive) => None,
+    };
     match &service.kind {
-        Kind::External(_) => Some(Principal::Any),
-        Kind::Service if everywhere(None) => Some(Principal::Any),
-        Kind::Service if everywhere(Some(MtlsMode::Off)) => Some(Principal::Unauthenticated),
-        // Some ports take others than the rest: who comes so far depends on the port.
-        Kind::Gateway(_) | Kind::Service => None,
+        Kind::External(_) => Space::from(&[Principal::Any]),
+        Kind::Gateway(_) => Ok(Space::everything()),
+        Kind::Service => {
+            // Ports are few, and one product for each mode that there is keeps the sets small.
+            let mut modes: Vec<(Option<MtlsMode>, Vec<u16>)> = Vec::new();
+            for port in &service.ports {
+                let mode = service.mtls_of(port);
+                match modes.iter_mut().find(|(known, _)| *known == mode) {
+                    Some((_, ports)) => ports.push(port.number.value),
+                    None => modes.push((mode, vec![port.number.value])),
+                }
+            }
+            let several = modes.len() > 1;
+            let mut met = Space::nothing();
+            for (mode, ports) in modes {
+                let mut conditions = Vec::new();
+                conditions.extend(who(mode).map(|who| Condition::From(vec![who])));
+                if several {
+                    conditions.push(Condition::Port(ports));
+                }
+                met = met.union(&Space::of_conditions(&conditions, Repeated::One)?)?;
+            }
+            Ok(met)
+        }
     }
 }
 
@@ -294,9 +342,5 @@ pub fn sent(caller: &Service, callee: &Service) -> Result<Space, CapExceeded> {
 
 /// What only the rules of a service let in: neither probes nor tokens are looked at.
 pub(in crate::analysis) fn by_rules(service: &Service) -> Result<Space, CapExceeded> {
-    let allowed = access::by_rules_alone(service)?;
-    match met(service) {
-        Some(who) => allowed.intersection(&Space::from(&[who])?),
-        None => Ok(allowed),
-    }
+    access::by_rules_alone(service)?.intersection(&met(service)?)
 }

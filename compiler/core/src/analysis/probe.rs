@@ -10,6 +10,7 @@ use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::filter::{Action, Received};
 use mesh_engine::{CalleeTable, HeaderView, InboundTable, Peer, Request, RouteTable, path};
 
+use super::connections;
 use super::request_space::{FieldKind, Likely, Point};
 use crate::emit;
 use crate::linked::{self, LinkedMesh, Service, ServiceId};
@@ -67,7 +68,7 @@ impl Probe {
     /// Whether the callee lets the request in; none if no such request can be made.
     pub fn is_allowed(&self, point: &Point) -> Option<bool> {
         ask(point, |request| {
-            self.inbound.authorise(request).is_allowed()
+            connections::authorise(&self.inbound, request).is_allowed()
         })
     }
 
@@ -98,7 +99,7 @@ impl Probe {
                 .rules()
                 .iter()
                 .nth(rule)
-                .is_some_and(|rule| rule.takes(request))
+                .is_some_and(|rule| connections::takes(&self.inbound, rule, request))
         };
         ask(point, takes).unwrap_or(false)
     }

@@ -70,21 +70,19 @@ impl Linker<'_, '_> {
         );
     }
 
-    /// A `deny` that a service of bytes takes from `defaults` or a policy, and that can refuse nothing there.
-    /// It may do its work in other services, so it is no mistake of its own; and an `allow` that admits
-    /// nobody is on the safe side. Each is said once, however many services take it.
+    /// A `deny` that a port of bytes takes from `defaults` or a policy, and that asks for what nobody can know
+    /// there: it refuses everybody. It may do its work in other services, so it is no mistake of its own; and
+    /// an `allow` that admits nobody is on the safe side. Each is said once, however many services take it.
     pub(super) fn check_inherited_denies(&mut self, services: &[Service]) {
         let mut told: BTreeMap<Span, (&Service, &str, Spanned<u16>, usize)> = BTreeMap::new();
         for service in services {
-            if service.ports.iter().all(|port| !is_opaque(port)) {
-                continue;
-            }
+            let ports: Vec<Port> = service.ports.iter().copied().filter(is_opaque).collect();
             for rule in &service.access {
                 let inherited = matches!(rule.source, Source::Defaults(_) | Source::Policy(_));
                 let refuses =
                     rule.effect == Effect::Deny && rule.enforcement == Enforcement::Enforce;
                 if let (true, true, Some(span)) = (inherited, refuses, rule.source.span())
-                    && let Some((_, port)) = unknowable(&rule.conditions, &service.ports)
+                    && let Some((_, port)) = unknowable(&rule.conditions, &ports)
                 {
                     let first = (service, rule.name.as_str(), port, 0);
                     told.entry(span).or_insert(first).3 += 1;
@@ -102,11 +100,11 @@ impl Linker<'_, '_> {
                     code::CONDITION_ON_BYTES,
                     span,
                     format!(
-                        "`{rule}` refuses nothing at `{}`{others}, of which a port carries bytes",
+                        "`{rule}` refuses connections to `{}`{others} whatever it asks of requests",
                         service.name.value
                     ),
                 )
-                .label(port.span, "nothing that it asks for is ever known here")
+                .label(port.span, "bytes, of which nothing of it is known, and all are refused")
                 .help("refuse there by what is known of bytes: `deny` with `port`, `peer-ip` or `client-ip`, or by whom it names"),
             );
         }

@@ -1,5 +1,6 @@
 //! Connections of bytes: who comes, from where, to which port is all that anybody knows of them.
 
+use mesh_bundle::slice::Protocol;
 use mesh_engine::path;
 use mesh_engine::request::{Peer, Request};
 
@@ -7,6 +8,7 @@ use super::{Call, Decision, Outcome, Refusal, Trial, TrialError, judge, losers, 
 use crate::analysis::entrance;
 use crate::analysis::request_space::ORDINARY_IP;
 use crate::linked::ServiceId;
+use crate::model::Port;
 
 impl Trial<'_> {
     /// What becomes of a connection: the caller's slice says where it goes, the callee's who may enter.
@@ -23,13 +25,17 @@ impl Trial<'_> {
         let Some(port) = self.port(callee, call.port) else {
             return Ok(Outcome::denied());
         };
+        // Only TLS names a host.
+        let ports = &mesh.service(callee).ports;
+        let is_tls = |own: &Port| own.number.value == port && own.protocol == Protocol::Tls;
+        let host = call.host.as_deref().filter(|_| ports.iter().any(is_tls));
         let identity = caller.and_then(|id| mesh.service(id).identities.first());
         let connection = Request {
             port,
             peer: identity.map_or(Peer::Unauthenticated, Peer::Identity),
             peer_ip: Some(call.peer_ip.unwrap_or(ORDINARY_IP)),
             client_ip: Some(call.client_ip.unwrap_or(ORDINARY_IP)),
-            ..Request::new("", call.host.as_deref().unwrap_or_default(), &path)
+            ..Request::new("", host.unwrap_or_default(), &path)
         };
         let mut outcome = Outcome {
             is_connection: true,

@@ -6,8 +6,8 @@ use mesh_syntax::Witness;
 
 use super::sample::{likely, slice_rule};
 use super::{Call, Decision, Outcome, Trial};
-use crate::analysis::probe;
 use crate::analysis::request_space::{CapExceeded, Likely, Space};
+use crate::analysis::{connections, probe};
 use crate::linked::{LinkedMesh, Route, RouteId, Service, ServiceId};
 use crate::model::Effect;
 
@@ -174,7 +174,8 @@ fn spaces(mesh: &LinkedMesh, what: Coverable, caller: Caller) -> Result<Vec<Spac
             let Some(rule) = service.access.get(index) else {
                 return Ok(spaces);
             };
-            let spoken_of = Space::of_rule(&slice_rule(rule))?.intersection(&entering)?;
+            let spoken_of =
+                connections::spoken_of(service, &slice_rule(rule))?.intersection(&entering)?;
             let spoken_of = if rule.effect == Effect::Allow {
                 without_denied(service, &spoken_of)?
             } else {
@@ -218,7 +219,12 @@ fn admitted(service: &Service) -> Result<Vec<Space>, CapExceeded> {
     let allows = service.access.iter().filter(|rule| {
         rule.effect == Effect::Allow && rule.enforcement == Enforcement::Enforce && !rule.implied
     });
-    let each = allows.map(|rule| without_denied(service, &Space::of_rule(&slice_rule(rule))?));
+    let each = allows.map(|rule| {
+        without_denied(
+            service,
+            &connections::spoken_of(service, &slice_rule(rule))?,
+        )
+    });
     each.collect()
 }
 
@@ -228,7 +234,7 @@ fn without_denied(service: &Service, space: &Space) -> Result<Space, CapExceeded
         .iter()
         .filter(|rule| rule.effect == Effect::Deny && rule.enforcement == Enforcement::Enforce);
     let denies: Vec<Space> = denies
-        .map(|rule| Space::of_rule(&slice_rule(rule)))
+        .map(|rule| connections::spoken_of(service, &slice_rule(rule)))
         .collect::<Result<_, _>>()?;
     let denies: Vec<&Space> = denies.iter().collect();
     space.remainder(&denies, SAMPLES_MAX)

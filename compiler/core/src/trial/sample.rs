@@ -5,6 +5,7 @@ use mesh_syntax::Witness;
 
 use super::expectation::default_host;
 use super::{Call, Decision, Trial};
+use crate::analysis::connections;
 use crate::analysis::request_space::{CapExceeded, Likely, Space};
 use crate::limits::SAMPLE_TRIES_MAX;
 use crate::linked::{Access, LinkedMesh, Route, Service, ServiceId};
@@ -95,7 +96,7 @@ fn space(
                 .collect(),
         })
         .collect();
-    let mut space = Space::of_rule(&slice_rule(rule))?
+    let mut space = connections::spoken_of(callee, &slice_rule(rule))?
         .intersection(&Space::from(&who)?)?
         .intersection(&ports)?
         .intersection(&Space::of_matches(&matches)?)?;
@@ -104,7 +105,7 @@ fn space(
         .iter()
         .filter(|rule| rule.effect == Effect::Deny)
     {
-        space = space.difference(&Space::of_rule(&slice_rule(deny))?)?;
+        space = space.difference(&connections::spoken_of(callee, &slice_rule(deny))?)?;
     }
     Ok(space)
 }

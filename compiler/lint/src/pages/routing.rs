@@ -248,8 +248,8 @@ super::declare_pages! {
     /// An `allow` or `deny` of a service that asks for a part of a request on a port of `protocol=tcp` or
     /// `tls`; a warning where the service takes such a `deny` from `defaults` or a policy.
     /// ## Why it matters
-    /// On such a port the proxy sees bytes, no method, path or header: an `allow` would admit nobody, a
-    /// `deny` refuse nobody.
+    /// On such a port the proxy sees bytes, no method, path or header: an `allow` that asks
+    /// for one admits nobody, and a `deny` that does refuses everybody.
     /// ## Examples
     /// ```kdl bad
     /// service app { port 80; endpoints { static "10.0.0.8:80" } }

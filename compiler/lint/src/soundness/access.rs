@@ -1,11 +1,12 @@
 //! Access: which rules matter, and who gets in.
 
 use mesh_bundle::slice::{Effect, Enforcement};
-use mesh_compiler::analysis::access::AccessFacts;
+use mesh_compiler::analysis::access::{self, AccessFacts};
 use mesh_compiler::analysis::probe::Probe;
+use mesh_compiler::analysis::request_space::Point;
 use proptest::prelude::*;
 
-use super::{any_policy, identity, linked, shown};
+use super::{Look, any_policy, identity, linked, shown};
 
 proptest! {
     #![proptest_config(super::cases(96))]
@@ -68,6 +69,44 @@ proptest! {
         }
         for each in &facts.redundant {
             shown(each.witness.as_ref(), &policy)?;
+        }
+        let web = mesh.service_named("web").expect("it is in the policy");
+        let web_identity = identity("web");
+        let gets_in = world.iter().any(|point| {
+            point.from.as_ref() == Some(&web_identity) && probe.is_allowed(point) == Some(true)
+        });
+        prop_assert_eq!(facts.lockouts.iter().any(|each| each.caller == web), !gets_in, "{}", text);
+    }
+
+    #[test]
+    fn whoever_is_met_at_no_port_is_not_called_admitted(
+        policy in any_policy(),
+        modes in prop::sample::select(vec![["mtls strict", "mtls off"], ["mtls off", "mtls permissive"], ["mtls strict", "mtls strict"]]),
+    ) {
+        let mut policy = policy;
+        let port = format!("port 81{} {{ {} }}", policy.port, modes[1]);
+        let text = policy.text().replace(&format!("port 81{}\n", policy.port), &format!("{port}\n"));
+        let text = text.replace("mtls permissive\n endpoints", &format!("{}\n endpoints", modes[0]));
+        if policy.port.is_empty() && !policy.looks.contains(&Look::Port) {
+            policy.looks.push(Look::Port);
+        }
+        let (mesh, id) = linked(&text)?;
+        let facts = AccessFacts::of(&mesh, id);
+        let probe = Probe::of(&mesh, id).expect("what links is what the engine takes");
+        let is_met = |point: &Point| {
+            let mode = modes[usize::from(point.port == 81)];
+            mode == "mtls permissive" || (mode == "mtls off") == point.from.is_none()
+        };
+        let world = policy.world();
+        if let Some(open) = &facts.open {
+            let strangers = world.iter().filter(|point| point.from.is_none() == open.unauthenticated);
+            for point in strangers.filter(|point| is_met(point)) {
+                prop_assert!(probe.is_allowed(point) == Some(true), "{point:?}\n{text}");
+            }
+        }
+        let let_in = access::allowed(mesh.service(id)).expect("it is small");
+        for point in &world {
+            prop_assert_eq!(let_in.contains(point), probe.is_allowed(point) == Some(true), "{:?}\n{}", point, text);
         }
         let web = mesh.service_named("web").expect("it is in the policy");
         let web_identity = identity("web");

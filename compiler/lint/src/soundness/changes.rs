@@ -7,15 +7,17 @@ use mesh_compiler::analysis::request_space::Point;
 use mesh_compiler::diff::{Change, access, skew};
 use proptest::prelude::*;
 
-use super::{Policy, any_looks, any_rules, linked, shown};
+use super::{Policy, any_looks, any_port, any_rules, linked, shown};
 
 /// Two policies that differ in some rules.
 fn any_change() -> impl Strategy<Value = (Policy, Policy)> {
     any_looks().prop_flat_map(|looks| {
         let rules = || any_rules(&looks);
-        (rules(), rules(), rules(), Just(looks.clone())).prop_map(|(both, before, after, looks)| {
+        let given = (any_port(&looks), Just(looks.clone()));
+        (rules(), rules(), rules(), given).prop_map(|(both, before, after, (port, looks))| {
             let with = |some: Vec<String>| Policy {
                 looks: looks.clone(),
+                port,
                 routes: Vec::new(),
                 rules: both.iter().cloned().chain(some).collect(),
             };

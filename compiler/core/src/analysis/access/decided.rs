@@ -4,9 +4,9 @@
 use mesh_bundle::slice::{Condition, Effect, Enforcement, PathPattern, PathPatternKind, Principal};
 
 use super::enforced;
-use crate::analysis::entrance;
 use crate::analysis::probe::{self, Probe};
 use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
+use crate::analysis::{connections, entrance};
 use crate::linked::{LinkedMesh, Service};
 
 /// A rule that admits, each request of which is refused again.
@@ -142,16 +142,13 @@ impl Decided<'_> {
             (true, Principal::Unauthenticated),
             (false, Principal::SpiffePrefix(domain.clone())),
         ] {
-            // Strangers whom the service never meets send it nothing.
-            let met = match entrance::met(self.service) {
-                Some(Principal::Unauthenticated) => unauthenticated,
-                Some(_) => !unauthenticated,
-                None => true,
-            };
-            if !met {
+            // Strangers whom a port never meets send it nothing.
+            let space = Space::from(&[who])?
+                .intersection(ports)?
+                .intersection(&entrance::met(self.service)?)?;
+            if space.is_empty() {
                 continue;
             }
-            let space = Space::from(&[who])?.intersection(ports)?;
             let refused = denies
                 .iter()
                 .any(|(_, deny)| !space.intersection(deny).is_ok_and(|both| both.is_empty()));
@@ -190,7 +187,10 @@ impl Decided<'_> {
                     let other = otherwise(patterns, spelling)?;
                     let mut rule = probe::access_rule(rule);
                     *rule.conditions.get_mut(position)? = other;
-                    let space = Space::of_rule(&rule).ok()?.intersection(ports).ok()?;
+                    let space = connections::spoken_of(self.service, &rule)
+                        .ok()?
+                        .intersection(ports)
+                        .ok()?;
                     let witness = space
                         .samples(self.probe.likely(), BYPASSES_MAX)
                         .filter_map(Result::ok)

@@ -5,6 +5,7 @@ use mesh_engine::rbac::Verdict;
 use mesh_engine::{GatewayTable, InboundTable, Request, RouteTable};
 
 use super::{Way, fits, is_unguarded};
+use crate::analysis::connections;
 use crate::analysis::probe::{self, ask};
 use crate::analysis::request_space::{FieldKind, Likely, Point};
 use crate::emit;
@@ -91,6 +92,26 @@ impl Door {
         matches!(self.judge(point), Some(Ok(_)))
     }
 
+    /// What lets the request in, though a gateway may answer it itself, or have no route for it.
+    pub fn admits(&self, point: &Point) -> Option<Way> {
+        ask(point, |request| match self.judged(point, request) {
+            Ok(way) => Some(way),
+            Err(Refused::NoRoute | Refused::Answered) => {
+                let route = self.gateway.as_ref();
+                let route = route.and_then(|(table, _)| table.route(request));
+                let bare = self.without_token(point, request, route.map(RouteTable::name));
+                if bare.is_some() {
+                    return None;
+                }
+                match self.inbound.authorise(request) {
+                    Verdict::Allowed { rule } => Some(Way::Rule(rule.position())),
+                    Verdict::Denied { .. } => None,
+                }
+            }
+            Err(_) => None,
+        })?
+    }
+
     fn judged(&self, point: &Point, request: &Request<'_>) -> Result<Way, Refused> {
         if self.inbound.port(request.port).is_none() {
             return Err(Refused::Unheard);
@@ -102,7 +123,7 @@ impl Door {
         if self.is_gateway && self.inbound.listener(request.port, host).is_none() {
             return Err(Refused::Unheard);
         }
-        let way = match self.inbound.authorise(request) {
+        let way = match connections::authorise(&self.inbound, request) {
             Verdict::Allowed { rule } => match rule.position().checked_sub(self.rules) {
                 Some(probe) => Way::Probe(probe),
                 None => Way::Rule(rule.position()),
@@ -110,6 +131,10 @@ impl Door {
             Verdict::Denied { rule: Some(rule) } => return Err(Refused::Denied(rule.position())),
             Verdict::Denied { rule: None } => return Err(self.unmet(request)),
         };
+        if connections::carries_bytes(&self.inbound, request.port) {
+            // Bytes bring no token, and nobody is asked about them.
+            return Ok(way);
+        }
         let route = match &self.gateway {
             Some((table, leading)) => {
                 let route = table.route(request).map(RouteTable::name);
@@ -129,8 +154,9 @@ impl Door {
 
     /// Why a request is refused that no rule lets in.
     fn unmet(&self, request: &Request<'_>) -> Refused {
-        let admits =
-            |rule: &mesh_engine::rbac::Rule| rule.effect() == Effect::Allow && rule.takes(request);
+        let admits = |rule: &mesh_engine::rbac::Rule| {
+            rule.effect() == Effect::Allow && connections::takes(&self.inbound, rule, request)
+        };
         let admitted = self.inbound.rules().iter().take(self.rules).any(admits);
         match self.inbound.mtls(request.port) {
             None if admitted => Refused::Plaintext,
@@ -164,6 +190,9 @@ impl Door {
     /// Whether an authorizer is asked about the request.
     pub fn asks(&self, authorizer: &str, point: &Point) -> bool {
         let asks = |request: &Request<'_>| {
+            if connections::carries_bytes(&self.inbound, request.port) {
+                return false;
+            }
             let route = self.gateway.as_ref().and_then(|(table, _)| {
                 let route = table.route(request)?;
                 Some(route.name())
