@@ -13,6 +13,7 @@ use crate::tester::{draw, load, sources};
 mod access;
 mod changes;
 mod fronts;
+mod invariants;
 mod order;
 mod routes;
 

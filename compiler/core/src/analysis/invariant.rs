@@ -1,14 +1,15 @@
 //! Whether what must hold for the whole mesh does: over permitted calls, and over sets of requests.
 //!
-//! A call is permitted where the callee lets some request of the caller in, whether or not anybody
-//! declares it: what is allowed is what an intruder can use. A gateway calls only where its routes lead.
+//! A call is permitted where some request of the caller gets in, by whatever lets it in, whether or not anybody
+//! declares it: what is allowed is what an intruder can use. A service is known to others by what its proxy
+//! proves; one without a proxy is anybody without an identity. A gateway calls only where its routes lead.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use mesh_bundle::slice::Principal;
 
-use super::access;
-use super::probe::Probe;
+use super::entrance::{Door, Entrance, Way, is_unguarded, peers, sent};
 use super::request_space::{CapExceeded, Likely, Point, Repeated, Space};
 use super::routes;
 use crate::linked::{Claim, ClaimKind, LinkedMesh, Service, ServiceId};
@@ -25,11 +26,15 @@ pub enum Violation {
         to: ServiceId,
         /// The request; none where there is one that can't be shown.
         witness: Option<Point>,
+        /// What lets the witness in; none if it is refused, or there is none.
+        way: Option<Way>,
     },
     /// A path of permitted calls.
     Path {
         /// From its first service to its last, at least two.
         services: Vec<ServiceId>,
+        /// What lets the request in at each hop, where one can be shown.
+        ways: Vec<Option<Way>>,
         /// A request of the last hop.
         witness: Option<Point>,
         /// Whether the engine lets a request in at every hop; sets may hold more than it does.
@@ -54,7 +59,7 @@ pub fn violation(mesh: &LinkedMesh, claim: &Claim) -> Result<Option<Violation>, 
             if !from.is_empty() {
                 asked = asked.intersection(&Space::from(from)?)?;
             }
-            let let_in = access::allowed(service)?;
+            let let_in = Entrance::admitting(mesh, *to)?.entered()?;
             let against = if *allowed {
                 asked.remainder(&[&let_in], SAMPLES_MAX)?
             } else {
@@ -71,13 +76,12 @@ fn reaches(
     target: ServiceId,
     only: &[ServiceId],
 ) -> Result<Option<Violation>, CapExceeded> {
-    let service = mesh.service(target);
     let named = only
         .iter()
         .chain([&target])
         .flat_map(|id| principals(mesh.service(*id)))
         .collect::<Vec<_>>();
-    let let_in = access::allowed(service)?.intersection(&routes::universe(service)?)?;
+    let let_in = Entrance::admitting(mesh, target)?.entered()?;
     let others = let_in.remainder(&[&Space::from(&named)?], SAMPLES_MAX)?;
     Ok(request(mesh, target, &others, true))
 }
@@ -96,12 +100,22 @@ fn request(
     if against.is_empty() {
         return None;
     }
-    let probe = Probe::of(mesh, to)?;
+    let door = Door::of(mesh, to)?;
     let witness = against
-        .samples(probe.likely(), SAMPLES_MAX)
+        .samples(door.likely(), SAMPLES_MAX)
         .filter_map(Result::ok)
-        .find(|point| probe.is_allowed(point) == Some(is_allowed));
-    Some(Violation::Request { to, witness })
+        .find(|point| door.admits(point).is_some() == is_allowed);
+    Some(Violation::Request {
+        to,
+        way: witness.as_ref().and_then(|point| door.admits(point)),
+        witness,
+    })
+}
+
+/// How one service on the way was come to.
+struct Hop {
+    from: Option<ServiceId>,
+    way: Option<Way>,
 }
 
 /// The shortest path of permitted calls from one of the first to one of the others, by breadth.
@@ -110,93 +124,135 @@ fn isolated(
     from: &[ServiceId],
     to: &[ServiceId],
 ) -> Result<Option<Violation>, CapExceeded> {
-    // Each service with the one before it, and whether all hops so far are certain.
-    let mut before: BTreeMap<ServiceId, (Option<ServiceId>, bool)> =
-        from.iter().map(|id| (*id, (None, true))).collect();
-    let mut waiting: std::collections::VecDeque<ServiceId> = from.iter().copied().collect();
+    let start = |id: &ServiceId| {
+        let hop = Hop {
+            from: None,
+            way: None,
+        };
+        (*id, hop)
+    };
+    let mut before: BTreeMap<ServiceId, Hop> = from.iter().map(start).collect();
+    let mut waiting: VecDeque<ServiceId> = from.iter().copied().collect();
+    let mut entrances = Entrances {
+        mesh,
+        known: BTreeMap::new(),
+    };
     while let Some(caller) = waiting.pop_front() {
         for callee in callees(mesh, caller) {
             if before.contains_key(&callee) && !to.contains(&callee) {
                 continue;
             }
-            let Some(point) = permitted(mesh, caller, callee)? else {
+            let Some(permitted) = entrances.permitted(caller, callee)? else {
                 continue;
             };
+            let (witness, way) = permitted.unzip();
             if to.contains(&callee) {
                 let mut services = vec![callee, caller];
+                let mut ways = vec![way];
                 let mut last = caller;
-                let mut certain = point.is_some();
-                certain &= before.get(&caller).is_some_and(|(_, certain)| *certain);
-                while let Some((Some(earlier), _)) = before.get(&last) {
+                while let Some(Hop {
+                    from: Some(earlier),
+                    way,
+                }) = before.get(&last)
+                {
                     services.push(*earlier);
+                    ways.push(*way);
                     last = *earlier;
                 }
                 services.reverse();
+                ways.reverse();
                 return Ok(Some(Violation::Path {
                     services,
-                    witness: point,
-                    certain,
+                    certain: ways.iter().all(Option::is_some),
+                    ways,
+                    witness,
                 }));
             }
-            let certain = before.get(&caller).is_some_and(|(_, certain)| *certain);
-            before.insert(callee, (Some(caller), certain && point.is_some()));
+            let hop = Hop {
+                from: Some(caller),
+                way,
+            };
+            before.insert(callee, hop);
             waiting.push_back(callee);
         }
     }
     Ok(None)
 }
 
-/// Whom a service might call: those with an edge, and gateways, which have none from their clients.
+/// Whom a service might call: those with an edge, and who lets in others than it knows: gateways, which have no
+/// edge from their clients, and services that nothing guards. What has no proxy itself is known to nobody, so
+/// that for it there are no edges.
 fn callees(mesh: &LinkedMesh, caller: ServiceId) -> Vec<ServiceId> {
-    let is_gateway = mesh.service(caller).gateway().is_some();
-    let gateways = mesh
+    let service = mesh.service(caller);
+    if service.is_external() {
+        return Vec::new();
+    }
+    if service.gateway().is_some() {
+        let routed = mesh.edges_of(caller).filter(|edge| edge.is_used());
+        return routed.map(|edge| edge.callee).collect();
+    }
+    let others = mesh
         .services
         .iter()
-        .filter(|service| service.gateway().is_some() && !is_gateway)
-        .map(|service| service.id);
+        .filter(|other| is_unguarded(service) || is_unguarded(other) || other.gateway().is_some())
+        .map(|other| other.id);
     let mut callees: Vec<ServiceId> = mesh
         .edges_of(caller)
         .map(|edge| edge.callee)
-        .chain(gateways)
+        .chain(others)
+        .filter(|callee| *callee != caller)
         .collect();
     callees.sort_unstable();
+    callees.dedup();
     callees
 }
 
-/// A request of the caller that the callee lets in: nothing if there is none, and inside, nothing if
-/// there is one that can't be shown.
-#[expect(
-    clippy::option_option,
-    reason = "outside: permitted or not; inside: shown or not"
-)]
-fn permitted(
-    mesh: &LinkedMesh,
-    caller: ServiceId,
-    callee: ServiceId,
-) -> Result<Option<Option<Point>>, CapExceeded> {
-    let service = mesh.service(callee);
-    let from: Vec<Principal> = principals(mesh.service(caller)).collect();
-    let let_in = access::allowed(service)?
-        .intersection(&routes::universe(service)?)?
-        .intersection(&Space::from(&from)?)?;
-    if let_in.is_empty() {
-        return Ok(None);
+/// How services are entered, worked out once for each.
+struct Entrances<'m> {
+    mesh: &'m LinkedMesh,
+    known: BTreeMap<ServiceId, (Space, Option<Door>)>,
+}
+
+impl Entrances<'_> {
+    /// A request of the caller that the callee lets in, and what lets it in: nothing if there is none, and inside,
+    /// nothing if there is one that can't be shown.
+    #[expect(
+        clippy::option_option,
+        reason = "outside: permitted or not; inside: shown or not"
+    )]
+    fn permitted(
+        &mut self,
+        caller: ServiceId,
+        callee: ServiceId,
+    ) -> Result<Option<Option<(Point, Way)>>, CapExceeded> {
+        let mesh = self.mesh;
+        let (entered, door) = match self.known.entry(callee) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let entered = Entrance::admitting(mesh, callee)?.entered()?;
+                new.insert((entered, Door::of(mesh, callee)))
+            }
+        };
+        let ends = (mesh.service(caller), mesh.service(callee));
+        let let_in = entered.intersection(&sent(ends.0, ends.1)?)?;
+        if let_in.is_empty() {
+            return Ok(None);
+        }
+        let Some(door) = door else {
+            return Ok(Some(None));
+        };
+        let names = peers(ends.0, ends.1).into_iter();
+        let likely = Likely {
+            callers: names.map(Option::unwrap_or_default).collect(),
+            ..door.likely().clone()
+        };
+        let witness = let_in
+            .samples(&likely, SAMPLES_MAX)
+            .filter_map(Result::ok)
+            .find_map(|point| {
+                let way = door.admits(&point)?;
+                Some((point, way))
+            });
+        Ok(Some(witness))
     }
-    let Some(probe) = Probe::of(mesh, callee) else {
-        return Ok(Some(None));
-    };
-    let likely = Likely {
-        callers: mesh
-            .service(caller)
-            .identities
-            .iter()
-            .map(|identity| identity.as_str().to_owned())
-            .collect(),
-        ..probe.likely().clone()
-    };
-    let witness = let_in
-        .samples(&likely, SAMPLES_MAX)
-        .filter_map(Result::ok)
-        .find(|point| probe.is_allowed(point) == Some(true));
-    Ok(Some(witness))
 }

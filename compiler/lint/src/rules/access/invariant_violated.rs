@@ -1,5 +1,6 @@
 //! `access/invariant-violated`
 
+use mesh_compiler::analysis::entrance::Way;
 use mesh_compiler::analysis::invariant::{self, Violation};
 use mesh_compiler::linked::{Claim, ClaimKind, Invariant};
 use mesh_syntax::{Confidence, Diagnostic, Level};
@@ -13,8 +14,9 @@ declare_rule! {
     /// permitted calls leads between what is `isolated`, or a request that must be `allowed` or `denied`
     /// is not. The finding shows the request, or the path with a request of its last hop.
     ///
-    /// What is permitted counts, whether or not anybody declares to use it. A gateway counts as a hop of
-    /// a service where it lets the service's identity in.
+    /// What is permitted counts, whether or not anybody declares to use it, and by whatever it is let in: a
+    /// rule, a `probe`, or an `unmeshed` service, which lets in everybody and comes to others without an
+    /// identity. Where nothing but a probe breaks `reaches`, it is a warning. A gateway counts as a hop of a service where it lets the service's identity in.
     ///
     /// ## Why it matters
     /// Rules are written service by service, by different teams. What must hold for all of them together
@@ -68,7 +70,7 @@ fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagn
     };
     let name = |id| mesh.service(id).name.value.as_str();
     Some(match violation {
-        Violation::Request { to, witness } => {
+        Violation::Request { to, witness, way } => {
             let service = name(to);
             let says = match &claim.kind {
                 ClaimKind::Decided { allowed: true, .. } => {
@@ -79,10 +81,25 @@ fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagn
                 }
                 _ => format!("`{service}` lets in others than those named"),
             };
+            let place = way.and_then(|way| way.span(mesh.service(to)));
+            let decides = match way {
+                Some(Way::Rule(_)) => "lets it in",
+                Some(Way::Probe(_)) => "lets it in without an identity",
+                Some(Way::Unguarded) => "has no proxy, so that nothing refuses it",
+                None => "its rules decide",
+            };
             let finding = INVARIANT_VIOLATED
                 .at(claim.span, format!("\"{text}\" does not hold: {says}"))
-                .label(mesh.service(to).name.span, "its rules decide")
+                .label(place.unwrap_or(mesh.service(to).name.span), decides)
                 .help("change the rules of the service, or whoever wrote the invariant changes it");
+            let finding = match way {
+                // Hardly anybody thinks of it, and hardly anybody can do without it.
+                Some(Way::Probe(_)) if matches!(claim.kind, ClaimKind::Reaches { .. }) => Diagnostic {
+                    level: Level::Warning,
+                    ..finding.help("say with `peer-ip` who looks whether the service lives, and suppress this with the reason")
+                },
+                _ => finding,
+            };
             match witness {
                 Some(point) => finding.witness(facts.witness(&point, to)),
                 None => possible(finding),
@@ -90,6 +107,7 @@ fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagn
         }
         Violation::Path {
             services,
+            ways,
             witness,
             certain,
         } => {
@@ -103,15 +121,12 @@ fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagn
                     ),
                 )
                 .help("take one of these permissions away");
-            for pair in services.windows(2) {
+            for (pair, way) in services.windows(2).zip(ways) {
                 let [caller, callee] = pair else { continue };
                 let callee = mesh.service(*callee);
-                let rule = mesh
-                    .edge(*caller, callee.id)
-                    .and_then(|edge| callee.access.get(*edge.permitted.first()?))
-                    .and_then(|rule| rule.source.span());
+                let place = way.and_then(|way| way.span(callee));
                 finding = finding.label(
-                    rule.unwrap_or(callee.name.span),
+                    place.unwrap_or(callee.name.span),
                     format!("lets `{}` into `{}`", name(*caller), callee.name.value),
                 );
             }
@@ -192,6 +207,36 @@ mod tests {
             gateway inner { listen 8080; allow lab; route pay { to payments } }
             service lab { port 80; endpoints { static "10.0.0.1:80" } }
             service payments { port 80; endpoints { static "10.0.0.4:80" }; allow inner }"#
+        ));
+    }
+
+    #[test]
+    fn ways_in_without_an_identity_are_ways() {
+        let with = |how: &str| {
+            format!(
+                r#"invariant "only checkout calls payments" {{ reaches payments {{ only checkout }} }}
+                service checkout {{ port 80; endpoints {{ static "10.0.0.1:80" }} }}
+                service payments {{ port 80; endpoints {{ static "10.0.0.4:80" }}; allow checkout; {how} }}"#
+            )
+        };
+        none("MSH0817", &with("allow unauthenticated { method GET }"));
+        insta::assert_snapshot!(findings("MSH0817", &with("probe \"/healthz\"")));
+        insta::assert_snapshot!(findings(
+            "MSH0817",
+            &with("mtls permissive; allow unauthenticated { method GET }")
+        ));
+        insta::assert_snapshot!(findings("MSH0817", &with("unmeshed")));
+    }
+
+    #[test]
+    fn a_way_through_what_has_no_proxy_is_a_way() {
+        insta::assert_snapshot!(findings(
+            "MSH0817",
+            r#"
+            invariant "the lab stays away from payments" { isolated { from lab; to payments } }
+            service lab { port 80; endpoints { static "10.0.0.1:80" } }
+            service legacy { port 80; endpoints { static "10.0.0.3:80" }; unmeshed }
+            service payments { port 80; endpoints { static "10.0.0.4:80" }; mtls permissive; allow unauthenticated { path "/pay" } }"#
         ));
     }
 
