@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mesh_bundle::slice::{Condition, Route, RouteMatch};
 
 use super::RouteError;
-use super::precedence::{Choice, Combinations, Tail, joined};
+use super::precedence::{Choice, Combinations, Tail, joined_tail};
 use crate::condition::{ConditionError, ConditionMatcher, Reading};
 use crate::host::{HostIndex, HostPattern};
 use crate::limits;
@@ -85,7 +85,7 @@ impl RouteIndex {
                     let (place, own) = place(&chosen, &ports, folded);
                     entries.push(Entry {
                         route: number,
-                        tail: joined(&chosen).tail(),
+                        tail: joined_tail(&chosen),
                         shared: Arc::clone(&shared),
                         own,
                     });

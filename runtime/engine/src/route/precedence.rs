@@ -263,6 +263,15 @@ pub(crate) fn joined(chosen: &[&Choice]) -> Specificity {
     specificity
 }
 
+/// The last part of [`joined`], for whoever has arranged the rest by its place.
+pub(crate) fn joined_tail(chosen: &[&Choice]) -> Tail {
+    let mut tail = Tail::default();
+    for choice in chosen {
+        tail.join(choice.specificity.tail);
+    }
+    tail
+}
+
 /// How much text a condition carries.
 fn text_bytes(condition: &Condition) -> usize {
     let of_field = |field: &FieldMatch| {
@@ -312,10 +321,6 @@ fn text_bytes(condition: &Condition) -> usize {
 }
 
 impl Specificity {
-    pub(crate) fn tail(&self) -> Tail {
-        self.tail
-    }
-
     fn join(&mut self, other: &Self) {
         self.port |= other.port;
         if self.host < other.host {
@@ -324,14 +329,18 @@ impl Specificity {
         if self.path < other.path {
             self.path.clone_from(&other.path);
         }
-        self.tail.method |= other.tail.method;
-        self.tail.from = self.tail.from.max(other.tail.from);
-        self.tail.fields += other.tail.fields;
-        self.tail.queries += other.tail.queries;
+        self.tail.join(other.tail);
     }
 }
 
 impl Tail {
+    fn join(&mut self, other: Self) {
+        self.method |= other.method;
+        self.from = self.from.max(other.from);
+        self.fields += other.fields;
+        self.queries += other.queries;
+    }
+
     fn count(&mut self, condition: &Condition) {
         match condition {
             Condition::Method(_) => self.method = true,
