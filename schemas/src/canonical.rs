@@ -47,9 +47,28 @@ pub(crate) fn decode<T: Wire>(what: &'static str, bytes: &[u8]) -> Result<T, Rej
     let message = decode_message::<T::Message>(what, bytes)?;
     let value = T::from_message(message)?;
     if encode(&value) != bytes {
-        return Err(invalid(what, "not the canonical encoding of its content").into());
+        return Err(not_the_encoding(what).into());
     }
     Ok(value)
+}
+
+/// What [`decode`] makes of the bytes of a value, given the value's message.
+///
+/// Bytes are a function of the message, one message has one encoding, and decoding gives it back. So comparing messages
+/// is comparing bytes, and a value that comes back unchanged has the same message by itself.
+pub(crate) fn recode<T: Wire + PartialEq>(
+    what: &'static str,
+    value: &T,
+    message: T::Message,
+) -> Result<T, NonCanonical>
+where
+    T::Message: PartialEq,
+{
+    let read = T::from_message(message)?;
+    if read != *value && read.to_message() != value.to_message() {
+        return Err(not_the_encoding(what));
+    }
+    Ok(read)
 }
 
 /// Decodes without judging the content.
@@ -64,6 +83,10 @@ pub(crate) fn decode_message<M: Message + Default>(
             Rejection::new(RejectReason::NonCanonical, format!("{what}: {error}"))
         }
     })
+}
+
+fn not_the_encoding(what: &'static str) -> NonCanonical {
+    invalid(what, "not the canonical encoding of its content")
 }
 
 pub(crate) fn invalid(field: &'static str, problem: &str) -> NonCanonical {

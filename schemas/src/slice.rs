@@ -101,6 +101,12 @@ impl Slice {
         wire::decode(bytes, supported)
     }
 
+    /// What [`Self::decode_with`] makes of the bytes of [`Self::encode`]: how the value is read, or why it is refused.
+    /// The bytes are not written, which is several times faster.
+    pub fn recode_with(&self, supported: &[&str]) -> Result<Self, Rejection> {
+        wire::recode(self, supported)
+    }
+
     /// SHA-256 of the canonical bytes.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.encode())

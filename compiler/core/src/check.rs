@@ -167,7 +167,7 @@ fn refusal(mesh: &LinkedMesh, slice: &Slice) -> Option<Diagnostic> {
     // What a feature asks of a proxy is for the proxy to judge: one that lacks it keeps its last good
     // slice, and a later release of it will not.
     let needed: Vec<&str> = slice.required_features.iter().map(String::as_str).collect();
-    let why = match Slice::decode_with(&slice.encode(), &needed) {
+    let why = match slice.recode_with(&needed) {
         Err(rejection) => rejection.to_string(),
         Ok(decoded) => chain(&Snapshot::build(&decoded).err()?),
     };

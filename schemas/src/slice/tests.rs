@@ -442,6 +442,53 @@ pub(crate) fn slices() -> impl Strategy<Value = Slice> {
         })
 }
 
+/// Changes that make most slices ones that the format has no room for, and one that changes nothing.
+fn damages() -> impl Strategy<Value = fn(&mut Slice)> {
+    let damages: Vec<fn(&mut Slice)> = vec![
+        |_| {},
+        |slice| slice.callees.reverse(),
+        |slice| slice.callees.extend(slice.callees.first().cloned()),
+        |slice| slice.required_features.push("telepathy".to_owned()),
+        |slice| slice.required_features.push(String::new()),
+        |slice| {
+            for callee in &mut slice.callees {
+                callee.service.push('\u{7}');
+            }
+        },
+        |slice| {
+            for callee in &mut slice.callees {
+                callee.hosts = vec!["x".repeat(limits::TEXT_BYTES_MAX + 1)];
+            }
+        },
+        |slice| {
+            for service in &mut slice.access.services {
+                service.service.clear();
+            }
+        },
+        |slice| {
+            for rule in slice
+                .access
+                .services
+                .iter_mut()
+                .flat_map(|service| &mut service.rules)
+            {
+                let leaf = Condition::Method(vec!["get".to_owned()]);
+                rule.conditions.push(Condition::Not(Box::new(leaf)));
+            }
+        },
+        |slice| {
+            for route in slice
+                .callees
+                .iter_mut()
+                .flat_map(|callee| &mut callee.routes)
+            {
+                route.exchange.connect_timeout += Duration::from_nanos(1);
+            }
+        },
+    ];
+    prop::sample::select(damages)
+}
+
 /// As a program that has every feature reads it.
 fn decode(bytes: &[u8]) -> Result<Slice, Rejection> {
     Slice::decode_with(bytes, feature::KNOWN)
@@ -458,6 +505,19 @@ proptest! {
         prop_assert_eq!(decoded.encode(), bytes);
         prop_assert_eq!(decoded.identity, slice.identity);
         prop_assert_eq!(decoded.callees.len(), slice.callees.len());
+    }
+
+    /// The verdict without bytes is the verdict on the bytes, to the word.
+    #[test]
+    fn recoding_is_encoding_and_decoding(slice in slices(), damage in damages()) {
+        let mut slice = slice;
+        damage(&mut slice);
+        for features in [feature::KNOWN, &[]] {
+            prop_assert_eq!(
+                slice.recode_with(features),
+                Slice::decode_with(&slice.encode(), features)
+            );
+        }
     }
 
     /// The order in which a compiler found things is not in the bytes.
@@ -786,6 +846,27 @@ fn sizes() {
         Slice::decode(&[0x08, 0x01, 0x12, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x00]),
         RejectReason::Truncated,
     );
+}
+
+/// The one bound that is on bytes holds where there are none.
+#[test]
+fn recoding_what_is_too_large() {
+    let mut slice = sample();
+    let Some(callee) = slice.callees.first().cloned() else {
+        panic!("the sample has a callee");
+    };
+    let host = "h".repeat(limits::TEXT_BYTES_MAX);
+    while slice.encode().len() <= limits::SLICE_BYTES_MAX {
+        let many = 1 + slice.callees.len();
+        slice.callees.extend((0..many).map(|number| Callee {
+            service: format!("more-{many}-{number}"),
+            hosts: vec![host.clone()],
+            ..callee.clone()
+        }));
+    }
+    let recoded = slice.recode_with(feature::KNOWN);
+    assert_eq!(recoded, decode(&slice.encode()));
+    refused(recoded, RejectReason::TooLarge);
 }
 
 #[test]

@@ -60,6 +60,22 @@ pub(super) fn decode(bytes: &[u8], supported: &[&str]) -> std::result::Result<Sl
     canonical::decode("slice", bytes)
 }
 
+pub(super) fn recode(slice: &Slice, supported: &[&str]) -> std::result::Result<Slice, Rejection> {
+    let message = slice.to_message();
+    let bytes = message.encoded_len();
+    if bytes > limits::SLICE_BYTES_MAX {
+        return Err(too_large("slice", bytes, limits::SLICE_BYTES_MAX));
+    }
+    judge_features(
+        "slice",
+        message.format,
+        SLICE_FORMAT,
+        &message.required_features,
+        supported,
+    )?;
+    Ok(canonical::recode("slice", slice, message)?)
+}
+
 impl Wire for Slice {
     type Message = wire::Slice;
 
