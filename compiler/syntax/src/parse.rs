@@ -14,6 +14,7 @@ mod lower;
 mod plain;
 mod scan;
 mod trap;
+mod work;
 
 use std::ops::Range;
 use std::sync::OnceLock;

@@ -2,6 +2,8 @@
 //!
 //! Every function looks at the text from a position on and takes time linear in what it passes over.
 
+use super::work;
+
 /// What begins at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -12,6 +14,7 @@ pub(crate) enum Class {
 
 /// The class of the character at `at`, with its length in bytes; the end of the text is a newline of no length.
 pub(crate) fn class_at(text: &str, at: usize) -> (Class, usize) {
+    work::looked_at(1);
     let Some(byte) = text.as_bytes().get(at) else {
         return (Class::Newline, 0);
     };
@@ -84,6 +87,7 @@ pub(super) fn run_end(text: &str, mut at: usize) -> usize {
 /// Whether `{` at `at` is a short `{name}` as in a path template.
 fn closes_in_run(bytes: &[u8], at: usize) -> bool {
     const TEMPLATE_NAME_BYTES_MAX: usize = 64;
+    work::looked_at(TEMPLATE_NAME_BYTES_MAX);
     let name = bytes.iter().skip(at + 1).take(TEMPLATE_NAME_BYTES_MAX);
     let stop = name
         .copied()
@@ -97,6 +101,7 @@ pub(crate) fn block_comment_end(text: &str, at: usize) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = at;
     loop {
+        work::looked_at(1);
         match (bytes.get(at)?, bytes.get(at + 1)) {
             (b'/', Some(b'*')) => {
                 depth += 1;
@@ -155,6 +160,7 @@ pub(crate) fn quoted_at(text: &str, at: usize) -> Option<Quoted> {
         .iter()
         .take_while(|byte| **byte == b'#')
         .count();
+    work::looked_at(hashes);
     let quote = at + hashes;
     if bytes.get(quote) != Some(&b'"') {
         return None;
@@ -254,6 +260,7 @@ fn multi_line(text: &str, begin: usize, hashes: usize, raw: bool) -> Quoted {
 
 /// Whether every line that is not blank begins as the last one does, which stands before the closing quotes.
 fn is_even(lines: &str) -> bool {
+    work::looked_at(lines.len());
     let is_newline = |char| {
         matches!(
             char,
@@ -271,6 +278,7 @@ fn is_even(lines: &str) -> bool {
 }
 
 fn closes(bytes: &[u8], at: usize, hashes: usize) -> bool {
+    work::looked_at(hashes);
     bytes
         .get(at..at + hashes)
         .is_some_and(|marks| marks.iter().all(|byte| *byte == b'#'))

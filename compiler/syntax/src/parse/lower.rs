@@ -8,7 +8,7 @@ use kdl::{KdlDocument, KdlEntry, KdlError, KdlIdentifier, KdlNode, KdlValue};
 
 use super::plain::plain;
 use super::scan::{Chunk, Scan};
-use super::trap;
+use super::{trap, work};
 use crate::{Arg, Diagnostic, FileId, Name, Node, Prop, Span, Value};
 
 /// Parses a chunk. What the walk replaced comes back as what it stood for.
@@ -62,6 +62,7 @@ pub(super) fn lower_exactly(
 
 /// The parser's error, or nothing if it panicked: it is not ours, and one file must not take a whole run with it.
 fn parse_chunk(text: &str) -> Result<KdlDocument, Option<KdlError>> {
+    work::looked_at(text.len());
     catch_unwind(|| KdlDocument::parse_v2(text))
         .map_err(drop)
         .map_or_else(|()| Err(None), |parsed| parsed.map_err(Some))

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::lexeme::is_disallowed;
+use super::work;
 use crate::{Arg, FileId, Name, Node, Prop, Span, Value, limits};
 
 /// The nodes of a text and how many nodes, arguments and properties they have together.
@@ -125,6 +126,7 @@ impl<'a> Plainly<'a> {
             // `name = value` is a property too.
             let mut next = self.at;
             while let Some(b' ' | b'\t') = self.bytes.get(next) {
+                work::looked_at(1);
                 next += 1;
             }
             if self.bytes.get(next) == Some(&b'=') {
@@ -139,6 +141,7 @@ impl<'a> Plainly<'a> {
         self.at += 1;
         let value_start = self.at;
         let value = self.value()?;
+        work::looked_at(node.props.len());
         let twice = node.props.iter().any(|prop| prop.name.text == text);
         if twice || node.props.len() == PROPS_MAX || self.peek() == Some(b'=') {
             return None;
@@ -332,6 +335,7 @@ impl<'a> Plainly<'a> {
     }
 
     fn peek(&self) -> Option<u8> {
+        work::looked_at(1);
         self.bytes.get(self.at).copied()
     }
 

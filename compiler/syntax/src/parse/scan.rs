@@ -12,7 +12,7 @@ use super::extent::{Until, after_spaces, skip};
 use super::lexeme::{
     Class, block_comment_end, class_at, is_disallowed, line_end, quoted_at, run_end, word_end,
 };
-use super::trap;
+use super::{trap, work};
 use crate::{Diagnostic, FileId, Span, Value, limits};
 
 /// What the walk leaves for the parser.
@@ -76,6 +76,7 @@ pub(super) fn scan(file: FileId, text: &str, invalid: &[u32]) -> Scan {
 fn without_disallowed(file: FileId, text: &str, diagnostics: &mut Vec<Diagnostic>) -> String {
     let mut kinds: BTreeMap<char, (usize, usize)> = BTreeMap::new();
     let mut replaced = String::with_capacity(text.len());
+    work::looked_at(text.len());
     for (at, char) in text.char_indices() {
         if is_disallowed(char) && (at, char) != (0, '\u{FEFF}') {
             kinds.entry(char).or_insert((at, 0)).1 += 1;
@@ -373,6 +374,7 @@ impl Scanner<'_> {
         self.opened.clear();
         self.at = resume.at;
         let original = self.text.as_bytes().get(resume.at..).unwrap_or_default();
+        work::looked_at(original.len());
         self.clean.truncate(resume.at);
         self.clean.extend_from_slice(original);
         self.state = State::Node;
@@ -611,6 +613,7 @@ impl Scanner<'_> {
     }
 
     fn blank(&mut self, range: Range<usize>) {
+        work::looked_at(range.len());
         if let Some(bytes) = self.clean.get_mut(range) {
             bytes.fill(b' ');
         }
