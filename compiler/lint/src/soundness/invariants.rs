@@ -54,9 +54,10 @@ fn any_mesh() -> impl Strategy<Value = String> {
     (prop::array::uniform4(any_service()), gateway).prop_map(|(services, gateway)| {
         let mut text = format!("gateway g {{ listen 80; {gateway} }}\n");
         for (number, (name, service)) in NAMES.iter().zip(services).enumerate() {
-            text.push_str(&format!(
+            let service = format!(
                 "service {name} {{ endpoints {{ static \"10.0.0.{number}:80\" }}; {service} }}\n"
-            ));
+            );
+            text.push_str(&service);
         }
         text.push_str(
             "jwt shop { issuer \"https://shop.test\"; jwks file=\"keys/public.jwks.json\" }\n",

@@ -1,6 +1,6 @@
 //! A service as the engine guards it, to run witnesses of access through.
 
-use mesh_bundle::slice::{Effect, JwtProvider, MtlsMode, RequirementKind};
+use mesh_bundle::slice::{Effect, JwtProvider, Listener, MtlsMode, RequirementKind};
 use mesh_engine::rbac::Verdict;
 use mesh_engine::{GatewayTable, InboundTable, Request, RouteTable};
 
@@ -90,6 +90,17 @@ impl Door {
     /// Whether the request gets in.
     pub fn lets_in(&self, point: &Point) -> bool {
         matches!(self.judge(point), Some(Ok(_)))
+    }
+
+    /// The name of the route of a gateway that takes the request.
+    pub fn route(&self, point: &Point) -> Option<&str> {
+        let (table, _) = self.gateway.as_ref()?;
+        ask(point, |request| table.route(request).map(RouteTable::name))?
+    }
+
+    /// The listener of a gateway that takes the request, as its port and hosts.
+    pub fn listener(&self, point: &Point) -> Option<&Listener> {
+        self.inbound.listener(point.port, Some(&point.host))
     }
 
     /// What lets the request in, though a gateway may answer it itself, or have no route for it.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use mesh_bundle::slice::{Effect, MtlsMode, Principal};
 use mesh_syntax::Span;
 
+use super::shared;
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
@@ -34,10 +35,13 @@ fn check(cx: &mut RuleContext<'_>) {
     let mesh = cx.facts().mesh();
     let mut seen: BTreeSet<Span> = BTreeSet::new();
     for service in &mesh.services {
-        if !service.has_mtls_everywhere(Some(MtlsMode::Off)) {
-            continue;
-        }
         for rule in &service.access {
+            // Only the ports that the rule leaves in question count.
+            let mut ports = shared::ports_of(service, rule).peekable();
+            let is_off = |port| service.mtls_of(port) == Some(MtlsMode::Off);
+            if ports.peek().is_none() || !ports.all(is_off) {
+                continue;
+            }
             let anybody = rule.who.contains(&Principal::Unauthenticated);
             let Some(span) = rule.source.span() else {
                 continue;
@@ -49,13 +53,13 @@ fn check(cx: &mut RuleContext<'_>) {
                 .at(
                     span,
                     format!(
-                        "`{}` takes plaintext only, so `{}` lets nobody in",
-                        service.name.value, rule.name
+                        "`{}` takes plaintext only{}, so `{}` lets nobody in",
+                        service.name.value, shared::there(service, rule), rule.name
                     ),
                 )
                 .at("no peer has an identity here")
                 .help("write `mtls permissive` while peers move to mutual TLS, or `allow unauthenticated`");
-            if let Some(mode) = service.mtls.source.span() {
+            if let Some(mode) = shared::mode_of(service, rule) {
                 finding = finding.label(mode, "no mutual TLS");
             }
             cx.report(finding);
@@ -78,6 +82,25 @@ mod tests {
     #[test]
     fn a_rule_for_identities_in_plaintext_is_found() {
         insta::assert_snapshot!(findings("MSH0807", &with("mtls off")));
+    }
+
+    #[test]
+    fn each_port_has_its_own_mode() {
+        let with = |rule: &str| {
+            format!(
+                r#"
+                service web {{ port 80; endpoints {{ static "10.0.0.1:80" }} }}
+                service a {{ port 80; port 81 {{ mtls off }}; endpoints {{ static "10.0.0.2:80" }}; {rule} }}"#
+            )
+        };
+        none("MSH0807", &with("allow web"));
+        none("MSH0807", &with("allow web { port 80 }"));
+        insta::assert_snapshot!(findings("MSH0807", &with("allow web { port 81 }")));
+        none("MSH0803", &with("allow unauthenticated { port 81 }"));
+        insta::assert_snapshot!(findings(
+            "MSH0803",
+            &with("allow unauthenticated { port 80 }")
+        ));
     }
 
     #[test]

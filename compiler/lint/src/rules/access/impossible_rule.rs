@@ -3,7 +3,7 @@
 use mesh_bundle::slice::{Effect, Principal};
 use mesh_compiler::linked::Kind;
 
-use super::shared::idle_everywhere;
+use super::shared::{self, idle_everywhere};
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
@@ -65,10 +65,13 @@ fn check(cx: &mut RuleContext<'_>) {
         );
     }
     let unmet = |service: &mesh_compiler::linked::Service, rule: usize| {
-        let strict = matches!(service.kind, Kind::Service)
-            && service.has_mtls_everywhere(None)
-            && service.reach.unmeshed.is_none();
         let rule = service.access.get(rule)?;
+        // Only the ports that the rule leaves in question count.
+        let mut ports = shared::ports_of(service, rule).peekable();
+        let strict = matches!(service.kind, Kind::Service)
+            && ports.peek().is_some()
+            && ports.all(|port| service.mtls_of(port).is_none())
+            && service.reach.unmeshed.is_none();
         let nobody = rule
             .who
             .iter()
@@ -77,14 +80,16 @@ fn check(cx: &mut RuleContext<'_>) {
     };
     for idle in idle_everywhere(facts, unmet) {
         let message = format!(
-            "`{}` takes only mutual TLS, so `{}` lets nobody in",
-            idle.service.name.value, idle.rule.name
+            "`{}` takes only mutual TLS{}, so `{}` lets nobody in",
+            idle.service.name.value,
+            shared::there(idle.service, idle.rule),
+            idle.rule.name
         );
         let mut finding = IMPOSSIBLE_RULE
             .at(idle.span, message)
             .at("nobody without an identity comes so far")
             .help("write `mtls permissive` for peers without a proxy, or `probe \"/path\"` for whoever looks whether the service lives");
-        if let Some(mode) = idle.service.mtls.source.span() {
+        if let Some(mode) = shared::mode_of(idle.service, idle.rule) {
             finding = finding.label(mode, "only mutual TLS");
         }
         cx.report(finding);

@@ -2,6 +2,7 @@
 
 use mesh_bundle::slice::MtlsMode;
 use mesh_compiler::linked::Kind;
+use mesh_compiler::model::Port;
 
 use crate::rule::{RuleContext, declare_rule};
 
@@ -33,27 +34,46 @@ fn check(cx: &mut RuleContext<'_>) {
     let mesh = cx.facts().mesh();
     for edge in mesh.edges.iter().filter(|edge| edge.is_used()) {
         let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
-        let off = callee.has_mtls_everywhere(Some(MtlsMode::Off));
-        if !off || !matches!(callee.kind, Kind::Service) {
+        if !matches!(callee.kind, Kind::Service) {
             continue;
         }
-        let declared = edge
-            .declared
-            .first()
-            .and_then(|call| caller.calls.get(*call));
+        let is_off = |port: &&Port| callee.mtls_of(port) == Some(MtlsMode::Off);
+        let everywhere = callee.ports.iter().all(|port| is_off(&port));
+        let calls = || {
+            edge.declared
+                .iter()
+                .filter_map(|call| caller.calls.get(*call))
+        };
+        // A call may mean any port, unless it says which.
+        let to_port = calls().find_map(|call| {
+            let (_, number) = call.listen.as_ref()?;
+            let mut ports = callee.ports.iter();
+            let port = ports.find(|port| port.number.value == *number)?;
+            Some((call, port)).filter(|(_, port)| is_off(port))
+        });
+        if !everywhere && to_port.is_none() {
+            continue;
+        }
+        let declared = to_port.map(|(call, _)| call).or_else(|| calls().next());
+        let place = match to_port {
+            Some((_, port)) if !everywhere => format!("port {} of ", port.number.value),
+            _ => String::new(),
+        };
         let routed = edge.routed.first().map(|routed| routed.span);
         let span = declared.map(|call| call.callee.span).or(routed);
         let mut finding = PLAINTEXT_CALLEE
             .at(
                 span.unwrap_or(caller.name.span),
                 format!(
-                    "`{}` calls `{}` with mutual TLS, which takes plaintext only",
+                    "`{}` calls {place}`{}` with mutual TLS, which takes plaintext only",
                     caller.name.value, callee.name.value
                 ),
             )
             .at("no connection comes up")
             .help("write `mtls permissive`, which takes both, or remove the call");
-        if let Some(mode) = callee.mtls.source.span() {
+        let own = to_port.and_then(|(_, port)| port.mtls);
+        let mode = own.map(|mode| mode.span);
+        if let Some(mode) = mode.or_else(|| callee.mtls.source.span()) {
             finding = finding.label(mode, "plaintext only");
         }
         cx.report(finding);
@@ -75,6 +95,20 @@ mod tests {
     #[test]
     fn a_call_with_mutual_tls_to_plaintext_is_found() {
         insta::assert_snapshot!(findings("MSH0701", &with("mtls off", "calls a")));
+    }
+
+    #[test]
+    fn a_call_that_says_its_port_is_judged_by_it() {
+        let with = |modes: [&str; 2]| {
+            format!(
+                r#"
+                service web {{ port 80; endpoints {{ static "10.0.0.1:80" }}; calls a {{ listen "127.0.0.1:15432" }} }}
+                service a {{ port 80{}; port 5432 protocol=tcp{}; endpoints {{ static "10.0.0.2:80" }}; allow web }}"#,
+                modes[0], modes[1]
+            )
+        };
+        none("MSH0701", &with([" { mtls off }", ""]));
+        insta::assert_snapshot!(findings("MSH0701", &with(["", " { mtls off }"])));
     }
 
     #[test]

@@ -41,7 +41,7 @@ declare_rule! {
 }
 
 fn is_strict(service: &Service) -> bool {
-    matches!(service.kind, Kind::Service) && service.mtls.value.is_none() && !is_unguarded(service)
+    matches!(service.kind, Kind::Service) && service.has_mtls_everywhere(None) && !is_unguarded(service)
 }
 
 fn check(cx: &mut RuleContext<'_>) {

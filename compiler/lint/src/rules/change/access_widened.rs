@@ -1,10 +1,11 @@
 //! `access/access-widened`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_compiler::analysis::entrance::{Refused, Way};
+use mesh_bundle::slice::MtlsMode;
+use mesh_compiler::analysis::entrance::{Door, Refused, Way};
 use mesh_compiler::diff::access::{AccessChange, Gain, Unasked};
-use mesh_compiler::linked::Source;
+use mesh_compiler::linked::{LinkedMesh, Service};
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::facts::{ChangeFacts, Facts};
@@ -15,7 +16,8 @@ declare_rule! {
     /// A rule or probe that lets in requests which the base refuses, with one of them. Found with
     /// `meshc check --base REF`. What is written otherwise and means the same is no change; a rule that
     /// stayed the same is flagged too if what stood in its way is gone: a `deny`, a required token,
-    /// mutual TLS without exception, or, at a gateway, the lack of a listener or of a route that leads on.
+    /// mutual TLS without exception, or, at a gateway, the lack of a listener or of a route that leads on. The
+    /// finding points at the mode, listener or route that changed, or at the rule where something is gone.
     /// A service that becomes `unmeshed` lets in everybody, and a request about which an authorizer is no
     /// longer asked is let in whatever it would have said.
     ///
@@ -42,26 +44,23 @@ declare_rule! {
     }
 }
 
+/// What lets more in, with what changed where that is something else.
+type Widened<'c> = (&'c AccessChange, &'c Gain, Option<String>);
+
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let Some(change) = facts.change() else { return };
     let mesh = facts.mesh();
     // A rule of `defaults` or of a policy is one place, however many services hold it.
-    let mut places: BTreeMap<Span, Vec<(&AccessChange, &Gain)>> = BTreeMap::new();
+    let mut places: BTreeMap<Span, Vec<Widened<'_>>> = BTreeMap::new();
     for each in change.access() {
         let service = mesh.service(each.service.head);
         for gain in &each.gained {
-            let span = match gain.way {
-                Way::Rule(rule) => service.access.get(rule).map(|rule| rule.source),
-                Way::Probe(probe) => service.probes.get(probe).map(|probe| probe.source),
-                Way::Unguarded => None,
-            };
-            let span = span.and_then(Source::span).or(service
-                .reach
-                .unmeshed
-                .filter(|_| gain.way == Way::Unguarded));
-            let place = places.entry(span.unwrap_or(service.name.span)).or_default();
-            place.push((each, gain));
+            let place = changed(mesh, service, gain);
+            let span = place.as_ref().map(|(span, _)| *span);
+            let span = span.or_else(|| gain.way.span(service));
+            let found = places.entry(span.unwrap_or(service.name.span)).or_default();
+            found.push((each, gain, place.map(|(_, what)| what)));
         }
         for unasked in &each.unasked {
             cx.report(no_longer_asked(facts, change, each, unasked));
@@ -81,17 +80,21 @@ fn check(cx: &mut RuleContext<'_>) {
         }
     }
     for (span, gains) in places {
-        let Some((first, gain)) = gains.first().copied() else {
+        let Some((first, gain, changed)) = gains.first() else {
             continue;
         };
         let service = mesh.service(first.service.head);
         let name = &service.name.value;
-        let others = match gains.len() - 1 {
+        let services: BTreeSet<_> = gains
+            .iter()
+            .map(|(each, ..)| each.service.head.index())
+            .collect();
+        let others = match services.len() - 1 {
             0 => String::new(),
             1 => " and one other service".to_owned(),
             many => format!(" and {many} other services"),
         };
-        let what = match gain.way {
+        let admits = match gain.way {
             Way::Rule(rule) => {
                 let rule = service.access.get(rule);
                 format!("`{}`", rule.map_or("a rule", |rule| rule.name.as_str()))
@@ -99,20 +102,66 @@ fn check(cx: &mut RuleContext<'_>) {
             Way::Probe(_) => "a probe".to_owned(),
             Way::Unguarded => "having no proxy".to_owned(),
         };
+        let what = changed.as_ref().unwrap_or(&admits);
         let mut finding = ACCESS_WIDENED
             .at(
                 span,
                 format!("{what} lets requests into `{name}`{others} that the base refuses"),
             )
-            .at(because(gain))
+            .at(because(gain, changed.is_some()))
             .help("check that the request below is meant to get in; as a test it stays so");
+        if let Some(rule) = gain.way.span(service).filter(|_| changed.is_some()) {
+            finding = finding.label(rule, "admits them, the same as before");
+        }
         finding = facts.witnessed(finding, gain.witness.as_ref(), service.id);
         cx.report(finding);
     }
 }
 
+/// What changed, where that is not what lets the request in and the head still has a place for it.
+fn changed(mesh: &LinkedMesh, service: &Service, gain: &Gain) -> Option<(Span, String)> {
+    let point = gain.witness.as_ref().filter(|_| gain.is_old)?;
+    match gain.before? {
+        Refused::Unheard => match service.gateway() {
+            Some(gateway) => {
+                let door = Door::of(mesh, service.id)?;
+                let heard = door.listener(point)?;
+                let mut listeners = gateway.listeners.iter();
+                let listener = listeners
+                    .find(|own| own.port.value == heard.port && own.hosts == heard.hosts)?;
+                Some((listener.span, format!("listening on {}", heard.port)))
+            }
+            None => {
+                let mut ports = service.ports.iter();
+                let port = ports.find(|own| own.number.value == point.port)?;
+                Some((port.number.span, format!("the port {}", point.port)))
+            }
+        },
+        Refused::NoRoute | Refused::Answered => {
+            let door = Door::of(mesh, service.id)?;
+            let name = door.route(point)?;
+            let mut routes = service.routes.iter();
+            let route = routes.find(|own| own.name.value == name)?;
+            Some((route.name.span, format!("the route `{name}`")))
+        }
+        Refused::Plaintext | Refused::Identity => {
+            let mut ports = service.ports.iter();
+            let port = ports.find(|own| own.number.value == point.port)?;
+            let own = port.mtls.map(|mode| mode.span);
+            let span = own.or_else(|| service.mtls.source.span())?;
+            let mode = match service.mtls_of(port) {
+                None => "strict",
+                Some(MtlsMode::Permissive) => "permissive",
+                Some(MtlsMode::Off) => "off",
+            };
+            Some((span, format!("`mtls {mode}`")))
+        }
+        Refused::Denied(_) | Refused::NoRule | Refused::NoToken(_) => None,
+    }
+}
+
 /// Why what lets a request in now did not before.
-fn because(gain: &Gain) -> &'static str {
+fn because(gain: &Gain, is_elsewhere: bool) -> &'static str {
     if !gain.is_old {
         return "lets in more than before";
     }
@@ -120,20 +169,13 @@ fn because(gain: &Gain) -> &'static str {
         None | Some(Refused::Denied(_) | Refused::NoRule) => {
             "the same rule as before; a `deny` that overruled it is gone"
         }
-        Some(Refused::Plaintext) => {
-            "the same rule as before; the base takes only mutual TLS, of which the peer has none"
-        }
-        Some(Refused::Identity) => {
-            "the same rule as before; the base takes only plaintext, in which nobody has an identity"
-        }
         Some(Refused::NoToken(_)) => "the same rule as before; the base asks for a token",
-        Some(Refused::Unheard) => {
-            "the same rule as before; the base listens neither on that port nor for that host"
-        }
-        Some(Refused::NoRoute) => "the same rule as before; no route of the base takes the request",
-        Some(Refused::Answered) => {
-            "the same rule as before; the base answers the request itself and sends it nowhere"
-        }
+        Some(_) if !is_elsewhere => "the same rule as before; something else gave way",
+        Some(Refused::Plaintext) => "the base takes only mutual TLS, of which the peer has none",
+        Some(Refused::Identity) => "the base takes only plaintext, in which nobody has an identity",
+        Some(Refused::Unheard) => "the base listens neither on that port nor for that host",
+        Some(Refused::NoRoute) => "no route of the base takes the request",
+        Some(Refused::Answered) => "the base answers the request itself and sends it nowhere",
     }
 }
 
@@ -206,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_lets_plaintext_in_is_seen_at_the_rule_that_admits_it() {
+    fn a_mode_that_lets_plaintext_in_is_seen_at_the_mode() {
         let with = |mode: &str| {
             format!("{WEB} {mode}; allow web; allow unauthenticated {{ method GET }} }}")
         };
