@@ -130,7 +130,7 @@ type Position = (usize, usize);
 
 /// What can be changed, and what is to become of it.
 struct Target<'t> {
-    defined: BTreeMap<(&'static str, String), Position>,
+    defined: BTreeMap<(&'static str, String), (Position, Span)>,
     /// The override of each definition; none: it is removed.
     planned: BTreeMap<Position, Option<&'t Node>>,
     overridings: Vec<Overriding>,
@@ -150,8 +150,8 @@ impl<'t> Target<'t> {
                 let name = node.first_arg().and_then(|arg| arg.value.as_str());
                 if let Some((kind, name)) = kind.zip(name) {
                     defined
-                        .entry((*kind, name.to_owned()))
-                        .or_insert((position, index));
+                        .entry((*kind, full_name(name, gateway_of(node))))
+                        .or_insert(((position, index), node.name.span));
                 }
             }
         }
@@ -184,13 +184,31 @@ impl<'t> Target<'t> {
             }
             return None;
         };
-        let text = name.value.as_str().unwrap_or_default();
-        let Some(position) = self.defined.get(&(kind.value, text.to_owned())).copied() else {
-            let same_kind = self
-                .defined
-                .keys()
-                .filter(|(other, _)| *other == kind.value);
-            let near = suggest::nearest(text, same_kind.map(|(_, name)| name.as_str()));
+        let gateway = gateway_of(entry.node);
+        if gateway.is_some() != (kind.value == "route") {
+            reader.report(match gateway {
+                Some(_) => Diagnostic::error(
+                    code::EXCLUSIVE,
+                    entry.span(),
+                    format!("a {} is of no gateway", kind.value),
+                )
+                .help("remove `gateway=`"),
+                None => Diagnostic::error(code::MISSING, entry.span(), "which gateway's route?").help(
+                    "say `gateway=NAME` of a route in a file of its own; one inside a service, an external or a gateway is \
+                     changed in the `override` of that",
+                ),
+            });
+            return None;
+        }
+        let text = &full_name(name.value.as_str().unwrap_or_default(), gateway);
+        let known = self.defined.get(&(kind.value, text.clone())).copied();
+        let Some((position, declared)) = known else {
+            let gateways = full_name("", gateway);
+            let same_kind = (self.defined.keys())
+                .filter(|(other, _)| *other == kind.value)
+                .filter_map(|(_, name)| name.strip_suffix(&gateways));
+            let own = text.strip_suffix(&gateways).unwrap_or(text);
+            let near = suggest::nearest(own, same_kind);
             let message = format!(
                 "there is no {} `{text}` that all environments share",
                 kind.value
@@ -219,11 +237,25 @@ impl<'t> Target<'t> {
         self.asked.insert(position, entry.span());
         self.overridings.push(Overriding {
             kind: kind.value,
-            name: Spanned::new(text.to_owned(), name.span),
+            name: Spanned::new(text.clone(), name.span),
+            declared,
             span: entry.span(),
         });
         self.planned.insert(position, change);
         Some(())
+    }
+}
+
+/// The gateway of a route in a file of its own.
+fn gateway_of(node: &Node) -> Option<&str> {
+    node.prop("gateway")?.value.as_str()
+}
+
+/// The name of a definition; gateways may have routes of one name.
+fn full_name(name: &str, gateway: Option<&str>) -> String {
+    match gateway {
+        Some(gateway) => format!("{name} gateway={gateway}"),
+        None => name.to_owned(),
     }
 }
 

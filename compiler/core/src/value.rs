@@ -121,6 +121,8 @@ kinds! {
     RATE_OR_COUNT = rate_or_count, "a rate in quotes, such as \"5/s\", or a whole number";
     /// All calls, the first included.
     ATTEMPTS = attempts, "a whole number from 1, which counts the first call";
+    /// The same, or what holds when nobody says anything.
+    ATTEMPTS_OR_NONE = attempts_or_none, "a whole number from 1, which counts the first call, or none";
     /// A share among branches.
     WEIGHT = weight, "a whole number from 0";
     /// A number of instances.
@@ -338,6 +340,10 @@ pub(crate) fn label_name(value: &Value) -> Result<String, Wrong> {
 
 fn label_name_or_none(value: &Value) -> Result<Setting<String>, Wrong> {
     or_none(value, label_name)
+}
+
+pub(crate) fn attempts_or_none(value: &Value) -> Result<Setting<u32>, Wrong> {
+    or_none(value, attempts)
 }
 
 pub(crate) fn count_or_none(value: &Value) -> Result<Setting<u32>, Wrong> {

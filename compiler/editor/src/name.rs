@@ -200,7 +200,8 @@ fn is_in_gateway(chain: &[Step<'_>]) -> bool {
             "gateway" | "route" => true,
             "override" => {
                 let kind = top.node.first_arg();
-                kind.and_then(|kind| kind.value.as_str()) == Some("gateway")
+                let kind = kind.and_then(|kind| kind.value.as_str());
+                matches!(kind, Some("gateway" | "route"))
             }
             _ => false,
         })

@@ -3,7 +3,7 @@
 use mesh_syntax::Value;
 
 use super::Place::{Environment, Override};
-use super::{Args, Argument, Keyword, Repeats, Symbol};
+use super::{Args, Argument, Keyword, Property, Repeats, Symbol};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static OVERRIDE: Keyword = Keyword {
@@ -12,6 +12,7 @@ pub(super) static OVERRIDE: Keyword = Keyword {
         Argument::new("NAME", &value::NAME).refers(Symbol::OfKind),
     ]),
     repeats: Repeats::Many,
+    props: &[OF_GATEWAY],
     block: Some(Override),
     ..Keyword::new(
         "override",
@@ -26,12 +27,20 @@ pub(super) static REMOVE: Keyword = Keyword {
         Argument::new("NAME", &NAME_OR_NUMBER).refers(Symbol::OfKind),
     ]),
     repeats: Repeats::Many,
+    props: &[OF_GATEWAY],
     ..Keyword::new(
         "remove",
         &[Environment, Override],
         "Takes a definition away in this environment.",
     )
 };
+
+const OF_GATEWAY: Property = Property::new(
+    "gateway",
+    &value::NAME,
+    "The gateway of a `route` that stands outside of it; of nothing else.",
+)
+.refers(Symbol::Gateway);
 
 /// The definitions that an environment may change.
 pub(crate) const KINDS: &[&str] = &[
@@ -42,6 +51,7 @@ pub(crate) const KINDS: &[&str] = &[
     "policy",
     "jwt",
     "authorizer",
+    "route",
 ];
 
 static KIND: Kind = Kind {

@@ -27,6 +27,11 @@ pub(super) static RATE_LIMIT: Keyword = Keyword {
         )
         .refers(Symbol::Service),
         Property::new(
+            "port",
+            &value::PORT,
+            "The port of `via`, where it has several.",
+        ),
+        Property::new(
             "on-failure",
             &authorizer::ON_FAILURE_KIND,
             "What happens when `via` does not answer; `allow` if unsaid.",
@@ -63,10 +68,18 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
             .help("a proxy that counts for itself needs nobody; remove `on-failure=`"),
         );
     }
+    let port = entry.prop("port", value::port);
+    if let (None, Some(port)) = (&via, port) {
+        reader.report(
+            Diagnostic::error(code::EXCLUSIVE, port.span, "only `via=` has a port")
+                .help("requests of one port are limited by the condition `port N` in the block; remove `port=`"),
+        );
+    }
     Some(model::RateLimit {
         rate: entry.arg(0, value::rate)?,
         burst: entry.prop("burst", value::count),
         via,
+        port,
         on_failure,
         keys,
         respond: answer,

@@ -15,8 +15,8 @@ pub(super) static RETRY: Keyword = Keyword {
     props: &[
         Property::new(
             "attempts",
-            &value::ATTEMPTS,
-            "All calls, the first included.",
+            &value::ATTEMPTS_OR_NONE,
+            "All calls, the first included; `none` is one.",
         ),
         Property::new("per-try", &value::TIME_OR_NONE, "Longest time of one try."),
         Property::new(
@@ -118,9 +118,7 @@ fn grpc_status(text: &str) -> Result<RetryCause, Wrong> {
 
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Retry {
     let mut retry = Retry {
-        attempts: entry
-            .prop("attempts", value::attempts)
-            .map(|n| n.map(Setting::Value)),
+        attempts: entry.prop("attempts", value::attempts_or_none),
         per_try: entry.prop("per-try", value::time_or_none),
         any_method: entry
             .prop("methods", value::label_value)

@@ -2,7 +2,7 @@
 
 use super::Place::{Calls, Defaults, External, Policy, Route, Service};
 use super::{Args, Argument, Entry, Keyword, Property};
-use crate::model::{Setting, Timeout};
+use crate::model::Timeout;
 use crate::value;
 
 pub(super) static TIMEOUT: Keyword = Keyword {
@@ -10,8 +10,8 @@ pub(super) static TIMEOUT: Keyword = Keyword {
     props: &[
         Property::new(
             "connect",
-            &value::TIME,
-            "Until a connection, TLS included, is up.",
+            &value::TIME_OR_NONE,
+            "Until a connection, TLS included, is up; `none` is the built-in time, for some time there always is.",
         ),
         Property::new(
             "stream-idle",
@@ -39,9 +39,7 @@ pub(super) static TIMEOUT: Keyword = Keyword {
 pub(super) fn decode(entry: Entry<'_>) -> Timeout {
     Timeout {
         whole: entry.arg(0, value::time_or_none),
-        connect: entry
-            .prop("connect", value::time)
-            .map(|time| time.map(Setting::Value)),
+        connect: entry.prop("connect", value::time_or_none),
         stream_idle: entry.prop("stream-idle", value::time_or_none),
         max_duration: entry.prop("max-duration", value::time_or_none),
         idle: entry.prop("idle", value::time_or_none),

@@ -280,7 +280,7 @@ impl<'m> Linker<'m, '_> {
                     name: Some(name.clone()),
                     service: None,
                     subset: None,
-                    port: None,
+                    port: declared.port,
                     span: name.span,
                 };
                 let target = Spanned::new(self.service_target(&target)?, name.span);

@@ -64,7 +64,15 @@ impl Linker<'_, '_> {
             callee,
         );
         self.limit(&mut exchange.idle, idle, "idle=", None, callee);
-        self.at_most(&mut exchange.connect, connect, "connect=", callee);
+        // `none` is what holds when nobody says anything.
+        let connect = connect.as_ref().map(|given| match given.value {
+            Setting::Removed => Spanned::new(
+                Setting::Value(Exchange::built_in().connect.value),
+                given.span,
+            ),
+            Setting::Value(_) => given.clone(),
+        });
+        self.at_most(&mut exchange.connect, &connect, "connect=", callee);
         self.retry(&mut exchange, &call.retry, callee);
         self.hedge(&mut exchange, &call.hedge, callee);
         exchange

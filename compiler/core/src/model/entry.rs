@@ -95,6 +95,8 @@ pub struct RateLimit {
     pub burst: Option<Spanned<u32>>,
     /// The service that counts for all proxies.
     pub via: Option<Spanned<String>>,
+    /// Its port, where it has several.
+    pub port: Option<Spanned<u16>>,
     /// What happens when it does not answer.
     pub on_failure: Option<Spanned<OnFailure>>,
     /// One compound key; empty: all requests together.

@@ -46,6 +46,8 @@ pub struct Overriding {
     pub kind: &'static str,
     /// Its name.
     pub name: Spanned<String>,
+    /// Where it is declared.
+    pub declared: Span,
     /// The whole `override` or `remove`.
     pub span: Span,
 }

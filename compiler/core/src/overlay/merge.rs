@@ -19,7 +19,12 @@ pub(super) fn definition(reader: &mut Reader<'_>, base: &mut Node, change: &Node
         .children
         .iter()
         .partition(|child| child.name.text == "remove");
-    block(reader, base, &changes, place);
+    if place == Place::Route {
+        // Whole by its name, as a route inside a definition is: its parts mean something only together.
+        base.children = changes.iter().map(|change| (*change).clone()).collect();
+    } else {
+        block(reader, base, &changes, place);
+    }
     base.has_block |= !base.children.is_empty();
     remove(reader, base, &changes, &removals);
 }
@@ -120,6 +125,16 @@ fn remove(reader: &mut Reader<'_>, base: &mut Node, changes: &[&Node], removals:
         let [kind, names @ ..] = removal.args.as_slice() else {
             continue;
         };
+        if let Some(prop) = removal.props.first() {
+            reader.report(
+                Diagnostic::error(
+                    code::EXCLUSIVE,
+                    prop.span,
+                    "what stands inside a definition is named without it",
+                )
+                .help("remove the property"),
+            );
+        }
         let Some(kind) = kind.value.as_str() else {
             continue;
         };

@@ -65,7 +65,11 @@ fn check(cx: &mut RuleContext<'_>) {
             "the {} `{}` is changed",
             overriding.kind, overriding.name.value
         );
-        if subject.is_some() || overriding.kind == "mesh" {
+        // A route in a file of its own is its team's, whosever the gateway is.
+        let is_others = overriding.kind == "route"
+            && mesh.ownership.owner(overriding.declared.file)
+                != mesh.ownership.owner(overriding.span.file);
+        if subject.is_some() || overriding.kind == "mesh" || is_others {
             cx.report_some(foreign(mesh, overriding.name.span, subject, &what));
         }
     }
