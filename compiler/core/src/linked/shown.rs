@@ -47,6 +47,15 @@ impl Exchange {
     }
 }
 
+/// The time of a rate, as policy writes it: one of a unit needs no number.
+fn unit_text(per: std::time::Duration) -> String {
+    let text = duration_text(per);
+    match text.strip_prefix('1') {
+        Some(unit) if !unit.starts_with(|first: char| first.is_ascii_digit()) => unit.to_owned(),
+        _ => text,
+    }
+}
+
 impl Effective<Option<RetryBudget>> {
     /// The budget as policy writes it, without quotes; nothing where there is none.
     pub fn shown(&self) -> Option<ShownField> {
@@ -55,7 +64,7 @@ impl Effective<Option<RetryBudget>> {
         let text = match budget.minimum {
             BudgetMinimum::Requests { count, per, window } => format!(
                 "{share} of=requests min={count}/{} window={}",
-                duration_text(per),
+                unit_text(per),
                 duration_text(window)
             ),
             BudgetMinimum::Active { count } => format!("{share} of=active min={count}"),
