@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod grants;
+pub mod loosened;
 pub mod routes;
 pub mod skew;
 pub mod slices;

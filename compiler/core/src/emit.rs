@@ -135,7 +135,7 @@ pub(crate) fn mtls(service: &Service) -> Vec<slice::PortMtls> {
 }
 
 /// What paths may hold for some route of the service: its proxy knows no routes.
-fn path_accepts(service: &Service) -> Vec<slice::PathAccepts> {
+pub(crate) fn path_accepts(service: &Service) -> Vec<slice::PathAccepts> {
     let of_routes = service.routes.iter();
     let accepts: BTreeSet<_> = of_routes
         .flat_map(|route| &route.actions.path_accepts)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bundle::slice::{ClientAddress, EndpointAddress, Protocol};
+use mesh_bundle::slice::{ClientAddress, ClientCertificate, EndpointAddress, Protocol};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_compiler::diff::slices;
 use mesh_compiler::level::Shown;
@@ -383,6 +383,14 @@ fn listener_text(listener: &Listener) -> String {
     if let Some(tls) = &listener.tls {
         let certificate = tls.certificate.as_ref().map_or("", |name| &name.value);
         text = format!("{text} tls={certificate}");
+        if let Some(trust) = &tls.trust {
+            text = format!("{text} trust={}", trust.value);
+        }
+        match tls.client.as_ref().map(|client| client.value) {
+            None | Some(ClientCertificate::None) => {}
+            Some(ClientCertificate::Optional) => text.push_str(" client=optional"),
+            Some(ClientCertificate::Required) => text.push_str(" client=required"),
+        }
     }
     match listener.client_address {
         ClientAddress::Peer => text,

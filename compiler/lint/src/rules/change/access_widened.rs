@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bundle::slice::MtlsMode;
 use mesh_compiler::analysis::entrance::{Door, Refused, Way};
 use mesh_compiler::diff::access::{AccessChange, Gain, Unasked};
+use mesh_compiler::diff::loosened::{self, Loosened, What};
 use mesh_compiler::linked::{LinkedMesh, Service};
 use mesh_syntax::{Diagnostic, Span};
 
@@ -19,7 +20,9 @@ declare_rule! {
     /// mutual TLS without exception, or, at a gateway, the lack of a listener or of a route that leads on. The
     /// finding points at the mode, listener or route that changed, or at the rule where something is gone.
     /// A service that becomes `unmeshed` lets in everybody, and a request about which an authorizer is no
-    /// longer asked is let in whatever it would have said.
+    /// longer asked is let in whatever it would have said. What no request can show is said as possible: clients
+    /// that need no certificate any more, another source of their address, other keys of tokens, and paths that
+    /// may hold more.
     ///
     /// ## Why it matters
     /// Whoever reviews a change of rules has to see what they let in, not how they read.
@@ -78,6 +81,9 @@ fn check(cx: &mut RuleContext<'_>) {
                     .possible(),
             );
         }
+    }
+    for loosened in loosened::of(change.meshes()) {
+        cx.report(may_let_in(&loosened));
     }
     for (span, gains) in places {
         let Some((first, gain, changed)) = gains.first() else {
@@ -177,6 +183,35 @@ fn because(gain: &Gain, is_elsewhere: bool) -> &'static str {
         Some(Refused::NoRoute) => "no route of the base takes the request",
         Some(Refused::Answered) => "the base answers the request itself and sends it nowhere",
     }
+}
+
+/// What no request can show.
+fn may_let_in(loosened: &Loosened) -> Diagnostic {
+    let name = &loosened.name;
+    let (message, label, help) = match loosened.what {
+        What::ClientCertificate => (
+            format!("clients of `{name}` no longer need a certificate"),
+            "the base lets no connection come up without one",
+            "check that requests without a certificate are meant to come so far as to be judged",
+        ),
+        What::ClientAddress => (
+            format!("`{name}` takes the address of its clients from elsewhere"),
+            "not where the base takes it from",
+            "check that what stands before it says who the client is, and that rules with `client-ip` still mean the same",
+        ),
+        What::Keys => (
+            format!("tokens of `{name}` are verified by other keys, or taken from elsewhere"),
+            "tokens may be taken that the base refuses",
+            "check that the keys are those of the issuer",
+        ),
+        What::Paths => (
+            format!("`{name}` takes paths that the base refuses"),
+            "more may stand in a path here than in the base",
+            "check that nothing behind it reads such a path otherwise than the rules do",
+        ),
+    };
+    let finding = ACCESS_WIDENED.at(loosened.span, message);
+    finding.at(label).help(help).possible()
 }
 
 fn no_longer_asked(
@@ -291,6 +326,40 @@ mod tests {
             "MSH0810",
             &with("\"a.test\"", near),
             &with("\"a.test\"", all)
+        ));
+    }
+
+    #[test]
+    fn what_no_request_shows_is_possible() {
+        let with = |tls: &str, rest: &str| {
+            format!(
+                r#"gateway public {{ listen 443 {{ tls certificate=web trust=partners {tls} }}; allow unauthenticated; route all {{ to a }} }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow public; route all {{ {rest} }} }}"#
+            )
+        };
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("client=required", ""),
+            &with("client=optional", "path-accepts encoded-slash")
+        ));
+        assert_eq!(
+            changes(
+                "MSH0810",
+                &with("client=optional", ""),
+                &with("client=required", "")
+            ),
+            ""
+        );
+        let with = |keys: &str| {
+            format!(
+                r#"service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow any; require jwt shop }}
+                jwt shop {{ issuer "https://id.test"; jwks url="{keys}" }}"#
+            )
+        };
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("https://id.test/keys"),
+            &with("https://id.test/others")
         ));
     }
 
