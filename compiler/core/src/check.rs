@@ -34,8 +34,9 @@ pub enum Slices<'a> {
     Kept,
     /// They are dropped one by one: together they are several times the mesh.
     Dropped,
-    /// The same, and one that is as it was in an earlier mesh is not even made.
-    Since(&'a CheckedMesh),
+    /// The same, and one that is as it was in an earlier mesh is not even made; with what is as it was, where that is
+    /// known.
+    Since(&'a CheckedMesh, Option<&'a Unchanged>),
 }
 
 impl CheckedMesh {
@@ -119,9 +120,12 @@ pub fn check_again(
                 })
                 .collect()
         }
-        Slices::Since(earlier) => {
+        Slices::Since(earlier, unchanged) => {
             observer.begin(Stage::Verify);
-            let unchanged = Unchanged::between(&earlier.mesh, &mesh);
+            let compared = unchanged
+                .is_none()
+                .then(|| Unchanged::between(&earlier.mesh, &mesh));
+            let unchanged = unchanged.or(compared.as_ref());
             let known = |identity: &SpiffeId| {
                 let found = earlier
                     .needs
@@ -129,7 +133,7 @@ pub fn check_again(
                 earlier
                     .needs
                     .get(found.ok()?)
-                    .filter(|_| unchanged.identity(identity))
+                    .filter(|_| unchanged.is_some_and(|unchanged| unchanged.identity(identity)))
             };
             emit::each_slice(&mesh)
                 .map(|(identity, slice)| match known(identity) {

@@ -41,7 +41,8 @@ impl Unchanged {
         if names(old) != names(new) || !same_names || !is_frame_same(old, new) {
             return Self::nothing(old, new);
         }
-        let itself: Vec<bool> = all().map(|(old, new)| old == new).collect();
+        let pairs = old.services.par_iter().zip(&new.services);
+        let itself: Vec<bool> = pairs.map(|(old, new)| old == new).collect();
         let mut services = itself.clone();
         let mut touch = |edge: &Edge| {
             for (one, other) in [(edge.caller, edge.callee), (edge.callee, edge.caller)] {

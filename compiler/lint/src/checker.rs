@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mesh_compiler::analysis::call_graph::CallGraph;
 use mesh_compiler::date::Date;
 use mesh_compiler::progress::Observer;
-use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh, Slices};
+use mesh_compiler::{CheckedMesh, Earlier, Input, LinkedMesh, Slices, Unchanged};
 use mesh_syntax::Diagnostic;
 
 use crate::facts::ServiceFacts;
-use crate::{Judgement, Skipped, Suppressed, judge_since, not_carried};
+use crate::{Judged, Judgement, Skipped, Suppressed, judge_since, not_carried};
 
 /// What is checked, and as of when.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,15 @@ pub struct Checker {
     keeps: bool,
     parsed: Earlier,
     environments: BTreeMap<String, Known>,
+    retired: Retired,
+}
+
+/// What checks have left behind. Letting go of a large mesh takes a while, which nobody who waits for findings needs to
+/// wait for.
+#[derive(Debug, Default)]
+pub struct Retired {
+    known: Vec<Known>,
+    graphs: Vec<CallGraph>,
 }
 
 /// What is known of one environment.
@@ -84,8 +94,17 @@ impl Checker {
         }
     }
 
+    /// What checks have left behind since this was asked last, for whoever lets go of it once the findings are shown.
+    pub fn retired(&mut self) -> Retired {
+        std::mem::take(&mut self.retired)
+    }
+
     /// Checks the policies as they are now.
     pub fn check(&mut self, subject: Subject<'_>, observer: &mut dyn Observer) -> Checked {
+        // For who never asks for it, no more is left than one check of each environment leaves.
+        if self.retired.known.len() > self.environments.len() {
+            drop(self.retired());
+        }
         let input = subject.input;
         let mut analysed = mesh_compiler::load_again(input, &mut self.parsed, observer);
         let (files, environments) = (analysed.files, analysed.environments.clone());
@@ -94,9 +113,16 @@ impl Checker {
             understood: before,
             checked: good,
         } = known.unwrap_or_default();
-        let earlier = before.as_ref().map(|(mesh, facts)| (mesh.as_ref(), facts));
+        let unchanged = before.as_ref().zip(analysed.mesh.as_ref());
+        let unchanged = unchanged.map(|((before, _), mesh)| Unchanged::between(before, mesh));
+        let earlier = before.as_ref().map(|(_, facts)| facts);
+        let earlier = unchanged.as_ref().zip(earlier);
         let (base, today) = (subject.base, subject.today);
-        let (judgement, facts) = judge_since(&mut analysed, earlier, base, today, observer);
+        let Judged {
+            judgement,
+            facts,
+            graphs,
+        } = judge_since(&mut analysed, earlier, base, today, observer);
         let Judgement {
             mut findings,
             suppressed,
@@ -104,7 +130,13 @@ impl Checker {
         } = judgement;
         // Whoever keeps nothing gives back the memory before slices are made.
         let facts = self.keeps.then_some(facts);
-        let slices = good.as_deref().map_or(Slices::Dropped, Slices::Since);
+        let graphs = self.keeps.then_some(graphs);
+        let slices = good.as_deref().map_or(Slices::Dropped, |good| {
+            let same = before
+                .as_ref()
+                .is_some_and(|(before, _)| Arc::ptr_eq(before, good.shared_mesh()));
+            Slices::Since(good, unchanged.as_ref().filter(|_| same))
+        });
         let result = mesh_compiler::check_again(analysed, &findings, slices, observer);
         let (checked, understood) = match result {
             Ok(checked) => (Some(Arc::new(checked)), None),
@@ -121,12 +153,21 @@ impl Checker {
                 .or(understood.as_ref())
                 .map(|mesh| (Arc::clone(mesh), facts));
             // After an error what was known before is still worth comparing with.
-            let known = Known {
-                understood: now.or(before),
-                checked: checked.clone().or(good),
+            let mut known = Known {
+                understood: before,
+                checked: good,
+            };
+            let replaced = Known {
+                understood: now.and_then(|now| known.understood.replace(now)),
+                checked: checked
+                    .clone()
+                    .and_then(|checked| known.checked.replace(checked)),
             };
             self.environments
                 .insert(input.environment.to_owned(), known);
+            self.retired.known.push(replaced);
+            let graphs = graphs.into_iter().flatten().flatten();
+            self.retired.graphs.extend(graphs);
         }
         Checked {
             files,

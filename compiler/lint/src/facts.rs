@@ -22,7 +22,7 @@ pub(crate) struct Facts<'m> {
     graph: OnceLock<CallGraph>,
     declared: OnceLock<CallGraph>,
     of_services: OnceLock<ServiceFacts>,
-    earlier: Option<(Unchanged, &'m ServiceFacts)>,
+    earlier: Option<(&'m Unchanged, &'m ServiceFacts)>,
     change: Option<ChangeFacts<'m>>,
 }
 
@@ -80,16 +80,17 @@ impl<'m> Facts<'m> {
     }
 
     /// The same mesh, of which some services are as they were in an earlier one.
-    pub(crate) fn since(self, unchanged: Unchanged, earlier: &'m ServiceFacts) -> Self {
+    pub(crate) fn since(self, unchanged: &'m Unchanged, earlier: &'m ServiceFacts) -> Self {
         Self {
             earlier: Some((unchanged, earlier)),
             ..self
         }
     }
 
-    /// What was computed for each service.
-    pub(crate) fn into_service_facts(self) -> ServiceFacts {
-        self.of_services.into_inner().unwrap_or_default()
+    /// What was computed for each service, and the graphs, which nobody asks for any more.
+    pub(crate) fn into_parts(self) -> (ServiceFacts, [Option<CallGraph>; 2]) {
+        let facts = self.of_services.into_inner().unwrap_or_default();
+        (facts, [self.graph.into_inner(), self.declared.into_inner()])
     }
 
     /// The same mesh, as what would replace another one.
@@ -124,7 +125,7 @@ impl<'m> Facts<'m> {
         let nothing = ServiceFacts::default();
         let none = Unchanged::default();
         let (unchanged, earlier) = match &self.earlier {
-            Some((unchanged, earlier)) => (unchanged, *earlier),
+            Some((unchanged, earlier)) => (*unchanged, *earlier),
             None => (&none, &nothing),
         };
         observer.begin(Stage::Facts("routes"));

@@ -19,6 +19,7 @@ mod suppress;
 mod tester;
 mod unexpressed;
 
+use mesh_compiler::analysis::call_graph::CallGraph;
 use mesh_compiler::date::Date;
 use mesh_compiler::keep_gravest;
 use mesh_compiler::progress::{Observer, Stage};
@@ -26,7 +27,7 @@ use mesh_compiler::{Analysed, LinkedMesh, Unchanged};
 use mesh_syntax::Diagnostic;
 use rayon::prelude::*;
 
-pub use checker::{Checked, Checker, Subject};
+pub use checker::{Checked, Checker, Retired, Subject};
 use facts::{Facts, ServiceFacts};
 pub use features::not_carried;
 pub use page::Page;
@@ -60,25 +61,36 @@ pub fn judge_observed(
     today: Date,
     observer: &mut dyn Observer,
 ) -> Judgement {
-    judge_since(analysed, None, base, today, observer).0
+    judge_since(analysed, None, base, today, observer).judgement
 }
 
-/// The same, knowing what an earlier mesh was and what was known of it; with what is known of this one.
+/// What was said of a mesh, and what it was said from.
+#[derive(Debug, Default)]
+struct Judged {
+    judgement: Judgement,
+    facts: ServiceFacts,
+    graphs: [Option<CallGraph>; 2],
+}
+
+/// The same, knowing what is as it was in an earlier mesh and what was known of that; with what is known of this one.
 fn judge_since(
     analysed: &mut Analysed,
-    earlier: Option<(&LinkedMesh, &ServiceFacts)>,
+    earlier: Option<(&Unchanged, &ServiceFacts)>,
     base: Option<&LinkedMesh>,
     today: Date,
     observer: &mut dyn Observer,
-) -> (Judgement, ServiceFacts) {
+) -> Judged {
     let mut judgement = Judgement::default();
     let Some(mesh) = &analysed.mesh else {
         judgement.findings = std::mem::take(&mut analysed.diagnostics);
-        return (judgement, ServiceFacts::default());
+        return Judged {
+            judgement,
+            ..Judged::default()
+        };
     };
     let mut facts = Facts::new(mesh);
-    if let Some((earlier, known)) = earlier {
-        facts = facts.since(Unchanged::between(earlier, mesh), known);
+    if let Some((unchanged, known)) = earlier {
+        facts = facts.since(unchanged, known);
     }
     // Every rule is checked anyway, and what several ask for belongs to none of them.
     facts.compute(observer);
@@ -99,7 +111,12 @@ fn judge_since(
         .suppressed
         .sort_by(|a, b| a.finding.sort_key().cmp(&b.finding.sort_key()));
     judgement.skipped.sort_by_key(|skipped| skipped.code);
-    (judgement, facts.into_service_facts())
+    let (facts, graphs) = facts.into_parts();
+    Judged {
+        judgement,
+        facts,
+        graphs,
+    }
 }
 
 /// Checks a mesh, whatever anybody answers for. Findings are in the order of outputs: by file and position.

@@ -61,6 +61,7 @@ fn work(jobs: &Receiver<Job>, events: &SyncSender<Event>) {
             *job.checker = Checker::new();
             None
         });
+        let retired = job.checker.retired();
         let done = Done {
             root: job.root,
             sources: job.sources,
@@ -72,6 +73,8 @@ fn work(jobs: &Receiver<Job>, events: &SyncSender<Event>) {
         if events.send(Event::Checked(Box::new(done))).is_err() {
             return;
         }
+        // After the findings: nobody waits for it.
+        drop(retired);
     }
 }
 

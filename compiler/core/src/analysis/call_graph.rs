@@ -1,7 +1,7 @@
 //! Who calls whom, with what each edge may do to a failing call. Built from a linked mesh, or directly
 //! by a test; it knows nothing of files but the spans it passes on.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mesh_syntax::Span;
@@ -25,8 +25,9 @@ pub struct EdgeId(pub usize);
 /// Services and the calls between them.
 #[derive(Clone, Debug, Default)]
 pub struct CallGraph {
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
+    /// Shared with the graphs that are parts of this one.
+    nodes: Vec<Arc<Node>>,
+    edges: Vec<Arc<Edge>>,
     /// For each node the edges that leave it and those that enter it, ascending.
     leaving: Vec<Vec<EdgeId>>,
     entering: Vec<Vec<EdgeId>>,
@@ -191,16 +192,17 @@ impl CallGraph {
     }
 
     /// Adds a service.
-    pub fn add_node(&mut self, node: Node) -> NodeId {
+    pub fn add_node(&mut self, node: impl Into<Arc<Node>>) -> NodeId {
         self.topology = OnceLock::new();
-        self.nodes.push(node);
+        self.nodes.push(node.into());
         self.leaving.push(Vec::new());
         self.entering.push(Vec::new());
         NodeId(self.nodes.len() - 1)
     }
 
     /// Adds calls between two services of this graph.
-    pub fn add_edge(&mut self, edge: Edge) -> EdgeId {
+    pub fn add_edge(&mut self, edge: impl Into<Arc<Edge>>) -> EdgeId {
+        let edge = edge.into();
         self.topology = OnceLock::new();
         let id = EdgeId(self.edges.len());
         self.leaving[edge.from.0].push(id);
@@ -211,7 +213,7 @@ impl CallGraph {
 
     /// Notes that the calls of an edge were seen, and how often.
     fn see(&mut self, id: EdgeId, rate: Option<f64>) {
-        let edge = &mut self.edges[id.0];
+        let edge = Arc::make_mut(&mut self.edges[id.0]);
         edge.provenance.observed = true;
         edge.rate = edge.rate.or(rate);
     }
@@ -270,14 +272,14 @@ impl CallGraph {
     pub fn declared(&self) -> Self {
         let mut graph = Self::new();
         for node in &self.nodes {
-            graph.add_node(node.clone());
+            graph.add_node(Arc::clone(node));
         }
         for edge in self
             .edges
             .iter()
             .filter(|edge| edge.origin() == Origin::Declared)
         {
-            graph.add_edge(edge.clone());
+            graph.add_edge(Arc::clone(edge));
         }
         graph
     }

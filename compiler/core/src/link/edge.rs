@@ -326,6 +326,8 @@ impl<'m> Linker<'m, '_> {
         };
         let calls = &services[caller.index()].calls;
         let mut exchanges = Vec::new();
+        // Routes that say nothing of their own share an exchange, and a call makes the same of each of them.
+        let mut last: Option<(usize, &Arc<Exchange>, Arc<Exchange>)> = None;
         for (index, route) in callee.routes.iter().enumerate() {
             let id = RouteId {
                 service: callee.id,
@@ -339,10 +341,19 @@ impl<'m> Linker<'m, '_> {
                 .max_by_key(|call| calls[**call].route);
             exchanges.push(match call {
                 Some(call) => {
-                    let call = declared[caller.index()][*call];
-                    let exchange = self.tighten(&route.exchange, &call.exchange, limits);
-                    self.check_exchange(&exchange);
-                    shared(exchange, &route.exchange)
+                    let known = last
+                        .as_ref()
+                        .filter(|(by, of, _)| by == call && Arc::ptr_eq(of, &route.exchange));
+                    if let Some((_, _, known)) = known {
+                        Arc::clone(known)
+                    } else {
+                        let by = declared[caller.index()][*call];
+                        let exchange = self.tighten(&route.exchange, &by.exchange, limits);
+                        self.check_exchange(&exchange);
+                        let exchange = shared(exchange, &route.exchange);
+                        last = Some((*call, &route.exchange, Arc::clone(&exchange)));
+                        exchange
+                    }
                 }
                 None => Arc::clone(&route.exchange),
             });

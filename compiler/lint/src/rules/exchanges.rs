@@ -1,5 +1,7 @@
 //! Every effective exchange of a mesh, for the rules about retries and timeouts.
 
+use std::sync::Arc;
+
 use mesh_bundle::slice::Condition;
 use mesh_compiler::linked::{Exchange, LinkedMesh, Route, Service};
 
@@ -73,7 +75,7 @@ pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
         let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
         let routes = callee.routes.iter().zip(&edge.exchanges);
         routes
-            .filter(|(route, exchange)| route.exchange != **exchange)
+            .filter(|(route, exchange)| is_own(&route.exchange, exchange))
             .map(move |(route, exchange)| At {
                 caller: Some(caller),
                 callee,
@@ -97,6 +99,11 @@ pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
         })
     });
     own.chain(of_callers).chain(of_gateways)
+}
+
+/// Whether a caller's exchange differs from the route's. Nearly all are the route's own, which need no comparison.
+fn is_own(of_route: &Arc<Exchange>, of_caller: &Arc<Exchange>) -> bool {
+    !Arc::ptr_eq(of_route, of_caller) && of_route != of_caller
 }
 
 /// Those of them that try again.

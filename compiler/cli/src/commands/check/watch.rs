@@ -29,6 +29,8 @@ pub(super) fn run(args: &Check, place: &Place, folder: &Path) -> Result<(), Fail
             Err(failure) => output::error(failure.as_ref()),
         }
         shown = Some(state);
+        // After the findings: nobody waits for it.
+        drop(checker.retired());
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_bundle::slice::RetryCause;
+use rayon::prelude::*;
 
 use super::passage::Passages;
 use super::{
@@ -33,32 +34,10 @@ impl CallGraph {
             });
         }
         let passages = Passages::of(mesh, &mut graph);
-        for edge in &mesh.edges {
-            if !edge.routed.is_empty() {
-                for edge in of_gateway(mesh, edge) {
-                    graph.add_edge(passages.lead(edge));
-                }
-            } else if edge.declared.is_empty()
-                && edge.asked.is_empty()
-                && !edge.permitted.is_empty()
-            {
-                let all = exchanges(mesh, edge, |_| true);
-                let (by, plain) = (node(edge.callee), permitted(mesh, edge));
-                for edge in routed(mesh, edge, &plain, all) {
-                    // Who may enter a gateway on the way out of the mesh calls what it leads to in its own name.
-                    if !passages.is_by(by, edge.to) {
-                        graph.add_edge(passages.lead(edge));
-                    }
-                }
-            }
-            for asked in &edge.asked {
-                graph.add_edge(side_call(mesh, edge, *asked));
-            }
-            for call in &edge.declared {
-                for edge in declared(mesh, edge, *call) {
-                    graph.add_edge(passages.lead(edge));
-                }
-            }
+        let between = |edge| between(mesh, &passages, edge);
+        let edges: Vec<Vec<Arc<Edge>>> = mesh.edges.par_iter().map(between).collect();
+        for edge in edges.into_iter().flatten() {
+            graph.add_edge(edge);
         }
         graph.observe(mesh, &passages);
         graph
@@ -107,6 +86,30 @@ impl CallGraph {
             }
         }
     }
+}
+
+/// The calls of one service to another.
+fn between(mesh: &LinkedMesh, passages: &Passages, edge: &linked::Edge) -> Vec<Arc<Edge>> {
+    let mut calls = Vec::new();
+    if !edge.routed.is_empty() {
+        let routed = of_gateway(mesh, edge).into_iter();
+        calls.extend(routed.map(|edge| passages.lead(edge)));
+    } else if edge.declared.is_empty() && edge.asked.is_empty() && !edge.permitted.is_empty() {
+        let all = exchanges(mesh, edge, |_| true);
+        let (by, plain) = (node(edge.callee), permitted(mesh, edge));
+        // Who may enter a gateway on the way out of the mesh calls what it leads to in its own name.
+        let routed = routed(mesh, edge, &plain, all)
+            .into_iter()
+            .filter(|edge| !passages.is_by(by, edge.to));
+        calls.extend(routed.map(|edge| passages.lead(edge)));
+    }
+    let asked = edge.asked.iter();
+    calls.extend(asked.map(|asked| side_call(mesh, edge, *asked)));
+    for call in &edge.declared {
+        let declared = declared(mesh, edge, *call).into_iter();
+        calls.extend(declared.map(|edge| passages.lead(edge)));
+    }
+    calls.into_iter().map(Arc::new).collect()
 }
 
 pub(super) const fn node(service: ServiceId) -> NodeId {
