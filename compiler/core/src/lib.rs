@@ -96,8 +96,15 @@ pub fn load_observed(input: Input<'_>, observer: &mut dyn Observer) -> Analysed 
 #[derive(Debug, Default)]
 pub struct Earlier {
     parsed: Option<(SourceSet, Parsed)>,
-    decoded: keyword::Known,
+    known: Known,
     is_once: bool,
+}
+
+/// What is known of each file of some sources, by its position.
+#[derive(Debug, Default)]
+struct Known {
+    decoded: keyword::Known,
+    secrets: secrets::Known,
 }
 
 impl Earlier {
@@ -127,29 +134,33 @@ pub fn load_again(
         let trees = Cow::Owned(parsed.trees);
         return understand(input, trees, parsed.diagnostics, None, observer);
     }
-    let mut decoded = std::mem::take(&mut earlier.decoded);
+    let mut remembered = std::mem::take(&mut earlier.known);
+    let Known { decoded, secrets } = &mut remembered;
     decoded.resize(sources.files().len(), None);
-    for (file, decoded) in sources.files().zip(&mut decoded) {
+    secrets.resize(sources.files().len(), None);
+    let of_files = decoded.iter_mut().zip(secrets);
+    for (file, (decoded, secrets)) in sources.files().zip(of_files) {
         if !before
             .as_ref()
             .is_some_and(|before| sources.is_same(before, file))
         {
             *decoded = None;
+            *secrets = None;
         }
     }
     let trees = Cow::Borrowed(parsed.trees.as_slice());
     let diagnostics = parsed.diagnostics.clone();
-    let known = (!is_once).then_some(&mut decoded);
+    let known = (!is_once).then_some(&mut remembered);
     let analysed = understand(input, trees, diagnostics, known, observer);
     // How much of a file with mistakes is read depends on the others.
     for finding in &parsed.diagnostics {
-        if let Some(decoded) = decoded.get_mut(finding.span.file.index()) {
+        if let Some(decoded) = remembered.decoded.get_mut(finding.span.file.index()) {
             *decoded = None;
         }
     }
     *earlier = Earlier {
         parsed: Some((sources.clone(), parsed)),
-        decoded,
+        known: remembered,
         is_once,
     };
     analysed
@@ -159,7 +170,7 @@ fn understand(
     input: Input<'_>,
     trees: Cow<'_, [Tree]>,
     mut diagnostics: Vec<Diagnostic>,
-    known: Option<&mut keyword::Known>,
+    known: Option<&mut Known>,
     observer: &mut dyn Observer,
 ) -> Analysed {
     let files = input.sources.files().len();
@@ -169,7 +180,10 @@ fn understand(
         !overlay::is_foreign(path, input.root_path, input.environment)
     });
     let wanted = |path: &str| !overlay::is_foreign(path, input.root_path, input.environment);
-    let secrets = secrets::findings(input.sources, wanted);
+    let (known_decoded, known_secrets) = known
+        .map(|known| (&mut known.decoded, &mut known.secrets))
+        .unzip();
+    let secrets = secrets::findings(input.sources, wanted, known_secrets);
     let unread = diagnostics
         .iter()
         .any(|finding| finding.level == Level::Error);
@@ -181,7 +195,7 @@ fn understand(
         environments,
         incomplete,
     } = overlay::apply(input.sources, input.root_path, input.environment, &trees);
-    let mut decoded = keyword::decode(input.sources, &overlaid, known);
+    let mut decoded = keyword::decode(input.sources, &overlaid, known_decoded);
     // Trees are several times their text, and linking makes the mesh a second time.
     drop(overlaid);
     drop(trees);

@@ -1,6 +1,8 @@
 //! Keys, tokens and passwords that stand in policy files. Whoever can read a repository, now or later, has what is in
 //! it, comments included; so the text is looked at, and not what it means.
 
+use std::sync::Arc;
+
 use mesh_syntax::{Diagnostic, FileId, SourceSet, Span};
 use rayon::prelude::*;
 
@@ -34,10 +36,15 @@ pub(crate) fn is_credential(name: &str) -> bool {
 pub(crate) const HELP: &str =
     "take it out and replace it where it is valid: it stays in the history of the repository";
 
-/// Keys and tokens in the files that are asked for, in the order of files and places.
+/// What was found in each file of some sources, by its position; none: not known.
+pub(crate) type Known = Vec<Option<Arc<[Diagnostic]>>>;
+
+/// Keys and tokens in the files that are asked for, in the order of files and places. A file that is known is not looked
+/// at again, and the others are known then.
 pub(crate) fn findings(
     sources: &SourceSet,
     wanted: impl Fn(&str) -> bool + Sync,
+    mut known: Option<&mut Known>,
 ) -> Vec<Diagnostic> {
     let files: Vec<FileId> = sources
         .files()
@@ -47,9 +54,15 @@ pub(crate) fn findings(
             !path.ends_with(mesh_syntax::KEY_SET_SUFFIX) && wanted(path)
         })
         .collect();
-    let found: Vec<Vec<Diagnostic>> = files
-        .into_par_iter()
+    let before = known.as_deref();
+    let found: Vec<Arc<[Diagnostic]>> = files
+        .par_iter()
         .map(|file| {
+            let file = *file;
+            let known = before.and_then(|known| known.get(file.index())?.as_ref());
+            if let Some(known) = known {
+                return Arc::clone(known);
+            }
             let text = sources.text(file).unwrap_or_default();
             in_text(text)
                 .into_iter()
@@ -58,7 +71,17 @@ pub(crate) fn findings(
                 .collect()
         })
         .collect();
-    found.into_iter().flatten().collect()
+    if let Some(known) = &mut known {
+        for (file, found) in files.iter().zip(&found) {
+            if let Some(known) = known.get_mut(file.index()) {
+                *known = Some(Arc::clone(found));
+            }
+        }
+    }
+    found
+        .iter()
+        .flat_map(|found| found.iter().cloned())
+        .collect()
 }
 
 fn finding(file: FileId, secret: &Secret) -> Diagnostic {

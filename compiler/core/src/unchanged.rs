@@ -52,7 +52,8 @@ impl Unchanged {
             }
         };
         old.edges.iter().chain(&new.edges).for_each(&mut touch);
-        for edge in differing(&old.edges, &new.edges) {
+        let is_same = |one: &Edge, two: &Edge| is_same(one, two, old, new, &itself);
+        for edge in differing(&old.edges, &new.edges, is_same) {
             services[edge.caller.index()] = false;
             services[edge.callee.index()] = false;
         }
@@ -118,8 +119,49 @@ fn is_frame_same(old: &LinkedMesh, new: &LinkedMesh) -> bool {
         && strangers(old) == strangers(new)
 }
 
+/// Whether an edge is as it was; `itself` says of each service whether it is. Most exchanges of an edge are those of the
+/// callee's routes, which have been compared.
+fn is_same(one: &Edge, two: &Edge, old: &LinkedMesh, new: &LinkedMesh, itself: &[bool]) -> bool {
+    let Edge {
+        caller,
+        callee,
+        declared,
+        permitted,
+        routed,
+        led,
+        asked,
+        exchanges,
+    } = one;
+    let is_frame_same = *caller == two.caller
+        && *callee == two.callee
+        && *declared == two.declared
+        && *permitted == two.permitted
+        && *routed == two.routed
+        && *led == two.led
+        && *asked == two.asked
+        && exchanges.len() == two.exchanges.len();
+    if !is_frame_same {
+        return false;
+    }
+    let is_callee_same = itself[callee.index()];
+    let routes = (old.service(*callee).routes.iter()).zip(&new.service(*callee).routes);
+    let own = routes.map(|(one, two)| (&one.exchange, &two.exchange));
+    let own = own.map(Some).chain(std::iter::repeat(None));
+    let mut pairs = exchanges.iter().zip(&two.exchanges).zip(own);
+    pairs.all(|((one, two), own)| {
+        let of_routes = own.is_some_and(|(before, after)| {
+            is_callee_same && Arc::ptr_eq(one, before) && Arc::ptr_eq(two, after)
+        });
+        of_routes || one == two
+    })
+}
+
 /// Edges that only one of two lists has in this form. Both ascend by (caller, callee).
-fn differing<'e>(old: &'e [Edge], new: &'e [Edge]) -> Vec<&'e Edge> {
+fn differing<'e>(
+    old: &'e [Edge],
+    new: &'e [Edge],
+    is_same: impl Fn(&Edge, &Edge) -> bool,
+) -> Vec<&'e Edge> {
     let key = |edge: &Edge| (edge.caller, edge.callee);
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     let mut found = Vec::new();
@@ -140,7 +182,10 @@ fn differing<'e>(old: &'e [Edge], new: &'e [Edge]) -> Vec<&'e Edge> {
         if after.is_some() {
             new.next();
         }
-        if before != after {
+        let same = before
+            .zip(after)
+            .is_some_and(|(before, after)| is_same(before, after));
+        if !same {
             found.extend(before.or(after));
         }
     }

@@ -424,10 +424,13 @@ impl Session<'_> {
             sources: done.sources.clone(),
             findings,
         });
+        // A large mesh takes a while to let go of: after the findings are shown.
+        let mut before = None;
         if compiled.mesh().is_some() {
-            root.linked = Some(Arc::new((done.sources, compiled)));
+            before = root.linked.replace(Arc::new((done.sources, compiled)));
         }
         self.publish(&done.root, &done.versions);
+        drop(before);
     }
 
     /// Shows the findings of a root, file by file. A document that changed meanwhile keeps what it has: it is checked
