@@ -48,7 +48,7 @@ impl Exchange {
 }
 
 /// The time of a rate, as policy writes it: one of a unit needs no number.
-fn unit_text(per: std::time::Duration) -> String {
+fn unit_text(per: Duration) -> String {
     let text = duration_text(per);
     match text.strip_prefix('1') {
         Some(unit) if !unit.starts_with(|first: char| first.is_ascii_digit()) => unit.to_owned(),
