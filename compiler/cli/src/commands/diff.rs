@@ -37,6 +37,14 @@ enum DiffError {
         base: String,
         head: String,
     },
+    /// Git's way to name two commits.
+    #[error("`{0}` names two commits at once; name them one after the other: `meshc diff {1}`")]
+    Range(String, String),
+    /// It would not be read as tests.
+    #[error(
+        "{} would not be read as tests; name a file that ends in .test.kdl, or `-` for the standard output", .0.display()
+    )]
+    NoTests(PathBuf),
     /// Nothing is overwritten.
     #[error("could not write the tests to {}; name a file that is not there yet", path.display())]
     Tests {
@@ -46,7 +54,35 @@ enum DiffError {
     },
 }
 
+/// What writes tests to the standard output.
+const STANDARD_OUTPUT: &str = "-";
+
+/// What can be asked at all.
+fn refused(args: &Diff) -> Result<(), DiffError> {
+    for name in std::iter::once(&args.base).chain(&args.head) {
+        if let Some((base, head)) = name.split_once("..") {
+            let (merge, head) = match head.strip_prefix('.') {
+                Some(head) => ("--merge-base ", head),
+                None => ("", head),
+            };
+            let or_head = |name: &str| if name.is_empty() { "HEAD" } else { name }.to_owned();
+            let instead = format!("{merge}{} {}", or_head(base), or_head(head));
+            return Err(DiffError::Range(name.clone(), instead));
+        }
+    }
+    match &args.write_tests {
+        Some(path)
+            if path.as_os_str() != STANDARD_OUTPUT
+                && !path.to_string_lossy().ends_with(".test.kdl") =>
+        {
+            Err(DiffError::NoTests(path.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn run(args: &Diff, place: &Place) -> Result<Exit, Failure> {
+    refused(args)?;
     let (old, new) = versions(args, &folder(place, None))?;
     if old.root.is_none() && new.root.is_none() {
         return Err(Box::new(VersionError::NoPolicies(old.name, new.name)));
@@ -60,6 +96,7 @@ pub(super) fn run(args: &Diff, place: &Place) -> Result<Exit, Failure> {
         tests: String::new(),
     };
     let mut found = if same_files {
+        compared.has_environment(place.environment.as_deref())?;
         Difference::default()
     } else {
         compared.in_environments(place.environment.as_deref(), args.write_tests.is_some())?
@@ -74,10 +111,17 @@ pub(super) fn run(args: &Diff, place: &Place) -> Result<Exit, Failure> {
         DiffFormat::Json => json::line(&found)?,
         DiffFormat::Markdown => render::markdown(&found),
     };
-    if let Some(path) = &args.write_tests {
-        write_tests(path, &compared.tests)?;
+    let is_told = match &args.write_tests {
+        Some(path) => {
+            write_tests(path, &compared.tests)?;
+            path.as_os_str() != STANDARD_OUTPUT
+        }
+        None => true,
+    };
+    // Tests and what they are about would be neither.
+    if is_told {
+        output::data(&text)?;
     }
-    output::data(&text)?;
     Ok(Exit::from_clean(!args.exit_code || found.no_change))
 }
 
@@ -113,6 +157,27 @@ struct Compared {
 }
 
 impl Compared {
+    /// Whether there is such an environment, where both sides are the same.
+    fn has_environment(&mut self, asked: Option<&str>) -> Result<(), Failure> {
+        let Some(asked) = asked.filter(|asked| *asked != DEFAULT_ENVIRONMENT) else {
+            return Ok(());
+        };
+        let side = self.read(asked, false);
+        let names = side.iter().flat_map(|side| &side.environments);
+        if names.into_iter().any(|name| name == asked) {
+            return Ok(());
+        }
+        Err(Box::new(self.no_environment(asked)))
+    }
+
+    fn no_environment(&self, name: &str) -> DiffError {
+        DiffError::NoEnvironment {
+            name: name.to_owned(),
+            base: self.old.name.clone(),
+            head: self.new.name.clone(),
+        }
+    }
+
     /// Compares in one environment, or in each that both versions have.
     fn in_environments(&mut self, asked: Option<&str>, tests: bool) -> Result<Difference, Failure> {
         let first = asked.unwrap_or(DEFAULT_ENVIRONMENT);
@@ -123,11 +188,7 @@ impl Compared {
         };
         let (was, is) = (names(&old), names(&new));
         if first != DEFAULT_ENVIRONMENT && !was.contains(first) && !is.contains(first) {
-            return Err(Box::new(DiffError::NoEnvironment {
-                name: first.to_owned(),
-                base: self.old.name.clone(),
-                head: self.new.name.clone(),
-            }));
+            return Err(Box::new(self.no_environment(first)));
         }
         let both = old.is_some() && new.is_some();
         let (old, new) = (self.mesh(old, true)?, self.mesh(new, false)?);
@@ -231,6 +292,9 @@ fn write_tests(path: &Path, text: &str) -> Result<(), Failure> {
     if text.is_empty() {
         output::note("no request ends otherwise than before, so there is no test to write");
         return Ok(());
+    }
+    if path.as_os_str() == STANDARD_OUTPUT {
+        return Ok(output::data(text)?);
     }
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).open(path);

@@ -297,3 +297,35 @@ fn histories_without_a_common_commit_are_said() {
     let run = fixture.meshc(&["diff", "main", &first, "--merge-base"]);
     assert!(run.stdout.contains("No change"), "{}", run.stdout);
 }
+
+#[test]
+fn what_cannot_be_asked_says_what_can() {
+    let fixture = changed(CHANGED);
+    let refused = |arguments: &[&str], advice: &str| {
+        let run = fixture.meshc(arguments);
+        assert_eq!(run.code, Some(2), "{arguments:?}: {}", run.stdout);
+        assert!(run.stderr.contains(advice), "{}", run.stderr);
+    };
+    refused(&["diff", "main..ff"], "`meshc diff main ff`");
+    refused(&["diff", "main..."], "`meshc diff --merge-base main HEAD`");
+    refused(
+        &["diff", "HEAD", "HEAD", "--env", "nope"],
+        "environment `nope`",
+    );
+    refused(&["diff", "HEAD", "--env", "nope"], "environment `nope`");
+    refused(
+        &["diff", "HEAD", "--write-tests", "policy/new.kdl"],
+        ".test.kdl",
+    );
+}
+
+#[test]
+fn tests_go_to_the_standard_output_alone() {
+    let fixture = changed(CHANGED);
+    let run = fixture.meshc(&["diff", "HEAD", "--write-tests", "-"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.starts_with("test "), "{}", run.stdout);
+    fixture.write("policy/new.test.kdl", &run.stdout);
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+}
