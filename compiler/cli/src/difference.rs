@@ -10,8 +10,13 @@ use serde_json::Value;
 use crate::render::json;
 
 pub(crate) mod collect;
+mod named;
 pub(crate) mod proof;
+mod said;
 mod settings;
+#[cfg(test)]
+mod tests;
+mod unnamed;
 pub(crate) mod version;
 mod written;
 
@@ -46,6 +51,8 @@ pub(crate) struct Difference {
     pub(crate) calls: Vec<Called>,
     /// Services, gateways and externals that come, go or become another kind.
     pub(crate) services: Vec<Service>,
+    /// What keeps changes from doing harm and no proxy sees: invariants, limits, suppressions, owners, facts.
+    pub(crate) guards: Vec<Setting>,
     /// Everything else that has a name.
     pub(crate) settings: Vec<Setting>,
     /// Workloads that get another slice.
@@ -211,6 +218,8 @@ pub(crate) struct Setting {
     pub(crate) service: Option<String>,
     #[serde(rename = "setting")]
     pub(crate) name: String,
+    /// Whether somebody may get in who could not, or a guard no longer holds what it held.
+    pub(crate) may_widen: bool,
     pub(crate) before: Option<String>,
     pub(crate) after: Option<String>,
     /// Where the new value stands, or the old one did.
@@ -275,6 +284,7 @@ impl Difference {
         found.timeouts = merge(&mut parts, |one| &mut one.timeouts);
         found.calls = merge(&mut parts, |one| &mut one.calls);
         found.services = merge(&mut parts, |one| &mut one.services);
+        found.guards = merge(&mut parts, |one| &mut one.guards);
         found.settings = merge(&mut parts, |one| &mut one.settings);
         found.slices = merge(&mut parts, |one| &mut one.slices);
         found.unknown = merge(&mut parts, |one| &mut one.unknown);
@@ -297,6 +307,8 @@ impl Difference {
         };
         self.amplification
             .sort_by(|a, b| grown(b).total_cmp(&grown(a)));
+        self.settings.sort_by_key(|each| !each.may_widen);
+        self.guards.sort_by_key(|each| !each.may_widen);
         self.routes.sort_by(|a, b| a.service.cmp(&b.service));
         self.slices.sort_by(|a, b| a.workload.cmp(&b.workload));
     }
@@ -320,6 +332,7 @@ impl Difference {
             && self.timeouts.is_empty()
             && self.calls.is_empty()
             && self.services.is_empty()
+            && self.guards.is_empty()
             && self.settings.is_empty()
             && self.slices.is_empty()
             && self.unknown.is_empty()

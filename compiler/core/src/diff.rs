@@ -5,6 +5,7 @@
 //! Facts only: what is worth a finding is for the lints, how it reads for `meshc diff`.
 
 pub mod access;
+pub mod fields;
 pub mod grants;
 pub mod loosened;
 pub mod routes;

@@ -20,6 +20,7 @@ use mesh_syntax::{SourceSet, Witness};
 use serde_json::Value;
 
 use super::settings::settings;
+use super::unnamed::unnamed;
 use super::written::{place, source, written};
 use super::{
     Access, Amplification, Branch, Called, Difference, Edge, Moved, Rule, Service, Skew, Slice,
@@ -45,7 +46,7 @@ pub(crate) fn difference(meshes: &Meshes<'_>) -> Difference {
     let records = slices::records(change);
     let touched: BTreeSet<&SpiffeId> = records.iter().flatten().map(|one| &one.identity).collect();
     found.services = services(meshes);
-    found.settings = settings(meshes, &touched);
+    (found.settings, found.guards) = settings(meshes, &touched);
     found.slices = records.iter().flatten().map(slice).collect();
     found.calls = calls(change);
     skews(meshes, &mut found);
@@ -53,6 +54,8 @@ pub(crate) fn difference(meshes: &Meshes<'_>) -> Difference {
     routes(meshes, &mut found);
     found.timeouts = timeouts(meshes);
     found.amplification = amplification(change);
+    let unnamed = unnamed(records.iter().flatten(), &found);
+    found.settings.extend(unnamed);
     if records.is_none() {
         found.unknown.push(Unknown {
             what: "slices",

@@ -2,6 +2,7 @@
 //! request gets Markdown.
 
 use mesh_compiler::trial::request_text;
+use mesh_compiler::value::percent_text;
 use mesh_syntax::Witness;
 use serde_json::Value;
 
@@ -69,6 +70,8 @@ fn sections(found: &Difference) -> Vec<Section> {
         .access
         .iter()
         .partition(|each| each.change == "gained");
+    let (open, closed): (Vec<&Setting>, Vec<&Setting>) =
+        found.settings.iter().partition(|each| each.may_widen);
     let all = [
         section(
             "Unsafe while it rolls out",
@@ -87,6 +90,18 @@ fn sections(found: &Difference) -> Vec<Section> {
             ["caller loses access", "callers lose access"],
             true,
             lost.into_iter().map(access).collect(),
+        ),
+        section(
+            "Guards",
+            ["guard", "guards"],
+            found.guards.iter().any(|each| each.may_widen),
+            found.guards.iter().map(setting).collect(),
+        ),
+        section(
+            "Settings that may let more in",
+            ["setting may let more in", "settings may let more in"],
+            true,
+            open.into_iter().map(setting).collect(),
         ),
         section(
             "Requests that go elsewhere",
@@ -125,7 +140,7 @@ fn sections(found: &Difference) -> Vec<Section> {
             "Settings",
             ["setting", "settings"],
             false,
-            found.settings.iter().map(setting).collect(),
+            closed.into_iter().map(setting).collect(),
         ),
         section(
             "Too large to compare",
@@ -270,8 +285,8 @@ fn taken(taken: Option<&Taken>, other: Option<&Taken>) -> String {
 }
 
 fn branches(to: &[Branch]) -> String {
-    let total: u64 = to.iter().map(|to| u64::from(to.weight)).sum();
-    let text = to.iter().map(|branch| {
+    let shares = shares(to);
+    let text = to.iter().zip(shares).map(|(branch, share)| {
         let mut name = match &branch.subset {
             Some(subset) => subset.clone(),
             None => branch.service.clone(),
@@ -280,8 +295,7 @@ fn branches(to: &[Branch]) -> String {
             name = format!("{name}:{port}");
         }
         if to.len() > 1 {
-            let share = 100 * u64::from(branch.weight) / total.max(1);
-            name = format!("{share}% {name}");
+            name = format!("{} {name}", percent_text(share));
         }
         if !branch.otherwise.is_empty() {
             name = format!("{name} else {}", branch.otherwise.join(" "));
@@ -289,6 +303,28 @@ fn branches(to: &[Branch]) -> String {
         name
     });
     text.collect::<Vec<_>>().join(", ")
+}
+
+/// Shares of 10,000 in tenths of a percent, which are all together: those that lose most by it are rounded up.
+fn shares(to: &[Branch]) -> Vec<u32> {
+    const ALL: u64 = 1_000;
+    let total: u64 = to.iter().map(|to| u64::from(to.weight)).sum();
+    let total = total.max(1);
+    let parts = to.iter().map(|to| ALL * u64::from(to.weight));
+    let (mut shares, mut left): (Vec<u64>, Vec<(u64, usize)>) = parts
+        .enumerate()
+        .map(|(index, part)| (part / total, (part % total, index)))
+        .unzip();
+    left.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    let missing = left.iter().map(|left| left.0).sum::<u64>() / total;
+    let missing = usize::try_from(missing).unwrap_or(usize::MAX);
+    for (_, index) in left.into_iter().take(missing) {
+        shares[index] += 1;
+    }
+    let shares = shares.into_iter();
+    shares
+        .map(|share| u32::try_from(share * 10).unwrap_or(u32::MAX))
+        .collect()
 }
 
 fn amplification(each: &Amplification) -> Entry {
@@ -407,7 +443,12 @@ fn setting(each: &Setting) -> Entry {
         (None, None) => Vec::new(),
     };
     let setting = each.name.replace('_', " ");
-    let mut cells = vec![vec![of(&each.service)], vec![said(setting)], change];
+    let mark = if each.may_widen { "⚠️ " } else { "" };
+    let mut cells = vec![
+        vec![Text(mark), of(&each.service)],
+        vec![said(setting)],
+        change,
+    ];
     cells.extend(each.source.iter().map(|source| vec![said(source.clone())]));
     cells.extend(environments(&each.environments));
     Entry {
@@ -457,5 +498,34 @@ fn slice(each: &Slice) -> Entry {
     Entry {
         cells,
         details: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(weights: &[u32], expected: &str) {
+        let to = weights.iter().enumerate().map(|(index, weight)| Branch {
+            service: format!("v{}", index + 1),
+            subset: None,
+            port: None,
+            weight: *weight,
+            otherwise: Vec::new(),
+        });
+        let to: Vec<Branch> = to.collect();
+        assert_eq!(branches(&to), expected);
+        let all: u32 = shares(&to).iter().sum();
+        assert!(all == 10_000 || weights.iter().all(|weight| *weight == 0));
+    }
+
+    #[test]
+    fn shares_of_a_split_are_all_together() {
+        check(&[90, 10], "90% v1, 10% v2");
+        check(&[50, 10], "83.3% v1, 16.7% v2");
+        check(&[1, 1, 1], "33.4% v1, 33.3% v2, 33.3% v3");
+        check(&[0, 0], "0% v1, 0% v2");
+        check(&[7], "v1");
     }
 }

@@ -8,6 +8,7 @@ use mesh_bundle::spiffe::SpiffeId;
 use rayon::prelude::*;
 
 use super::Change;
+use super::fields::{self, Field};
 use crate::emit;
 use crate::linked::{LinkedMesh, Service};
 
@@ -102,6 +103,8 @@ pub struct Record {
     pub before: Option<(Digest, usize)>,
     /// The same in the head.
     pub after: Option<(Digest, usize)>,
+    /// Where they differ, ascending; empty of one that is new or gone.
+    pub fields: Vec<Field>,
 }
 
 /// Every slice that differs, is new or is gone, ascending by identity; none where a mesh has no trust domain that could
@@ -124,16 +127,20 @@ pub fn records(change: Change<'_>) -> Option<Vec<Record>> {
             .map(|(identity, was)| (identity, Some(was), None)),
     );
     pairs.sort_by(|a, b| a.0.cmp(&b.0));
-    let measured = |slice: Option<Slice>| {
-        slice.map(|slice| {
+    let measured = |slice: &Option<Slice>| {
+        slice.as_ref().map(|slice| {
             let bytes = slice.encode();
             (Digest::of(&bytes), bytes.len())
         })
     };
     let records = pairs.into_par_iter().map(|(identity, was, is)| Record {
         identity,
-        before: measured(was),
-        after: measured(is),
+        before: measured(&was),
+        after: measured(&is),
+        fields: match (&was, &is) {
+            (Some(was), Some(is)) => fields::of(was, is),
+            _ => Vec::new(),
+        },
     });
     // Sets may be written in another order and be the same bytes.
     Some(

@@ -162,6 +162,7 @@ mod tests {
         let setting = |index: usize| Setting {
             service: Some(format!("service-{index}")),
             name: "x".repeat(500),
+            may_widen: false,
             before: Some("`".repeat(900)),
             after: Some("y".repeat(900)),
             source: None,
