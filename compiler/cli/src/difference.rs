@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::render::json;
 
+mod amplification;
 pub(crate) mod collect;
 mod named;
 pub(crate) mod proof;
@@ -157,7 +158,8 @@ pub(crate) struct Branch {
     pub(crate) otherwise: Vec<String>,
 }
 
-/// How often retries multiply a call on the worst path to a service.
+/// How many calls one request from outside becomes when a service fails at once or hangs, whichever is more: as `graph`
+/// tells it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Amplification {
     pub(crate) service: String,

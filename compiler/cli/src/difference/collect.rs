@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_compiler::LinkedMesh;
-use mesh_compiler::analysis::call_graph::{CallGraph, NodeId};
 use mesh_compiler::analysis::request_space::Point;
-use mesh_compiler::analysis::retry::{Mode, Paths};
 use mesh_compiler::diff::access::orphaned;
 use mesh_compiler::diff::grants::{Grants, Who};
 use mesh_compiler::diff::routes::Moves;
@@ -19,17 +17,14 @@ use mesh_compiler::trial::{Call, Decision, Trial};
 use mesh_syntax::{SourceSet, Witness};
 use serde_json::Value;
 
+use super::amplification::amplification;
 use super::settings::settings;
 use super::unnamed::unnamed;
 use super::written::{place, source, written};
 use super::{
-    Access, Amplification, Branch, Called, Difference, Edge, Moved, Rule, Service, Skew, Slice,
-    Taken, Timeout, Unknown,
+    Access, Branch, Called, Difference, Edge, Moved, Rule, Service, Skew, Slice, Taken, Timeout,
+    Unknown,
 };
-use crate::render::json::number;
-
-/// Less than this is how sums are rounded.
-const ROUNDING: f64 = 1e-6;
 
 /// Two meshes with the files that they were made from.
 #[derive(Clone, Copy)]
@@ -477,50 +472,4 @@ fn value(value: &Shown) -> Value {
         Shown::List(words) => Value::from(words.clone()),
         Shown::None => Value::Null,
     }
-}
-
-fn amplification(change: Change<'_>) -> Vec<Amplification> {
-    let (before, after) = (
-        CallGraph::of(change.base).declared(),
-        CallGraph::of(change.head).declared(),
-    );
-    let (old, new) = (Paths::of(&before), Paths::of(&after));
-    let worst = |paths: &Paths<'_>, node: NodeId| {
-        let (fast, class) = paths.fast(node);
-        let slow = paths.slow(node);
-        if slow > fast {
-            (slow, Mode::Slow)
-        } else {
-            (fast, Mode::Fast(class))
-        }
-    };
-    let found = change.pairs().into_iter().filter_map(|pair| {
-        let name = change.name_of(pair);
-        let was = before.named(name).map(|node| (worst(&old, node), node));
-        let is = after.named(name).map(|node| (worst(&new, node), node));
-        let [calls, now] = [was, is].map(|worst| worst.map_or(1.0, |((calls, _), _)| calls));
-        if (calls - now).abs() < ROUNDING {
-            return None;
-        }
-        let ((_, mode), node) = is.or(was)?;
-        let (paths, graph) = if is.is_some() {
-            (&new, &after)
-        } else {
-            (&old, &before)
-        };
-        let path = paths.worst(node, mode);
-        let callees = path.hops.iter().map(|hop| graph.edge(hop.edge).to);
-        let nodes = std::iter::once(path.entry).chain(callees);
-        let calls = |worst: Option<((f64, Mode), NodeId)>| {
-            worst.map_or(Value::Null, |((calls, _), _)| number(calls))
-        };
-        Some(Amplification {
-            service: name.to_owned(),
-            before: calls(was),
-            after: calls(is),
-            path: nodes.map(|node| graph.node(node).name.clone()).collect(),
-            environments: Vec::new(),
-        })
-    });
-    found.collect()
 }

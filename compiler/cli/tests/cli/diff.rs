@@ -329,3 +329,19 @@ fn tests_go_to_the_standard_output_alone() {
     let run = fixture.meshc(&["test", "policy"]);
     assert_eq!(run.code, Some(0), "{}", run.stdout);
 }
+
+#[test]
+fn calls_are_counted_as_the_graph_counts_them() {
+    let fixture = changed(CHANGED);
+    let calls = MESH.replace("calls a }", "calls a per-request=3 }");
+    fixture.write("policy/mesh.kdl", &calls);
+    let found = fixture.meshc(&["diff", "HEAD", "--format", "json"]).json();
+    let graph = fixture.meshc(&["graph", "policy", "--format", "json"]);
+    let graph = graph.json();
+    let services = graph["services"].as_array().unwrap();
+    let a = services.iter().find(|one| one["name"] == "a").unwrap();
+    assert_eq!(found["amplification"][0]["after"], 6);
+    assert_eq!(found["amplification"][0]["after"], a["worst_calls"]["fast"]);
+    let settings = found["settings"].as_array().unwrap();
+    assert!(settings.iter().any(|one| one["setting"] == "calls"));
+}
