@@ -282,11 +282,18 @@ impl<'m> Linker<'m, '_> {
         let near = suggest::nearest(&name.value, names.iter().copied());
         let finding = dangling(name, "subset", near);
         let (code, text) = (code::UNKNOWN_SUBSET.code, code::UNKNOWN_SUBSET.name);
-        self.report(Diagnostic {
+        let mut finding = Diagnostic {
             code,
             name: text,
             ..finding
-        });
+        };
+        // Another version is not a slip of the keyboard, and its endpoints are others.
+        if near.is_some_and(|near| letters(near) == letters(&name.value)) {
+            for fix in &mut finding.fixes {
+                fix.safe = false;
+            }
+        }
+        self.report(finding);
     }
 
     fn subset(
@@ -437,4 +444,11 @@ fn everything(service: ServiceId, span: Span) -> Destination {
         response_headers: HeaderEdits::default(),
         span,
     }
+}
+
+/// A name without its number: `v1` and `v2` are as near as words can be, and mean two things.
+fn letters(name: &str) -> String {
+    name.chars()
+        .filter(|letter| !letter.is_ascii_digit())
+        .collect()
 }
