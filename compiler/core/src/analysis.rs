@@ -8,6 +8,7 @@ pub(crate) mod connections;
 pub mod entrance;
 pub mod gateways;
 pub mod invariant;
+pub mod passage;
 pub mod probe;
 pub mod redirects;
 pub mod request_space;

@@ -184,7 +184,8 @@ fn callees(mesh: &LinkedMesh, services: &[&Service]) -> Vec<slice::Callee> {
         .collect()
 }
 
-fn callee(mesh: &LinkedMesh, service: &Service, edge: &Edge) -> slice::Callee {
+/// A callee as the proxy of an edge's caller is told it.
+pub(crate) fn callee(mesh: &LinkedMesh, service: &Service, edge: &Edge) -> slice::Callee {
     let routes = service.routes.iter().zip(&edge.exchanges);
     slice::Callee {
         service: service.name.value.clone(),
@@ -240,7 +241,8 @@ fn subset(subset: &crate::linked::Subset) -> slice::Subset {
     }
 }
 
-fn target(mesh: &LinkedMesh, target: Target) -> slice::Target {
+/// Endpoints as proxies are told of them.
+pub(crate) fn target(mesh: &LinkedMesh, target: Target) -> slice::Target {
     let service = mesh.service(target.service);
     slice::Target {
         service: service.name.value.clone(),

@@ -15,6 +15,7 @@ mod changes;
 mod fronts;
 mod invariants;
 mod order;
+mod passages;
 mod routes;
 
 /// A bounded run; a failure is printed with its seed and writes no file.

@@ -131,7 +131,7 @@ fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Opti
             }
         }
     }
-    let witness = from.pick(&likely).ok()??;
+    let witness = asked_for(callee, edge, &from, &likely)?;
     let refused = probe.is_allowed(&witness) == Some(false);
     debug_assert!(
         refused,
@@ -141,6 +141,24 @@ fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Opti
         caller: edge.caller,
         witness,
     })
+}
+
+/// A request that the caller would really send: one that a rule for it speaks of, or that a route of the callee takes.
+fn asked_for(callee: &Service, edge: &Edge, from: &Space, likely: &Likely) -> Option<Point> {
+    let rules = edge
+        .permitted
+        .iter()
+        .filter_map(|rule| callee.access.get(*rule));
+    let ruled = rules.map(|rule| space(callee, rule));
+    let routes = callee
+        .routes
+        .iter()
+        .map(|route| Space::of_matches(&probe::matches(route)));
+    let picked = ruled.chain(routes).find_map(|space| {
+        let space = space.and_then(|space| space.intersection(from)).ok()?;
+        space.pick(likely).ok()?
+    });
+    picked.or_else(|| from.pick(likely).ok()?)
 }
 
 impl AccessFacts {

@@ -72,6 +72,11 @@ impl Probe {
         })
     }
 
+    /// Whether the callee lets a request in that is made already.
+    pub(super) fn lets_in(&self, request: &Request<'_>) -> bool {
+        connections::authorise(&self.inbound, request).is_allowed()
+    }
+
     /// Where the client is sent, if the route that takes the request redirects it, and with which status.
     pub fn redirected(&self, point: &Point, scheme: &str) -> Option<(String, u16)> {
         let location = |request: &Request<'_>| {

@@ -53,6 +53,16 @@ pub enum Repeated {
     Every,
 }
 
+/// What of a request is no longer known when it has been sent on.
+pub(super) struct Changes<'c> {
+    /// Another path may be written.
+    pub(super) path: bool,
+    /// Another host is.
+    pub(super) host: bool,
+    /// Whether a header, by its name, may be another.
+    pub(super) header: &'c dyn Fn(&str) -> bool,
+}
+
 /// A set of requests.
 #[derive(Clone, Debug, Default)]
 pub struct Space {
@@ -216,6 +226,17 @@ impl Space {
     pub fn whoever_calls(&self) -> Self {
         Self {
             cells: self.cells.iter().map(Cell::whoever_calls).collect(),
+        }
+    }
+
+    /// What is still known of these requests where they are sent on to: at least all of them as they arrive.
+    pub(super) fn sent_on(&self, changes: &Changes<'_>) -> Self {
+        Self {
+            cells: self
+                .cells
+                .iter()
+                .map(|cell| cell.sent_on(changes))
+                .collect(),
         }
     }
 

@@ -14,6 +14,7 @@ mod idle;
 mod won;
 
 pub use idle::Idle;
+pub(in crate::analysis) use won::Contest;
 pub use won::won;
 
 /// Requests that are tried as a witness before none is shown.
@@ -84,6 +85,7 @@ pub struct Unknown {
 }
 
 /// One alternative of one match.
+#[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) route: usize,
     position: usize,

@@ -321,7 +321,7 @@ impl Sides<'_> {
 }
 
 /// A request of the set that shows something. Claims come with a token, and every token has an issuer.
-pub(super) fn find(
+pub(crate) fn find(
     space: &Space,
     likely: &Likely,
     shows: impl Fn(&Point) -> bool,

@@ -53,10 +53,18 @@ impl<'m> Linker<'m, '_> {
         }
         routed(services, &mut pairs);
         asked(services, authorizers, &mut pairs);
-        if !self.permitted(services, &mut pairs) {
+        // Only then are all callers of a service known; a gateway calls where its routes lead, whoever lets it in.
+        let onward = led(services, &pairs, true);
+        if !self.permitted(services, &mut pairs, &onward) {
             return None;
         }
-        led(services, &mut pairs);
+        let others = led(services, &pairs, false);
+        for (pair, routes) in onward.into_iter().chain(others) {
+            let reasons = pairs.entry(pair).or_default();
+            reasons.led.extend(routes);
+            reasons.led.sort_unstable();
+            reasons.led.dedup();
+        }
         leaving(services, &mut pairs);
         let exchanges = |(pair, reasons): (&Pair, &Reasons)| {
             services[pair.1.index()].routes.len() * (1 + reasons.routed.len())
@@ -210,8 +218,14 @@ impl<'m> Linker<'m, '_> {
         })
     }
 
-    /// Adds the pairs that an `allow` admits; false when there are too many.
-    fn permitted(&mut self, services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) -> bool {
+    /// Adds the pairs that an `allow` admits; false when there are too many. Those of gateways that go `onward` are not
+    /// there yet.
+    fn permitted(
+        &mut self,
+        services: &[Service],
+        pairs: &mut BTreeMap<Pair, Reasons>,
+        onward: &BTreeMap<Pair, Vec<RouteId>>,
+    ) -> bool {
         let mut owners: BTreeMap<&SpiffeId, Vec<ServiceId>> = BTreeMap::new();
         for service in services.iter().filter(|service| !service.is_external()) {
             for identity in &service.identities {
@@ -239,6 +253,7 @@ impl<'m> Linker<'m, '_> {
                     // A gateway sends requests where its routes lead and nowhere else.
                     if services[caller.index()].gateway().is_some()
                         && !pairs.contains_key(&(caller, callee.id))
+                        && !onward.contains_key(&(caller, callee.id))
                     {
                         continue;
                     }
@@ -422,9 +437,14 @@ fn routed(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
     }
 }
 
-/// Adds the pairs of a caller and a service that a route of someone it calls leads to. Such routes do
-/// not chain, so once is enough.
-fn led(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
+/// The pairs of a caller, a gateway or another, and a service that a route of someone it calls leads to.
+/// Such routes do not chain, so once is enough.
+fn led(
+    services: &[Service],
+    pairs: &BTreeMap<Pair, Reasons>,
+    of_gateways: bool,
+) -> BTreeMap<Pair, Vec<RouteId>> {
+    let mut led: BTreeMap<Pair, Vec<RouteId>> = BTreeMap::new();
     let leading: BTreeMap<ServiceId, Vec<(RouteId, ServiceId)>> = services
         .iter()
         .filter(|service| service.gateway().is_none())
@@ -432,19 +452,15 @@ fn led(services: &[Service], pairs: &mut BTreeMap<Pair, Reasons>) {
         .filter(|(_, routes)| !routes.is_empty())
         .collect();
     if leading.is_empty() {
-        return;
+        return led;
     }
-    let callers: Vec<Pair> = pairs.keys().copied().collect();
-    for (caller, callee) in callers {
-        for (route, target) in leading.get(&callee).into_iter().flatten() {
-            let reasons = pairs.entry((caller, *target)).or_default();
-            reasons.led.push(*route);
+    let is_meant = |caller: ServiceId| services[caller.index()].gateway().is_some() == of_gateways;
+    for (caller, callee) in pairs.keys().filter(|(caller, _)| is_meant(*caller)) {
+        for (route, target) in leading.get(callee).into_iter().flatten() {
+            led.entry((*caller, *target)).or_default().push(*route);
         }
     }
-    for reasons in pairs.values_mut() {
-        reasons.led.sort_unstable();
-        reasons.led.dedup();
-    }
+    led
 }
 
 /// Adds the pairs of a caller and the gateway by which its requests to an external leave.

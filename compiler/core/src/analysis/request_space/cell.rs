@@ -10,7 +10,7 @@ use mesh_bundle::slice::{
 use super::language::{Language, Pattern};
 use super::point::{FieldKind, Likely, Point};
 use super::value_set::{Addresses, Choice, pick_method, pick_port};
-use super::{CapExceeded, Repeated, universe};
+use super::{CapExceeded, Changes, Repeated, universe};
 
 /// A product of dimensions.
 #[derive(Clone, Debug)]
@@ -199,6 +199,29 @@ impl Cell {
             from: Language::everything(),
             ..self.clone()
         }
+    }
+
+    /// Without what changes on the way from one proxy to the next: who calls, from where, to which port, with which
+    /// claims, and whatever is named. A product has no empty dimension, so none is lost.
+    pub(super) fn sent_on(&self, changes: &Changes<'_>) -> Self {
+        let mut cell = Self {
+            method: self.method.clone(),
+            fields: self.fields.clone(),
+            ..Self::everything()
+        };
+        if !changes.path {
+            cell.path = self.path.clone();
+        }
+        if !changes.host {
+            cell.host = self.host.clone();
+        }
+        cell.fields.retain(|(kind, name), _| match kind {
+            FieldKind::Claim => false,
+            FieldKind::Header => !(changes.header)(name),
+            FieldKind::Cookie => !(changes.header)("cookie"),
+            FieldKind::Query => true,
+        });
+        cell
     }
 
     /// Whether some dimension leaves nothing to choose.

@@ -1,12 +1,22 @@
 //! `access/call-not-permitted`
 
+use std::collections::BTreeSet;
+
+use mesh_compiler::analysis::passage::{Passages, Refusal, When};
+use mesh_compiler::linked::Service;
+use mesh_syntax::{Diagnostic, Span};
+
+use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
     /// A call that a service declares with `calls`, or a route of a gateway, of which the callee's rules
     /// let no request in: no `allow` names the caller, or what is allowed is denied again. A gateway is
-    /// a caller like any other, with an identity of its own.
+    /// a caller like any other, with an identity of its own, of which only the requests count that its
+    /// route takes, as they arrive: with the path, host and headers that the route writes, and after the
+    /// routes of the service itself. That a part of them is refused is no finding: a service may let in
+    /// less than a gateway sends, and only its author knows what is meant.
     ///
     /// ## Why it matters
     /// Access is denied unless it is allowed, so every such call ends with 403 the moment this is
@@ -31,6 +41,12 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let mesh = facts.mesh();
+    let mut passages = Passages::new(mesh);
+    let gateways = mesh.services.iter().filter(|each| each.gateway().is_some());
+    let behind: Vec<Refusal> = gateways
+        .flat_map(|gateway| passages.refused_behind(gateway.id))
+        .collect();
+    let mut locked_out = BTreeSet::new();
     let lockouts = facts
         .access()
         .flat_map(|(callee, access)| access.lockouts.iter().map(move |lockout| (callee, lockout)));
@@ -39,6 +55,8 @@ fn check(cx: &mut RuleContext<'_>) {
             continue;
         };
         let caller = mesh.service(lockout.caller);
+        let pair = (lockout.caller, callee.id);
+        locked_out.insert(pair);
         let (from, to) = (&caller.name.value, &callee.name.value);
         let mut calls = edge
             .declared
@@ -71,15 +89,63 @@ fn check(cx: &mut RuleContext<'_>) {
                 ))
         } else {
             let label = format!("names `{from}`, but a `deny` or its own conditions leave nothing");
-            let labelled =
-                |finding: mesh_syntax::Diagnostic, span| finding.label(span, label.clone());
+            let labelled = |finding: Diagnostic, span| finding.label(span, label.clone());
             rules
                 .into_iter()
                 .fold(finding, labelled)
                 .help("loosen the `deny`, or remove the call")
         };
-        cx.report(finding.witness(facts.witness(&lockout.witness, callee.id)));
+        // A gateway sends what comes from outside, and that is what can be tried.
+        let mut routed = behind.iter();
+        let routed = routed.find(|refusal| (refusal.route.service, refusal.by) == pair);
+        cx.report(finding.witness(match routed {
+            Some(refusal) => facts.witness(&refusal.witness, caller.id),
+            None => facts.witness(&lockout.witness, callee.id),
+        }));
     }
+    for refusal in &behind {
+        if !locked_out.contains(&(refusal.route.service, refusal.by)) {
+            cx.report(refused_behind(facts, refusal));
+        }
+    }
+}
+
+/// A route of a gateway whose requests are all refused, though others of the gateway are let in.
+fn refused_behind(facts: &Facts<'_>, refusal: &Refusal) -> Diagnostic {
+    let mesh = facts.mesh();
+    let (gateway, callee) = (
+        mesh.service(refusal.route.service),
+        mesh.service(refusal.by),
+    );
+    let (from, to) = (&gateway.name.value, &callee.name.value);
+    let route = &mesh.route(refusal.route).name.value;
+    let when = match refusal.when {
+        When::Otherwise => " when nothing else is healthy",
+        When::Always | When::Copy => "",
+    };
+    let mut finding = CALL_NOT_PERMITTED
+        .at(
+            refusal.span,
+            format!("the route `{route}` of `{from}` leads to `{to}`{when}, which lets none of its requests in"),
+        )
+        .at("refused, always");
+    for span in rules_for(facts, gateway, callee) {
+        finding = finding.label(span, format!("lets in other requests of `{from}`"));
+    }
+    finding
+        .help(format!(
+            "let in, with `allow {from}` in `{to}`, the methods and paths that the route sends on"
+        ))
+        .witness(facts.witness(&refusal.witness, gateway.id))
+}
+
+/// The rules that let something of a caller in.
+fn rules_for(facts: &Facts<'_>, caller: &Service, callee: &Service) -> Vec<Span> {
+    let edge = facts.mesh().edge(caller.id, callee.id);
+    let rules = edge.into_iter().flat_map(|edge| &edge.permitted);
+    rules
+        .filter_map(|rule| callee.access.get(*rule)?.source.span())
+        .collect()
 }
 
 #[cfg(test)]
@@ -126,6 +192,88 @@ mod tests {
             service shop { port 80; endpoints { static "10.0.0.2:80" }; allow public { method GET } }
             service pay { port 80; endpoints { static "10.0.0.3:80" }; allow shop }"#
         ));
+    }
+
+    fn behind(route: &str, rules: &str, of_shop: &str) -> String {
+        format!(
+            r#"
+            gateway public {{
+                listen 8080
+                allow unauthenticated
+                route books {{ {route} }}
+            }}
+            service shop {{ port 80; endpoints {{ static "10.0.0.2:80" }}; {rules}; {of_shop} }}
+            service store {{ port 80; endpoints {{ static "10.0.0.3:80" }}; allow public {{ path "/store/**" }} }}"#
+        )
+    }
+
+    const BOOKS: &str = r#"match { path "/books/**"; method GET }; to shop"#;
+
+    #[test]
+    fn a_route_none_of_whose_requests_is_let_in_is_found() {
+        let of = |route, rule| findings("MSH0114", &behind(route, rule, ""));
+        insta::assert_snapshot!(of(BOOKS, r#"allow public { path "/book/**" }"#));
+        insta::assert_snapshot!(of(BOOKS, "allow public { method POST }"));
+        insta::assert_snapshot!(of(
+            r#"match { path "/books/**" }; rewrite path="/shop/**"; to shop"#,
+            r#"allow public { path "/books/**" }"#
+        ));
+        insta::assert_snapshot!(of(
+            r#"match { path "/books/**" }; request-headers { remove "x-key" }; to shop"#,
+            r#"allow public { header x-key }"#
+        ));
+    }
+
+    #[test]
+    fn what_the_service_behind_does_with_them_counts() {
+        insta::assert_snapshot!(findings(
+            "MSH0114",
+            &behind(
+                BOOKS,
+                r#"allow public { path "/books/**" }"#,
+                r#"route all { rewrite path="/store/**"; to }"#
+            )
+        ));
+        none(
+            "MSH0114",
+            &behind(
+                BOOKS,
+                r#"allow public { path "/store/**" }"#,
+                r#"route all { rewrite path="/store/**"; to service=store }"#,
+            ),
+        );
+        none(
+            "MSH0114",
+            &behind(
+                BOOKS,
+                "allow public { method POST }",
+                "route all { respond 404 }",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_part_of_what_a_route_takes_is_enough() {
+        none(
+            "MSH0114",
+            &behind(BOOKS, r#"allow public { path "/books/7" }"#, ""),
+        );
+        none(
+            "MSH0114",
+            &behind(
+                r#"match { path "/books/**" }; rewrite path="/shop/**"; to shop"#,
+                r#"allow public { path "/shop/a" }"#,
+                "",
+            ),
+        );
+        none(
+            "MSH0114",
+            &behind(
+                r#"match { path "/books/**" }; request-headers { set "x-key" "1" }; to shop"#,
+                r#"allow public { header x-key "1" }"#,
+                "",
+            ),
+        );
     }
 
     #[test]

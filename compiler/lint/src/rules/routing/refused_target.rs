@@ -1,17 +1,18 @@
 //! `routing/refused-target`
 
-use mesh_bundle::slice::Principal;
-use mesh_compiler::analysis::probe::Probe;
-use mesh_compiler::analysis::request_space::{Likely, Point, Space};
-use mesh_compiler::linked::{Edge, LinkedMesh, Route};
-use mesh_syntax::Span;
+use mesh_compiler::analysis::passage::{Passages, Refusal, When};
+use mesh_compiler::linked::{Edge, Service};
+use mesh_syntax::Diagnostic;
 
+use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
     /// A route that sends requests on to another service, at once or when the first has no healthy
-    /// endpoint, which lets none of the caller's requests in.
+    /// endpoint, or copies of them, and the other lets none of those requests in: none that the caller
+    /// can send and the route takes, with the path, host and headers that it writes. A branch of weight 0
+    /// gets no requests, and a caller that the route's own conditions leave out sends none.
     ///
     /// ## Why it matters
     /// The other service sees who called, not whose route it was. What should have helped in an outage
@@ -38,77 +39,74 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let mesh = facts.mesh();
-    let refused = |edge: &&Edge| !edge.led.is_empty() && edge.permitted.is_empty();
-    for edge in mesh.edges.iter().filter(refused) {
+    let mut passages = Passages::new(mesh);
+    for edge in mesh.edges.iter().filter(|edge| !edge.led.is_empty()) {
         let (caller, target) = (mesh.service(edge.caller), mesh.service(edge.callee));
-        let Some(id) = edge.led.first() else {
-            continue;
-        };
-        let (owner, route) = (mesh.service(id.service), mesh.route(*id));
-        let (span, later) = place(route, edge).unwrap_or((route.name.span, false));
-        let when = if later {
-            " when nothing else is healthy"
-        } else {
-            ""
-        };
-        let mut finding = REFUSED_TARGET
-            .at(
-                span,
-                format!(
-                    "route `{}` of `{}` leads requests of `{}` to `{}`{when}, which lets none of them in",
-                    route.name.value, owner.name.value, caller.name.value, target.name.value
-                ),
-            )
-            .at("refused, always")
-            .label(target.name.span, format!("no rule here lets `{}` in", caller.name.value))
-            .help(format!("add `allow {}` to `{}`", caller.name.value, target.name.value));
-        if let Some(point) = witness(mesh, edge) {
-            finding = finding.witness(facts.witness(&point, target.id));
+        for id in &edge.led {
+            for refusal in passages.led(edge.caller, edge.callee, *id) {
+                let finding = refused(facts, (caller, target), &refusal);
+                let happens = id.service == edge.caller
+                    || mesh
+                        .edge(edge.caller, id.service)
+                        .is_some_and(Edge::is_used);
+                cx.report(if happens { finding } else { finding.possible() });
+            }
         }
-        let happens = mesh
-            .edge(edge.caller, id.service)
-            .is_some_and(Edge::is_used);
-        cx.report(if happens { finding } else { finding.possible() });
     }
 }
 
-/// The branch that leads there, and whether only as a last resort.
-fn place(route: &Route, edge: &Edge) -> Option<(Span, bool)> {
-    let direct = |to: &&mesh_compiler::linked::Destination| to.target.service == edge.callee;
-    if let Some(to) = route.destinations.iter().find(direct) {
-        return Some((to.span, false));
-    }
-    let indirect = route.destinations.iter().find(|to| {
-        to.otherwise
-            .iter()
-            .any(|target| target.service == edge.callee)
-    });
-    indirect.map(|to| (to.span, true))
-}
-
-fn witness(mesh: &LinkedMesh, edge: &Edge) -> Option<Point> {
-    let probe = Probe::of(mesh, edge.callee)?;
-    let identities = &mesh.service(edge.caller).identities;
-    let who: Vec<Principal> = identities
-        .iter()
-        .cloned()
-        .map(Principal::SpiffeId)
-        .collect();
-    let ports = mesh
-        .service(edge.callee)
-        .ports
-        .iter()
-        .map(|port| port.number.value);
-    let space = Space::from(&who)
-        .ok()?
-        .intersection(&Space::to_ports(ports).ok()?)
-        .ok()?;
-    let likely = Likely {
-        callers: identities.iter().map(ToString::to_string).collect(),
-        ..probe.likely().clone()
+fn refused(
+    facts: &Facts<'_>,
+    (caller, target): (&Service, &Service),
+    refusal: &Refusal,
+) -> Diagnostic {
+    let mesh = facts.mesh();
+    let (owner, route) = (
+        mesh.service(refusal.route.service),
+        mesh.route(refusal.route),
+    );
+    let (from, to) = (&caller.name.value, &target.name.value);
+    let what = match refusal.when {
+        When::Copy => "copies requests",
+        When::Always | When::Otherwise => "leads requests",
     };
-    let point = space.pick(&likely).ok()??;
-    (probe.is_allowed(&point) == Some(false)).then_some(point)
+    let when = match refusal.when {
+        When::Otherwise => " when nothing else is healthy",
+        When::Always | When::Copy => "",
+    };
+    let mut finding = REFUSED_TARGET
+        .at(
+            refusal.span,
+            format!(
+                "route `{}` of `{}` {what} of `{from}` to `{to}`{when}, which lets none of them in",
+                route.name.value, owner.name.value
+            ),
+        )
+        .at("refused, always");
+    let edge = mesh.edge(caller.id, target.id);
+    let rules: Vec<_> = edge
+        .into_iter()
+        .flat_map(|edge| &edge.permitted)
+        .filter_map(|rule| target.access.get(*rule)?.source.span())
+        .collect();
+    finding = if rules.is_empty() {
+        finding
+            .label(target.name.span, format!("no rule here lets `{from}` in"))
+            .help(format!("add `allow {from}` to `{to}`"))
+    } else {
+        let label = format!("lets in other requests of `{from}`");
+        let labelled = |finding: Diagnostic, span| finding.label(span, label.clone());
+        rules.into_iter().fold(finding, labelled).help(format!(
+            "let in, with `allow {from}` in `{to}`, what the route sends there"
+        ))
+    };
+    // A gateway's requests come from outside, and are met at the gateway first.
+    let met = if caller.gateway().is_some() {
+        caller
+    } else {
+        owner
+    };
+    finding.witness(facts.witness(&refusal.witness, met.id))
 }
 
 #[cfg(test)]
@@ -143,5 +141,60 @@ mod tests {
             "MSH0312",
             &with("to { else service=b }", "allow web { method GET }"),
         );
+    }
+
+    #[test]
+    fn a_target_that_refuses_just_these_requests_is_found() {
+        let of = |route, rule| findings("MSH0312", &with(route, rule));
+        insta::assert_snapshot!(of(
+            r#"match { header user "tester"; path "/reviews/**" }; to service=b"#,
+            r#"allow web { path "/details/**" }"#
+        ));
+        insta::assert_snapshot!(of(
+            r#"match { path "/reviews/**" }; to { else service=b }"#,
+            r#"allow web { path "/details/**" }"#
+        ));
+        insta::assert_snapshot!(of(
+            r#"match { path "/reviews/**" }; to; mirror service=b share="10%""#,
+            r#"allow web { method POST }; deny { path "/reviews/**" }"#
+        ));
+    }
+
+    #[test]
+    fn what_the_route_writes_and_whom_it_takes_counts() {
+        none(
+            "MSH0312",
+            &with(
+                r#"match { path "/reviews/**" }; rewrite path="/details/**"; to service=b"#,
+                r#"allow web { path "/details/**" }"#,
+            ),
+        );
+        none(
+            "MSH0312",
+            &with("match { not { from web } }; to service=b", ""),
+        );
+        none("MSH0312", &with("to weight=1; to service=b weight=0", ""));
+    }
+
+    #[test]
+    fn a_gateway_is_let_in_where_routes_behind_it_lead() {
+        let store = |rule: &str| {
+            format!(
+                r#"
+                gateway edge {{ listen 80 {{ host "m.example" }}; allow unauthenticated; route all {{ to store }} }}
+                service store {{
+                    port 80
+                    endpoints {{ static "10.0.0.1:80" }}
+                    allow edge
+                    route x {{ match {{ path "/x" }}; to service=other }}
+                }}
+                service other {{ port 80; endpoints {{ static "10.0.0.2:80" }}; {rule} }}
+                service web {{ port 80; endpoints {{ static "10.0.0.3:80" }} }}"#
+            )
+        };
+        none("MSH0312", &store("allow web edge"));
+        none("MSH0312", &store(r#"allow edge { path "/x" }"#));
+        insta::assert_snapshot!(findings("MSH0312", &store("allow web")));
+        insta::assert_snapshot!(findings("MSH0312", &store(r#"allow edge { path "/y" }"#)));
     }
 }
