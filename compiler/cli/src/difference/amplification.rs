@@ -1,7 +1,7 @@
 //! How many calls one request becomes when a service fails, before and after: the numbers of `meshc graph`.
 
 use mesh_compiler::analysis::call_graph::{CallGraph, NodeId};
-use mesh_compiler::analysis::retry::{Mode, Paths, Question, Report};
+use mesh_compiler::analysis::retry::{Mode, Paths, Report};
 use mesh_compiler::diff::Change;
 use serde_json::Value;
 
@@ -50,7 +50,8 @@ pub(super) fn amplification(change: Change<'_>) -> Vec<Amplification> {
 
 struct Side<'g> {
     graph: &'g CallGraph,
-    report: Report,
+    /// As the nodes.
+    calls: Vec<Option<f64>>,
     paths: Paths<'g>,
 }
 
@@ -58,16 +59,14 @@ impl<'g> Side<'g> {
     fn of(whole: &CallGraph, graph: &'g CallGraph) -> Self {
         Self {
             graph,
-            report: Report::of(whole, Question::default()),
+            calls: Report::worst_calls(whole),
             paths: Paths::of(graph),
         }
     }
 
     /// The larger of what it gets when it fails at once and when it hangs.
     fn calls(&self, node: NodeId) -> Option<f64> {
-        let service = self.report.services.get(node.0)?;
-        let fast = service.worst.as_ref().map(|worst| worst.calls);
-        Some(fast?.max(service.slow.unwrap_or(0.0)))
+        self.calls.get(node.0).copied().flatten()
     }
 
     /// What retries alone multiply on the worst path.

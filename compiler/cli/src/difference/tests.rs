@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use mesh_compiler::analysis::call_graph::CallGraph;
+use mesh_compiler::analysis::retry::{Question, Report};
 use mesh_compiler::diff::Change;
 use mesh_compiler::{DEFAULT_ENVIRONMENT, Input, LinkedMesh};
 use mesh_syntax::SourceSet;
@@ -292,4 +294,19 @@ fn whatever_is_edited_no_slice_changes_without_a_word() {
         }
     }
     assert!(compiled > 50 && changed > 20, "{compiled} {changed}");
+}
+
+#[test]
+fn calls_without_paths_are_those_of_a_report() {
+    for files in [bookshop(), files(MESH, KEY)] {
+        let (mesh, _, wrong) = linked(&files);
+        let graph = CallGraph::of(&mesh.expect(&wrong));
+        let report = Report::of(&graph, Question::default());
+        let of_report = report.services.iter().map(|service| {
+            let fast = service.worst.as_ref()?.calls;
+            Some(fast.max(service.slow.unwrap_or(0.0)))
+        });
+        let of_report: Vec<Option<f64>> = of_report.collect();
+        assert_eq!(Report::worst_calls(&graph), of_report);
+    }
 }

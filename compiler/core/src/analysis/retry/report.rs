@@ -93,20 +93,24 @@ pub struct EdgeReport {
     pub bound: Option<Duration>,
 }
 
+/// Where requests come in, and the gateways that they may come by.
+fn starts(declared: &CallGraph, entry: Option<NodeId>) -> (Vec<NodeId>, Vec<NodeId>) {
+    let entries = entry.map_or_else(|| declared.entries(), |entry| vec![entry]);
+    let mut sources = entries.clone();
+    if entry.is_none() {
+        sources.extend(declared.sources());
+        sources.sort_unstable();
+        sources.dedup();
+    }
+    (entries, sources)
+}
+
 impl Report {
     /// Answers. The numbers walk what policy says happens; edges that are only permitted are listed.
     pub fn of(graph: &CallGraph, question: Question) -> Self {
         let declared = graph.declared();
         let bounds = ResponseBounds::of(&declared);
-        let entries = question
-            .entry
-            .map_or_else(|| declared.entries(), |entry| vec![entry]);
-        let mut sources = entries.clone();
-        if question.entry.is_none() {
-            sources.extend(declared.sources());
-            sources.sort_unstable();
-            sources.dedup();
-        }
+        let (entries, sources) = starts(&declared, question.entry);
         let ways: Vec<Way> = sources
             .iter()
             .flat_map(|source| ways(&declared, *source))
@@ -126,6 +130,35 @@ impl Report {
             this.expect(&declared, &worst_source, rate, question.failing);
         }
         this
+    }
+
+    /// Of each service, as the nodes of the graph, the larger of its calls when it fails at once and when it hangs: a
+    /// report's numbers without its paths, which cost most. None in or behind a round.
+    pub fn worst_calls(graph: &CallGraph) -> Vec<Option<f64>> {
+        let declared = graph.declared();
+        let (_, sources) = starts(&declared, None);
+        let mut calls: Vec<Option<f64>> = vec![None; declared.nodes().len()];
+        for source in &sources {
+            for (source, first) in ways(&declared, *source) {
+                let from = Amplification::through(&declared, source, first);
+                for node in from.reached() {
+                    let is_counted = !declared.topology().in_round[node.0];
+                    if let Some(of) = from.calls(*node).filter(|of| is_counted && *of > 0.0) {
+                        let most = &mut calls[node.0];
+                        *most = Some(most.map_or(of, |most| most.max(of)));
+                    }
+                }
+            }
+        }
+        for node in declared.nodes() {
+            if let Some(most) = &mut calls[node.0]
+                && let Some(slow) = SlowCalls::to(&declared, node)
+            {
+                let all = sources.iter().map(|source| slow.abandoned(*source));
+                *most = all.fold(*most, f64::max);
+            }
+        }
+        calls
     }
 
     /// Fills in what failures at once do; says for each service which source is its worst.
