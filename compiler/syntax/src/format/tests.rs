@@ -1,3 +1,5 @@
+//! What formatting makes of texts, and that it keeps their comments, literals and meaning.
+
 use proptest::prelude::*;
 
 use super::*;
