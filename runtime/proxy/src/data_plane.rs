@@ -3,85 +3,36 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use mesh_bundle::slice::{Label, Slice};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::drain::{self, DrainTrigger};
 use mesh_daemon::identity::{ClientAuth, Credentials};
-use mesh_daemon::telemetry::{Metrics, Reason, TlsReason};
-use prometheus_client::metrics::gauge::Gauge;
+use mesh_daemon::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::Semaphore;
 
-use crate::access_log::{AccessLog, Line};
-use crate::gateway::sockets::{ListenAddress, Socket, Sockets};
-use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
-use crate::http::sanitise::Rule;
+use crate::access_log::AccessLog;
+use crate::gateway::sockets::{Socket, Sockets};
+use crate::http::metrics::RequestMetrics;
 use crate::limits;
-use crate::listener::{self, Behind, Leaving};
+use crate::listener::{self, Application, Behind, Leaving};
 use crate::secrets::Secrets;
-use crate::tables::{Budgets, Building, Tables, TablesError};
+use crate::tables::{Building, Tables, TablesError};
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, Security};
-use crate::upstream::endpoints::{Directory, resolve};
-use crate::upstream::pool::{Endpoint, Shared};
+use crate::upstream::pool::Endpoint;
 
-/// What a proxy is told at start about its traffic.
-#[derive(Clone, Debug)]
-pub(crate) struct DataPlaneSettings {
-    /// Where the local application sends its calls.
-    pub(crate) outbound: SocketAddr,
-    /// One per port of the services that this proxy stands in front of.
-    pub(crate) ports: Vec<PortBinding>,
-    /// Where a gateway's listeners are opened.
-    pub(crate) listen: Vec<ListenAddress>,
-    /// Key material by name.
-    pub(crate) secrets: Secrets,
-    /// What answers in place of services outside the mesh, in plaintext.
-    pub(crate) stand_in: Option<SocketAddr>,
-    /// Where the access log goes.
-    pub(crate) access_log: AccessLogTarget,
-    /// Worker threads; none: as many as the CPU quota allows.
-    pub(crate) workers: Option<NonZeroUsize>,
-}
+mod background;
+mod plane;
+mod settings;
 
-/// One port of a service: where peers dial it, and where the application listens.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PortBinding {
-    /// The port that policy speaks of.
-    pub(crate) service_port: u16,
-    /// Where peers dial this proxy; port 0 lets the system choose.
-    pub(crate) inbound: SocketAddr,
-    /// Where the application listens.
-    pub(crate) application: SocketAddr,
-}
-
-/// Where the access log goes.
-#[derive(Clone, Debug)]
-pub(crate) enum AccessLogTarget {
-    /// Nowhere.
-    Off,
-    /// To standard output.
-    Stdout,
-    /// Appended to a file.
-    File(PathBuf),
-}
-
-/// The addresses that were opened.
-#[derive(Clone, Debug)]
-pub(crate) struct BoundPorts {
-    /// The outbound listener.
-    pub(crate) outbound: SocketAddr,
-    /// The inbound listeners by port of the service.
-    pub(crate) inbound: BTreeMap<u16, SocketAddr>,
-}
+pub(crate) use plane::Plane;
+pub(crate) use settings::{AccessLogTarget, BoundPorts, DataPlaneSettings, PortBinding};
 
 /// Endpoints of a service that came beside the slices, as far as they may be used. They replace what
 /// the slice declares.
@@ -148,26 +99,6 @@ pub(crate) struct DataPlane {
     runtime: Mutex<Option<Runtime>>,
 }
 
-/// What the connections and requests of the data plane share.
-#[derive(Debug)]
-pub(crate) struct Plane {
-    tables: ArcSwapOption<Tables>,
-    denying: AtomicBool,
-    draining: AtomicBool,
-    /// What it counts.
-    pub(crate) metrics: RequestMetrics,
-    /// Where it writes what happened.
-    pub(crate) access_log: AccessLog,
-    directory: Directory,
-    budgets: Budgets,
-    running: AtomicUsize,
-    in_flight: [Gauge; 2],
-    unknown: [Arc<EdgeMetrics>; 2],
-    /// Held while tables or endpoints are changed; never by a request.
-    control: Mutex<()>,
-    names_changed: Notify,
-}
-
 impl DataPlane {
     /// Opens the listeners and starts to serve. Until the first swap every request is answered
     /// `no_config`; without a certificate inbound handshakes fail and outbound calls are answered
@@ -214,15 +145,15 @@ impl DataPlane {
                 Arc::clone(plane.directory.shared()),
             ));
             plane.directory.keep(&application);
-            let behind = Behind::Application {
+            let behind = Behind::Application(Application {
                 port: port.service_port,
-                application,
+                endpoint: application,
                 tls: Arc::clone(&server),
                 handshakes: Arc::clone(&handshakes),
-            };
+            });
             listeners.push((inbound, behind, Arc::clone(&inbound_places)));
         }
-        let runtime = runtime(workers)?;
+        let runtime = background::runtime(workers)?;
         let (drain, watcher) = drain::channel();
         let entered = runtime.enter();
         for (listener, behind, places) in listeners {
@@ -238,8 +169,8 @@ impl DataPlane {
         }
         drop(entered);
         // These two end with the runtime.
-        runtime.spawn(sweep(Arc::clone(&plane)));
-        runtime.spawn(resolve_names(Arc::clone(&plane)));
+        runtime.spawn(background::sweep(Arc::clone(&plane)));
+        runtime.spawn(background::resolve_names(Arc::clone(&plane)));
         Ok(Arc::new(Self {
             plane,
             bound,
@@ -415,203 +346,6 @@ impl DataPlane {
 impl Drop for DataPlane {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl Plane {
-    fn new(credentials: Credentials, metrics: RequestMetrics, access_log: AccessLog) -> Self {
-        let shared = Arc::new(Shared {
-            credentials,
-            recheck: watch::Sender::new(()),
-        });
-        let each = [Reporter::Source, Reporter::Destination];
-        let unknown = each.map(|reporter| {
-            metrics.edge(EdgeLabels {
-                reporter,
-                src_identity: String::new(),
-                dst_service: String::new(),
-                route: String::new(),
-                subsets: Vec::new(),
-            })
-        });
-        Self {
-            tables: ArcSwapOption::empty(),
-            denying: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            in_flight: each.map(|reporter| metrics.in_flight(reporter)),
-            metrics,
-            access_log,
-            directory: Directory::new(shared),
-            budgets: Budgets::default(),
-            running: AtomicUsize::new(0),
-            unknown,
-            control: Mutex::default(),
-            names_changed: Notify::new(),
-        }
-    }
-
-    /// The tables that a request begins with.
-    pub(crate) fn tables(&self) -> Option<Arc<Tables>> {
-        self.tables.load_full()
-    }
-
-    /// Whether the current slice is that of a gateway.
-    pub(crate) fn is_gateway(&self) -> bool {
-        let tables = self.tables.load();
-        tables
-            .as_ref()
-            .is_some_and(|tables| tables.entries().ports().next().is_some())
-    }
-
-    /// Whether everything is refused.
-    pub(crate) fn is_denying(&self) -> bool {
-        self.denying.load(Ordering::Acquire)
-    }
-
-    /// Whether the proxy is ending.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-
-    /// What peers are judged by.
-    pub(crate) fn credentials(&self) -> &Credentials {
-        &self.directory.shared().credentials
-    }
-
-    /// Changes whenever peers must be judged again.
-    pub(crate) fn recheck(&self) -> watch::Receiver<()> {
-        self.directory.shared().recheck.subscribe()
-    }
-
-    /// Requests that run.
-    pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
-    }
-
-    /// Notes that a request began.
-    pub(crate) fn begin(&self, reporter: Reporter) {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        self.of(&self.in_flight, reporter).inc();
-    }
-
-    /// Notes that a request ended.
-    pub(crate) fn end(&self, reporter: Reporter) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        self.of(&self.in_flight, reporter).dec();
-    }
-
-    /// The counters of requests that name nothing known.
-    pub(crate) fn unknown_edge(&self, reporter: Reporter) -> Arc<EdgeMetrics> {
-        Arc::clone(self.of(&self.unknown, reporter))
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as what it is, one of two fields")]
-    fn of<'p, T>(&self, [source, destination]: &'p [T; 2], reporter: Reporter) -> &'p T {
-        match reporter {
-            Reporter::Source => source,
-            Reporter::Destination => destination,
-        }
-    }
-
-    /// Records bytes that never became a request.
-    pub(crate) fn refused_bytes(&self, reporter: Reporter, rule: Rule, peer: IpAddr) {
-        self.metrics.rejected(rule);
-        self.write_refusal(reporter, Reason::BadRequest(rule.as_str()), None, peer);
-    }
-
-    /// Records a peer that was not let in.
-    pub(crate) fn refused_peer(&self, reason: TlsReason, peer: IpAddr) {
-        self.metrics.handshake_failed("server", reason);
-        self.write_refusal(
-            Reporter::Destination,
-            Reason::TlsFailure,
-            Some(reason),
-            peer,
-        );
-    }
-
-    /// Records a client of a gateway with whom there is no TLS.
-    pub(crate) fn refused_client(&self, peer: IpAddr) {
-        let reason = TlsReason::TlsFailure;
-        self.metrics.handshake_failed("gateway", reason);
-        self.write_refusal(Reporter::Source, Reason::TlsFailure, Some(reason), peer);
-    }
-
-    fn write_refusal(
-        &self,
-        reporter: Reporter,
-        reason: Reason,
-        tls: Option<TlsReason>,
-        peer: IpAddr,
-    ) {
-        if !self.access_log.is_on() {
-            return;
-        }
-        let mut line = Line::new(SystemTime::now());
-        line.text("reporter", Some(reporter.as_str().as_bytes()));
-        line.text("reason", Some(reason.to_string().as_bytes()));
-        line.text("tls_reason", tls.map(|reason| reason.as_str().as_bytes()));
-        line.text("peer", Some(peer.to_string().as_bytes()));
-        self.access_log.write(line.finish());
-    }
-
-    /// Works the endpoints of the current tables out again.
-    fn refresh_endpoints(&self) {
-        let _control = self.lock();
-        if let Some(tables) = self.tables() {
-            tables.refresh_endpoints(&self.directory);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One thread per core that the process may use, by its quota.
-fn runtime(workers: Option<NonZeroUsize>) -> io::Result<Runtime> {
-    let workers = match workers {
-        Some(workers) => workers,
-        // Reads the cgroup's quota and the affinity mask.
-        None => std::thread::available_parallelism()?,
-    };
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers.get())
-        // Only names are resolved there.
-        .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
-        .thread_name("traffic")
-        .enable_all()
-        .build()
-}
-
-#[expect(clippy::infinite_loop, reason = "it ends with its runtime")]
-async fn sweep(plane: Arc<Plane>) {
-    loop {
-        tokio::time::sleep(limits::POOL_SWEEP_EVERY).await;
-        plane.directory.sweep();
-    }
-}
-
-/// Keeps the names of declared endpoints resolved.
-async fn resolve_names(plane: Arc<Plane>) {
-    loop {
-        let names = plane
-            .tables()
-            .map(|tables| tables.dns_names())
-            .unwrap_or_default();
-        let mut news = false;
-        for (name, port) in names {
-            if let Some(addresses) = resolve(&name, port).await {
-                news |= plane.directory.resolved(&name, port, &addresses);
-            }
-        }
-        if news {
-            plane.refresh_endpoints();
-        }
-        tokio::select! {
-            () = plane.names_changed.notified() => {}
-            () = tokio::time::sleep(limits::DNS_REFRESH) => {}
-        }
     }
 }
 

@@ -1,0 +1,193 @@
+//! What the connections and requests of the data plane share.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use mesh_daemon::identity::Credentials;
+use mesh_daemon::telemetry::{Reason, TlsReason};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{Notify, watch};
+
+use crate::access_log::{AccessLog, Line};
+use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
+use crate::http::sanitise::Rule;
+use crate::tables::{Budgets, Tables};
+use crate::upstream::endpoints::Directory;
+use crate::upstream::pool::Shared;
+
+/// What the connections and requests of the data plane share.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    pub(super) tables: ArcSwapOption<Tables>,
+    pub(super) denying: AtomicBool,
+    pub(super) draining: AtomicBool,
+    /// What it counts.
+    pub(crate) metrics: RequestMetrics,
+    /// Where it writes what happened.
+    pub(crate) access_log: AccessLog,
+    pub(super) directory: Directory,
+    pub(super) budgets: Budgets,
+    running: AtomicUsize,
+    in_flight: [Gauge; 2],
+    unknown: [Arc<EdgeMetrics>; 2],
+    /// Held while tables or endpoints are changed; never by a request.
+    control: Mutex<()>,
+    pub(super) names_changed: Notify,
+}
+
+impl Plane {
+    pub(super) fn new(
+        credentials: Credentials,
+        metrics: RequestMetrics,
+        access_log: AccessLog,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            credentials,
+            recheck: watch::Sender::new(()),
+        });
+        let each = [Reporter::Source, Reporter::Destination];
+        let unknown = each.map(|reporter| {
+            metrics.edge(EdgeLabels {
+                reporter,
+                src_identity: String::new(),
+                dst_service: String::new(),
+                route: String::new(),
+                subsets: Vec::new(),
+            })
+        });
+        Self {
+            tables: ArcSwapOption::empty(),
+            denying: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            in_flight: each.map(|reporter| metrics.in_flight(reporter)),
+            metrics,
+            access_log,
+            directory: Directory::new(shared),
+            budgets: Budgets::default(),
+            running: AtomicUsize::new(0),
+            unknown,
+            control: Mutex::default(),
+            names_changed: Notify::new(),
+        }
+    }
+
+    /// The tables that a request begins with.
+    pub(crate) fn tables(&self) -> Option<Arc<Tables>> {
+        self.tables.load_full()
+    }
+
+    /// Whether the current slice is that of a gateway.
+    pub(crate) fn is_gateway(&self) -> bool {
+        let tables = self.tables.load();
+        tables
+            .as_ref()
+            .is_some_and(|tables| tables.entries().ports().next().is_some())
+    }
+
+    /// Whether everything is refused.
+    pub(crate) fn is_denying(&self) -> bool {
+        self.denying.load(Ordering::Acquire)
+    }
+
+    /// Whether the proxy is ending.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// What peers are judged by.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.directory.shared().credentials
+    }
+
+    /// Changes whenever peers must be judged again.
+    pub(crate) fn recheck(&self) -> watch::Receiver<()> {
+        self.directory.shared().recheck.subscribe()
+    }
+
+    /// Requests that run.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a request began.
+    pub(crate) fn begin(&self, reporter: Reporter) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.of(&self.in_flight, reporter).inc();
+    }
+
+    /// Notes that a request ended.
+    pub(crate) fn end(&self, reporter: Reporter) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.of(&self.in_flight, reporter).dec();
+    }
+
+    /// The counters of requests that name nothing known.
+    pub(crate) fn unknown_edge(&self, reporter: Reporter) -> Arc<EdgeMetrics> {
+        Arc::clone(self.of(&self.unknown, reporter))
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as what it is, one of two fields")]
+    fn of<'p, T>(&self, [source, destination]: &'p [T; 2], reporter: Reporter) -> &'p T {
+        match reporter {
+            Reporter::Source => source,
+            Reporter::Destination => destination,
+        }
+    }
+
+    /// Records bytes that never became a request.
+    pub(crate) fn refused_bytes(&self, reporter: Reporter, rule: Rule, peer: IpAddr) {
+        self.metrics.rejected(rule);
+        self.write_refusal(reporter, Reason::BadRequest(rule.as_str()), None, peer);
+    }
+
+    /// Records a peer that was not let in.
+    pub(crate) fn refused_peer(&self, reason: TlsReason, peer: IpAddr) {
+        self.metrics.handshake_failed("server", reason);
+        self.write_refusal(
+            Reporter::Destination,
+            Reason::TlsFailure,
+            Some(reason),
+            peer,
+        );
+    }
+
+    /// Records a client of a gateway with whom there is no TLS.
+    pub(crate) fn refused_client(&self, peer: IpAddr) {
+        let reason = TlsReason::TlsFailure;
+        self.metrics.handshake_failed("gateway", reason);
+        self.write_refusal(Reporter::Source, Reason::TlsFailure, Some(reason), peer);
+    }
+
+    fn write_refusal(
+        &self,
+        reporter: Reporter,
+        reason: Reason,
+        tls: Option<TlsReason>,
+        peer: IpAddr,
+    ) {
+        if !self.access_log.is_on() {
+            return;
+        }
+        let mut line = Line::new(SystemTime::now());
+        line.text("reporter", Some(reporter.as_str().as_bytes()));
+        line.text("reason", Some(reason.to_string().as_bytes()));
+        line.text("tls_reason", tls.map(|reason| reason.as_str().as_bytes()));
+        line.text("peer", Some(peer.to_string().as_bytes()));
+        self.access_log.write(line.finish());
+    }
+
+    /// Works the endpoints of the current tables out again.
+    pub(super) fn refresh_endpoints(&self) {
+        let _control = self.lock();
+        if let Some(tables) = self.tables() {
+            tables.refresh_endpoints(&self.directory);
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,81 @@
+//! A client of a gateway, from accept to the first byte of HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::server::ClientHello;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use super::Leaving;
+use super::handshake::{NoHandshake, linger, shake_hands};
+use super::plaintext::in_plaintext;
+use crate::data_plane::Plane;
+use crate::gateway;
+use crate::http::server::{self, Connection, Entrance, Side};
+use crate::http::wire::WireState;
+use crate::upstream::connect::HttpVersion;
+
+/// Meets a client of a gateway.
+pub(super) async fn enter(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    port: u16,
+    plane: Arc<Plane>,
+    handshakes: &Semaphore,
+    drain: Leaving,
+) {
+    // Its socket is only accepted from once there are tables, and until there are others without it.
+    let Some(tables) = plane.tables() else { return };
+    let Some(listeners) = tables.entries().port(port) else {
+        return;
+    };
+    let entrance = |tls, name| Side::Gateway(Entrance { port, tls, name });
+    if !listeners.is_tls() {
+        // Nothing is held for a connection that may last.
+        drop(tables);
+        return in_plaintext(tcp, peer, entrance(false, None), plane, drain).await;
+    }
+    let recheck = plane.recheck();
+    let mut name = None;
+    let choose = |hello: &ClientHello<'_>| {
+        name = hello.server_name().map(str::to_owned);
+        listeners.meet(name.as_deref())
+    };
+    let stream = match shake_hands(tcp, choose, handshakes).await {
+        Ok(stream) => stream,
+        Err(NoHandshake::TimedOut) => return plane.refused_client(peer.ip()),
+        Err(NoHandshake::Failed(error, tcp)) => {
+            tracing::debug!(%peer, %error, "handshake of a client failed");
+            plane.refused_client(peer.ip());
+            if let Some(tcp) = tcp {
+                linger(tcp).await;
+            }
+            return;
+        }
+    };
+    drop(tables);
+    let version = match stream.get_ref().1.alpn_protocol() {
+        Some(gateway::tls::HTTP2) => HttpVersion::Http2,
+        // What a client without ALPN speaks (RFC 9112 section 9.7).
+        _ => HttpVersion::Http1,
+    };
+    let connection = Connection {
+        plane,
+        wire: Arc::new(WireState::default()),
+        side: entrance(true, name),
+        peer_ip: peer.ip(),
+    };
+    // TLS tells by itself that a stream was cut.
+    let reset = |_: &_| ();
+    server::serve(
+        stream,
+        reset,
+        Vec::new(),
+        version,
+        connection,
+        recheck,
+        drain,
+    )
+    .await;
+}

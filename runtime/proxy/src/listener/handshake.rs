@@ -1,0 +1,62 @@
+//! TLS as a server: the handshake, its bounds, and how whoever is refused learns why.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::limits;
+
+/// Why there is no TLS session.
+pub(super) enum NoHandshake {
+    /// It went wrong, and the peer may still want to read why.
+    Failed(io::Error, Option<TcpStream>),
+    /// The peer was silent for too long.
+    TimedOut,
+}
+
+impl From<Elapsed> for NoHandshake {
+    fn from(_: Elapsed) -> Self {
+        Self::TimedOut
+    }
+}
+
+/// `choose` says how to answer what the peer greets with.
+pub(super) async fn shake_hands(
+    tcp: TcpStream,
+    choose: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
+    handshakes: &Semaphore,
+) -> Result<TlsStream<TcpStream>, NoHandshake> {
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), tcp);
+    let greeted = timeout(limits::HELLO_TIMEOUT, &mut hello).await?;
+    let started = greeted.map_err(|error| NoHandshake::Failed(error, hello.take_io()))?;
+    let tls = choose(&started.client_hello());
+    let handshake = started.into_stream(tls).into_fallible();
+    let _turn = handshakes.acquire().await;
+    timeout(limits::HANDSHAKE_TIMEOUT, handshake)
+        .await?
+        .map_err(|(error, tcp)| NoHandshake::Failed(error, Some(tcp)))
+}
+
+/// Lets the peer read why it was refused: closed at once, with its first request unread, the
+/// connection would be reset and the alert lost.
+pub(super) async fn linger(mut tcp: TcpStream) {
+    let reading = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(
+            &mut tcp.take(limits::LINGER_BYTES_MAX),
+            &mut tokio::io::sink(),
+        )
+        .await
+    };
+    // Whatever comes of it, the connection ends here.
+    drop(timeout(limits::LINGER_TIMEOUT, reading).await);
+}

@@ -1,0 +1,114 @@
+//! A mesh peer that comes to a port of a service, from accept to its first request.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use http::header::HeaderValue;
+use mesh_daemon::identity::{PeerIdentity, tls};
+use mesh_daemon::telemetry::TlsReason;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
+
+use super::Leaving;
+use super::handshake::{NoHandshake, linger, shake_hands};
+use crate::data_plane::Plane;
+use crate::http::server::{self, Connection, Inbound, Side};
+use crate::http::wire::WireState;
+use crate::upstream::connect::{HttpVersion, MESH_HTTP1, MESH_HTTP2};
+use crate::upstream::pool::Endpoint;
+
+/// What is behind one inbound port.
+#[derive(Clone, Debug)]
+pub(crate) struct Application {
+    /// The port that policy speaks of.
+    pub(crate) port: u16,
+    /// Where the application listens.
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// How peers are met.
+    pub(crate) tls: Arc<ServerConfig>,
+    /// Bounds handshakes.
+    pub(crate) handshakes: Arc<Semaphore>,
+}
+
+/// Meets a peer.
+pub(super) async fn admit(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    application: Application,
+    plane: Arc<Plane>,
+    drain: Leaving,
+) {
+    let Application {
+        port,
+        endpoint: application,
+        tls,
+        handshakes,
+    } = application;
+    let recheck = plane.recheck();
+    let met = match shake_hands(tcp, |_| tls, &handshakes).await {
+        Ok(stream) => meet(&stream).map(|(version, inbound)| (stream, version, inbound)),
+        Err(NoHandshake::Failed(error, tcp)) => {
+            tracing::debug!(%peer, %error, "handshake failed");
+            plane.refused_peer(tls::tls_reason(&error), peer.ip());
+            if let Some(tcp) = tcp {
+                linger(tcp).await;
+            }
+            return;
+        }
+        Err(NoHandshake::TimedOut) => Err(TlsReason::TlsFailure),
+    };
+    let (stream, version, (identity, chain)) = match met {
+        Ok(met) => met,
+        Err(reason) => return plane.refused_peer(reason, peer.ip()),
+    };
+    let Ok(peer_header) = HeaderValue::try_from(identity.spiffe_id.as_str()) else {
+        return plane.refused_peer(TlsReason::BadSpiffeId, peer.ip());
+    };
+    let side = Side::Inbound(Inbound {
+        port,
+        application,
+        peer: Arc::new(identity.spiffe_id),
+        peer_header,
+        chain,
+        edge: OnceLock::new(),
+    });
+    let connection = Connection {
+        plane,
+        wire: Arc::new(WireState::default()),
+        side,
+        peer_ip: peer.ip(),
+    };
+    // TLS tells by itself that a stream was cut.
+    let reset = |_: &_| ();
+    server::serve(
+        stream,
+        reset,
+        Vec::new(),
+        version,
+        connection,
+        recheck,
+        drain,
+    )
+    .await;
+}
+
+type Chain = Vec<rustls_pki_types::CertificateDer<'static>>;
+
+/// Reads from a finished handshake who the peer is and what it speaks.
+fn meet(stream: &TlsStream<TcpStream>) -> Result<(HttpVersion, (PeerIdentity, Chain)), TlsReason> {
+    let (_, session) = stream.get_ref();
+    let version = match session.alpn_protocol() {
+        Some(MESH_HTTP1) => HttpVersion::Http1,
+        Some(MESH_HTTP2) => HttpVersion::Http2,
+        _ => return Err(TlsReason::TlsFailure),
+    };
+    let chain = session.peer_certificates();
+    let identity = PeerIdentity::from_handshake(chain).map_err(|error| error.reason())?;
+    let chain = chain
+        .unwrap_or_default()
+        .iter()
+        .map(|der| der.clone().into_owned());
+    Ok((version, (identity, chain.collect())))
+}
