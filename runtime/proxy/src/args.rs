@@ -10,6 +10,7 @@ use mesh_daemon::telemetry::log_filter;
 
 use crate::data_plane::{AccessLogTarget, PortBinding};
 use crate::gateway::sockets::ListenAddress;
+use crate::redirect::args::RedirectCommand;
 use crate::secrets::SecretPath;
 
 /// The proxy of the mesh: it stands beside one instance of a workload.
@@ -25,7 +26,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Carry traffic by the policy of a mesh.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
+    /// Send the connections of this host, or network namespace, through its proxy without its applications knowing.
+    #[command(subcommand)]
+    Redirect(RedirectCommand),
 }
 
 /// Arguments of `meshp run`.
@@ -206,7 +210,9 @@ mod tests {
     #[test]
     fn the_least_that_a_proxy_needs() {
         let arguments = Arguments::try_parse_from(["meshp", "run", "--store", "s"]).unwrap();
-        let Command::Run(run) = arguments.command;
+        let Command::Run(run) = arguments.command else {
+            panic!("it is `run`");
+        };
         assert_eq!(run.drain_timeout, Duration::from_secs(10));
         assert!(Arguments::try_parse_from(["meshp", "run"]).is_err());
     }

@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 mod limits;
 mod listener;
+mod redirect;
 mod secrets;
 mod subscribe;
 mod tables;
@@ -33,12 +34,16 @@ use crate::admin::{Listeners, Served};
 use crate::args::{Arguments, Command, RunArguments};
 use crate::data_plane::{DataPlane, DataPlaneSettings};
 use crate::exit_code::Exit;
+use crate::redirect::args::RedirectCommand;
 use crate::secrets::Secrets;
 use crate::subscribe::view::View;
 use crate::subscribe::{Context, chain};
 
 fn main() -> ExitCode {
-    let Command::Run(arguments) = Arguments::parse().command;
+    let arguments = match Arguments::parse().command {
+        Command::Run(arguments) => arguments,
+        Command::Redirect(command) => return redirected(&command),
+    };
     telemetry::init_logging(LogFormat::Auto, &arguments.log);
     // Keys are in memory, and a core file would outlive them.
     if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
@@ -55,6 +60,18 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             tracing::error!(error = chain(&*error), "could not start");
+            Exit::CouldNotStart.into()
+        }
+    }
+}
+
+/// A command of an operator, who reads the terminal.
+#[expect(clippy::print_stderr, reason = "there is no log without a proxy")]
+fn redirected(command: &RedirectCommand) -> ExitCode {
+    match redirect::run(command) {
+        Ok(()) => Exit::Ended.into(),
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
             Exit::CouldNotStart.into()
         }
     }

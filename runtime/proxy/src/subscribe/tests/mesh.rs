@@ -616,7 +616,9 @@ impl Home {
             "--join".as_ref(),
             join.as_os_str(),
         ];
-        let Command::Run(arguments) = Arguments::parse_from(words).command;
+        let Command::Run(arguments) = Arguments::parse_from(words).command else {
+            panic!("it is `run`");
+        };
         let booted = crate::bootstrap::boot(&arguments, &self.clock)?;
         let metrics = Metrics::new("meshp", "0.1.0");
         let view = View::new("1".to_owned(), self.clock.clone(), &metrics);
