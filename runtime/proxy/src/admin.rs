@@ -33,6 +33,9 @@ pub(crate) struct Listeners {
 pub(crate) struct OpenedPorts {
     outbound: String,
     inbound: BTreeMap<u16, String>,
+    /// Where redirected connections are taken that come in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    intercepted: Vec<String>,
     metrics: String,
     health: String,
 }
@@ -71,6 +74,11 @@ impl Listeners {
                 .inbound
                 .iter()
                 .map(|(port, address)| (*port, address.to_string()))
+                .collect(),
+            intercepted: bound
+                .intercepted
+                .iter()
+                .map(SocketAddr::to_string)
                 .collect(),
             metrics: self.metrics.local_addr()?.to_string(),
             health: self.health.local_addr()?.to_string(),

@@ -44,7 +44,19 @@ pub(crate) struct RunArguments {
     /// Where the local application sends its calls.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15001")]
     pub(crate) outbound: SocketAddr,
-    /// A port of the service, where peers reach it and where the application listens; repeatable.
+    /// Also takes the connections that `meshp redirect` sends here, in and out.
+    #[arg(long)]
+    pub(crate) intercept: bool,
+    /// Where redirected connections are taken that come in.
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value = "15006",
+        requires = "intercept"
+    )]
+    pub(crate) inbound_port: u16,
+    /// A port of the service, where peers reach it and where the application listens; repeatable. With --intercept
+    /// only what is not on loopback under the port that peers dial: PORT=APPLICATION.
     #[arg(long = "port", value_name = "PORT=INBOUND,APPLICATION", value_parser = port_binding)]
     pub(crate) ports: Vec<PortBinding>,
     /// Where a gateway's listener is opened, `*` for any other; repeatable [default: its port, on every address].
@@ -94,7 +106,10 @@ pub(crate) struct RunArguments {
 fn port_binding(text: &str) -> Result<PortBinding, String> {
     let shape = || "is not PORT=INBOUND,APPLICATION".to_owned();
     let (port, addresses) = text.split_once('=').ok_or_else(shape)?;
-    let (inbound, application) = addresses.split_once(',').ok_or_else(shape)?;
+    let (inbound, application) = match addresses.split_once(',') {
+        Some((inbound, application)) => (Some(inbound), application),
+        None => (None, addresses),
+    };
     let address = |text: &str| {
         text.parse::<SocketAddr>()
             .map_err(|_error| format!("{text} is not an address with a port"))
@@ -105,7 +120,7 @@ fn port_binding(text: &str) -> Result<PortBinding, String> {
     };
     Ok(PortBinding {
         service_port,
-        inbound: address(inbound)?,
+        inbound: inbound.map(address).transpose()?,
         application: address(application)?,
     })
 }
@@ -187,7 +202,8 @@ mod tests {
         let binding = port_binding("9080=127.0.0.1:0,127.0.0.1:8080").unwrap();
         assert_eq!(binding.service_port, 9080);
         assert_eq!(binding.application.port(), 8080);
-        for bad in ["9080", "0=a,b", "9080=127.0.0.1:1", "9080=x,127.0.0.1:1"] {
+        assert_eq!(port_binding("80=127.0.0.1:8080").unwrap().inbound, None);
+        for bad in ["9080", "0=a,b", "9080=127.0.0.1", "9080=x,127.0.0.1:1"] {
             assert!(port_binding(bad).is_err(), "{bad}");
         }
         let listen = listen_address("8443=127.0.0.1:0").unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,18 +21,17 @@ use crate::access_log::AccessLog;
 use crate::gateway::sockets::{Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
 use crate::limits;
-use crate::listener::{self, Application, Behind, Leaving};
+use crate::listener::{self, Application, Behind, Intercepted, Leaving};
 use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
-use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, Security};
-use crate::upstream::pool::Endpoint;
+use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2};
 
 mod background;
 mod plane;
 mod settings;
 
 pub(crate) use plane::Plane;
-pub(crate) use settings::{AccessLogTarget, BoundPorts, DataPlaneSettings, PortBinding};
+pub(crate) use settings::{AccessLogTarget, BoundPorts, DataPlaneSettings, Intercept, PortBinding};
 
 /// Endpoints of a service that came beside the slices, as far as they may be used. They replace what
 /// the slice declares.
@@ -89,6 +88,7 @@ pub(crate) struct DataPlane {
     drain: DrainTrigger,
     secrets: Secrets,
     stand_in: Option<SocketAddr>,
+    intercepts: bool,
     sockets: Sockets,
     /// Those that are accepted from.
     open: Mutex<Vec<Arc<Socket>>>,
@@ -110,6 +110,7 @@ impl DataPlane {
     ) -> io::Result<Arc<Self>> {
         let DataPlaneSettings {
             outbound,
+            intercept,
             ports,
             listen,
             secrets,
@@ -126,25 +127,30 @@ impl DataPlane {
         let mut bound = BoundPorts {
             outbound: outbound.local_addr()?,
             inbound: BTreeMap::new(),
+            intercepted: Vec::new(),
         };
         let plane = Arc::new(Plane::new(credentials, request_metrics, access_log));
         let connections_max = listener::connections_max();
         let places = || Arc::new(Semaphore::new(connections_max));
         let inbound_places = places();
-        let alone = ports.is_empty();
-        let mut listeners = vec![(outbound, Behind::Mesh { alone }, places())];
+        let mesh = Behind::Mesh {
+            alone: ports.is_empty(),
+            intercepts: intercept.is_some(),
+        };
+        let outbound_places = places();
+        let mut listeners = vec![(outbound, mesh.clone(), Arc::clone(&outbound_places))];
+        let mut told = Vec::new();
         let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
         for port in ports {
-            let inbound = listener::bind(port.inbound)?;
+            let application = plane.application(port.application);
+            told.push((port.service_port, Arc::clone(&application)));
+            let Some(inbound) = port.inbound else {
+                continue;
+            };
+            let inbound = listener::bind(inbound)?;
             bound
                 .inbound
                 .insert(port.service_port, inbound.local_addr()?);
-            let application = Arc::new(Endpoint::new(
-                port.application,
-                Security::Plain,
-                Arc::clone(plane.directory.shared()),
-            ));
-            plane.directory.keep(&application);
             let behind = Behind::Application(Application {
                 port: port.service_port,
                 endpoint: application,
@@ -152,6 +158,43 @@ impl DataPlane {
                 handshakes: Arc::clone(&handshakes),
             });
             listeners.push((inbound, behind, Arc::clone(&inbound_places)));
+        }
+        let intercepts = intercept.is_some();
+        if let Some(intercept) = intercept {
+            // `REDIRECT` leads a connection of this host to its loopback, by family.
+            let other = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), bound.outbound.port());
+            if bound.outbound.ip() == Ipv4Addr::LOCALHOST
+                && let Some(outbound) = listener::bind_family(other)?
+            {
+                listeners.push((outbound, mesh, outbound_places));
+            }
+            let wildcards = [
+                IpAddr::from(Ipv4Addr::UNSPECIFIED),
+                IpAddr::from(Ipv6Addr::UNSPECIFIED),
+            ];
+            let mut inbound = Vec::new();
+            for wildcard in wildcards {
+                let address = SocketAddr::new(wildcard, intercept.inbound_port);
+                if let Some(listener) = listener::bind_family(address)? {
+                    bound.intercepted.push(listener.local_addr()?);
+                    inbound.push(listener);
+                }
+            }
+            let mut own_ports = intercept.other_ports;
+            own_ports.push(bound.outbound.port());
+            own_ports.extend(bound.intercepted.iter().map(SocketAddr::port));
+            own_ports.extend(bound.inbound.values().map(SocketAddr::port));
+            let behind = Behind::Intercepted(Arc::new(Intercepted {
+                told,
+                found: Mutex::default(),
+                own_ports,
+                tls: Arc::clone(&server),
+                handshakes: Arc::clone(&handshakes),
+            }));
+            let inbound = inbound.into_iter();
+            listeners.extend(
+                inbound.map(|listener| (listener, behind.clone(), Arc::clone(&inbound_places))),
+            );
         }
         let runtime = background::runtime(workers)?;
         let (drain, watcher) = drain::channel();
@@ -177,6 +220,7 @@ impl DataPlane {
             drain,
             secrets,
             stand_in,
+            intercepts,
             sockets: Sockets::new(listen),
             open: Mutex::default(),
             places: inbound_places,
@@ -207,6 +251,7 @@ impl DataPlane {
                 metrics: &plane.metrics,
                 secrets: &self.secrets,
                 stand_in: self.stand_in,
+                intercepts: self.intercepts,
             },
         )?;
         let open = |port| {

@@ -9,17 +9,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::data_plane::Plane;
-use crate::http::server::Side;
+use crate::http::server::{Outbound, Side};
 use crate::limits;
 
+mod destination;
 mod gateway;
 mod handshake;
 mod inbound;
+mod intercepted;
 mod plaintext;
 mod socket;
 
+use destination::Refused;
 pub(crate) use inbound::Application;
-pub(crate) use socket::{bind, cannot_listen, connections_max};
+pub(crate) use intercepted::Intercepted;
+pub(crate) use socket::{bind, bind_family, cannot_listen, connections_max};
 
 /// What is behind a listener.
 #[derive(Clone, Debug)]
@@ -28,9 +32,13 @@ pub(crate) enum Behind {
     Mesh {
         /// Whether the proxy stands before no application.
         alone: bool,
+        /// Whether connections may have been redirected.
+        intercepts: bool,
     },
-    /// The local application, for peers with a certificate.
+    /// The local application, for peers.
     Application(Application),
+    /// The local applications, for peers whose connections were redirected.
+    Intercepted(Arc<Intercepted>),
     /// The mesh, for clients of a gateway.
     Gateway {
         /// The port that policy speaks of.
@@ -129,17 +137,29 @@ async fn connected(
     match behind {
         // A gateway has no application that could call. Whoever else is on its machine must not call in its
         // name, past its access rules.
-        Behind::Mesh { alone: true } if plane.is_gateway() => {
+        Behind::Mesh { alone: true, .. } if plane.is_gateway() => {
             tracing::debug!(%peer, "a gateway's proxy carries no calls of its machine");
         }
-        Behind::Mesh { .. } => {
-            plaintext::in_plaintext(tcp, peer, Side::Outbound, plane, drain).await;
+        Behind::Mesh { intercepts, .. } => {
+            let destination = if intercepts {
+                match destination::of_application(&tcp, peer, &plane) {
+                    Ok(destination) => destination,
+                    Err(Refused) => return plaintext::reset(&tcp),
+                }
+            } else {
+                None
+            };
+            let side = Side::Outbound(Outbound { destination });
+            plaintext::in_plaintext(tcp, peer, side, plane, drain).await;
         }
         Behind::Gateway { port, handshakes } => {
             gateway::enter(tcp, peer, port, plane, &handshakes, drain).await;
         }
         Behind::Application(application) => {
-            inbound::admit(tcp, peer, application, plane, drain).await;
+            inbound::admit(tcp, false, peer, application, plane, drain).await;
+        }
+        Behind::Intercepted(intercepted) => {
+            intercepted::admit(tcp, peer, intercepted, plane, drain).await;
         }
     }
 }

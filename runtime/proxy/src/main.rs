@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 
 use crate::admin::{Listeners, Served};
 use crate::args::{Arguments, Command, RunArguments};
-use crate::data_plane::{DataPlane, DataPlaneSettings};
+use crate::data_plane::{DataPlane, DataPlaneSettings, Intercept};
 use crate::exit_code::Exit;
 use crate::redirect::args::RedirectCommand;
 use crate::secrets::Secrets;
@@ -88,6 +88,7 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
     let credentials = Credentials::new(clock.clone());
     let secrets = Secrets::read(&arguments.secrets)?;
     let settings = settings(arguments, secrets.clone());
+    settings.check()?;
     let data_plane = DataPlane::start(settings, credentials.clone(), &metrics)?;
     let listeners = Listeners::bind(arguments).await?;
     let opened = listeners.opened(data_plane.bound())?;
@@ -159,6 +160,10 @@ async fn follow_secrets(secrets: Secrets) {
 fn settings(arguments: &RunArguments, secrets: Secrets) -> DataPlaneSettings {
     DataPlaneSettings {
         outbound: arguments.outbound,
+        intercept: arguments.intercept.then(|| Intercept {
+            inbound_port: arguments.inbound_port,
+            other_ports: vec![arguments.metrics.port(), arguments.health.port()],
+        }),
         ports: arguments.ports.clone(),
         listen: arguments.listen.clone(),
         secrets,

@@ -19,6 +19,11 @@ use crate::secrets::Secrets;
 use crate::upstream::dial::{DialError, Dialling};
 use crate::upstream::endpoints::{Directory, Group, dns_names};
 
+mod meant;
+
+pub(crate) use meant::Meant;
+use meant::Pins;
+
 /// Immutable but for the endpoints, which have their own life.
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -27,6 +32,8 @@ pub(crate) struct Tables {
     callees: HashMap<Box<str>, CalleeState>,
     entries: Entries,
     gateways: HashMap<Box<str>, GatewayState>,
+    /// Endpoints by their own addresses; none: nobody can call them by these.
+    pins: Option<ArcSwap<Pins>>,
 }
 
 /// The counters of a gateway: of what it answers itself.
@@ -57,6 +64,8 @@ pub(crate) struct Building<'p> {
     pub(crate) secrets: &'p Secrets,
     /// What answers in place of services outside the mesh.
     pub(crate) stand_in: Option<SocketAddr>,
+    /// Whether connections may come by an endpoint's own address.
+    pub(crate) intercepts: bool,
 }
 
 /// Why tables cannot be built.
@@ -124,6 +133,7 @@ impl Tables {
             metrics,
             secrets,
             stand_in,
+            intercepts,
         } = *with;
         let snapshot = Snapshot::build(slice)?;
         let entries = Entries::build(listeners(slice), secrets)?;
@@ -190,13 +200,16 @@ impl Tables {
             (gateway.name().into(), state)
         });
         let gateways = gateways.collect();
-        Ok(Self {
+        let tables = Self {
             gateways,
             snapshot,
             generation: generation.to_owned(),
             callees,
             entries,
-        })
+            pins: intercepts.then(ArcSwap::default),
+        };
+        tables.pin();
+        Ok(tables)
     }
 
     /// The engine's tables.
@@ -238,6 +251,7 @@ impl Tables {
                     .store(Arc::new(directory.groups(callee, &state.dialling)));
             }
         }
+        self.pin();
     }
 
     /// The endpoints of a target for a request to `port` of the callee that was named.

@@ -1,6 +1,6 @@
 //! What the connections and requests of the data plane share.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -15,8 +15,9 @@ use crate::access_log::{AccessLog, Line};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::sanitise::Rule;
 use crate::tables::{Budgets, Tables};
+use crate::upstream::connect::Security;
 use crate::upstream::endpoints::Directory;
-use crate::upstream::pool::Shared;
+use crate::upstream::pool::{Endpoint, Shared};
 
 /// What the connections and requests of the data plane share.
 #[derive(Debug)]
@@ -161,6 +162,38 @@ impl Plane {
         self.write_refusal(Reporter::Source, Reason::TlsFailure, Some(reason), peer);
     }
 
+    /// Records a connection that was redirected here and goes nowhere. `to` is where it was going.
+    pub(crate) fn refused_connection(
+        &self,
+        reporter: Reporter,
+        reason: Reason,
+        peer: IpAddr,
+        to: Option<SocketAddr>,
+    ) {
+        self.metrics.refused(reporter, reason);
+        if let Some(mut line) = self.refusal(reporter, reason, None, peer) {
+            let to = to.map(|to| to.to_string());
+            line.text("destination", to.as_ref().map(String::as_bytes));
+            self.access_log.write(line.finish());
+        }
+    }
+
+    /// Whether a port is open to peers without a certificate, to whatever little.
+    pub(crate) fn takes_plaintext(&self, port: u16) -> bool {
+        let tables = self.tables.load();
+        let tables = tables.as_ref();
+        let table = tables.and_then(|tables| tables.snapshot().inbound(port));
+        table.is_some_and(|table| table.mtls(port).is_some() || table.has_probes())
+    }
+
+    /// An application of this host.
+    pub(crate) fn application(&self, address: SocketAddr) -> Arc<Endpoint> {
+        let shared = Arc::clone(self.directory.shared());
+        let application = Arc::new(Endpoint::new(address, Security::Plain, shared));
+        self.directory.keep(&application);
+        application
+    }
+
     fn write_refusal(
         &self,
         reporter: Reporter,
@@ -168,15 +201,28 @@ impl Plane {
         tls: Option<TlsReason>,
         peer: IpAddr,
     ) {
+        if let Some(line) = self.refusal(reporter, reason, tls, peer) {
+            self.access_log.write(line.finish());
+        }
+    }
+
+    /// The line of a refusal; none if there is no log.
+    fn refusal(
+        &self,
+        reporter: Reporter,
+        reason: Reason,
+        tls: Option<TlsReason>,
+        peer: IpAddr,
+    ) -> Option<Line> {
         if !self.access_log.is_on() {
-            return;
+            return None;
         }
         let mut line = Line::new(SystemTime::now());
         line.text("reporter", Some(reporter.as_str().as_bytes()));
         line.text("reason", Some(reason.to_string().as_bytes()));
         line.text("tls_reason", tls.map(|reason| reason.as_str().as_bytes()));
         line.text("peer", Some(peer.to_string().as_bytes()));
-        self.access_log.write(line.finish());
+        Some(line)
     }
 
     /// Works the endpoints of the current tables out again.

@@ -13,6 +13,8 @@ use crate::secrets::Secrets;
 pub(crate) struct DataPlaneSettings {
     /// Where the local application sends its calls.
     pub(crate) outbound: SocketAddr,
+    /// Whether connections may be redirected here; none: they are made to the proxy alone.
+    pub(crate) intercept: Option<Intercept>,
     /// One per port of the services that this proxy stands in front of.
     pub(crate) ports: Vec<PortBinding>,
     /// Where a gateway's listeners are opened.
@@ -27,13 +29,61 @@ pub(crate) struct DataPlaneSettings {
     pub(crate) workers: Option<NonZeroUsize>,
 }
 
+/// Why ports of services cannot be served as they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PortError {
+    /// Nobody could reach it.
+    #[error("port {0} has no inbound address: give PORT=INBOUND,APPLICATION, or --intercept")]
+    NoInbound(u16),
+    /// What comes to that port could be for either.
+    #[error(
+        "the application of port {one} listens on {other}, which is another port of the service: peers who dial {other} could mean either"
+    )]
+    Ambiguous {
+        /// One port of the service.
+        one: u16,
+        /// The other.
+        other: u16,
+    },
+}
+
+impl DataPlaneSettings {
+    /// Whether the ports can be served.
+    pub(crate) fn check(&self) -> Result<(), PortError> {
+        let Some(_) = &self.intercept else {
+            let unreachable = self.ports.iter().find(|port| port.inbound.is_none());
+            return unreachable.map_or(Ok(()), |port| Err(PortError::NoInbound(port.service_port)));
+        };
+        for port in &self.ports {
+            let other = port.application.port();
+            let is_another = other != port.service_port
+                && self.ports.iter().any(|port| port.service_port == other);
+            if is_another {
+                let one = port.service_port;
+                return Err(PortError::Ambiguous { one, other });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How redirected connections are taken, see `meshp redirect`.
+#[derive(Clone, Debug)]
+pub(crate) struct Intercept {
+    /// Where those are taken that come in; 0 lets the system choose.
+    pub(crate) inbound_port: u16,
+    /// Ports of this proxy that are not its data plane's.
+    pub(crate) other_ports: Vec<u16>,
+}
+
 /// One port of a service: where peers dial it, and where the application listens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PortBinding {
     /// The port that policy speaks of.
     pub(crate) service_port: u16,
-    /// Where peers dial this proxy; port 0 lets the system choose.
-    pub(crate) inbound: SocketAddr,
+    /// Where peers dial this proxy; port 0 lets the system choose. None: where they dial the application, and
+    /// their connections are redirected.
+    pub(crate) inbound: Option<SocketAddr>,
     /// Where the application listens.
     pub(crate) application: SocketAddr,
 }
@@ -56,4 +106,47 @@ pub(crate) struct BoundPorts {
     pub(crate) outbound: SocketAddr,
     /// The inbound listeners by port of the service.
     pub(crate) inbound: BTreeMap<u16, SocketAddr>,
+    /// Where redirected connections are taken that come in.
+    pub(crate) intercepted: Vec<SocketAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_nobody_reaches_or_that_mean_two_things() {
+        let port = |service_port, inbound: Option<&str>, application: &str| PortBinding {
+            service_port,
+            inbound: inbound.map(|address| address.parse().unwrap()),
+            application: application.parse().unwrap(),
+        };
+        let check = |intercept: bool, ports: &[PortBinding]| {
+            let settings = DataPlaneSettings {
+                outbound: "127.0.0.1:0".parse().unwrap(),
+                intercept: intercept.then_some(Intercept {
+                    inbound_port: 0,
+                    other_ports: Vec::new(),
+                }),
+                ports: ports.to_vec(),
+                listen: Vec::new(),
+                secrets: Secrets::default(),
+                stand_in: None,
+                access_log: AccessLogTarget::Off,
+                workers: None,
+            };
+            settings.check()
+        };
+        let elsewhere = port(80, None, "127.0.0.1:8080");
+        assert_eq!(check(false, &[elsewhere]), Err(PortError::NoInbound(80)));
+        assert_eq!(check(true, &[elsewhere]), Ok(()));
+        let other = port(8080, None, "127.0.0.1:9000");
+        let ambiguous = PortError::Ambiguous {
+            one: 80,
+            other: 8080,
+        };
+        assert_eq!(check(true, &[elsewhere, other]), Err(ambiguous));
+        let own = port(8080, Some("127.0.0.1:0"), "127.0.0.1:8080");
+        assert_eq!(check(true, &[own]), Ok(()));
+    }
 }

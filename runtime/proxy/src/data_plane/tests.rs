@@ -8,5 +8,7 @@ mod filters;
 mod gateway;
 mod harness;
 mod identity;
+mod intercept;
+mod plaintext;
 mod raw;
 mod retries;

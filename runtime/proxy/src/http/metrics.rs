@@ -29,6 +29,8 @@ pub(crate) struct RequestMetrics {
     /// By direction.
     in_flight: Family<[(&'static str, &'static str); 1], Gauge>,
     rejected: Family<[(&'static str, &'static str); 1], Counter>,
+    /// By reporter and reason.
+    refused: Family<[(&'static str, &'static str); 2], Counter>,
     retries: Family<[(&'static str, &'static str); 1], Counter>,
     timeouts: Family<[(&'static str, &'static str); 1], Counter>,
     /// Requests that were let in, or out.
@@ -306,6 +308,11 @@ impl RequestMetrics {
                 "Requests that broke a rule of HTTP or of the mesh",
                 Family::default(),
             ),
+            refused: metrics.register(
+                "mesh_refused_connections",
+                "Connections that were redirected to the proxy and go nowhere",
+                Family::default(),
+            ),
             retries: metrics.register(
                 "mesh_retries",
                 "Tries after the first, by how they ended",
@@ -382,6 +389,12 @@ impl RequestMetrics {
         self.rejected
             .get_or_create(&[("rule", rule.as_str())])
             .inc();
+    }
+
+    /// Counts a connection that goes nowhere.
+    pub(crate) fn refused(&self, reporter: Reporter, reason: Reason) {
+        let labels = [("reporter", reporter.as_str()), ("reason", reason.name())];
+        self.refused.get_or_create(&labels).inc();
     }
 
     /// Counts a decision about entering or leaving.

@@ -47,11 +47,18 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) enum Side {
     /// From the local application into the mesh.
-    Outbound,
+    Outbound(Outbound),
     /// From the mesh to the local application.
     Inbound(Inbound),
     /// From a client of a gateway into the mesh.
     Gateway(Entrance),
+}
+
+/// A connection of the local application.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outbound {
+    /// Where it was going before it was redirected; none: it was made to the proxy.
+    pub(crate) destination: Option<SocketAddr>,
 }
 
 /// A connection of a client to a listener of a gateway.
@@ -65,28 +72,35 @@ pub(crate) struct Entrance {
     pub(crate) name: Option<String>,
 }
 
-/// A connection of a mesh peer to one port of a service.
+/// A connection of a peer to one port of a service.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     /// The port that policy speaks of.
     pub(crate) port: u16,
     /// Where its requests go.
     pub(crate) application: Arc<Endpoint>,
-    /// Who the peer is.
-    pub(crate) peer: Arc<SpiffeId>,
-    /// The same for the application.
-    pub(crate) peer_header: HeaderValue,
-    /// To judge the peer again.
-    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// Who the peer is; none: it came in plaintext.
+    pub(crate) peer: Option<MeshPeer>,
     /// Counters of this caller; found at the first request.
     pub(crate) edge: OnceLock<Arc<EdgeMetrics>>,
+}
+
+/// Who a peer is, by its certificate.
+#[derive(Debug)]
+pub(crate) struct MeshPeer {
+    /// Its identity.
+    pub(crate) identity: Arc<SpiffeId>,
+    /// The same for the application.
+    pub(crate) header: HeaderValue,
+    /// To judge the peer again.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
 impl Connection {
     /// Which side of its calls this proxy is.
     pub(crate) fn reporter(&self) -> Reporter {
         match self.side {
-            Side::Outbound | Side::Gateway(_) => Reporter::Source,
+            Side::Outbound(_) | Side::Gateway(_) => Reporter::Source,
             Side::Inbound(_) => Reporter::Destination,
         }
     }
@@ -101,7 +115,10 @@ impl Connection {
         let make = || {
             self.plane.metrics.edge(EdgeLabels {
                 reporter: Reporter::Destination,
-                src_identity: inbound.peer.to_string(),
+                src_identity: inbound
+                    .peer
+                    .as_ref()
+                    .map_or_else(String::new, |peer| peer.identity.to_string()),
                 dst_service: service.to_owned(),
                 route: String::new(),
                 subsets: Vec::new(),
@@ -118,13 +135,11 @@ impl Connection {
     /// Whether the peer is still to be trusted.
     fn is_trusted(&self) -> bool {
         match &self.side {
-            Side::Outbound | Side::Gateway(_) => true,
-            Side::Inbound(inbound) => {
+            Side::Outbound(_) | Side::Gateway(_) => true,
+            Side::Inbound(inbound) => inbound.peer.as_ref().is_none_or(|peer| {
                 let credentials = self.plane.credentials();
-                credentials
-                    .judge_again(&inbound.chain, Usage::Client)
-                    .is_ok()
-            }
+                credentials.judge_again(&peer.chain, Usage::Client).is_ok()
+            }),
         }
     }
 }

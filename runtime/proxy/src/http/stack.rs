@@ -1,7 +1,7 @@
 //! One request from head to answer, read from top to bottom:
 //!
 //! record → overload → sanitise → snapshot
-//!   outbound: callee by host → route → destination → endpoint → try, and try again → answer
+//!   outbound: callee by destination or host → route → destination → endpoint → try, and try again → answer
 //!   inbound:  service by port → authorise → application → answer
 //!   gateway:  see `stack/gateway.rs`
 //!
@@ -10,14 +10,14 @@
 //! `forward.rs`.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::{HeaderMap, Request, Response, Version, header, request};
 use hyper::body::{Body, Incoming};
-use mesh_bundle::slice::Exchange;
+use mesh_bundle::slice::{Destination, Exchange, Target};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry;
 use mesh_engine::{InboundTable, Peer, path};
@@ -30,7 +30,7 @@ use super::sanitise::{PEER_HEADER, Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
 use super::timeout;
 use crate::limits;
-use crate::tables::Tables;
+use crate::tables::{Meant, Tables};
 use crate::upstream::connect::HttpVersion;
 use crate::upstream::pool::Failure;
 
@@ -76,7 +76,11 @@ pub(crate) async fn serve(
         return Ok(exchange.reply(Reason::AuthzDenied));
     }
     let mut reply = match &connection.side {
-        Side::Outbound => exchange.outbound(&tables, &sanitised, body).await,
+        Side::Outbound(outbound) => {
+            let destination = outbound.destination;
+            let sending = exchange.outbound(&tables, destination, &sanitised, body);
+            sending.await
+        }
         Side::Inbound(inbound) => exchange.inbound(&tables, inbound, &sanitised, body).await,
         Side::Gateway(entrance) => exchange.enter(&tables, entrance, &sanitised, body).await,
     };
@@ -158,8 +162,9 @@ impl Exchanging<'_> {
             return Err(Refusal::Reason(Reason::OverloadShed));
         }
         let sender = match &self.connection.side {
-            Side::Outbound => Sender::Application,
-            Side::Inbound(_) => Sender::MeshPeer,
+            Side::Outbound(_) => Sender::Application,
+            Side::Inbound(Inbound { peer: Some(_), .. }) => Sender::MeshPeer,
+            Side::Inbound(_) => Sender::Client { tls: false },
             Side::Gateway(entrance) => Sender::Client { tls: entrance.tls },
         };
         let sanitised = sanitise(&mut self.head, sender).map_err(Refusal::Rule)?;
@@ -205,18 +210,33 @@ impl Exchanging<'_> {
         }
     }
 
-    /// Calls out on behalf of the application.
+    /// Calls out on behalf of the application. `destination` is where it was going, if it does not know of
+    /// the proxy: that says what is called, and the host only matches within it.
     async fn outbound(
         mut self,
         tables: &Arc<Tables>,
+        destination: Option<SocketAddr>,
         sanitised: &Sanitised,
         body: OutgoingBody,
     ) -> Reply {
         let (host, named) = (sanitised.authority.host(), sanitised.authority.port());
-        let Some(callee) = tables.snapshot().outbound(host, named) else {
+        let meant = match destination {
+            Some(address) => tables.meant(address, Some(host)),
+            None => tables.snapshot().outbound(host, named).map(|callee| Meant {
+                callee,
+                port: callee.port(named),
+                pinned: None,
+            }),
+        };
+        let Some(Meant {
+            callee,
+            port,
+            pinned,
+        }) = meant
+        else {
             return self.reply(Reason::AuthzDenied);
         };
-        let (Some(port), Some(state)) = (callee.port(named), tables.state(callee)) else {
+        let (Some(port), Some(state)) = (port, tables.state(callee)) else {
             return self.reply(Reason::NoRoute);
         };
         self.record.edge = Some(Arc::clone(&state.no_route));
@@ -256,8 +276,20 @@ impl Exchanging<'_> {
         if let Err(ending) = filtered.and_then(|()| self.rewrite(route, seen)) {
             return self.end(ending);
         }
-        let Some(to) = route.pick_destination(&mut rand::rng()) else {
-            return self.reply(Reason::NoRoute);
+        // An endpoint that is called by its own address is not one of a choice.
+        let itself = pinned.as_ref().map(|_| {
+            Destination::only(Target {
+                service: callee.service().to_owned(),
+                subset: None,
+                port: Some(port.number),
+            })
+        });
+        let to = match &itself {
+            Some(itself) => itself,
+            None => match route.pick_destination(&mut rand::rng()) {
+                Some(picked) => picked,
+                None => return self.reply(Reason::NoRoute),
+            },
         };
         self.edit(route, to);
         edits.splice(0..0, edits_of_answers(route, to));
@@ -265,6 +297,7 @@ impl Exchanging<'_> {
         self.record.subset = subset.and_then(|name| edge.subset(name));
         let way = Way {
             destination: to,
+            pinned,
             port: port.number,
             exchange: route.exchange(),
             retry: route.retry(),
@@ -282,20 +315,22 @@ impl Exchanging<'_> {
         sanitised: &Sanitised,
         body: OutgoingBody,
     ) -> Reply {
-        self.record.src = Some(Arc::clone(&inbound.peer));
+        let identity = inbound.peer.as_ref().map(|peer| &peer.identity);
+        self.record.src = identity.map(Arc::clone);
         let Some(table) = tables.snapshot().inbound(inbound.port) else {
             return self.reply(Reason::AuthzDenied);
         };
         self.record.edge = Some(self.connection.inbound_edge(inbound, table.service()));
-        let peer = Peer::Identity(&inbound.peer);
+        let peer = identity.map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity));
         match self.authorise(table, sanitised.authority.host(), inbound.port, peer) {
             Ok(true) => {}
             Ok(false) => return self.reply(Reason::AuthzDenied),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         }
-        self.head
-            .headers
-            .insert(PEER_HEADER, inbound.peer_header.clone());
+        if let Some(peer) = &inbound.peer {
+            let headers = &mut self.head.headers;
+            headers.insert(PEER_HEADER, peer.header.clone());
+        }
 
         let now = self.record.started().into_std();
         let asked = sanitised

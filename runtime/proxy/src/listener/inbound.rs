@@ -5,17 +5,21 @@ use std::sync::{Arc, OnceLock};
 
 use http::header::HeaderValue;
 use mesh_daemon::identity::{PeerIdentity, tls};
-use mesh_daemon::telemetry::TlsReason;
+use mesh_daemon::telemetry::{Reason, TlsReason};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::Leaving;
 use super::handshake::{NoHandshake, linger, shake_hands};
+use super::plaintext::{in_plaintext, reset};
 use crate::data_plane::Plane;
-use crate::http::server::{self, Connection, Inbound, Side};
+use crate::http::metrics::Reporter;
+use crate::http::server::{self, Connection, Inbound, MeshPeer, Side};
 use crate::http::wire::WireState;
+use crate::limits;
 use crate::upstream::connect::{HttpVersion, MESH_HTTP1, MESH_HTTP2};
 use crate::upstream::pool::Endpoint;
 
@@ -32,9 +36,10 @@ pub(crate) struct Application {
     pub(crate) handshakes: Arc<Semaphore>,
 }
 
-/// Meets a peer.
+/// Meets a peer. `of_itself`: it is this host, by the address that others know it by.
 pub(super) async fn admit(
     tcp: TcpStream,
+    of_itself: bool,
     peer: SocketAddr,
     application: Application,
     plane: Arc<Plane>,
@@ -46,6 +51,27 @@ pub(super) async fn admit(
         tls,
         handshakes,
     } = application;
+    if plane.takes_plaintext(port) {
+        match greeting(&tcp).await {
+            Greeting::Tls => {}
+            Greeting::Nothing => return,
+            // The proxy reaches its application by its inbound listener: round and round.
+            Greeting::Plaintext if of_itself => {
+                let reason = Reason::Loop;
+                plane.refused_connection(Reporter::Destination, reason, peer.ip(), None);
+                return reset(&tcp);
+            }
+            Greeting::Plaintext => {
+                let side = Side::Inbound(Inbound {
+                    port,
+                    application,
+                    peer: None,
+                    edge: OnceLock::new(),
+                });
+                return in_plaintext(tcp, peer, side, plane, drain).await;
+            }
+        }
+    }
     let recheck = plane.recheck();
     let met = match shake_hands(tcp, |_| tls, &handshakes).await {
         Ok(stream) => meet(&stream).map(|(version, inbound)| (stream, version, inbound)),
@@ -69,9 +95,11 @@ pub(super) async fn admit(
     let side = Side::Inbound(Inbound {
         port,
         application,
-        peer: Arc::new(identity.spiffe_id),
-        peer_header,
-        chain,
+        peer: Some(MeshPeer {
+            identity: Arc::new(identity.spiffe_id),
+            header: peer_header,
+            chain,
+        }),
         edge: OnceLock::new(),
     });
     let connection = Connection {
@@ -92,6 +120,26 @@ pub(super) async fn admit(
         drain,
     )
     .await;
+}
+
+/// How a connection begins.
+enum Greeting {
+    Tls,
+    Plaintext,
+    /// It ended, or took too long.
+    Nothing,
+}
+
+/// Looks at the first byte: a record of TLS begins with its type, 22 for a handshake (RFC 8446 section 5.1),
+/// and no method of HTTP does.
+async fn greeting(tcp: &TcpStream) -> Greeting {
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    match timeout(limits::HELLO_TIMEOUT, tcp.peek(&mut first)).await {
+        Ok(Ok(1)) if first == [HANDSHAKE] => Greeting::Tls,
+        Ok(Ok(1)) => Greeting::Plaintext,
+        _ => Greeting::Nothing,
+    }
 }
 
 type Chain = Vec<rustls_pki_types::CertificateDer<'static>>;

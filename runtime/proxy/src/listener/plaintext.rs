@@ -54,7 +54,7 @@ pub(super) async fn in_plaintext(
 }
 
 /// Makes the end of a connection a reset.
-fn reset(tcp: &TcpStream) {
+pub(super) fn reset(tcp: &TcpStream) {
     if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "no reset");
     }

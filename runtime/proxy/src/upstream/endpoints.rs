@@ -47,6 +47,17 @@ impl Group {
         self.port == port && self.subset.as_deref() == subset
     }
 
+    /// The port of the service.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its endpoints, if these are all of the port.
+    pub(crate) fn whole(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let all = self.members.iter().filter(|_| self.subset.is_none());
+        all.map(|Member(endpoint)| endpoint)
+    }
+
     /// Picks an endpoint, another one than `tried` if there is any.
     pub(crate) fn pick(
         &self,

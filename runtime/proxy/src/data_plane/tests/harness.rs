@@ -218,25 +218,38 @@ impl Proxy {
         application: Option<SocketAddr>,
         secrets: Secrets,
     ) -> Self {
+        Self::start_as(credentials, application, |settings| {
+            settings.secrets = secrets;
+        })
+    }
+
+    /// One that is told something else at start.
+    pub(super) fn start_as(
+        credentials: Credentials,
+        application: Option<SocketAddr>,
+        change: impl FnOnce(&mut DataPlaneSettings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("access.log");
         let ports = application.map(|application| PortBinding {
             service_port: PORT,
-            inbound: loopback(),
+            inbound: Some(loopback()),
             application,
         });
-        let settings = DataPlaneSettings {
+        let mut settings = DataPlaneSettings {
             outbound: loopback(),
+            intercept: None,
             ports: ports.into_iter().collect(),
             listen: vec![ListenAddress {
                 port: None,
                 address: loopback(),
             }],
-            secrets,
+            secrets: Secrets::default(),
             stand_in: None,
             access_log: AccessLogTarget::File(log.clone()),
             workers: NonZeroUsize::new(2),
         };
+        change(&mut settings);
         let metrics = Metrics::new("meshp", "0");
         let plane = DataPlane::start(settings, credentials.clone(), &metrics).unwrap();
         Self {

@@ -29,6 +29,8 @@ use crate::upstream::pool::{Answer, Endpoint, Failure};
 pub(super) struct Way<'t> {
     /// The branch of the route.
     pub(super) destination: &'t Destination,
+    /// The only endpoint; none: what the branch has.
+    pub(super) pinned: Option<Arc<Endpoint>>,
     /// The port of the callee.
     pub(super) port: u16,
     /// Timeouts.
@@ -61,6 +63,7 @@ impl Exchanging<'_> {
     ) -> Reply {
         let Way {
             destination,
+            pinned,
             port,
             exchange,
             retry: policy,
@@ -84,7 +87,11 @@ impl Exchanging<'_> {
         let mut permit = None;
         loop {
             self.record.attempts = tries.tries();
-            let Some(endpoint) = pick(tables, destination, port, &tried) else {
+            let picked = match &pinned {
+                Some(pinned) => Some(Arc::clone(pinned)),
+                None => pick(tables, destination, port, &tried),
+            };
+            let Some(endpoint) = picked else {
                 return self.reply(Reason::NoHealthyUpstream);
             };
             let keep = spare || tries.may_retry();

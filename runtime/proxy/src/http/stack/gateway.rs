@@ -150,6 +150,7 @@ impl Exchanging<'_> {
         self.record.subset = subset.and_then(|name| edge.subset(name));
         let way = Way {
             destination,
+            pinned: None,
             port: onward.port.number,
             exchange: onward.exchange,
             retry: onward.retry,
