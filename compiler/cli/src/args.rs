@@ -308,7 +308,8 @@ pub(crate) struct Diff {
     /// Compare with the last commit that BASE and HEAD have in common, and so leave out what only BASE changed since.
     #[arg(long)]
     pub(crate) merge_base: bool,
-    /// Write tests of the new behaviour to a file that is not there yet: they pass with the new policies and fail with the old.
+    /// Write tests of the new behaviour to a file that is not there yet, or to the standard output (`-`) instead of the
+    /// comparison: they pass with the new policies and fail with the old.
     #[arg(long, value_name = "FILE")]
     pub(crate) write_tests: Option<PathBuf>,
     /// Exit with 1 where something changes.

@@ -29,6 +29,10 @@ enum BaseError {
     )]
     NoCommit(String),
     #[error(
+        "`{name}` stands for no commit: the branch `{branch}` has none yet; commit the policies, or name another commit"
+    )]
+    Unborn { name: String, branch: String },
+    #[error(
         "the clone is shallow and does not have `{name}`; fetch it (`{command}`), or the whole history (`git fetch --unshallow`)"
     )]
     Shallow { name: String, command: String },
@@ -42,6 +46,10 @@ pub(crate) fn commit(repository: &Repository, name: &str) -> Result<CommitId, Fa
         return Ok(commit);
     }
     let name = name.to_owned();
+    let is_head = name == "HEAD" || name.starts_with("HEAD~") || name.starts_with("HEAD^");
+    if let Some(branch) = repository.unborn_branch().filter(|_| is_head) {
+        return Err(Box::new(BaseError::Unborn { name, branch }));
+    }
     Err(Box::new(if repository.is_shallow() {
         let command = fetching(&name);
         BaseError::Shallow { name, command }

@@ -32,11 +32,11 @@ pub(crate) struct Difference {
     pub(crate) base: Side,
     /// What is compared.
     pub(crate) head: Side,
-    /// Environments that both have and that were compared.
+    /// Environments that were compared.
     pub(crate) environments: Vec<String>,
-    /// Environments of the head alone; they are not compared.
+    /// Those of the head alone: everything in them is new.
     pub(crate) environments_added: Vec<String>,
-    /// Environments of the base alone.
+    /// Those of the base alone: everything in them is gone.
     pub(crate) environments_removed: Vec<String>,
     /// Calls that fail while one end has the new generation and the other the old.
     pub(crate) unsafe_skew: Vec<Skew>,
@@ -181,6 +181,9 @@ pub(crate) struct Timeout {
     pub(crate) after: Value,
     pub(crate) after_source: String,
     pub(crate) edges: Vec<Edge>,
+    /// A request of one of the calls.
+    #[serde(serialize_with = "witness_out")]
+    pub(crate) witness: Option<Witness>,
     pub(crate) environments: Vec<String>,
 }
 

@@ -4,6 +4,8 @@
 pub(crate) const FOLDERS_UP_MAX: usize = 64;
 /// Most entries visited below a folder.
 pub(crate) const ENTRIES_MAX: usize = 500_000;
+/// Most entries of folders that git ignores that are visited, to name the policy files in them.
+pub(crate) const IGNORED_ENTRIES_MAX: usize = 2_000;
 /// Deepest folder below the given one.
 pub(crate) const FOLDER_DEPTH_MAX: usize = 64;
 /// Largest key or trust file.

@@ -48,6 +48,27 @@ pub(crate) struct Loaded {
     pub(crate) sources: SourceSet,
     /// The root relative to the repository; empty for its top.
     pub(crate) root_path: String,
+    /// Policy files that were not read, for git ignores them.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// Files that are named one by one.
+const NAMES_MAX: usize = 3;
+
+impl Loaded {
+    /// What whoever reads the answer should know of the files.
+    pub(crate) fn notes(&self) -> Option<String> {
+        let (first, rest) = self.ignored.split_at(self.ignored.len().min(NAMES_MAX));
+        let names = first.join(", ");
+        let are = if self.ignored.len() == 1 { "is" } else { "are" };
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!first.is_empty()).then(|| {
+            format!("{names}{more} {are} not read: git ignores what can be in no commit (`git add -f` tracks it)")
+        })
+    }
 }
 
 /// Reads the policy root that a folder is in, or that is in the folder.
@@ -62,20 +83,29 @@ pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     let root_path = relative(root, &top)?;
     // In an editor a root may be open before its folder is there.
     let files = if root.exists() {
-        policy_files(root)?
+        all_files(root)?
     } else {
-        Vec::new()
+        Files::default()
     };
     let named = files
+        .found
         .into_iter()
         .map(|path| Ok((relative(&path, &top)?, path)));
     let mut paths = named.collect::<Result<Vec<_>, _>>()?;
     paths.sort();
+    let ignored = files.ignored.iter().map(|path| relative(path, &top));
+    let mut ignored = ignored.collect::<Result<Vec<_>, _>>()?;
+    ignored.sort();
     let mut sources = SourceSet::new();
     for (name, path) in paths {
         add(&mut sources, name, &path)?;
     }
-    Ok((Loaded { sources, root_path }, top))
+    let loaded = Loaded {
+        sources,
+        root_path,
+        ignored,
+    };
+    Ok((loaded, top))
 }
 
 /// What the policy files below a folder are, without reading them: enough to see that one of them changed. An error is
@@ -235,27 +265,64 @@ fn is_root(folder: &Path) -> Result<bool, LoadError> {
     Ok(false)
 }
 
+/// Policy files below a folder.
+#[derive(Debug, Default)]
+struct Files {
+    /// Those that can be in a commit.
+    found: Vec<PathBuf>,
+    /// Those that git ignores, as far as they are looked for.
+    ignored: Vec<PathBuf>,
+}
+
 /// Every policy file below a folder, links included, in no particular order but folder by folder.
 fn policy_files(root: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let mut found = Vec::new();
-    let mut visited = 0;
-    let mut folders = vec![(root.to_path_buf(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
+    all_files(root).map(|files| files.found)
+}
+
+/// The same, and those that git ignores: what is not committed is no policy, whatever lies there. Of a folder that is
+/// itself ignored, or in no repository, everything is read: whoever names it means it.
+fn all_files(root: &Path) -> Result<Files, LoadError> {
+    let repository = Repository::discover(root).ok();
+    let top = top(root);
+    let ignored = repository.as_ref().and_then(|repository| {
+        let ignored = repository.ignored(&top).ok()?;
+        (!ignored.leaves_out(root)).then_some(ignored)
+    });
+    let leaves_out = |path: &Path| {
+        let ignored = ignored.as_ref();
+        ignored.is_some_and(|ignored| ignored.leaves_out(path))
+    };
+    let mut files = Files::default();
+    let (mut visited, mut aside) = (0, 0);
+    let mut folders = vec![(root.to_path_buf(), 0, false)];
+    while let Some((folder, depth, is_ignored)) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
             let entry = entry.map_err(failed(&folder))?;
-            visited += 1;
+            let path = entry.path();
+            let kind = entry.file_type().map_err(failed(&path))?;
+            if is_ignored {
+                aside += 1;
+            } else {
+                visited += 1;
+            }
             if visited > limits::ENTRIES_MAX || depth > limits::FOLDER_DEPTH_MAX {
                 return Err(LoadError::TooMany(root.to_path_buf()));
             }
-            let kind = entry.file_type().map_err(failed(&entry.path()))?;
-            if kind.is_dir() && !is_hidden(&entry.file_name()) {
-                folders.push((entry.path(), depth + 1));
-            } else if !kind.is_dir() && is_policy(&entry.path()) {
-                found.push(entry.path());
+            // What is ignored is looked for to be named, as long as that is little.
+            let is_bounded = aside <= limits::IGNORED_ENTRIES_MAX;
+            if kind.is_dir() && !is_hidden(&entry.file_name()) && is_bounded {
+                let is_ignored = is_ignored || leaves_out(&path);
+                folders.push((path, depth + 1, is_ignored));
+            } else if !kind.is_dir() && is_policy(&path) {
+                if is_ignored || leaves_out(&path) {
+                    files.ignored.push(path);
+                } else {
+                    files.found.push(path);
+                }
             }
         }
     }
-    Ok(found)
+    Ok(files)
 }
 
 fn is_hidden(name: &OsString) -> bool {

@@ -7,6 +7,7 @@ mod actions;
 mod convert;
 mod handlers;
 mod message;
+mod plain;
 mod position;
 mod session;
 mod uri;

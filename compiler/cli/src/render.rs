@@ -3,7 +3,7 @@
 
 pub(crate) mod difference;
 mod effective;
-mod expectation;
+pub(crate) mod expectation;
 pub(crate) mod explanation;
 pub(crate) mod fmt;
 pub(crate) mod github;

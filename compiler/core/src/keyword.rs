@@ -212,6 +212,7 @@ pub static KEYWORDS: &[&Keyword] = &[
     &overriding::OVERRIDE,
     &overriding::REMOVE,
     &test::TEST,
+    &test::ENVIRONMENT,
     &request::REQUEST,
     &request::CONNECT,
     &request::HEADER,

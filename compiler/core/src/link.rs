@@ -2,9 +2,8 @@
 //! What can't be resolved is reported, once and where it must change; the order of files and
 //! definitions decides nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use mesh_bundle::slice;
 use mesh_bundle::spiffe::TrustDomain;
 use mesh_syntax::{Diagnostic, SourceSet, Span};
 use rayon::prelude::*;
@@ -34,6 +33,7 @@ mod route;
 mod scope;
 mod team;
 mod telemetry;
+mod test;
 mod tighten;
 
 pub(crate) use route::IMPLICIT_ROUTE;
@@ -126,9 +126,7 @@ fn link_below(
     linker.check_shared_identities(&services, &edges);
     let inventory = linker.inventory(&mesh.inventories, &mut services);
     let suppressions = linker.suppressions(&mesh.suppressions, &services);
-    let mut tests = mesh.tests.clone();
-    tests.sort_by(|a, b| (&a.name.value, a.span).cmp(&(&b.name.value, b.span)));
-    linker.check_tests(&tests, &services);
+    let tests = linker.tests(&mesh.tests, &services);
     Some(LinkedMesh {
         name: root.name.clone(),
         trust_domain: declared_domain,
@@ -321,88 +319,6 @@ impl<'m> Linker<'m, '_> {
             )
             .at(format!("expected a {wanted}"))
             .label(other, format!("the {is}")),
-        );
-    }
-
-    fn check_tests(&mut self, tests: &[model::Test], services: &[linked::Service]) {
-        let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
-        for test in tests {
-            if let Some(from) = &test.request.from {
-                self.find_service(from);
-            }
-            if let Some(to) = self.find_service(&test.request.to) {
-                self.check_protocol(&test.request, &services[to.index()]);
-            }
-            for expect in &test.expect {
-                let of_shares = expect
-                    .shares
-                    .iter()
-                    .filter_map(|share| share.service.as_ref());
-                for service in expect.service.iter().chain(of_shares) {
-                    self.find_service(service);
-                }
-                if let Some(name) = &expect.authorizer {
-                    self.check_authorizer(name);
-                }
-            }
-            if let Some(first) = seen.insert(&test.name.value, test.name.span) {
-                self.report(
-                    Diagnostic::error(
-                        code::DUPLICATE_DEFINITION,
-                        test.name.span,
-                        format!("two tests are called \"{}\"", test.name.value),
-                    )
-                    .label(first, "the other one")
-                    .help("a report tells tests apart by their names"),
-                );
-            }
-        }
-    }
-
-    fn check_authorizer(&mut self, name: &Spanned<String>) {
-        let names = || self.scope.authorizers().map(|one| one.name.value.as_str());
-        if self.context.incomplete || names().any(|known| known == name.value) {
-            return;
-        }
-        let near = suggest::nearest(&name.value, names());
-        let finding = dangling(name, "authorizer", near);
-        self.report(finding);
-    }
-
-    /// A `request` goes to a port that speaks HTTP, a `connect` to one of bytes.
-    fn check_protocol(&mut self, request: &model::TestRequest, service: &linked::Service) {
-        let mut ports = service.ports.iter();
-        let port = match &request.port {
-            Some(named) => ports.find(|port| port.number.value == named.value),
-            None => ports.next(),
-        };
-        let Some(port) = port else {
-            return;
-        };
-        let carries_bytes = matches!(port.protocol, slice::Protocol::Tcp | slice::Protocol::Tls);
-        if carries_bytes == request.is_connection {
-            return;
-        }
-        let (message, instead) = if carries_bytes {
-            (
-                "carries bytes, to which no request is sent",
-                "connect from=… to=…",
-            )
-        } else {
-            (
-                "takes requests, and a connection alone says nothing",
-                "request GET \"/\" from=… to=…",
-            )
-        };
-        let (number, name) = (port.number.value, &service.name.value);
-        self.report(
-            Diagnostic::error(
-                code::WRONG_TYPE,
-                request.span,
-                format!("the port {number} of `{name}` {message}"),
-            )
-            .label(port.number.span, "the port")
-            .help(format!("write `{instead}`, or name another `port=`")),
         );
     }
 }

@@ -35,7 +35,9 @@ pub use outcome::{
     LimitMet, LosingRoute, LosingRule, Outcome, Refusal, TakenRoute, Touched, TrialError,
 };
 pub use sample::sample_request;
-pub use written::{coarse_expect_text, expect_text, quoted, request_text, sent_text, test_text};
+pub use written::{
+    changed_expect_text, coarse_expect_text, expect_text, quoted, request_text, sent_text,
+};
 
 /// A mesh whose slices are compiled to snapshots as requests need them.
 #[derive(Debug)]

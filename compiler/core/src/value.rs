@@ -262,6 +262,19 @@ pub fn is_name(text: &str) -> bool {
         })
 }
 
+/// Whether a definition can be called so: a name that is written as it is, and means nothing else where names stand.
+pub fn is_definable(text: &str) -> bool {
+    /// Words that KDL reads as something else, or refuses.
+    const OF_KDL: [&str; 5] = ["true", "false", "null", "inf", "nan"];
+    is_name(text)
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && !OF_KDL.contains(&text)
+        && !RESERVED.contains(&text)
+}
+
+/// What [`is_definable`] asks for, as a part of a sentence.
+pub const DEFINABLE: &str = "lower-case letters, digits and `-`, parts joined by `.`, a letter first, and not a word that means something else: `any`, `none`, `unauthenticated`, `default`, `true`, `false`, `null`, `inf`, `nan`";
+
 /// Names that mean something else wherever a name may stand.
 pub const RESERVED: &[&str] = &["any", "none", "unauthenticated", "default"];
 

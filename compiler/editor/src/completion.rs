@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use mesh_compiler::keyword::{Keyword, Naming, Property, Repeats, Symbol};
 use mesh_compiler::library::LIBRARY;
-use mesh_compiler::value;
 use mesh_syntax::{FileId, Node};
 
 use crate::name::{self, Kind, Role};
@@ -321,11 +320,6 @@ fn special(symbol: Symbol) -> &'static [&'static str] {
         Symbol::Caller => &["unauthenticated"],
         _ => &[],
     }
-}
-
-/// Whether a text can be written as it is where a name is expected.
-pub(crate) fn is_writable(name: &str) -> bool {
-    value::is_name(name) && !name::is_reserved(name)
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use mesh_syntax::{Edit, FileId, Span};
 
-use crate::completion::is_writable;
 use crate::name::{Id, Kind, Role};
 use crate::navigate::in_library;
 use crate::policies::Policies;
+use mesh_compiler::value;
 
 /// Why something gets no new name: a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +65,10 @@ pub fn rename(
     if id.name == new {
         return Ok(Vec::new());
     }
-    if !is_writable(new) {
+    if !value::is_definable(new) {
         return Err(Unrenamable(format!(
-            "`{new}` is not a name: names are lower-case letters, digits and '-', parts joined by '.', and not `any`, `none`, `unauthenticated` or `default`"
+            "`{new}` is not a name: names are {}",
+            value::DEFINABLE
         )));
     }
     if new.starts_with("std.") && id.kind == Kind::Policy {
@@ -149,6 +150,10 @@ policy own { timeout \"1s\" }
             ("service a¦", "A", "`A` is not a name"),
             ("service a¦", "any", "`any` is not a name"),
             ("service a¦", "a b", "`a b` is not a name"),
+            ("service a¦", "1a", "`1a` is not a name"),
+            ("service a¦", "12", "`12` is not a name"),
+            ("service a¦", "true", "`true` is not a name"),
+            ("service a¦", "inf", "`inf` is not a name"),
             (
                 "service c { use std.retr¦ies }",
                 "x",

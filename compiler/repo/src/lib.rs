@@ -8,6 +8,7 @@
 mod append;
 mod files;
 mod history;
+mod ignored;
 pub mod limits;
 mod repository;
 mod root;
@@ -15,5 +16,6 @@ mod root;
 pub use append::{AppendError, Appended, Note};
 pub use files::input_digest;
 pub use history::HistoryError;
+pub use ignored::Ignored;
 pub use repository::{CommitId, OpenError, ReadError, Repository, TreeId};
 pub use root::{RootError, holds_mesh, is_policy_file};

@@ -156,6 +156,23 @@ impl Repository {
         self.git.workdir()
     }
 
+    /// Whether it has no work tree.
+    pub fn is_bare(&self) -> bool {
+        self.git.is_bare()
+    }
+
+    /// The branch that is checked out and has no commit yet; none where there is a commit.
+    pub fn unborn_branch(&self) -> Option<String> {
+        let error = self.git.head().err()?;
+        if error.code() != ErrorCode::UnbornBranch {
+            return None;
+        }
+        let head = self.git.find_reference("HEAD").ok()?;
+        let branch = head.symbolic_target().ok().flatten()?;
+        let name = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        Some(name.to_owned())
+    }
+
     /// Whether git takes this for the full name of a ref, such as `refs/heads/main`.
     pub fn is_ref_name(name: &str) -> bool {
         name.starts_with("refs/") && git2::Reference::is_valid_name(name)

@@ -50,7 +50,9 @@ impl<'l> Fingerprints<'l> {
     /// The definitions around a place, outermost first, behind the environment that they are for. Which file holds
     /// them means nothing to the language, unless there is nothing else to go by.
     fn place(&mut self, span: Span) -> String {
-        let Loaded { sources, root_path } = self.loaded;
+        let Loaded {
+            sources, root_path, ..
+        } = self.loaded;
         let nodes = self
             .files
             .entry(span.file)
@@ -117,6 +119,7 @@ mod tests {
         let loaded = Loaded {
             sources,
             root_path: String::new(),
+            ignored: Vec::new(),
         };
         Fingerprints::new(&loaded).of(&Diagnostic::warning(code::SYNTAX_ERROR, span, message))
     }

@@ -40,6 +40,9 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
     } = waiting;
     drop(progress);
     output::data(&text)?;
+    if let Some(notes) = loaded.notes() {
+        output::note(&notes);
+    }
     if let Some(file) = &args.timings {
         watch.write(file)?;
     }

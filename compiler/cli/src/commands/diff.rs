@@ -12,11 +12,12 @@ use mesh_repo::{Repository, input_digest};
 use super::{Failure, folder};
 use crate::args::{Diff, DiffFormat, Place};
 use crate::base;
+use crate::difference::Difference;
 use crate::difference::collect::{Meshes, difference};
+use crate::difference::proof::Proofs;
 use crate::difference::version::{
     Understood, Version, VersionError, empty_like, folder_in, merge_base,
 };
-use crate::difference::{Difference, proof};
 use crate::exit_code::Exit;
 use crate::output;
 use crate::render::shown::escaped;
@@ -37,6 +38,11 @@ enum DiffError {
         base: String,
         head: String,
     },
+    /// Only commits can be compared there.
+    #[error(
+        "{} is a bare repository, without a work tree to compare with `{base}`; name two commits: `meshc diff {base} HEAD`", folder.display()
+    )]
+    Bare { folder: PathBuf, base: String },
     /// Git's way to name two commits.
     #[error("`{0}` names two commits at once; name them one after the other: `meshc diff {1}`")]
     Range(String, String),
@@ -93,7 +99,7 @@ pub(super) fn run(args: &Diff, place: &Place) -> Result<Exit, Failure> {
         old,
         new,
         earlier: Earlier::default(),
-        tests: String::new(),
+        proofs: Proofs::default(),
     };
     let mut found = if same_files {
         compared.has_environment(place.environment.as_deref())?;
@@ -113,7 +119,7 @@ pub(super) fn run(args: &Diff, place: &Place) -> Result<Exit, Failure> {
     };
     let is_told = match &args.write_tests {
         Some(path) => {
-            write_tests(path, &compared.tests)?;
+            write_tests(path, &compared.tests())?;
             path.as_os_str() != STANDARD_OUTPUT
         }
         None => true,
@@ -122,11 +128,18 @@ pub(super) fn run(args: &Diff, place: &Place) -> Result<Exit, Failure> {
     if is_told {
         output::data(&text)?;
     }
+    if let Some(note) = &compared.new.note {
+        output::note(note);
+    }
     Ok(Exit::from_clean(!args.exit_code || found.no_change))
 }
 
 fn versions(args: &Diff, folder: &Path) -> Result<(Version, Version), Failure> {
     let repository = Repository::discover(folder)?;
+    if repository.is_bare() && args.head.is_none() {
+        let (folder, base) = (folder.to_path_buf(), args.base.clone());
+        return Err(Box::new(DiffError::Bare { folder, base }));
+    }
     let inside = folder_in(&repository, folder);
     let head = match &args.head {
         Some(name) => Some((name.as_str(), base::commit(&repository, name)?)),
@@ -153,7 +166,7 @@ struct Compared {
     old: Version,
     new: Version,
     earlier: Earlier,
-    tests: String,
+    proofs: Proofs,
 }
 
 impl Compared {
@@ -178,7 +191,7 @@ impl Compared {
         }
     }
 
-    /// Compares in one environment, or in each that both versions have.
+    /// Compares in one environment, or in each that either version has.
     fn in_environments(&mut self, asked: Option<&str>, tests: bool) -> Result<Difference, Failure> {
         let first = asked.unwrap_or(DEFAULT_ENVIRONMENT);
         let (old, new) = (self.read(first, true), self.read(first, false));
@@ -196,12 +209,12 @@ impl Compared {
         let mut slices = [&old, &new].map(|mesh| mesh.as_ref().map_or(0, slices_of));
         runs.extend(self.compare(first, (old, new), tests));
         if asked.is_none() {
-            for name in was.intersection(&is) {
+            for name in was.union(&is) {
                 let (old, new) = (self.read(name, true), self.read(name, false));
                 let meshes = (self.mesh(old, true)?, self.mesh(new, false)?);
                 slices[0] += meshes.0.as_ref().map_or(0, slices_of);
                 slices[1] += meshes.1.as_ref().map_or(0, slices_of);
-                runs.extend(self.compare(name, meshes, false));
+                runs.extend(self.compare(name, meshes, tests));
             }
         }
         let mut found = Difference::together(runs);
@@ -249,6 +262,23 @@ impl Compared {
         Ok(understood.mesh)
     }
 
+    /// Tests of what is new, which say where they hold where that is not everywhere.
+    fn tests(&mut self) -> String {
+        let mut meshes = Vec::new();
+        let mut names = vec![DEFAULT_ENVIRONMENT.to_owned()];
+        while let Some(name) = names.pop() {
+            let Some(side) = self.read(&name, false) else {
+                break;
+            };
+            if meshes.is_empty() && name == DEFAULT_ENVIRONMENT {
+                names.extend(side.environments.iter().rev().cloned());
+            }
+            // An environment that nobody asked for may have errors; no test is said to pass there.
+            meshes.extend(side.mesh.map(|mesh| (name, mesh)));
+        }
+        self.proofs.text(&meshes)
+    }
+
     /// What is not there is compared as a mesh without anything in it.
     fn compare(
         &mut self,
@@ -272,7 +302,7 @@ impl Compared {
         };
         let found = difference(&meshes);
         if tests {
-            self.tests.extend(proof::tests(meshes.change, &found));
+            self.proofs.add(environment, meshes.change, &found);
         }
         Some((environment.to_owned(), found))
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use mesh_compiler::value::{DEFINABLE, is_definable};
 use serde::Serialize;
 
 use super::{Failure, folder};
@@ -17,6 +18,9 @@ const SERVICES: &str = include_str!("init/services.kdl");
 const TESTS: &str = include_str!("init/first.test.kdl");
 const GITHUB: &str = include_str!("init/github.yml");
 const GITLAB: &str = include_str!("init/gitlab.yml");
+
+/// Longest name: it is a part of the trust domain that is written.
+const NAME_BYTES_MAX: usize = 63;
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +40,7 @@ enum InitError {
         source: io::Error,
     },
     #[error(
-        "\"{0}\" can't be the name of a mesh: lower-case letters, digits and `-`; give one with --name"
+        "\"{0}\" can't be the name of a mesh, which is at most {NAME_BYTES_MAX} bytes of {DEFINABLE}; give one with --name"
     )]
     Name(String),
 }
@@ -49,14 +53,17 @@ struct Written {
 
 pub(super) fn run(args: &Init, place: &Place) -> Result<Exit, Failure> {
     let folder = folder(place, args.folder.as_deref());
-    fs::create_dir_all(&folder).map_err(failed(&folder))?;
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => name_of(&folder)?,
+        None => {
+            fs::create_dir_all(&folder).map_err(failed(&folder))?;
+            name_of(&folder)?
+        }
     };
-    if !is_name(&name) {
+    if name.len() > NAME_BYTES_MAX || !is_definable(&name) {
         return Err(InitError::Name(name).into());
     }
+    fs::create_dir_all(&folder).map_err(failed(&folder))?;
     let mut files = vec![
         (folder.join("mesh.kdl"), MESH.replace("NAME", &name)),
         (folder.join("services.kdl"), SERVICES.to_owned()),
@@ -142,15 +149,6 @@ fn name_of(folder: &Path) -> Result<String, InitError> {
         .file_name()
         .map(|name| name.to_string_lossy().to_lowercase());
     Ok(name.unwrap_or_default().replace(['_', ' '], "-"))
-}
-
-fn is_name(name: &str) -> bool {
-    const NAME_BYTES_MAX: usize = 63;
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    name.len() <= NAME_BYTES_MAX
-        && name.starts_with(|char: char| char.is_ascii_lowercase())
-        && !name.ends_with('-')
-        && name.bytes().all(inner)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), InitError> {

@@ -104,6 +104,10 @@ pub(super) const GUARDS: &[(&str, Widens, OfMesh)] = &[
         all.map(|one| (said::suppression(one), Some(one.span)))
             .collect()
     }),
+    ("inventory", Widens::Never, |mesh| {
+        let all = mesh.inventory.iter();
+        all.flat_map(|one| said::inventory(mesh, one)).collect()
+    }),
     ("team", Widens::Lost, |mesh| {
         let teams = mesh.teams.iter().map(|team| {
             let owns = team.owns.iter().map(|own| format!("{:?}", own.value));

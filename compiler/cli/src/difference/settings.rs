@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_compiler::diff::slices;
 use mesh_compiler::linked::{LinkedMesh, Pool, Service};
+use mesh_compiler::model::Test;
 use mesh_syntax::{SourceSet, Span};
 
 use super::collect::Meshes;
 use super::named::{GUARDS, Lines, MESH, SERVICE, SERVICE_GUARDS, Widens, shown};
-use super::written::{lines, place};
+use super::written::{lines, place, written};
 use super::{Setting, said};
 
 /// Everything else that changed, and what changed of the guards.
@@ -83,11 +84,34 @@ impl Found<'_> {
         for (setting, widens, of) in GUARDS {
             self.add(setting, *widens, &of(base), &of(head));
         }
+        self.tests();
         for kept in self.meshes.change.kept() {
             let (before, after) = (base.service(kept.base), head.service(kept.head));
             self.service = Some(after.name.value.clone());
             for (setting, widens, of) in SERVICE_GUARDS {
                 self.add(setting, *widens, &of(base, before), &of(head, after));
+            }
+        }
+    }
+
+    /// Tests that are gone, or say something else; new ones take nothing away.
+    fn tests(&mut self) {
+        let (base, head) = (self.meshes.change.base, self.meshes.change.head);
+        let line =
+            |sources: &SourceSet, test: &Test| vec![(written(sources, test.span), Some(test.span))];
+        for was in &base.tests {
+            let mut same = head
+                .tests
+                .iter()
+                .filter(|is| is.name.value == was.name.value);
+            let before = line(self.meshes.old, was);
+            match same.next() {
+                None => self.add("test", Widens::Lost, &before, &Lines::new()),
+                Some(is) if said::test(was) != said::test(is) => {
+                    let after = line(self.meshes.new, is);
+                    self.add("test", Widens::Never, &before, &after);
+                }
+                Some(_) => {}
             }
         }
     }

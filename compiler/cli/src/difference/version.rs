@@ -51,6 +51,8 @@ pub(crate) struct Version {
     pub(crate) root: Option<String>,
     /// The files below the root.
     pub(crate) sources: SourceSet,
+    /// What is to be known of the files.
+    pub(crate) note: Option<String>,
 }
 
 /// A version as far as it can be understood.
@@ -69,12 +71,14 @@ impl Version {
         let name = "work tree".to_owned();
         match load::load(folder) {
             Ok(loaded) => Ok(Self {
+                note: loaded.notes(),
                 name,
                 commit: None,
                 root: Some(loaded.root_path),
                 sources: loaded.sources,
             }),
             Err(LoadError::NoRoot(_)) => Ok(Self {
+                note: None,
                 name,
                 commit: None,
                 root: None,
@@ -104,6 +108,7 @@ impl Version {
             None => SourceSet::new(),
         };
         Ok(Self {
+            note: None,
             name: name.to_owned(),
             commit: Some(commit),
             root,

@@ -13,6 +13,7 @@ use mesh_editor::{Completion, CompletionKind, Kind};
 use mesh_syntax::{Edit, FileId, Level, SourceSet, Span};
 use serde_json::{Value, json};
 
+use super::plain::plain;
 use super::position::Encoding;
 use super::session::Client;
 
@@ -128,14 +129,16 @@ pub(super) fn workspace_edit(
     json!({ "documentChanges": changes })
 }
 
-/// A text that was written as Markdown; who does not know that reads it as it is.
+/// A text that was written as Markdown; who does not know that reads it without its marks.
 pub(super) fn marked_up(value: String, markdown: bool) -> MarkupContent {
-    let kind = if markdown {
-        MarkupKind::Markdown
-    } else {
-        MarkupKind::PlainText
-    };
-    MarkupContent { kind, value }
+    if markdown {
+        let kind = MarkupKind::Markdown;
+        return MarkupContent { kind, value };
+    }
+    MarkupContent {
+        kind: MarkupKind::PlainText,
+        value: plain(&value),
+    }
 }
 
 pub(super) fn completion_item(
@@ -167,7 +170,7 @@ pub(super) fn completion_item(
                 if client.markdown_completion {
                     Documentation::MarkupContent(marked_up(text, true))
                 } else {
-                    Documentation::String(text)
+                    Documentation::String(plain(&text))
                 }
             }),
         // Values and names come before properties, as the compiler gives them.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// An expectation, or a decision in the same words.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     pub(super) decision: &'static str,
     /// Whatever else is said.
     pub(super) fields: Vec<(&'static str, Value)>,
@@ -18,7 +18,7 @@ pub(super) struct Expected {
 }
 
 /// What a test says.
-pub(super) fn expected(expect: &Expect) -> Expected {
+pub(crate) fn expected(expect: &Expect) -> Expected {
     let text =
         |value: &Option<Spanned<String>>| value.as_ref().map(|value| value.value.clone().into());
     let time = |value: &Option<Spanned<Setting<Duration>>>| {
@@ -43,6 +43,7 @@ pub(super) fn expected(expect: &Expect) -> Expected {
         ("status", expect.status.map(|status| status.value.into())),
         ("reason", expect.reason.map(|reason| reason.value.into())),
         ("location", text(&expect.location)),
+        ("body", text(&expect.body)),
         ("authorizer", text(&expect.authorizer)),
         (
             "delay",
@@ -169,6 +170,12 @@ pub(super) fn actual(outcome: &Outcome) -> Expected {
             answer
                 .and_then(|answer| answer.location.clone())
                 .map(Value::from),
+        ),
+        (
+            "body",
+            answer
+                .filter(|answer| answer.location.is_none())
+                .map(|answer| answer.body.clone().into()),
         ),
         ("authorizer", asked.first().map(|first| Value::from(*first))),
         ("rate_limits", (!limits.is_empty()).then(|| limits.into())),

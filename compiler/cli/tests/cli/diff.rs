@@ -233,7 +233,7 @@ fn environments_are_compared_one_by_one() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let out = run.json();
     assert_eq!(out["environments_added"][0], "staging");
-    assert_eq!(out["environments"].as_array().unwrap().len(), 2);
+    assert_eq!(out["environments"].as_array().unwrap().len(), 3);
     assert_eq!(out["timeouts"][0]["environments"][0], "prod", "{out}");
     let run = fixture.meshc(&["diff", "HEAD", "--env", "default"]);
     assert!(!run.stdout.contains("5s"), "{}", run.stdout);
@@ -344,4 +344,202 @@ fn calls_are_counted_as_the_graph_counts_them() {
     assert_eq!(found["amplification"][0]["after"], a["worst_calls"]["fast"]);
     let settings = found["settings"].as_array().unwrap();
     assert!(settings.iter().any(|one| one["setting"] == "calls"));
+}
+
+/// A mesh of three environments, of which the second has a longer timeout.
+fn with_environments(prod: &str) -> Fixture {
+    let fixture = changed(A);
+    let mesh = MESH.replace("e\" }", "e\"; environment prod staging }");
+    fixture.write("policy/mesh.kdl", mesh);
+    fixture.write("policy/environments/prod/p.kdl", prod);
+    fixture.write(
+        "policy/environments/staging/p.kdl",
+        "override mesh m { trust-domain \"s.example\" }\n",
+    );
+    fixture
+}
+
+#[test]
+fn an_environment_that_comes_or_goes_is_told_whole() {
+    let fixture = with_environments("override mesh m { trust-domain \"p.example\" }\n");
+    let told = |arguments: &[&str]| fixture.meshc(arguments).json();
+    let new = told(&["diff", "HEAD", "--format", "json"]);
+    fixture.commit();
+    let gone = told(&["diff", "HEAD", "HEAD~1", "--format", "json"]);
+    assert_eq!(
+        new["environments_added"],
+        serde_json::json!(["prod", "staging"])
+    );
+    assert_eq!(gone["environments_removed"], new["environments_added"]);
+    for (found, change) in [(&new, "gained"), (&gone, "lost")] {
+        let access = found["access"].as_array().unwrap();
+        let told = |name: &str| {
+            access.iter().any(|one| {
+                one["change"] == change
+                    && one["from"] == "web"
+                    && one["environments"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .any(|own| own == name)
+            })
+        };
+        assert!(told("prod") && told("staging"), "{found}");
+        assert_eq!(found["slices"].as_array().unwrap().len(), 6, "{found}");
+    }
+}
+
+#[test]
+fn a_test_of_what_some_environments_change_is_for_these() {
+    let override_of = |timeout: &str| {
+        format!(
+            "override mesh m {{ trust-domain \"p.example\" }}\noverride service a {{ route everyone {{ to v1; timeout \"{timeout}\" }} }}\n"
+        )
+    };
+    let fixture = with_environments(&override_of("4s"));
+    fixture.commit();
+    fixture.write("policy/environments/prod/p.kdl", override_of("5s"));
+    let run = fixture.meshc(&["diff", "HEAD", "--write-tests", "-"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(
+        run.stdout.contains("environment prod\n") && run.stdout.contains("timeout=\"5s\""),
+        "{}",
+        run.stdout
+    );
+    fixture.write("policy/new.test.kdl", &run.stdout);
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    fixture.write("policy/environments/prod/p.kdl", override_of("4s"));
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(1), "{}", run.stdout);
+    // What is asked of one environment is written so that it holds in the others too.
+    fixture.write("policy/environments/prod/p.kdl", override_of("6s"));
+    std::fs::remove_file(fixture.path("policy/new.test.kdl")).unwrap();
+    let run = fixture.meshc(&["diff", "HEAD", "--env", "prod", "--write-tests", "-"]);
+    assert!(run.stdout.contains("environment prod\n"), "{}", run.stdout);
+}
+
+#[test]
+fn another_answer_gives_a_test_that_tells_them_apart() {
+    let answering = |body: &str| {
+        A.replace(
+            "route everyone { to v1; timeout \"2s\" }",
+            &format!("route everyone {{ respond 200 body=\"{body}\" }}"),
+        )
+    };
+    let fixture = changed(&answering("before"));
+    fixture.commit();
+    fixture.write("policy/a.kdl", answering("after"));
+    let run = fixture.meshc(&["diff", "HEAD", "--write-tests", "policy/new.test.kdl"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    fixture.write("policy/a.kdl", answering("before"));
+    let run = fixture.meshc(&["test", "policy"]);
+    assert!(
+        run.code == Some(1) && run.stdout.contains("after"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn lost_tests_and_another_inventory_are_told() {
+    let fixture = changed(A);
+    let test = |expect: &str| {
+        format!(
+            "test \"web\" {{ request GET \"/a/1\" from=web to=a; expect {expect} }}\n// again\ntest \"other\" {{\n    request GET \"/a/1\" from=other to=a\n    expect denied\n}}\n"
+        )
+    };
+    let inventory = |count: u32| {
+        format!("inventory \"2026-11-01\" {{ service a {{ instances {count} version=v1 }} }}\n")
+    };
+    fixture.write("policy/a.test.kdl", test("allowed"));
+    fixture.write("policy/inventory.kdl", inventory(3));
+    fixture.commit();
+    fixture.write(
+        "policy/a.test.kdl",
+        "test \"web\" {\n    request GET \"/a/1\" from=web to=a\n    expect allowed\n}\n",
+    );
+    fixture.write("policy/inventory.kdl", inventory(5));
+    let found = fixture.meshc(&["diff", "HEAD", "--format", "json"]).json();
+    let guards: Vec<String> = found["guards"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {} {}", one["setting"], one["before"], one["after"]))
+        .collect();
+    assert_eq!(guards.len(), 3, "{guards:?}");
+    assert!(
+        guards[0].contains("\"test\"") && guards[0].contains("from=other"),
+        "{guards:?}"
+    );
+    assert!(guards[1].contains("5 instances version=v1"), "{guards:?}");
+}
+
+#[test]
+fn without_a_work_tree_two_commits_are_compared() {
+    let fixture = changed(CHANGED);
+    fixture.commit();
+    let from = fixture.path(".git");
+    git2::build::RepoBuilder::new()
+        .bare(true)
+        .clone(from.to_str().unwrap(), &fixture.path("bare.git"))
+        .unwrap();
+    let run = fixture.meshc(&["diff", "main~1", "-C", "bare.git"]);
+    assert_eq!(run.code, Some(2), "{}", run.stdout);
+    assert!(
+        run.stderr.contains("bare") && run.stderr.contains("meshc diff main~1 HEAD"),
+        "{}",
+        run.stderr
+    );
+    let run = fixture.meshc(&["diff", "main~1", "HEAD", "-C", "bare.git"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.contains("Access gained"), "{}", run.stdout);
+}
+
+#[test]
+fn a_repository_without_a_commit_says_so() {
+    let fixture = Fixture::empty();
+    fixture.write("policy/mesh.kdl", MESH);
+    git2::Repository::init(fixture.path(".")).unwrap();
+    for arguments in [
+        &["diff", "HEAD"][..],
+        &["check", "policy", "--base", "HEAD"],
+    ] {
+        let run = fixture.meshc(arguments);
+        assert_eq!(run.code, Some(2), "{}", run.stdout);
+        assert!(
+            run.stderr.contains("has none yet; commit"),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
+#[test]
+fn what_git_ignores_is_no_policy() {
+    let fixture = changed(A);
+    fixture.write(".gitignore", "draft.kdl\nout/\n");
+    fixture.write("policy/draft.kdl", "service draft { port 80 }\n");
+    fixture.write("policy/out/more.kdl", "nonsense\n");
+    let run = fixture.meshc(&["diff", "HEAD"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.contains("No change"), "{}", run.stdout);
+    assert!(
+        run.stderr
+            .contains("policy/draft.kdl, policy/out/more.kdl are not read"),
+        "{}",
+        run.stderr
+    );
+    let run = fixture.meshc(&["check", "policy", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    // What could be committed counts, though nobody added it yet.
+    fixture.write("policy/new.kdl", "nonsense\n");
+    let run = fixture.meshc(&["check", "policy"]);
+    assert_eq!(run.code, Some(1), "{}", run.stdout);
+    // Whoever names an ignored folder means it.
+    fixture.write("out/mesh.kdl", "mesh m { trust-domain \"m.example\" }\n");
+    let run = fixture.meshc(&["check", "out"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
 }

@@ -69,3 +69,22 @@ fn every_change_of_it_is_checked_in_ci() {
 fn read(fixture: &Fixture, path: &str) -> String {
     std::fs::read_to_string(fixture.path(path)).unwrap()
 }
+
+#[test]
+fn a_name_that_no_mesh_can_have_is_refused_with_the_rule() {
+    let fixture = Fixture::empty();
+    for name in ["true", "inf", "null", "any", "default", "1a", "a_b", "A"] {
+        let run = fixture.meshc(&["init", "new", "--name", name]);
+        assert_eq!(run.code, Some(2), "{name}: {}", run.stdout);
+        assert!(
+            run.stderr.contains("a letter first") && run.stderr.contains("--name"),
+            "{}",
+            run.stderr
+        );
+        assert!(!fixture.path("new/mesh.kdl").exists(), "{name}");
+    }
+    let run = fixture.meshc(&["init", "new", "--name", "my.mesh-2"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let run = fixture.meshc(&["check", "new"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+}

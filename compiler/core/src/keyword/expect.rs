@@ -51,6 +51,11 @@ pub(super) static EXPECT: Keyword = Keyword {
         ),
         Property::new("location", &value::TEXT, "Where a redirect leads."),
         Property::new(
+            "body",
+            &value::TEXT,
+            "What an answer says that a route itself gives.",
+        ),
+        Property::new(
             "authorizer",
             &value::NAME,
             "The authorizer that is asked; what it answers, no test knows.",
@@ -201,6 +206,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         status: entry.prop("status", value::status),
         reason: entry.prop("reason", reason),
         location: entry.prop("location", value::text),
+        body: entry.prop("body", value::text),
         authorizer: entry.prop("authorizer", value::name),
         delay: of("delay").find_map(|child| fault::delay(*child)),
         abort: of("abort").find_map(|child| fault::abort(*child)),

@@ -1,12 +1,13 @@
 //! `test`
 
-use mesh_syntax::Diagnostic;
+use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::{Test, TestFile};
-use super::{Args, Argument, Entry, Keyword, Reader, Repeats, expect, request};
+use super::{Args, Argument, Entry, Keyword, Reader, Repeats, Symbol, expect, request};
+use crate::DEFAULT_ENVIRONMENT;
 use crate::code;
 use crate::model;
-use crate::value;
+use crate::value::{self, Kind, Wrong};
 
 pub(super) static TEST: Keyword = Keyword {
     args: Args::required(&[Argument::new("TEXT", &value::PROSE)]),
@@ -19,9 +20,33 @@ pub(super) static TEST: Keyword = Keyword {
     )
 };
 
+pub(super) static ENVIRONMENT: Keyword = Keyword {
+    args: Args::list("NAME", &ENVIRONMENT_NAME, 1).refers(Symbol::Environment),
+    ..Keyword::new(
+        "environment",
+        &[Test],
+        "The environments that the test is for, where it is not for all; `default` is the one without overrides.",
+    )
+};
+
+static ENVIRONMENT_NAME: Kind = Kind {
+    expected: "an environment",
+    words: &[DEFAULT_ENVIRONMENT],
+    check: |value| environment(value).map(drop),
+};
+
+/// Unlike in `mesh`, the one that nobody declares may be named.
+fn environment(value: &Value) -> Result<String, Wrong> {
+    match value {
+        Value::Word(word) if word == DEFAULT_ENVIRONMENT => Ok(word.clone()),
+        other => value::name(other),
+    }
+}
+
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Test> {
     let (mut asked, mut sent) = (None, None);
     let mut expect = Vec::new();
+    let mut environments = Vec::new();
     for child in reader.block(entry) {
         match child.word() {
             "request" | "connect" => {
@@ -41,6 +66,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
                 asked = request::decode(reader, child);
             }
             "expect" => expect.extend(expect::decode(reader, child)),
+            "environment" => environments = child.args(0, environment),
             _ => {}
         }
     }
@@ -65,6 +91,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     }
     Some(model::Test {
         name: entry.arg(0, value::text)?,
+        environments,
         request: asked?,
         expect,
         span: entry.span(),

@@ -11,6 +11,8 @@ use super::{Setting, Spanned};
 pub struct Test {
     /// What it shows, in the words of whoever wrote it.
     pub name: Spanned<String>,
+    /// The environments that it is for; none: all of them.
+    pub environments: Vec<Spanned<String>>,
     /// The request; a test without one is reported and left out.
     pub request: TestRequest,
     /// All of them must hold.
@@ -81,6 +83,8 @@ pub struct Expect {
     pub reason: Option<Spanned<&'static str>>,
     /// Where a redirect leads.
     pub location: Option<Spanned<String>>,
+    /// What the answer says that a route gives.
+    pub body: Option<Spanned<String>>,
     /// The authorizer that is asked.
     pub authorizer: Option<Spanned<String>>,
     /// How long a fault makes some wait, and the share of 10,000.

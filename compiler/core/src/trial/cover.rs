@@ -73,10 +73,21 @@ impl Trial<'_> {
     /// A request that covers something: one that is let in, if there is one. None: none was found, which is no
     /// proof that there is none.
     pub fn covering(&mut self, what: Coverable) -> Option<Witness> {
+        let callers = callers(self.mesh, what);
+        self.covering_by(what, &callers)
+    }
+
+    /// The same of one caller.
+    pub fn covering_from(&mut self, what: Coverable, caller: ServiceId) -> Option<Witness> {
+        let service = Some(caller);
+        self.covering_by(what, &[Caller { service }])
+    }
+
+    fn covering_by(&mut self, what: Coverable, callers: &[Caller]) -> Option<Witness> {
         let mesh = self.mesh;
         let service = mesh.service(what.service());
         let mut refused = None;
-        for caller in callers(mesh, what) {
+        for caller in callers.iter().copied() {
             let Ok(spaces) = spaces(mesh, what, caller) else {
                 continue;
             };

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use mesh_syntax::Span;
 
-use super::{AnsweredHeader, Branch, Call, Decision, Outcome, TakenRoute, Trial, TrialError};
+use super::{
+    AnsweredHeader, Branch, Call, Decision, Outcome, TakenRoute, Trial, TrialError, quoted,
+};
 use crate::linked::LinkedMesh;
 use crate::model::{Expect, HeaderValue, Setting, Share, Spanned, Test, TestRequest, Verdict};
 use crate::value::duration_text;
@@ -238,6 +240,10 @@ impl Differences {
             expect.location.as_ref(),
             location.unwrap_or(NONE),
         );
+        if let Some(said) = &expect.body {
+            let actual = answer.map_or(NONE.to_owned(), |answer| quoted(&answer.body));
+            self.add("body", said.span, &quoted(&said.value), &actual);
+        }
         if let Some(said) = &expect.authorizer {
             let names = outcome.asked.iter().map(|asked| asked.authorizer.as_str());
             let names = listed(names);

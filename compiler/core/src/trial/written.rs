@@ -1,9 +1,12 @@
 //! Requests and what becomes of them, written as people write tests. What is written here parses, and passes
 //! on the mesh that it was made from.
 
+use std::collections::BTreeSet;
+
 use mesh_syntax::Witness;
 
-use super::{Branch, Call, Decision, Outcome, TakenRoute, Trial, TrialError, percent};
+use super::{Arrival, Branch, Call, Decision, Outcome, TakenRoute, Trial, TrialError, percent};
+use crate::value::duration_text;
 
 /// The reasons of refusals that `expect` may name.
 const REASONS: [&str; 3] = ["authz_denied", "no_route", "jwt_invalid"];
@@ -17,7 +20,7 @@ impl Trial<'_> {
 }
 
 /// A whole `test` node that expects of a request what became of it.
-pub fn test_text(name: &str, witness: &Witness, outcome: &Outcome) -> String {
+fn test_text(name: &str, witness: &Witness, outcome: &Outcome) -> String {
     let head = quoted(name);
     let request = sent_text(witness, outcome);
     let expect = expect_text(witness, outcome);
@@ -84,6 +87,137 @@ pub fn coarse_expect_text(outcome: &Outcome) -> String {
 
 /// The `expect` line of a test that expects what is so.
 pub fn expect_text(witness: &Witness, outcome: &Outcome) -> String {
+    Expected::of(witness, outcome).text()
+}
+
+/// The same, and of what is otherwise after another outcome also what needs no words elsewhere; none where no test could
+/// tell the two apart.
+pub fn changed_expect_text(
+    witness: &Witness,
+    outcome: &Outcome,
+    other: Option<&Outcome>,
+) -> Option<String> {
+    let Some(other) = other else {
+        return Some(expect_text(witness, outcome));
+    };
+    let both = |one: &Outcome, other: &Outcome| {
+        let mut expected = Expected::of(witness, one);
+        expected.add_changed(one, other);
+        expected.text()
+    };
+    let text = both(outcome, other);
+    (text != both(other, outcome)).then_some(text)
+}
+
+/// What stands in an `expect`, and in its block.
+struct Expected {
+    parts: Vec<String>,
+    children: Vec<String>,
+}
+
+impl Expected {
+    fn text(mut self) -> String {
+        if !self.children.is_empty() {
+            self.parts
+                .push(format!("{{ {} }}", self.children.join("; ")));
+        }
+        self.parts.join(" ")
+    }
+
+    /// What differs and is mostly not worth a word.
+    fn add_changed(&mut self, outcome: &Outcome, other: &Outcome) {
+        if outcome.decision != Decision::Allowed {
+            return;
+        }
+        if let Some(answer) = &outcome.answer {
+            let body = other.answer.as_ref().map(|answer| &answer.body);
+            if body.is_some_and(|body| *body != answer.body) {
+                self.parts.push(format!("body={}", quoted(&answer.body)));
+            }
+            return;
+        }
+        let times = |outcome: &Outcome| {
+            let exchange = outcome.route.as_ref().map(|route| &route.exchange);
+            let timeout = exchange.and_then(|exchange| exchange.timeout.value);
+            let per_try = exchange.and_then(|exchange| exchange.per_try.value);
+            [timeout, per_try.or(timeout)]
+        };
+        let (own, others) = (times(outcome), times(other));
+        let has_times = !outcome.is_connection && outcome.route.is_some();
+        for ((name, own), other) in ["timeout", "per-try"].into_iter().zip(own).zip(others) {
+            // Without one of its own a try has the whole time.
+            let follows = name == "per-try" && self.says("timeout=") && times(outcome)[0] == own;
+            if own != other && has_times && !follows {
+                let text = own.map_or("none".to_owned(), |time| quoted(&duration_text(time)));
+                self.parts.push(format!("{name}={text}"));
+            }
+        }
+        let hosts = |outcome: &'_ Outcome| one(outcome, |arrival| arrival.host.clone());
+        if let Some(host) = hosts(outcome)
+            && hosts(other).as_ref() != Some(&host)
+        {
+            self.parts.push(format!("host={}", quoted(&host)));
+        }
+        let named = |outcome: &Outcome| -> BTreeSet<String> {
+            let lines = outcome.arrivals.iter().flat_map(|arrival| &arrival.headers);
+            lines.map(|(name, _)| name.clone()).collect()
+        };
+        for name in named(outcome).union(&named(other)) {
+            let lines = |arrival: &Arrival| {
+                let lines = arrival.headers.iter().filter(|(own, _)| own == name);
+                lines.map(|(_, line)| line.clone()).collect::<Vec<_>>()
+            };
+            let (own, others) = (one(outcome, lines), one(other, lines));
+            if let Some(own) = own.filter(|own| others.as_ref() != Some(own)) {
+                let value = match own.as_slice() {
+                    [] => "none".to_owned(),
+                    lines => quoted(&lines.join(", ")),
+                };
+                self.children
+                    .push(format!("request-header {} {value}", word(name)));
+            }
+        }
+        let edited = |outcome: &Outcome| -> BTreeSet<String> {
+            let names = outcome.arrivals.iter().flat_map(Arrival::edited);
+            names.map(str::to_owned).collect()
+        };
+        for name in edited(outcome).union(&edited(other)) {
+            let answered = |arrival: &Arrival| arrival.answered(name);
+            let (own, others) = (one(outcome, answered), one(other, answered));
+            let Some(own) = own.filter(|own| others.as_ref() != Some(own)) else {
+                continue;
+            };
+            // What the service says too, no test knows.
+            if !own.is_kept {
+                let value = match own.values.as_slice() {
+                    [] => "none".to_owned(),
+                    values => quoted(&values.join(", ")),
+                };
+                self.children
+                    .push(format!("response-header {} {value}", word(name)));
+            }
+        }
+    }
+
+    fn says(&self, start: &str) -> bool {
+        self.parts.iter().any(|part| part.starts_with(start))
+    }
+
+    fn of(witness: &Witness, outcome: &Outcome) -> Self {
+        let (parts, children) = expected(witness, outcome);
+        Self { parts, children }
+    }
+}
+
+/// What is the same of a request wherever it arrives.
+fn one<T: PartialEq>(outcome: &Outcome, read: impl Fn(&Arrival) -> T) -> Option<T> {
+    let mut all = outcome.arrivals.iter().map(read);
+    let first = all.next()?;
+    all.all(|other| other == first).then_some(first)
+}
+
+/// The parts of an `expect`, and what stands in its block.
+fn expected(witness: &Witness, outcome: &Outcome) -> (Vec<String>, Vec<String>) {
     let mut parts = vec!["expect".to_owned()];
     if outcome.decision != Decision::Allowed {
         parts.push(outcome.decision.as_str().replace('_', "-"));
@@ -94,7 +228,7 @@ pub fn expect_text(witness: &Witness, outcome: &Outcome) -> String {
                 parts.push(format!("reason={reason}"));
             }
         }
-        return parts.join(" ");
+        return (parts, Vec::new());
     }
     let route = outcome.route.as_ref();
     let branches = taking(route);
@@ -125,8 +259,9 @@ pub fn expect_text(witness: &Witness, outcome: &Outcome) -> String {
         (None, _) => {}
     }
     parts.extend(changed_path(outcome).map(|path| format!("path={}", quoted(path))));
+    let mut shares: Vec<String> = Vec::new();
     if is_split {
-        let shares = branches.iter().map(|branch| {
+        shares.extend(branches.iter().map(|branch| {
             let subset = branch.subset.as_ref();
             let subset = subset.map_or_else(String::new, |subset| format!(" {subset}"));
             let service = if same_service {
@@ -136,10 +271,9 @@ pub fn expect_text(witness: &Witness, outcome: &Outcome) -> String {
             };
             let share = percent(branch.ten_thousandths());
             format!("to{subset}{service} share=\"{share}\"")
-        });
-        parts.push(format!("{{ {} }}", shares.collect::<Vec<_>>().join("; ")));
+        }));
     }
-    parts.join(" ")
+    (parts, shares)
 }
 
 /// The path with which a request arrives, where policy rewrites it to one that is the same everywhere.
