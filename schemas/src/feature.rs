@@ -207,13 +207,17 @@ pub const KNOWN: &[&str] = &[
 /// The features that the proxy of this release carries out, ascending.
 pub const SUPPORTED: &[&str] = &[
     ACCESS_AUDIT,
+    ACCESS_MTLS,
+    ACCESS_PROBE,
     ACCESS_UNAUTHENTICATED,
     BALANCE_LEAST_REQUEST,
     BALANCE_RANDOM,
     BALANCE_ROUND_ROBIN,
+    CALLEE_ADDRESS,
     CALLEE_DIAL,
     CALLEE_EXTERNAL,
     CALLEE_TLS,
+    CALLEE_UNMESHED,
     CONDITION_CLIENT_IP,
     CONDITION_PEER_IP,
     ENDPOINTS_DISCOVERED,
