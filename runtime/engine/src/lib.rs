@@ -6,7 +6,9 @@
 #![warn(missing_docs)]
 
 pub mod balance;
+pub mod client_hello;
 pub mod condition;
+pub mod detect;
 pub mod filter;
 pub mod gateway;
 pub mod host;
@@ -14,6 +16,7 @@ pub mod inbound;
 pub mod limit;
 pub mod limits;
 pub mod path;
+pub mod preface;
 pub mod rbac;
 pub mod regex;
 pub mod request;

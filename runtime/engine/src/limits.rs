@@ -28,6 +28,15 @@ pub const ALTERNATIVES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most such combinations in all routes of one callee, once per port that they name.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
 
+/// The fields of a preface between proxies.
+pub const PREFACE_BYTES_MAX: usize = 512;
+/// The first message of a TLS client, records and their headers.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
+/// The first line of a connection of which nobody says what it speaks.
+pub const DETECT_BYTES_MAX: usize = 8 * 1024;
+/// The method in such a line.
+pub const METHOD_BYTES_MAX: usize = 32;
+
 /// Longest silence of a connection that a proxy has accepted, between requests.
 pub const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 /// What of a request body a proxy keeps to send it again.

@@ -133,6 +133,17 @@ impl Rules {
             .filter(move |rule| rule.enforcement == Enforcement::Audit && rule.takes(&request))
     }
 
+    /// The same for a connection of bytes.
+    pub fn audit_hits_of_connection<'t>(
+        &'t self,
+        connection: &Request<'t>,
+    ) -> impl Iterator<Item = &'t Rule> {
+        let connection = *connection;
+        self.rules.iter().filter(move |rule| {
+            rule.enforcement == Enforcement::Audit && rule.takes_connection(&connection)
+        })
+    }
+
     /// All rules, in the order of the slice.
     pub fn iter(&self) -> std::slice::Iter<'_, Rule> {
         self.rules.iter()

@@ -214,6 +214,25 @@ impl Snapshot {
         Some(rules.authorise(&request))
     }
 
+    /// The same for a connection of bytes.
+    pub fn leave_with_bytes(
+        &self,
+        callee: &CalleeTable,
+        connection: &Request<'_>,
+    ) -> Option<Verdict<'_>> {
+        if !callee.is_external() {
+            return None;
+        }
+        let Some(rules) = self.externals.get(callee.service()) else {
+            return Some(Verdict::Denied { rule: None });
+        };
+        let connection = Request {
+            peer: Peer::Identity(&self.identity),
+            ..*connection
+        };
+        Some(rules.authorise_connection(&connection))
+    }
+
     /// The rules of an external.
     pub fn external(&self, service: &str) -> Option<&Rules> {
         self.externals.get(service)

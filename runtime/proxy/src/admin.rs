@@ -48,6 +48,8 @@ struct Config<'a> {
     ports: &'a OpenedPorts,
     /// Of a gateway, by the port that policy speaks of.
     listeners: BTreeMap<u16, SocketAddr>,
+    /// For callees, by the address that policy speaks of.
+    callee_listeners: BTreeMap<SocketAddr, SocketAddr>,
 }
 
 async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -104,6 +106,7 @@ impl Listeners {
                 state: view.get(),
                 ports: &opened,
                 listeners: data_plane.listeners(),
+                callee_listeners: data_plane.callee_listeners(),
             };
             let answer = AdminResponse::json(&config);
             async move { answer }

@@ -59,7 +59,7 @@ pub(crate) struct RunArguments {
     /// only what is not on loopback under the port that peers dial: PORT=APPLICATION.
     #[arg(long = "port", value_name = "PORT=INBOUND,APPLICATION", value_parser = port_binding)]
     pub(crate) ports: Vec<PortBinding>,
-    /// Where a gateway's listener is opened, `*` for any other; repeatable [default: its port, on every address].
+    /// Where a gateway's listener, or one for a callee of bytes, is opened, `*` for any other; repeatable [default: as policy says].
     #[arg(long = "listen", value_name = "PORT=ADDR", value_parser = listen_address)]
     pub(crate) listen: Vec<ListenAddress>,
     /// Key material for a name that policy uses: a PEM file, or a folder with tls.crt and tls.key; read again when it changes; repeatable.

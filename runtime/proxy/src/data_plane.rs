@@ -18,13 +18,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
-use crate::gateway::sockets::{Socket, Sockets};
+use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
 use crate::limits;
 use crate::listener::{self, Application, Behind, Intercepted, Leaving};
 use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
-use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2};
+use crate::tcp::metrics::TcpMetrics;
+use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 
 mod background;
 mod plane;
@@ -119,7 +120,7 @@ impl DataPlane {
             workers,
         } = settings;
         let server = credentials
-            .server_config(ClientAuth::Required, &[MESH_HTTP2, MESH_HTTP1])
+            .server_config(ClientAuth::Required, &[MESH_HTTP2, MESH_HTTP1, MESH_TCP])
             .map_err(io::Error::other)?;
         let request_metrics = RequestMetrics::register(metrics);
         let access_log = AccessLog::open(&access_log, request_metrics.log_dropped.clone())?;
@@ -129,7 +130,11 @@ impl DataPlane {
             inbound: BTreeMap::new(),
             intercepted: Vec::new(),
         };
-        let plane = Arc::new(Plane::new(credentials, request_metrics, access_log));
+        let plane = Arc::new(Plane::new(
+            credentials,
+            (request_metrics, TcpMetrics::register(metrics)),
+            access_log,
+        ));
         let connections_max = listener::connections_max();
         let places = || Arc::new(Semaphore::new(connections_max));
         let inbound_places = places();
@@ -254,13 +259,17 @@ impl DataPlane {
                 intercepts: self.intercepts,
             },
         )?;
-        let open = |port| {
-            let opened = self.sockets.open(port);
-            opened.map_err(|source| PrepareError::Listen { port, source })
+        let open = |purpose: Purpose| {
+            let opened = self.sockets.open(purpose);
+            opened.map_err(|source| PrepareError::Listen {
+                port: purpose.port(),
+                source,
+            })
         };
-        let sockets = tables
-            .entries()
-            .ports()
+        let of_gateways = tables.entries().ports().map(Purpose::Gateway);
+        let of_callees = tables.listened().map(Purpose::Callee);
+        let sockets = of_gateways
+            .chain(of_callees)
             .map(open)
             .collect::<Result<_, _>>()?;
         Ok(Prepared {
@@ -293,6 +302,7 @@ impl DataPlane {
         let took = started.elapsed();
         self.listen(sockets);
         drop(control);
+        plane.policy_has_changed();
         tables.settle(&plane.budgets);
         plane.names_changed.notify_one();
         // Not on the clock: taking large tables apart.
@@ -311,9 +321,14 @@ impl DataPlane {
             let Some(listener) = socket.take() else {
                 continue;
             };
-            let behind = Behind::Gateway {
-                port: socket.port(),
-                handshakes: Arc::clone(&self.handshakes),
+            let purpose = socket.purpose();
+            let port = purpose.port();
+            let behind = match purpose {
+                Purpose::Gateway(port) => Behind::Gateway {
+                    port,
+                    handshakes: Arc::clone(&self.handshakes),
+                },
+                Purpose::Callee(address) => Behind::Callee(address),
             };
             let leaving = Leaving::with_listener(self.drain.watcher(), socket.watch());
             let (plane, places) = (Arc::clone(&self.plane), Arc::clone(&self.places));
@@ -323,9 +338,9 @@ impl DataPlane {
                     runtime.spawn(listener::accept_all(
                         listener, behind, plane, places, leaving,
                     ));
-                    tracing::info!(port = socket.port(), address = %socket.address(), "listening");
+                    tracing::info!(port, address = %socket.address(), "listening");
                 }
-                Err(error) => tracing::error!(port = socket.port(), %error, "cannot accept"),
+                Err(error) => tracing::error!(port, %error, "cannot accept"),
             }
             drop(entered);
         }
@@ -334,7 +349,7 @@ impl DataPlane {
             .iter()
             .filter(|old| !sockets.iter().any(|new| Arc::ptr_eq(new, old)))
         {
-            tracing::info!(port = gone.port(), address = %gone.address(), "listening no more");
+            tracing::info!(port = gone.purpose().port(), address = %gone.address(), "listening no more");
             gone.close();
         }
         *open = sockets;
@@ -343,14 +358,27 @@ impl DataPlane {
     /// The listeners of a gateway that are open, by the port that policy speaks of.
     pub(crate) fn listeners(&self) -> BTreeMap<u16, SocketAddr> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter()
-            .map(|socket| (socket.port(), socket.address()))
-            .collect()
+        let of_gateway = |socket: &Arc<Socket>| match socket.purpose() {
+            Purpose::Gateway(port) => Some((port, socket.address())),
+            Purpose::Callee(_) => None,
+        };
+        open.iter().filter_map(of_gateway).collect()
+    }
+
+    /// The listeners for callees that are open, by the address that policy speaks of.
+    pub(crate) fn callee_listeners(&self) -> BTreeMap<SocketAddr, SocketAddr> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_callee = |socket: &Arc<Socket>| match socket.purpose() {
+            Purpose::Callee(address) => Some((address, socket.address())),
+            Purpose::Gateway(_) => None,
+        };
+        open.iter().filter_map(of_callee).collect()
     }
 
     /// Refuses every request, in both directions, until the next swap.
     pub(crate) fn deny_all(&self) {
         self.plane.denying.store(true, Ordering::Release);
+        self.plane.policy_has_changed();
     }
 
     /// Judges the peer of every live connection again and cuts those that are not trusted any

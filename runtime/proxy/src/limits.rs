@@ -140,6 +140,24 @@ pub(crate) const APPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest deadline that is taken over from a peer.
 pub(crate) const DEADLINE_MAX: Duration = Duration::from_hours(24);
 
+/// Longest silence of a connection of bytes, both directions together, where policy says nothing.
+pub(crate) const TCP_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// What is read of a connection of bytes at once.
+pub(crate) const TCP_READ_BYTES: usize = 16 * 1024;
+
+/// Until a callee's proxy has answered a preface: it connects to its application first.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Silence of a connection of bytes after which the system asks whether its other end is there.
+pub(crate) const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+
+/// Between two such questions.
+pub(crate) const TCP_KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// How many of them may stay without an answer.
+pub(crate) const TCP_KEEPALIVE_PROBES: u32 = 4;
+
 /// Lines that wait for the access log's writer; further ones are dropped and counted.
 pub(crate) const ACCESS_LOG_QUEUE: usize = 4_096;
 

@@ -11,6 +11,8 @@ use tokio::sync::Semaphore;
 use crate::data_plane::Plane;
 use crate::http::server::{Outbound, Side};
 use crate::limits;
+use crate::tcp::downstream::reset;
+use crate::tcp::outbound::{self, Client, Toward};
 
 mod destination;
 mod gateway;
@@ -21,6 +23,7 @@ mod plaintext;
 mod socket;
 
 use destination::Refused;
+pub(crate) use handshake::linger;
 pub(crate) use inbound::Application;
 pub(crate) use intercepted::Intercepted;
 pub(crate) use socket::{bind, bind_family, cannot_listen, connections_max};
@@ -39,6 +42,8 @@ pub(crate) enum Behind {
     Application(Application),
     /// The local applications, for peers whose connections were redirected.
     Intercepted(Arc<Intercepted>),
+    /// A callee that no host names.
+    Callee(SocketAddr),
     /// The mesh, for clients of a gateway.
     Gateway {
         /// The port that policy speaks of.
@@ -144,13 +149,29 @@ async fn connected(
             let destination = if intercepts {
                 match destination::of_application(&tcp, peer, &plane) {
                     Ok(destination) => destination,
-                    Err(Refused) => return plaintext::reset(&tcp),
+                    Err(Refused) => return reset(&tcp),
                 }
             } else {
                 None
             };
+            if let Some(address) = destination.filter(|address| plane.leads_to_bytes(*address)) {
+                let client = Client {
+                    io: tcp,
+                    prefix: Vec::new(),
+                    address: peer,
+                };
+                return outbound::carry(client, Toward::Address(address), plane, drain).await;
+            }
             let side = Side::Outbound(Outbound { destination });
             plaintext::in_plaintext(tcp, peer, side, plane, drain).await;
+        }
+        Behind::Callee(address) => {
+            let client = Client {
+                io: tcp,
+                prefix: Vec::new(),
+                address: peer,
+            };
+            outbound::carry(client, Toward::Listener(address), plane, drain).await;
         }
         Behind::Gateway { port, handshakes } => {
             gateway::enter(tcp, peer, port, plane, &handshakes, drain).await;

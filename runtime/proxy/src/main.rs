@@ -15,6 +15,7 @@ mod redirect;
 mod secrets;
 mod subscribe;
 mod tables;
+mod tcp;
 mod upstream;
 
 use std::error::Error;

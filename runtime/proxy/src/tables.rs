@@ -1,6 +1,6 @@
 //! What one slice is to the traffic: the engine's tables, and beside them what counts and connects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,6 +34,17 @@ pub(crate) struct Tables {
     gateways: HashMap<Box<str>, GatewayState>,
     /// Endpoints by their own addresses; none: nobody can call them by these.
     pins: Option<ArcSwap<Pins>>,
+    /// Callees by where this proxy listens for them, with the port that is meant.
+    listened: BTreeMap<SocketAddr, (Box<str>, u16)>,
+}
+
+/// A port of a callee.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'t> {
+    /// The callee.
+    pub(crate) callee: &'t CalleeTable,
+    /// Its port.
+    pub(crate) port: u16,
 }
 
 /// The counters of a gateway: of what it answers itself.
@@ -200,7 +211,16 @@ impl Tables {
             (gateway.name().into(), state)
         });
         let gateways = gateways.collect();
+        let listened = snapshot.callees().iter().flat_map(|callee| {
+            let listeners = callee.listeners().iter();
+            listeners.map(|listener| {
+                let callee = Box::from(callee.service());
+                (listener.address, (callee, listener.port))
+            })
+        });
+        let listened = listened.collect();
         let tables = Self {
+            listened,
             gateways,
             snapshot,
             generation: generation.to_owned(),
@@ -254,14 +274,31 @@ impl Tables {
         self.pin();
     }
 
-    /// The endpoints of a target for a request to `port` of the callee that was named.
-    pub(crate) fn group(&self, target: &Target, port: u16) -> Option<Arc<Group>> {
+    /// Where this proxy listens for callees.
+    pub(crate) fn listened(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listened.keys().copied()
+    }
+
+    /// The callee that this proxy listens for there, and the port that is meant.
+    pub(crate) fn listens_at(&self, address: SocketAddr) -> Option<(&CalleeTable, u16)> {
+        let (service, port) = self.listened.get(&address)?;
+        Some((self.snapshot.callee(service)?, *port))
+    }
+
+    /// The port of the target that is meant by what goes to `port` of the callee that was named.
+    pub(crate) fn place(&self, target: &Target, port: u16) -> Option<Place<'_>> {
         let callee = self.snapshot.callee(&target.service)?;
         // Another service may have the same port, or be known by its only one.
         let port = callee
             .port(target.port.or(Some(port)))
             .or_else(|| callee.port(None))?
             .number;
+        Some(Place { callee, port })
+    }
+
+    /// The endpoints of a target for what goes to `port` of the callee that was named.
+    pub(crate) fn group(&self, target: &Target, port: u16) -> Option<Arc<Group>> {
+        let Place { callee, port } = self.place(target, port)?;
         let groups = self.state(callee)?.groups.load();
         groups
             .iter()

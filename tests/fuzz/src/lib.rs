@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use mesh_bundle::slice::Slice;
 use mesh_compiler::{DEFAULT_ENVIRONMENT, Input};
+use mesh_engine::client_hello::{ClientHello, HelloReader};
+use mesh_engine::preface::{self, Preface};
+use mesh_engine::{detect, host};
 use mesh_syntax::{Diagnostic, FormatError, SourceSet, limits};
 
 /// Something that is fuzzed.
@@ -27,7 +30,7 @@ pub struct Target {
 }
 
 /// Everything that is fuzzed.
-pub static TARGETS: [Target; 5] = [
+pub static TARGETS: [Target; 7] = [
     Target {
         name: "parse",
         run: parse,
@@ -57,6 +60,18 @@ pub static TARGETS: [Target; 5] = [
         run: slice,
         short: 20_000,
         seeds: slices,
+    },
+    Target {
+        name: "preface",
+        run: preface,
+        short: 200_000,
+        seeds: prefaces,
+    },
+    Target {
+        name: "first_bytes",
+        run: first_bytes,
+        short: 100_000,
+        seeds: beginnings,
     },
 ];
 
@@ -119,6 +134,52 @@ pub fn compile(data: &[u8]) {
 pub fn slice(data: &[u8]) {
     if let Ok(slice) = Slice::decode(data) {
         assert_eq!(slice.encode(), data);
+    }
+}
+
+/// What a preface says is what would be written, but for hints.
+pub fn preface(data: &[u8]) {
+    let Some((length, fields)) = data.split_first_chunk() else {
+        return;
+    };
+    let (Ok(length), Ok(read)) = (preface::length(*length), Preface::decode(fields)) else {
+        return;
+    };
+    let written = read.encode().unwrap_or_default();
+    if length == fields.len() && !fields.contains(&0x80) {
+        let is_plain = written.len() == data.len();
+        assert!(!is_plain || written == data, "{written:?}");
+    }
+    let again = written.split_first_chunk::<{ preface::LENGTH_BYTES }>();
+    assert_eq!(
+        again.map(|(_, fields)| Preface::decode(fields)),
+        Some(Ok(read))
+    );
+}
+
+/// What the first bytes of a connection say does not depend on the pieces in which they come, and no more of
+/// them change it.
+pub fn first_bytes(data: &[u8]) {
+    let mut verdict = None;
+    for end in 0..=data.len().min(200) {
+        let now = data.get(..end).and_then(detect::detect);
+        assert!(
+            verdict.is_none() || now == verdict,
+            "{end}: {verdict:?}, {now:?}"
+        );
+        verdict = now;
+    }
+    let at_once = HelloReader::default().read(data);
+    let mut reader = HelloReader::default();
+    let mut pieces = data.chunks(1).map(|piece| reader.read(piece));
+    let in_pieces = pieces.find(|read| *read != Ok(None)).unwrap_or(Ok(None));
+    assert_eq!(at_once, in_pieces);
+    if let Ok(Some(ClientHello {
+        server_name: Some(name),
+    })) = at_once
+    {
+        assert_eq!(detect::detect(data), Some(detect::Detected::Tls));
+        assert!(host::normalise(&name).is_ok_and(|host| host.host() == name));
     }
 }
 
@@ -225,6 +286,90 @@ pub fn slices() -> Vec<Vec<u8>> {
         slices.unwrap_or_default()
     });
     compiled.collect()
+}
+
+/// Prefaces, with hints and without.
+pub fn prefaces() -> Vec<Vec<u8>> {
+    let ports = [1, 80, 443, 5432, 9080, u16::MAX];
+    let names = [
+        "a",
+        "db",
+        "orders.shop",
+        "a-long-name.of-a-service.in.some-namespace",
+    ];
+    let whole = |(name, port): (&str, u16)| {
+        let preface = Preface {
+            service: name.into(),
+            port,
+        };
+        preface.encode().unwrap_or_default()
+    };
+    let all = ports
+        .into_iter()
+        .flat_map(|port| names.map(|name| (name, port)));
+    let mut seeds: Vec<Vec<u8>> = all.map(whole).collect();
+    let hinted = seeds.iter().map(|seed| {
+        let mut seed = seed.clone();
+        seed.extend_from_slice(&[0x80, 2, 1, 1]);
+        if let Some(low) = seed.get_mut(1) {
+            *low += 4;
+        }
+        seed
+    });
+    let hinted: Vec<_> = hinted.collect();
+    seeds.extend(hinted);
+    seeds
+}
+
+/// How connections begin.
+pub fn beginnings() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = [
+        &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"POST /a?b HTTP/1.0\n",
+        detect::HTTP2_PREFACE,
+        b"EHLO mail.example\r\n",
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\0\0\0\x08\x04\xd2\x16\x2f",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    for (name, record) in [
+        ("a", 1),
+        ("shop.example", 5),
+        ("shop.example", 16_384),
+        ("", 100),
+    ] {
+        for filler in [0, 3, 40, 300] {
+            seeds.push(hello(name, filler, record));
+        }
+    }
+    seeds
+}
+
+/// A `ClientHello` with a name and so many bytes of another extension, in records of that length.
+fn hello(name: &str, filler: usize, record: usize) -> Vec<u8> {
+    let sized = |content: &[u8]| {
+        let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+        [&length.to_be_bytes(), content].concat()
+    };
+    let entry = [&[0], &*sized(name.as_bytes())].concat();
+    let server_name = [&[0, 0], &*sized(&sized(&entry))].concat();
+    let other = [&[0, 16], &*sized(&vec![0; filler])].concat();
+    let extensions = sized(&[server_name, other].concat());
+    let body = [
+        &[3, 3][..],
+        &[7; 32],
+        &[0, 0, 2, 0x13, 1, 1, 0],
+        &extensions,
+    ]
+    .concat();
+    let [_, length @ ..] = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let message = [&[1], &length[..], &body].concat();
+    let records = message.chunks(record);
+    records
+        .flat_map(|chunk| [&[22, 3, 1], &*sized(chunk)].concat())
+        .collect()
 }
 
 fn committed(folder: &Path) -> Vec<Vec<u8>> {

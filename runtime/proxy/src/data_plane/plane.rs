@@ -15,6 +15,8 @@ use crate::access_log::{AccessLog, Line};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::sanitise::Rule;
 use crate::tables::{Budgets, Tables};
+use crate::tcp;
+use crate::tcp::metrics::TcpMetrics;
 use crate::upstream::connect::Security;
 use crate::upstream::endpoints::Directory;
 use crate::upstream::pool::{Endpoint, Shared};
@@ -34,6 +36,9 @@ pub(crate) struct Plane {
     running: AtomicUsize,
     in_flight: [Gauge; 2],
     unknown: [Arc<EdgeMetrics>; 2],
+    /// What it counts of connections of bytes.
+    pub(crate) tcp: TcpMetrics,
+    policy: watch::Sender<()>,
     /// Held while tables or endpoints are changed; never by a request.
     control: Mutex<()>,
     pub(super) names_changed: Notify,
@@ -42,7 +47,7 @@ pub(crate) struct Plane {
 impl Plane {
     pub(super) fn new(
         credentials: Credentials,
-        metrics: RequestMetrics,
+        (metrics, tcp): (RequestMetrics, TcpMetrics),
         access_log: AccessLog,
     ) -> Self {
         let shared = Arc::new(Shared {
@@ -70,6 +75,8 @@ impl Plane {
             budgets: Budgets::default(),
             running: AtomicUsize::new(0),
             unknown,
+            tcp,
+            policy: watch::Sender::new(()),
             control: Mutex::default(),
             names_changed: Notify::new(),
         }
@@ -86,6 +93,15 @@ impl Plane {
         tables
             .as_ref()
             .is_some_and(|tables| tables.entries().ports().next().is_some())
+    }
+
+    /// Whether a redirected connection to this address carries bytes, whatever they look like.
+    pub(crate) fn leads_to_bytes(&self, address: SocketAddr) -> bool {
+        let tables = self.tables.load();
+        tables.as_ref().is_some_and(|tables| {
+            let meant = tables.meant(address, None);
+            meant.is_some_and(|meant| tcp::carries_bytes(meant.port))
+        })
     }
 
     /// Whether everything is refused.
@@ -108,7 +124,27 @@ impl Plane {
         self.directory.shared().recheck.subscribe()
     }
 
-    /// Requests that run.
+    /// Changes whenever there are other rules.
+    pub(crate) fn policy_changes(&self) -> watch::Receiver<()> {
+        self.policy.subscribe()
+    }
+
+    /// Has whatever was let in once looked at again.
+    pub(super) fn policy_has_changed(&self) {
+        self.policy.send_replace(());
+    }
+
+    /// Notes that a connection of bytes began.
+    pub(crate) fn begin_connection(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that it ended.
+    pub(crate) fn end_connection(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Requests and connections of bytes that run.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }

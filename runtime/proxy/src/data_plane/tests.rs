@@ -12,3 +12,4 @@ mod intercept;
 mod plaintext;
 mod raw;
 mod retries;
+mod tcp;

@@ -1,5 +1,6 @@
-//! The sockets of a gateway's listeners. A generation says which ports there are; a port that the
-//! next one has too keeps its socket, so that nothing that waits in its backlog is lost.
+//! The sockets that policy asks for: those of a gateway's listeners, and those for callees that no host names. A
+//! generation says which there are; one that the next has too stays, so that nothing that waits in its backlog
+//! is lost.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,14 +26,33 @@ pub(crate) struct ListenAddress {
 pub(crate) struct Sockets {
     at: Vec<ListenAddress>,
     /// A generation may be prepared, and another one after it, before either serves.
-    known: Mutex<BTreeMap<u16, Weak<Socket>>>,
+    known: Mutex<BTreeMap<Purpose, Weak<Socket>>>,
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// The listener of a gateway, by the port that policy speaks of.
+    Gateway(u16),
+    /// A callee, by the address that policy speaks of.
+    Callee(SocketAddr),
+}
+
+impl Purpose {
+    /// The port that policy speaks of.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Gateway(port) => port,
+            Self::Callee(address) => address.port(),
+        }
+    }
 }
 
 /// The socket of one listener, from when a generation that has it is prepared until one that has
 /// it not is served.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    port: u16,
+    purpose: Purpose,
     address: SocketAddr,
     /// Bound, and nobody accepts yet.
     waiting: Mutex<Option<TcpListener>>,
@@ -48,34 +68,38 @@ impl Sockets {
         }
     }
 
-    /// The socket of a port: the one that is open, or a new one.
-    pub(crate) fn open(&self, port: u16) -> io::Result<Arc<Socket>> {
+    /// The socket for a purpose: the one that is open, or a new one.
+    pub(crate) fn open(&self, purpose: Purpose) -> io::Result<Arc<Socket>> {
         let mut known = self.lock();
-        let open = known.get(&port).and_then(Weak::upgrade);
+        let open = known.get(&purpose).and_then(Weak::upgrade);
         if let Some(open) = open.filter(|open| !open.is_closed()) {
             return Ok(open);
         }
-        let listener = bind(self.address(port))?;
+        let listener = bind(self.address(purpose))?;
         let socket = Arc::new(Socket {
-            port,
+            purpose,
             address: listener.local_addr()?,
             waiting: Mutex::new(Some(listener)),
             closing: drain::channel().0,
         });
-        known.insert(port, Arc::downgrade(&socket));
+        known.insert(purpose, Arc::downgrade(&socket));
         Ok(socket)
     }
 
-    fn address(&self, port: u16) -> SocketAddr {
+    fn address(&self, purpose: Purpose) -> SocketAddr {
+        let port = purpose.port();
         let given = self.at.iter().find(|at| at.port == Some(port));
         let any_other = || self.at.iter().find(|at| at.port.is_none());
-        let everywhere = || SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+        let as_policy_says = || match purpose {
+            Purpose::Gateway(port) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+            Purpose::Callee(address) => address,
+        };
         given
             .or_else(any_other)
-            .map_or_else(everywhere, |at| at.address)
+            .map_or_else(as_policy_says, |at| at.address)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Weak<Socket>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Purpose, Weak<Socket>>> {
         // A panic elsewhere leaves a map that is still good.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,9 +119,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Socket {
-    /// The port that policy speaks of.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// What it is for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
     }
 
     /// Where it was opened.
@@ -141,20 +165,20 @@ mod tests {
     #[test]
     fn a_port_that_stays_keeps_its_socket() {
         let sockets = sockets();
-        let first = sockets.open(8443).unwrap();
+        let first = sockets.open(Purpose::Gateway(8443)).unwrap();
         assert!(first.take().is_some());
-        let second = sockets.open(8443).unwrap();
+        let second = sockets.open(Purpose::Gateway(8443)).unwrap();
         assert_eq!(first.address(), second.address());
         assert!(second.take().is_none(), "it is accepted from already");
         first.close();
-        let third = sockets.open(8443).unwrap();
+        let third = sockets.open(Purpose::Gateway(8443)).unwrap();
         assert!(third.take().is_some(), "one that was closed is opened anew");
     }
 
     #[test]
     fn a_socket_that_was_never_used_is_closed_with_its_generation() {
         let sockets = sockets();
-        let socket = sockets.open(8443).unwrap();
+        let socket = sockets.open(Purpose::Gateway(8443)).unwrap();
         let address = socket.address();
         drop(socket);
         assert!(listener::bind(address).is_ok());
@@ -167,11 +191,22 @@ mod tests {
             address: text.parse().unwrap(),
         };
         let sockets = Sockets::new(vec![at(None, "127.0.0.1:0"), at(Some(80), "10.0.0.1:81")]);
-        assert_eq!(sockets.address(80).to_string(), "10.0.0.1:81");
-        assert_eq!(sockets.address(81).to_string(), "127.0.0.1:0");
         assert_eq!(
-            Sockets::new(Vec::new()).address(80).to_string(),
+            sockets.address(Purpose::Gateway(80)).to_string(),
+            "10.0.0.1:81"
+        );
+        assert_eq!(
+            sockets.address(Purpose::Gateway(81)).to_string(),
+            "127.0.0.1:0"
+        );
+        assert_eq!(
+            Sockets::new(Vec::new())
+                .address(Purpose::Gateway(80))
+                .to_string(),
             "0.0.0.0:80"
         );
+        let callee = Purpose::Callee("127.0.0.1:15432".parse().unwrap());
+        let as_said = Sockets::new(Vec::new()).address(callee);
+        assert_eq!(as_said.to_string(), "127.0.0.1:15432");
     }
 }

@@ -397,6 +397,11 @@ impl RequestMetrics {
         self.refused.get_or_create(&labels).inc();
     }
 
+    /// Counts a connection of bytes that broke a rule.
+    pub(crate) fn rejected_bytes(&self, rule: &'static str) {
+        self.rejected.get_or_create(&[("rule", rule)]).inc();
+    }
+
     /// Counts a decision about entering or leaving.
     pub(crate) fn decided(&self, allowed: bool) {
         if allowed {

@@ -31,6 +31,7 @@ use super::server::{Connection, Inbound, Side};
 use super::timeout;
 use crate::limits;
 use crate::tables::{Meant, Tables};
+use crate::tcp;
 use crate::upstream::connect::HttpVersion;
 use crate::upstream::pool::Failure;
 
@@ -240,6 +241,9 @@ impl Exchanging<'_> {
             return self.reply(Reason::NoRoute);
         };
         self.record.edge = Some(Arc::clone(&state.no_route));
+        if tcp::carries_bytes(Some(port)) {
+            return self.reply(Reason::NoRoute);
+        }
         let peer = Peer::Identity(tables.snapshot().identity());
         let leaving = self.ask(host, port.number, peer, |request| {
             let verdict = tables.snapshot().leave(callee, request)?;
@@ -321,6 +325,10 @@ impl Exchanging<'_> {
             return self.reply(Reason::AuthzDenied);
         };
         self.record.edge = Some(self.connection.inbound_edge(inbound, table.service()));
+        // Its rules are about connections, and are not asked about requests.
+        if tcp::carries_bytes(table.port(inbound.port)) {
+            return self.reply(Reason::NoRoute);
+        }
         let peer = identity.map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity));
         match self.authorise(table, sanitised.authority.host(), inbound.port, peer) {
             Ok(true) => {}

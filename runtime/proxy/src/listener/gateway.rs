@@ -14,11 +14,13 @@ use crate::data_plane::Plane;
 use crate::gateway;
 use crate::http::server::{self, Connection, Entrance, Side};
 use crate::http::wire::WireState;
+use crate::tcp;
+use crate::tcp::outbound::{self, Client, Toward};
 use crate::upstream::connect::HttpVersion;
 
 /// Meets a client of a gateway.
 pub(super) async fn enter(
-    tcp: TcpStream,
+    accepted: TcpStream,
     peer: SocketAddr,
     port: u16,
     plane: Arc<Plane>,
@@ -31,10 +33,24 @@ pub(super) async fn enter(
         return;
     };
     let entrance = |tls, name| Side::Gateway(Entrance { port, tls, name });
+    // Its routes lead to bytes, whatever a client says.
+    let carries_bytes = tables
+        .snapshot()
+        .inbound(port)
+        .is_some_and(|table| tcp::carries_bytes(table.port(port)));
+    if !listeners.is_tls() && carries_bytes {
+        drop(tables);
+        let client = Client {
+            io: accepted,
+            prefix: Vec::new(),
+            address: peer,
+        };
+        return outbound::carry(client, Toward::Gateway(port), plane, drain).await;
+    }
     if !listeners.is_tls() {
         // Nothing is held for a connection that may last.
         drop(tables);
-        return in_plaintext(tcp, peer, entrance(false, None), plane, drain).await;
+        return in_plaintext(accepted, peer, entrance(false, None), plane, drain).await;
     }
     let recheck = plane.recheck();
     let mut name = None;
@@ -42,7 +58,7 @@ pub(super) async fn enter(
         name = hello.server_name().map(str::to_owned);
         listeners.meet(name.as_deref())
     };
-    let stream = match shake_hands(tcp, choose, handshakes).await {
+    let stream = match shake_hands(accepted, choose, handshakes).await {
         Ok(stream) => stream,
         Err(NoHandshake::TimedOut) => return plane.refused_client(peer.ip()),
         Err(NoHandshake::Failed(error, tcp)) => {
@@ -55,6 +71,14 @@ pub(super) async fn enter(
         }
     };
     drop(tables);
+    if carries_bytes {
+        let client = Client {
+            io: stream,
+            prefix: Vec::new(),
+            address: peer,
+        };
+        return outbound::carry(client, Toward::Gateway(port), plane, drain).await;
+    }
     let version = match stream.get_ref().1.alpn_protocol() {
         Some(gateway::tls::HTTP2) => HttpVersion::Http2,
         // What a client without ALPN speaks (RFC 9112 section 9.7).

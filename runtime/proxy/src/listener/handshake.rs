@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
@@ -48,11 +48,11 @@ pub(super) async fn shake_hands(
 
 /// Lets the peer read why it was refused: closed at once, with its first request unread, the
 /// connection would be reset and the alert lost.
-pub(super) async fn linger(mut tcp: TcpStream) {
+pub(crate) async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin) {
     let reading = async {
-        tcp.shutdown().await?;
+        io.shutdown().await?;
         tokio::io::copy(
-            &mut tcp.take(limits::LINGER_BYTES_MAX),
+            &mut io.take(limits::LINGER_BYTES_MAX),
             &mut tokio::io::sink(),
         )
         .await

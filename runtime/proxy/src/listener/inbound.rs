@@ -14,13 +14,17 @@ use tokio_rustls::server::TlsStream;
 
 use super::Leaving;
 use super::handshake::{NoHandshake, linger, shake_hands};
-use super::plaintext::{in_plaintext, reset};
+use super::plaintext::in_plaintext;
 use crate::data_plane::Plane;
 use crate::http::metrics::Reporter;
 use crate::http::server::{self, Connection, Inbound, MeshPeer, Side};
 use crate::http::wire::WireState;
 use crate::limits;
-use crate::upstream::connect::{HttpVersion, MESH_HTTP1, MESH_HTTP2};
+use crate::tcp;
+use crate::tcp::downstream::reset;
+use crate::tcp::inbound::Caller;
+use crate::tcp::watch::Changes;
+use crate::upstream::connect::{Carries, HttpVersion, MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 use crate::upstream::pool::Endpoint;
 
 /// What is behind one inbound port.
@@ -38,7 +42,7 @@ pub(crate) struct Application {
 
 /// Meets a peer. `of_itself`: it is this host, by the address that others know it by.
 pub(super) async fn admit(
-    tcp: TcpStream,
+    accepted: TcpStream,
     of_itself: bool,
     peer: SocketAddr,
     application: Application,
@@ -52,14 +56,14 @@ pub(super) async fn admit(
         handshakes,
     } = application;
     if plane.takes_plaintext(port) {
-        match greeting(&tcp).await {
+        match greeting(&accepted).await {
             Greeting::Tls => {}
             Greeting::Nothing => return,
             // The proxy reaches its application by its inbound listener: round and round.
             Greeting::Plaintext if of_itself => {
                 let reason = Reason::Loop;
                 plane.refused_connection(Reporter::Destination, reason, peer.ip(), None);
-                return reset(&tcp);
+                return reset(&accepted);
             }
             Greeting::Plaintext => {
                 let side = Side::Inbound(Inbound {
@@ -68,13 +72,13 @@ pub(super) async fn admit(
                     peer: None,
                     edge: OnceLock::new(),
                 });
-                return in_plaintext(tcp, peer, side, plane, drain).await;
+                return in_plaintext(accepted, peer, side, plane, drain).await;
             }
         }
     }
     let recheck = plane.recheck();
-    let met = match shake_hands(tcp, |_| tls, &handshakes).await {
-        Ok(stream) => meet(&stream).map(|(version, inbound)| (stream, version, inbound)),
+    let met = match shake_hands(accepted, |_| tls, &handshakes).await {
+        Ok(stream) => meet(&stream).map(|(carries, inbound)| (stream, carries, inbound)),
         Err(NoHandshake::Failed(error, tcp)) => {
             tracing::debug!(%peer, %error, "handshake failed");
             plane.refused_peer(tls::tls_reason(&error), peer.ip());
@@ -85,9 +89,23 @@ pub(super) async fn admit(
         }
         Err(NoHandshake::TimedOut) => Err(TlsReason::TlsFailure),
     };
-    let (stream, version, (identity, chain)) = match met {
+    let (stream, carries, (identity, chain)) = match met {
         Ok(met) => met,
         Err(reason) => return plane.refused_peer(reason, peer.ip()),
+    };
+    let version = match carries {
+        Carries::Http(version) => version,
+        Carries::Bytes => {
+            let changes = Changes::new(recheck, &plane);
+            let caller = Caller {
+                identity: Arc::new(identity.spiffe_id),
+                chain,
+                address: peer,
+                port,
+                application,
+            };
+            return tcp::inbound::admit(stream, caller, plane, changes, drain).await;
+        }
     };
     let Ok(peer_header) = HeaderValue::try_from(identity.spiffe_id.as_str()) else {
         return plane.refused_peer(TlsReason::BadSpiffeId, peer.ip());
@@ -145,11 +163,12 @@ async fn greeting(tcp: &TcpStream) -> Greeting {
 type Chain = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// Reads from a finished handshake who the peer is and what it speaks.
-fn meet(stream: &TlsStream<TcpStream>) -> Result<(HttpVersion, (PeerIdentity, Chain)), TlsReason> {
+fn meet(stream: &TlsStream<TcpStream>) -> Result<(Carries, (PeerIdentity, Chain)), TlsReason> {
     let (_, session) = stream.get_ref();
-    let version = match session.alpn_protocol() {
-        Some(MESH_HTTP1) => HttpVersion::Http1,
-        Some(MESH_HTTP2) => HttpVersion::Http2,
+    let carries = match session.alpn_protocol() {
+        Some(MESH_HTTP1) => Carries::Http(HttpVersion::Http1),
+        Some(MESH_HTTP2) => Carries::Http(HttpVersion::Http2),
+        Some(MESH_TCP) => Carries::Bytes,
         _ => return Err(TlsReason::TlsFailure),
     };
     let chain = session.peer_certificates();
@@ -158,5 +177,5 @@ fn meet(stream: &TlsStream<TcpStream>) -> Result<(HttpVersion, (PeerIdentity, Ch
         .unwrap_or_default()
         .iter()
         .map(|der| der.clone().into_owned());
-    Ok((version, (identity, chain.collect())))
+    Ok((carries, (identity, chain.collect())))
 }

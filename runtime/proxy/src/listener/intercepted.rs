@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use super::Leaving;
 use super::destination::Ends;
 use super::inbound::{self, Application};
-use super::plaintext::reset;
 use crate::data_plane::Plane;
 use crate::http::metrics::Reporter;
+use crate::tcp::downstream::reset;
 use crate::upstream::pool::Endpoint;
 
 /// The applications of this host, by what their peers dial.

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use socket2::SockRef;
+use mesh_engine::client_hello::HANDSHAKE_RECORD;
+use mesh_engine::detect::{self, Detected};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,8 +14,9 @@ use super::Leaving;
 use crate::data_plane::Plane;
 use crate::http::server::{self, Connection, Side};
 use crate::http::wire::WireState;
-use crate::http::wire::frames::PREFACE;
 use crate::limits;
+use crate::tcp::downstream::reset;
+use crate::tcp::outbound::{self, Client, Toward};
 use crate::upstream::connect::HttpVersion;
 
 /// Serves HTTP without TLS.
@@ -32,7 +33,7 @@ pub(super) async fn in_plaintext(
         () = drain.draining() => return,
         detected = timeout(limits::DETECT_TIMEOUT, detect(&mut tcp)) => detected,
     };
-    let (version, prefix) = match detected {
+    let (speaks, prefix) = match detected {
         Ok(Ok(Some(detected))) => detected,
         Ok(Ok(None)) => return,
         Ok(Err(error)) => {
@@ -44,6 +45,21 @@ pub(super) async fn in_plaintext(
             return;
         }
     };
+    let version = match (speaks, &side) {
+        // A gateway's listener has said what it takes.
+        (Detected::Tls, Side::Outbound(outbound)) => {
+            let toward = outbound.destination.map_or(Toward::Name, Toward::Address);
+            let client = Client {
+                io: tcp,
+                prefix,
+                address: peer,
+            };
+            return outbound::carry(client, toward, plane, drain).await;
+        }
+        (Detected::Http2, _) => HttpVersion::Http2,
+        // Whatever else it is, the HTTP/1 codec says what is wrong with it.
+        _ => HttpVersion::Http1,
+    };
     let connection = Connection {
         plane,
         wire: Arc::new(WireState::default()),
@@ -53,31 +69,28 @@ pub(super) async fn in_plaintext(
     server::serve(tcp, reset, prefix, version, connection, recheck, drain).await;
 }
 
-/// Makes the end of a connection a reset.
-pub(super) fn reset(tcp: &TcpStream) {
-    if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "no reset");
+/// Tells what a connection speaks by its first bytes. None: the peer closed without a word.
+async fn detect(tcp: &mut TcpStream) -> io::Result<Option<(Detected, Vec<u8>)>> {
+    let mut prefix = Vec::with_capacity(PREFIX_BYTES);
+    loop {
+        let room = (PREFIX_BYTES - prefix.len().min(PREFIX_BYTES)).max(1);
+        let read = (&mut *tcp).take(room as u64).read_buf(&mut prefix).await?;
+        match detect::detect(&prefix) {
+            // Where requests are expected, a line that is not whole yet is for their codec and its clocks.
+            Some(detected) => return Ok(Some((detected, prefix))),
+            None if read == 0 => {
+                return Ok((!prefix.is_empty()).then_some((Detected::Http1, prefix)));
+            }
+            None if may_be_more(&prefix) => {}
+            None => return Ok(Some((Detected::Http1, prefix))),
+        }
     }
 }
 
-/// Tells HTTP/2 with prior knowledge by its preface; everything else is for the HTTP/1 codec to
-/// judge. None: the peer closed without a word.
-async fn detect(tcp: &mut TcpStream) -> io::Result<Option<(HttpVersion, Vec<u8>)>> {
-    let mut prefix = Vec::with_capacity(PREFACE.len());
-    loop {
-        let missing = PREFACE.len() - prefix.len();
-        let read = (&mut *tcp)
-            .take(missing as u64)
-            .read_buf(&mut prefix)
-            .await?;
-        if prefix == PREFACE {
-            return Ok(Some((HttpVersion::Http2, prefix)));
-        }
-        if !PREFACE.starts_with(&prefix) {
-            return Ok(Some((HttpVersion::Http1, prefix)));
-        }
-        if read == 0 {
-            return Ok((!prefix.is_empty()).then_some((HttpVersion::Http1, prefix)));
-        }
-    }
+/// As many as tell HTTP/2, and few where many connections are silent.
+const PREFIX_BYTES: usize = detect::HTTP2_PREFACE.len();
+
+/// Whether HTTP/2 or TLS may begin here.
+fn may_be_more(prefix: &[u8]) -> bool {
+    detect::HTTP2_PREFACE.starts_with(prefix) || prefix == [HANDSHAKE_RECORD]
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::{Credentials, PeerIdentity, TlsConfigError, tls};
 use mesh_daemon::telemetry::TlsReason;
+use mesh_engine::preface;
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,6 +29,8 @@ use crate::gateway::tls::{HTTP1, HTTP2};
 pub(crate) const MESH_HTTP1: &[u8] = b"mesh-h1";
 /// ALPN of HTTP/2 between proxies.
 pub(crate) const MESH_HTTP2: &[u8] = b"mesh-h2";
+/// ALPN of bytes between proxies.
+pub(crate) const MESH_TCP: &[u8] = preface::ALPN;
 
 /// The HTTP version of a hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +39,15 @@ pub(crate) enum HttpVersion {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+/// What a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Requests.
+    Http(HttpVersion),
+    /// Bytes.
+    Bytes,
 }
 
 /// How an endpoint is spoken to.
@@ -55,6 +67,7 @@ pub(crate) struct MeshClient {
     credentials: Credentials,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    bytes: Arc<ClientConfig>,
 }
 
 impl MeshClient {
@@ -67,13 +80,15 @@ impl MeshClient {
             credentials: credentials.clone(),
             http1: credentials.client_config(expected.clone(), &[MESH_HTTP1])?,
             http2: credentials.client_config(expected.clone(), &[MESH_HTTP2])?,
+            bytes: credentials.client_config(expected.clone(), &[MESH_TCP])?,
         })
     }
 
-    fn config(&self, version: HttpVersion) -> Arc<ClientConfig> {
-        Arc::clone(match version {
-            HttpVersion::Http1 => &self.http1,
-            HttpVersion::Http2 => &self.http2,
+    fn config(&self, carries: Carries) -> Arc<ClientConfig> {
+        Arc::clone(match carries {
+            Carries::Http(HttpVersion::Http1) => &self.http1,
+            Carries::Http(HttpVersion::Http2) => &self.http2,
+            Carries::Bytes => &self.bytes,
         })
     }
 }
@@ -120,10 +135,10 @@ pub(crate) struct Peer {
 pub(crate) async fn connect(
     address: SocketAddr,
     security: &Security,
-    version: HttpVersion,
+    carries: Carries,
     limit: Duration,
 ) -> Result<Connected, ConnectError> {
-    tokio::time::timeout(limit, connect_unbounded(address, security, version))
+    tokio::time::timeout(limit, connect_unbounded(address, security, carries))
         .await
         .unwrap_or(Err(ConnectError::Timeout))
 }
@@ -131,7 +146,7 @@ pub(crate) async fn connect(
 async fn connect_unbounded(
     address: SocketAddr,
     security: &Security,
-    version: HttpVersion,
+    carries: Carries,
 ) -> Result<Connected, ConnectError> {
     let client = match security {
         Security::Plain | Security::Outside(_) => None,
@@ -149,7 +164,7 @@ async fn connect_unbounded(
             ConnectError::Tcp
         })?;
     if let Security::Outside(client) = security {
-        return leave(address, tcp, client, version).await;
+        return leave(address, tcp, client, carries).await;
     }
     let Some(client) = client else {
         return Ok(Connected {
@@ -157,14 +172,15 @@ async fn connect_unbounded(
             peer: None,
         });
     };
-    let stream = TlsConnector::from(client.config(version))
+    let stream = TlsConnector::from(client.config(carries))
         .connect(tls::server_name(), tcp)
         .await
         .map_err(|error| handshake_error(address, &error))?;
     let (_, session) = stream.get_ref();
-    let wanted = match version {
-        HttpVersion::Http1 => MESH_HTTP1,
-        HttpVersion::Http2 => MESH_HTTP2,
+    let wanted = match carries {
+        Carries::Http(HttpVersion::Http1) => MESH_HTTP1,
+        Carries::Http(HttpVersion::Http2) => MESH_HTTP2,
+        Carries::Bytes => MESH_TCP,
     };
     // rustls lets a server answer without ALPN; such a server is not a mesh proxy.
     if session.alpn_protocol() != Some(wanted) {
@@ -191,19 +207,23 @@ async fn leave(
     address: SocketAddr,
     tcp: TcpStream,
     client: &OutsideClient,
-    version: HttpVersion,
+    carries: Carries,
 ) -> Result<Connected, ConnectError> {
-    let stream = TlsConnector::from(client.config(version))
+    let stream = TlsConnector::from(client.config(carries))
         .connect(client.name(), tcp)
         .await
         .map_err(|error| handshake_error(address, &error))?;
     let agreed = stream.get_ref().1.alpn_protocol();
-    match (version, agreed) {
-        (HttpVersion::Http2, Some(HTTP2)) => {}
-        (HttpVersion::Http2, _) => return Err(ConnectError::Http2),
+    match (carries, agreed) {
+        (Carries::Http(HttpVersion::Http2), Some(HTTP2)) => {}
+        (Carries::Http(HttpVersion::Http2), _) => return Err(ConnectError::Http2),
         // Most servers that speak only HTTP/1.1 know no ALPN.
-        (HttpVersion::Http1, None | Some(HTTP1)) => {}
-        (HttpVersion::Http1, Some(_)) => return Err(ConnectError::Tls(TlsReason::TlsFailure)),
+        (Carries::Http(HttpVersion::Http1), None | Some(HTTP1)) => {}
+        // Nobody asked for any.
+        (Carries::Bytes, None) => {}
+        (Carries::Http(HttpVersion::Http1) | Carries::Bytes, Some(_)) => {
+            return Err(ConnectError::Tls(TlsReason::TlsFailure));
+        }
     }
     Ok(Connected {
         io: UpstreamIo::Tls(Box::new(stream), Arc::default()),

@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error as ThisError;
 
-use super::connect::HttpVersion;
+use super::connect::{Carries, HttpVersion};
 use crate::gateway::tls::{HTTP1, HTTP2};
 use crate::secrets::{Secrets, provider};
 
@@ -83,16 +83,18 @@ pub(crate) struct OutsideClient {
     name: ServerName<'static>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    bytes: Arc<ClientConfig>,
 }
 
 impl OutsideClient {
     /// For these terms.
     pub(crate) fn new(terms: &Terms, secrets: &Secrets) -> Result<Self, TermsError> {
-        let config = |alpn: &[u8]| config(terms, secrets, alpn).map(Arc::new);
+        let config = |alpn: &[&[u8]]| config(terms, secrets, alpn).map(Arc::new);
         Ok(Self {
             name: server_name(&terms.name)?,
-            http1: config(HTTP1)?,
-            http2: config(HTTP2)?,
+            http1: config(&[HTTP1])?,
+            http2: config(&[HTTP2])?,
+            bytes: config(&[])?,
         })
     }
 
@@ -102,10 +104,11 @@ impl OutsideClient {
     }
 
     /// What to connect with.
-    pub(crate) fn config(&self, version: HttpVersion) -> Arc<ClientConfig> {
-        Arc::clone(match version {
-            HttpVersion::Http1 => &self.http1,
-            HttpVersion::Http2 => &self.http2,
+    pub(crate) fn config(&self, carries: Carries) -> Arc<ClientConfig> {
+        Arc::clone(match carries {
+            Carries::Http(HttpVersion::Http1) => &self.http1,
+            Carries::Http(HttpVersion::Http2) => &self.http2,
+            Carries::Bytes => &self.bytes,
         })
     }
 }
@@ -116,7 +119,7 @@ fn server_name(name: &str) -> Result<ServerName<'static>, TermsError> {
     })
 }
 
-fn config(terms: &Terms, secrets: &Secrets, alpn: &[u8]) -> Result<ClientConfig, TermsError> {
+fn config(terms: &Terms, secrets: &Secrets, alpn: &[&[u8]]) -> Result<ClientConfig, TermsError> {
     let failed = |detail: String| TermsError::Tls {
         name: terms.name.clone(),
         detail,
@@ -161,7 +164,7 @@ fn config(terms: &Terms, secrets: &Secrets, alpn: &[u8]) -> Result<ClientConfig,
             }))
         }
     };
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
 

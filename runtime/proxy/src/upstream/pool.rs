@@ -18,7 +18,7 @@ use mesh_daemon::telemetry::TlsReason;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::connect::{self, ConnectError, HttpVersion, Peer, Security};
+use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
 use crate::http::body::RequestBody;
 use crate::limits;
 
@@ -185,6 +185,19 @@ impl Endpoint {
         }
     }
 
+    /// Opens a connection for bytes, which nobody else ever uses. It counts like a request for as long as
+    /// what comes with it is kept.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<(Connected, Running), ConnectError> {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        let running = Running(Arc::clone(self));
+        let connected =
+            connect::connect(self.address, &self.security, Carries::Bytes, limit).await?;
+        Ok((connected, running))
+    }
+
     async fn send_http1(
         self: &Arc<Self>,
         running: Running,
@@ -253,7 +266,8 @@ impl Endpoint {
 
     async fn connect_http1(&self, limit: Duration) -> Result<Http1Connection, Failure> {
         let recheck = self.shared.recheck.subscribe();
-        let connected = connect::connect(self.address, &self.security, HttpVersion::Http1, limit)
+        let carries = Carries::Http(HttpVersion::Http1);
+        let connected = connect::connect(self.address, &self.security, carries, limit)
             .await
             .map_err(Failure::Connect)?;
         let (sender, connection) = http1::Builder::new()
@@ -361,9 +375,9 @@ impl Endpoint {
     }
 
     async fn handshake_http2(&self, limit: Duration) -> Result<Http2Connection, ConnectError> {
+        let carries = Carries::Http(HttpVersion::Http2);
         let recheck = self.shared.recheck.subscribe();
-        let connected =
-            connect::connect(self.address, &self.security, HttpVersion::Http2, limit).await?;
+        let connected = connect::connect(self.address, &self.security, carries, limit).await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)

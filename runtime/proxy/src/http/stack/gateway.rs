@@ -19,6 +19,7 @@ use super::forward::Way;
 use super::{Exchanging, OutgoingBody, Refusal, Reply};
 use crate::gateway::client;
 use crate::tables::Tables;
+use crate::tcp;
 
 impl Exchanging<'_> {
     /// Lets a client's request in, and sends it on its way.
@@ -97,6 +98,9 @@ impl Exchanging<'_> {
             }
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
+        if tcp::carries_bytes(Some(onward.port)) {
+            return self.reply(Reason::NoRoute);
+        }
         self.edit(route, to);
         self.pass_through(tables, sanitised, body, (onward, of_gateway))
             .await

@@ -1,0 +1,247 @@
+//! A connection of bytes from a mesh peer to the local application.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mesh_bundle::slice::{Protocol, RequirementKind};
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_daemon::identity::Usage;
+use mesh_daemon::telemetry::Reason;
+use mesh_engine::preface::Answer;
+use mesh_engine::{InboundTable, Peer};
+use rustls_pki_types::CertificateDer;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::server::TlsStream;
+
+use super::downstream::{Prefixed, keep_alive, reset};
+use super::hello::{self, NoHello};
+use super::passing::{Ended, Passing};
+use super::peer::{NoPreface, read_preface};
+use super::record::Record;
+use super::watch::{Changes, Cut};
+use super::{Known, carries_bytes};
+use crate::data_plane::Plane;
+use crate::http::metrics::Reporter;
+use crate::limits;
+use crate::listener::{Leaving, linger};
+use crate::upstream::connect::{ConnectError, UpstreamIo};
+use crate::upstream::pool::{Endpoint, Running};
+
+/// A mesh peer, and the port that it came to.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Who it is.
+    pub(crate) identity: Arc<SpiffeId>,
+    /// To judge it again.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// From where it comes.
+    pub(crate) address: SocketAddr,
+    /// The port that policy speaks of.
+    pub(crate) port: u16,
+    /// Where the application listens.
+    pub(crate) application: Arc<Endpoint>,
+}
+
+/// Why a connection goes no further, as the caller's proxy and as our own record are told.
+struct Refused(Answer, Reason);
+
+/// A connection that may pass.
+struct Admitted {
+    upstream: UpstreamIo,
+    _running: Running,
+    service: String,
+    name: String,
+    /// What was read of the client.
+    prefix: Vec<u8>,
+}
+
+/// Lets a peer's connection in, and carries it to its end. `trust` is from before the handshake.
+pub(crate) async fn admit(
+    mut stream: TlsStream<TcpStream>,
+    caller: Caller,
+    plane: Arc<Plane>,
+    changes: Changes,
+    drain: Leaving,
+) {
+    keep_alive(&stream);
+    let mut record = Record::begin(&plane, Reporter::Destination, caller.address.ip());
+    record.src = Some(Arc::clone(&caller.identity));
+    let admitted = match accept(&mut stream, &caller, &plane, &mut record).await {
+        Ok(admitted) => admitted,
+        Err(Refused(answer, reason)) => {
+            record.end(Some(reason));
+            drop(record);
+            if stream.write_all(&[answer.to_byte()]).await.is_ok() {
+                linger(stream).await;
+            }
+            return;
+        }
+    };
+    let Admitted {
+        mut upstream,
+        _running,
+        service,
+        name,
+        prefix,
+    } = admitted;
+    let mut downstream = Prefixed::new(stream, prefix);
+    let (idle, longest) = (limits::TCP_IDLE_TIMEOUT, None);
+    let meters = (&record.received, &record.sent);
+    let passing = Passing::new(&mut downstream, &mut upstream, meters, idle);
+    let is_trusted = || {
+        let judged = plane
+            .credentials()
+            .judge_again(&caller.chain, Usage::Client);
+        judged.is_ok()
+    };
+    let may_go_on = || may_enter(&plane, &caller, &service, &name) == Some(true);
+    let ended = changes
+        .watch(&plane, passing, longest, is_trusted, may_go_on)
+        .await;
+    match &ended {
+        Ok(Ended::Whole) => {}
+        Ok(Ended::Downstream(_)) => reset(&upstream),
+        Ok(Ended::Upstream(_)) => reset(&downstream),
+        Ok(Ended::Idle) | Err(_) => {
+            reset(&upstream);
+            reset(&downstream);
+        }
+    }
+    match ended {
+        Ok(ended) => record.ended(&ended),
+        Err(Cut(reason)) => {
+            tracing::info!(peer = %caller.address, %reason, "connection cut");
+            record.end(Some(reason));
+        }
+    }
+    drop(drain);
+}
+
+async fn accept(
+    stream: &mut TlsStream<TcpStream>,
+    caller: &Caller,
+    plane: &Arc<Plane>,
+    record: &mut Record,
+) -> Result<Admitted, Refused> {
+    let malformed = |rule: &'static str| {
+        plane.metrics.rejected_bytes(rule);
+        Refused(Answer::Malformed, Reason::BadRequest(rule))
+    };
+    let read = timeout(limits::DETECT_TIMEOUT, read_preface(stream)).await;
+    let (service, port) = match read {
+        Ok(Ok(asked)) => asked,
+        Ok(Err(NoPreface::Io(_))) => {
+            return Err(Refused(Answer::Malformed, Reason::ClientDisconnect));
+        }
+        Ok(Err(NoPreface::Refused(error))) => {
+            tracing::debug!(peer = %caller.address, %error, "preface refused");
+            return Err(malformed("preface"));
+        }
+        Err(_elapsed) => return Err(malformed("preface_timeout")),
+    };
+    let protocol = find(caller, (&service, port), plane, record)?;
+    record.found(&service, protocol, true);
+    let mut prefix = Vec::new();
+    let mut name = String::new();
+    if protocol == Protocol::Tls {
+        name = match hello::server_name(stream, &mut prefix).await {
+            Ok(name) => name,
+            Err(NoHello::Gone) => {
+                return Err(Refused(Answer::Malformed, Reason::ClientDisconnect));
+            }
+            Err(no_hello) => return Err(malformed(no_hello.rule())),
+        };
+        record.name.clone_from(&name);
+    }
+    let may_enter = may_enter(plane, caller, &service, &name);
+    let allowed = may_enter.ok_or(Refused(Answer::NoSuchPort, Reason::NoRoute))?;
+    plane.metrics.decided(allowed);
+    if !allowed {
+        return Err(Refused(Answer::Denied, Reason::AuthzDenied));
+    }
+    record.upstream = Some(caller.application.address());
+    record.attempts = 1;
+    let started = Instant::now();
+    let opened = caller
+        .application
+        .open(limits::APPLICATION_CONNECT_TIMEOUT)
+        .await;
+    let (connected, running) = opened.map_err(|error| match error {
+        ConnectError::Timeout => Refused(Answer::ConnectTimeout, Reason::ConnectTimeout),
+        _ => Refused(Answer::ConnectFailure, Reason::ConnectFailure),
+    })?;
+    record.connect = Some(started.elapsed());
+    let accepted = async {
+        stream.write_all(&[Answer::Accepted.to_byte()]).await?;
+        stream.flush().await
+    };
+    let gone = Refused(Answer::Malformed, Reason::ClientDisconnect);
+    accepted.await.map_err(|_broken| gone)?;
+    Ok(Admitted {
+        upstream: connected.io,
+        _running: running,
+        service,
+        name,
+        prefix,
+    })
+}
+
+/// What the port speaks that a caller asks for; it must be the one that it came to.
+fn find(
+    caller: &Caller,
+    (service, port): (&str, u16),
+    plane: &Plane,
+    record: &mut Record,
+) -> Result<Protocol, Refused> {
+    let Some(tables) = plane.tables() else {
+        return Err(Refused(Answer::Unavailable, Reason::NoConfig));
+    };
+    tables.generation().clone_into(&mut record.generation);
+    if plane.running() > limits::REQUESTS_MAX {
+        return Err(Refused(Answer::Unavailable, Reason::OverloadShed));
+    }
+    if plane.is_draining() {
+        return Err(Refused(Answer::Unavailable, Reason::Draining));
+    }
+    let table = tables.snapshot().inbound(caller.port);
+    let found = table
+        .filter(|table| table.service() == service && port == caller.port)
+        .and_then(|table| table.port(port))
+        .filter(|port| carries_bytes(Some(*port)));
+    let found = found.ok_or(Refused(Answer::NoSuchPort, Reason::NoRoute))?;
+    Ok(found.protocol)
+}
+
+/// Whether the newest policy lets the connection in. None: the port is no longer that of the service, or no
+/// longer carries bytes.
+fn may_enter(plane: &Plane, caller: &Caller, service: &str, name: &str) -> Option<bool> {
+    let tables = plane.tables()?;
+    let table = tables.snapshot().inbound(caller.port)?;
+    if table.service() != service || !carries_bytes(table.port(caller.port)) {
+        return None;
+    }
+    let known = Known {
+        port: caller.port,
+        name,
+        peer: Peer::Identity(&caller.identity),
+        peer_ip: caller.address.ip(),
+    };
+    Some(!plane.is_denying() && authorise(plane, table, known))
+}
+
+/// Whether a connection may enter by these rules. Nobody can bring a token, or be asked about, where there
+/// are only bytes: who requires it there lets nobody in.
+pub(super) fn authorise(plane: &Plane, table: &InboundTable, known: Known<'_>) -> bool {
+    let allowed = known.ask(|connection| {
+        for _ in table.rules().audit_hits_of_connection(connection) {
+            plane.metrics.audited.inc();
+        }
+        let mut requirements = table.requirements(connection, None);
+        let asks_more =
+            requirements.any(|each| !matches!(each.kind, RequirementKind::AcceptJwt(_)));
+        table.authorise_connection(connection).is_allowed() && !asks_more
+    });
+    allowed.unwrap_or(false)
+}

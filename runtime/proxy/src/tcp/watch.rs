@@ -1,0 +1,72 @@
+//! What ends a connection of bytes before its own end: its peer is no longer trusted, a newer policy does not let it
+//! in, or it has lasted as long as policy lets it. There are no requests after which one could look again.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use mesh_daemon::telemetry::Reason;
+use tokio::sync::watch;
+
+use super::passing::Ended;
+use crate::data_plane::Plane;
+
+/// Changes that make a connection be looked at again; taken before it was looked at first, so that no change
+/// falls in between.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    trust: watch::Receiver<()>,
+    policy: watch::Receiver<()>,
+}
+
+/// Why a connection was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut(pub(super) Reason);
+
+impl Changes {
+    /// `trust` is from before the handshake.
+    pub(crate) fn new(trust: watch::Receiver<()>, plane: &Plane) -> Self {
+        Self {
+            trust,
+            policy: plane.policy_changes(),
+        }
+    }
+
+    /// Passes bytes on until they end, or until the connection may not go on.
+    pub(super) async fn watch(
+        mut self,
+        plane: &Plane,
+        passing: impl Future<Output = Ended>,
+        longest: Option<Duration>,
+        is_trusted: impl Fn() -> bool,
+        may_go_on: impl Fn() -> bool,
+    ) -> Result<Ended, Cut> {
+        let mut passing = pin!(passing);
+        let lasted = async {
+            match longest {
+                Some(longest) => tokio::time::sleep(longest).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut lasted = pin!(lasted);
+        loop {
+            tokio::select! {
+                ended = &mut passing => return Ok(ended),
+                () = &mut lasted => {
+                    plane.metrics.timed_out("max_duration");
+                    return Err(Cut(Reason::RequestTimeout));
+                }
+                changed = self.trust.changed() => {
+                    if changed.is_err() || !is_trusted() {
+                        return Err(Cut(Reason::TlsFailure));
+                    }
+                }
+                changed = self.policy.changed() => {
+                    if changed.is_err() || !may_go_on() {
+                        return Err(Cut(Reason::AuthzDenied));
+                    }
+                }
+            }
+        }
+    }
+}
