@@ -13,3 +13,4 @@ mod plaintext;
 mod raw;
 mod retries;
 mod tcp;
+mod tls;
