@@ -94,16 +94,11 @@ struct Side<'m> {
     id: ServiceId,
     universe: Space,
     pieces: Vec<Piece>,
-    treatments: Vec<slice::Route>,
     probe: Probe,
 }
 
 impl<'m> Side<'m> {
-    fn of(
-        mesh: &'m LinkedMesh,
-        id: ServiceId,
-        treatments: Vec<slice::Route>,
-    ) -> Result<Option<Self>, CapExceeded> {
+    fn of(mesh: &'m LinkedMesh, id: ServiceId) -> Result<Option<Self>, CapExceeded> {
         let service = mesh.service(id);
         let Some(probe) = Probe::of(mesh, id) else {
             return Ok(None);
@@ -127,7 +122,6 @@ impl<'m> Side<'m> {
             id,
             universe,
             pieces,
-            treatments,
             probe,
         }))
     }
@@ -164,30 +158,44 @@ fn of(change: Change<'_>, kept: Kept) -> Result<Found, CapExceeded> {
     let after = change.head.service(kept.head);
     let old = treatments(change.base, before);
     let new = treatments(change.head, after);
-    let matches = |service: &Service| -> Vec<Vec<RouteMatch>> {
-        service.routes.iter().map(probe::matches).collect()
-    };
-    let is_alike = old == new && matches(before) == matches(after);
+    let is_alike = old == new && same_matches(before, after);
     if is_alike && same_listeners(before, after) {
         return Ok((Vec::new(), Ok(())));
     }
-    let (Some(old), Some(new)) = (
-        Side::of(change.base, kept.base, old)?,
-        Side::of(change.head, kept.head, new)?,
-    ) else {
+    let differ = |mine: usize, theirs: usize| old.get(mine) != new.get(theirs);
+    let Some(mut both) = Both::of(change, kept, &differ)? else {
         return Ok((Vec::new(), Ok(())));
-    };
-    let mut both = Both {
-        change,
-        kept,
-        old,
-        new,
-        found: BTreeMap::new(),
     };
     // What is found before a bound is passed is true all the same.
     let whole = both.look_at_routes().and_then(|()| both.look_at_untaken());
     Ok((both.found.into_values().collect(), whole))
 }
+
+/// Requests that one route takes in the base and another, or the same, in the head, for every pair of routes that
+/// differ in something; where there is one that nothing but its method, host, path and caller sets apart, that one.
+pub(super) fn passed_on(
+    change: Change<'_>,
+    kept: Kept,
+    differ: Differ<'_>,
+) -> Result<Vec<Move>, CapExceeded> {
+    let Some(mut both) = Both::of(change, kept, differ)? else {
+        return Ok(Vec::new());
+    };
+    both.wants_plain = true;
+    both.look_at_routes()?;
+    Ok(both.found.into_values().collect())
+}
+
+/// Whether the routes of both ask for the same, position by position.
+pub(super) fn same_matches(before: &Service, after: &Service) -> bool {
+    let matches = |service: &Service| -> Vec<Vec<RouteMatch>> {
+        service.routes.iter().map(probe::matches).collect()
+    };
+    matches(before) == matches(after)
+}
+
+/// Whether a route of the base, by its position, and one of the head are worth telling apart.
+type Differ<'d> = &'d dyn Fn(usize, usize) -> bool;
 
 fn same_listeners(before: &Service, after: &Service) -> bool {
     let listeners = |service: &Service| -> Vec<(u16, Vec<String>)> {
@@ -204,6 +212,9 @@ fn same_listeners(before: &Service, after: &Service) -> bool {
 struct Both<'m> {
     change: Change<'m>,
     kept: Kept,
+    differ: Differ<'m>,
+    /// Whether it is worth looking further for a request without headers and the like.
+    wants_plain: bool,
     old: Side<'m>,
     new: Side<'m>,
     /// By the routes before and after.
@@ -213,16 +224,38 @@ struct Both<'m> {
 /// Positions of routes in base and head.
 type Routes = (Option<usize>, Option<usize>);
 
-impl Both<'_> {
+impl<'m> Both<'m> {
+    fn of(change: Change<'m>, kept: Kept, differ: Differ<'m>) -> Result<Option<Self>, CapExceeded> {
+        let (Some(old), Some(new)) = (
+            Side::of(change.base, kept.base)?,
+            Side::of(change.head, kept.head)?,
+        ) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            change,
+            kept,
+            differ,
+            wants_plain: false,
+            old,
+            new,
+            found: BTreeMap::new(),
+        }))
+    }
+
+    /// Whether nothing better than what was found for these routes is looked for.
+    fn is_settled(&self, routes: &Routes) -> bool {
+        let found = self.found.get(routes);
+        found.is_some_and(|found| !self.wants_plain || found.witness.is_plain())
+    }
+
     fn look_at_routes(&mut self) -> Result<(), CapExceeded> {
         for mine in 0..self.old.pieces.len() {
             for theirs in 0..self.new.pieces.len() {
                 let (old, new) = (&self.old, &self.new);
                 let (mine, theirs) = (&old.pieces[mine], &new.pieces[theirs]);
                 let routes = (Some(mine.route), Some(theirs.route));
-                if self.found.contains_key(&routes)
-                    || old.treatments.get(mine.route) == new.treatments.get(theirs.route)
-                {
+                if self.is_settled(&routes) || !(self.differ)(mine.route, theirs.route) {
                     continue;
                 }
                 let both = mine.space.intersection(&theirs.space)?;
@@ -265,12 +298,13 @@ impl Both<'_> {
 
     /// Takes a request of the set that the engine routes so, if there is one: best one that is let in.
     fn add(&mut self, (before, after): Routes, space: &Space) {
-        if space.is_empty() || self.found.contains_key(&(before, after)) {
+        if space.is_empty() || self.is_settled(&(before, after)) {
             return;
         }
         let shows = |point: &Point| {
             self.old.probe.route(point) == before && self.new.probe.route(point) == after
         };
+        let plain = |point: &Point| point.is_plain() && shows(point);
         let likely = self.likely();
         // Best one that is let in before and after, then one that is let in by either.
         let entered = [&self.old, &self.new].map(|side| {
@@ -282,11 +316,19 @@ impl Both<'_> {
             _ => None,
         };
         let [old, new] = entered;
-        let let_in = [both, new, old].into_iter().flatten().find_map(|let_in| {
-            let space = let_in.intersection(space).ok()?;
-            super::access::find(&space, &likely, shows)
-        });
-        let witness = let_in.or_else(|| super::access::find(space, &likely, shows));
+        let let_in: Vec<Space> = [both, new, old].into_iter().flatten().collect();
+        let best = |shows: &dyn Fn(&Point) -> bool| {
+            let let_in = let_in.iter().find_map(|let_in| {
+                let space = let_in.intersection(space).ok()?;
+                super::access::find(&space, &likely, shows)
+            });
+            let_in.or_else(|| super::access::find(space, &likely, shows))
+        };
+        let witness = if self.wants_plain {
+            best(&plain).or_else(|| best(&shows))
+        } else {
+            best(&shows)
+        };
         if let Some(witness) = witness {
             let moved = Move {
                 service: self.kept,

@@ -203,18 +203,78 @@ fn only_slices_that_see_a_difference_change() {
 }
 
 #[test]
-fn the_largest_gain_of_a_split_is_its_step() {
-    let with = |one: u32, two: u32| {
+fn the_largest_gain_of_a_version_is_a_step() {
+    let with =
+        |subsets: &str, routes: &str| web_and(&format!("port 80; {subsets}; allow web\n{routes}"));
+    const TWO: &str = "subset v1 { labels version=v1 }; subset v2 { labels version=v2 }";
+    let split =
+        |one: u32, two: u32| format!("route all {{ to v1 weight={one}; to v2 weight={two} }}");
+    let base = with(TWO, &split(90, 10));
+    let moved = |head: LinkedMesh| {
+        let steps = split::steps(Change::new(&base, &head));
+        assert!(steps.unknown.is_empty());
+        let step = |step: split::Step| {
+            let by = (step.after - step.before) * 100.0;
+            (
+                step.version.labels[0].value.clone(),
+                by.round(),
+                step.is_apart,
+            )
+        };
+        steps.all.into_iter().map(step).collect::<Vec<_>>()
+    };
+    let v2 = |by: f64, is_apart| ("v2".to_owned(), by, is_apart);
+    assert_eq!(moved(with(TWO, &split(90, 10))), []);
+    assert_eq!(moved(with(TWO, &split(40, 60))), [v2(50.0, false)]);
+    // Names mean nothing.
+    let renamed = "subset old { labels version=v1 }; subset new { labels version=v2 }";
+    let same = "route every { to old weight=9; to new weight=1 }";
+    assert_eq!(moved(with(renamed, same)), []);
+    // A route that takes the requests of another.
+    let and = |route: &str| format!("{}\n{route}", split(90, 10));
+    let taken = and("route get { match { method GET }; to v2 }");
+    assert_eq!(moved(with(TWO, &taken)), [v2(90.0, false)]);
+    let chosen = and("route testers { match { header user \"tester\" }; to v2 }");
+    assert_eq!(moved(with(TWO, &chosen)), [v2(90.0, true)]);
+    let most = and("route most { match { not { header user \"tester\" } }; to v2 }");
+    assert_eq!(moved(with(TWO, &most)), [v2(90.0, false)]);
+    // A subset that is another version than before.
+    let relabelled = "subset v1 { labels version=v2 }; subset v2 { labels version=v2 }";
+    assert_eq!(moved(with(relabelled, &split(90, 10))), [v2(90.0, false)]);
+}
+
+#[test]
+fn endpoints_that_are_counted_have_shares() {
+    let with = |labels: [&str; 4], route: &str| {
+        let endpoint = |(number, label): (usize, &&str)| {
+            format!("static \"10.0.0.{number}:80\" version={label}\n")
+        };
+        let endpoints: String = labels.iter().enumerate().map(endpoint).collect();
         web_and(&format!(
-            "port 80; subset v1 {{ labels version=v1 }}; subset v2 {{ labels version=v2 }}; allow web
-             route all {{ to v1 weight={one}; to v2 weight={two} }}"
+            "port 80; endpoints {{ {endpoints} }}; allow web; subset v1 {{ labels version=v1 }}
+            subset v2 {{ labels version=v2 }}\n{route}"
         ))
     };
-    let (base, head) = (with(90, 10), with(40, 60));
-    let steps = split::steps(Change::new(&base, &head));
-    assert_eq!(steps.len(), 1);
-    assert!((steps[0].after - steps[0].before - 0.5).abs() < 1e-9);
-    assert!(split::steps(Change::new(&base, &base)).is_empty());
+    let moved = |base: LinkedMesh, head: LinkedMesh| {
+        let steps = split::steps(Change::new(&base, &head)).all;
+        let by = |step: split::Step| (step.after - step.before) * 100.0;
+        steps
+            .into_iter()
+            .map(by)
+            .map(f64::round)
+            .collect::<Vec<_>>()
+    };
+    let three = ["v1", "v1", "v1", "v2"];
+    const SPLIT: &str = "route all { to v1 weight=75; to v2 weight=25 }";
+    // Whoever takes all endpoints alike has split them already.
+    assert_eq!(moved(with(three, ""), with(three, SPLIT)), [0.0; 0]);
+    assert_eq!(
+        moved(with(three, ""), with(three, "route all { to v2 }")),
+        [75.0]
+    );
+    // One endpoint that has another name gets the requests of the others.
+    let four = ["v2", "v2", "v2", "v1"];
+    assert_eq!(moved(with(three, SPLIT), with(four, SPLIT)), [50.0]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) static REFUSE: Keyword = Keyword {
         Property::new(
             "canary-step",
             &value::PERCENT,
-            "Most of a route's requests that one commit may move to another branch.",
+            "Most of any requests that one commit may move to another version of a service.",
         ),
         Property::new(
             "blast-radius",

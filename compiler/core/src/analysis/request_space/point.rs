@@ -54,6 +54,12 @@ pub struct Likely {
 }
 
 impl Point {
+    /// Whether it has no headers and the like, and comes from an ordinary address: what sets it apart is its method,
+    /// host, path, port and caller.
+    pub fn is_plain(&self) -> bool {
+        self.fields.is_empty() && self.client_ip == ORDINARY_IP && self.peer_ip == ORDINARY_IP
+    }
+
     /// The values of one kind, in order of their names.
     pub fn fields_of(&self, wanted: FieldKind) -> impl Iterator<Item = (&str, &str)> {
         self.fields
