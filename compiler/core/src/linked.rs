@@ -27,9 +27,11 @@ use crate::ownership::Ownership;
 mod entry;
 mod invariant;
 mod shown;
+mod written;
 
 pub use entry::{AccessLog, Authorizer, Jwt, Probe, RateLimit, Requirement, Telemetry, Traces};
 pub use invariant::{Claim, ClaimKind, Invariant};
+pub use written::condition_text;
 
 /// Index of a service in [`LinkedMesh::services`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -145,7 +145,7 @@ impl Checker {
                 (None, refused.mesh)
             }
         };
-        findings.extend(checked.as_deref().and_then(not_carried));
+        findings.extend(checked.as_deref().map(not_carried).unwrap_or_default());
         findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         if let Some(facts) = facts {
             let mesh = checked.as_deref().map(CheckedMesh::shared_mesh);

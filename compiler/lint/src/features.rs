@@ -9,23 +9,23 @@ use mesh_syntax::Diagnostic;
 
 use crate::rules::words::list;
 
+mod place;
+
 /// Workloads that are named for one feature.
 const NAMED_MAX: usize = 3;
 
-/// A note about the features of a mesh that no proxy of this release carries out; nothing if there are none.
-pub fn not_carried(checked: &CheckedMesh) -> Option<Diagnostic> {
-    note(
-        checked.mesh(),
-        checked.required_features(),
-        feature::SUPPORTED,
-    )
+/// A warning about each feature that a mesh needs and no proxy of this release carries out, at the word that needs it.
+/// Which release runs in the fleet is not written in git, so it is no error.
+pub fn not_carried(checked: &CheckedMesh) -> Vec<Diagnostic> {
+    let features = checked.required_features();
+    warnings(checked.mesh(), features, feature::SUPPORTED)
 }
 
-fn note<'s>(
+fn warnings<'s>(
     mesh: &LinkedMesh,
     slices: impl Iterator<Item = (&'s SpiffeId, &'s [String])>,
     supported: &[&str],
-) -> Option<Diagnostic> {
+) -> Vec<Diagnostic> {
     let mut lacking: BTreeMap<&str, Vec<&SpiffeId>> = BTreeMap::new();
     for (identity, features) in slices {
         for feature in features {
@@ -34,37 +34,44 @@ fn note<'s>(
             }
         }
     }
-    let owner = |identity: &SpiffeId| {
-        let owns =
-            |service: &&mesh_compiler::linked::Service| service.identities.contains(identity);
-        mesh.services.iter().find(owns)
+    let lacking = lacking.into_iter();
+    lacking
+        .map(|(feature, slices)| warning(mesh, feature, &slices))
+        .collect()
+}
+
+fn warning(mesh: &LinkedMesh, feature: &str, slices: &[&SpiffeId]) -> Diagnostic {
+    let owner = |identity: &&SpiffeId| {
+        let mut services = mesh.services.iter();
+        let owner = services.find(|service| service.identities.contains(identity));
+        owner.map(|owner| owner.name.value.clone())
     };
-    if lacking.is_empty() {
-        return None;
-    }
-    let features = list(lacking.keys().copied());
-    let mut finding = Diagnostic::note(
+    let named: Vec<String> = slices.iter().filter_map(owner).take(NAMED_MAX).collect();
+    let more = match slices.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let proxies = if slices.len() == 1 {
+        "proxy"
+    } else {
+        "proxies"
+    };
+    let named = match (named.is_empty(), more.is_empty()) {
+        (true, _) => format!("{} workloads", slices.len()),
+        (false, true) => list(named.iter().map(String::as_str)),
+        (false, false) => format!("`{}`{more}", named.join("`, `")),
+    };
+    let span = place::of(mesh, feature);
+    Diagnostic::warning(
         code::FEATURE_NOT_CARRIED,
-        mesh.name.span,
-        format!("no proxy of this release carries out {features}"),
+        span.unwrap_or(mesh.name.span),
+        format!("no proxy of this release carries out `{feature}`, which the {proxies} of {named} would need"),
     )
-    .at("needs them all the same")
-    .help("proxies refuse the generation with `unknown_feature` and go on with the last good one; leave the words out until a release has them");
-    for (feature, slices) in &lacking {
-        let Some(service) = slices.iter().find_map(|identity| owner(identity)) else {
-            continue;
-        };
-        let others = match slices.len() - 1 {
-            0 => String::new(),
-            1 => ", as does one more".to_owned(),
-            more => format!(", as do {more} more"),
-        };
-        finding = finding.label(service.name.span, format!("needs `{feature}`{others}"));
-        if finding.labels.len() >= NAMED_MAX {
-            break;
-        }
-    }
-    Some(finding)
+    .at("needs it")
+    .help(
+        "such a proxy refuses this generation and all after it with `unknown_feature`, and goes on with the last good \
+         one: leave the word out until a release has it",
+    )
 }
 
 #[cfg(test)]
@@ -81,11 +88,32 @@ mod tests {
         let sources = sources(policy);
         let checked = mesh_compiler::check(load(&sources), &[]).unwrap();
         let supported = [feature::PROTOCOL_HTTP, feature::ENDPOINTS_STATIC];
-        let found = note(checked.mesh(), checked.required_features(), &supported).unwrap();
-        insta::assert_snapshot!(draw(&sources, &[found]));
-        assert_eq!(
-            note(checked.mesh(), checked.required_features(), feature::KNOWN),
-            None
-        );
+        let found = warnings(checked.mesh(), checked.required_features(), &supported);
+        insta::assert_snapshot!(draw(&sources, &found));
+        let known = warnings(checked.mesh(), checked.required_features(), feature::KNOWN);
+        assert_eq!(known, []);
+    }
+
+    #[test]
+    fn every_feature_that_a_proxy_may_lack_has_a_word() {
+        let sources = sources(concat!(
+            include_str!("../../core/tests/every_word/mesh.kdl"),
+            "\n// file: services.kdl\n",
+            include_str!("../../core/tests/every_word/services.kdl"),
+            "\n// file: keys/people.jwks.json\n",
+            include_str!("../../core/tests/every_word/keys/people.jwks.json"),
+        ));
+        let checked = mesh_compiler::check(load(&sources), &[]).unwrap();
+        let mut needed: Vec<&String> = checked
+            .required_features()
+            .flat_map(|(_, features)| features)
+            .filter(|feature| !feature::SUPPORTED.contains(&feature.as_str()))
+            .collect();
+        needed.sort_unstable();
+        needed.dedup();
+        assert!(needed.len() > 20, "{needed:?}");
+        for feature in needed {
+            assert!(place::of(checked.mesh(), feature).is_some(), "{feature}");
+        }
     }
 }

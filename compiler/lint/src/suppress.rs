@@ -7,11 +7,17 @@ use mesh_compiler::LinkedMesh;
 use mesh_compiler::date::Date;
 use mesh_compiler::linked::{Service, ServiceId};
 use mesh_compiler::model::{Spanned, SuppressedAt, Suppression};
-use mesh_syntax::{Diagnostic, Edit, FileId, Span};
+use mesh_syntax::{Diagnostic, Edit, FileId, Level, Span};
 
 use crate::rules::governance::expired_suppression::EXPIRED_SUPPRESSION;
 use crate::rules::governance::foreign_file::FOREIGN_FILE;
 use crate::rules::governance::unused_suppression::UNUSED_SUPPRESSION;
+
+/// What fails for certain once it is deployed, or has no meaning of its own: nobody can answer for that, and what was
+/// built from it would not do what anything else says of it. Only where such a finding is possible it may be let pass.
+pub(crate) const NEVER: &[&str] = &[
+    "MSH0105", "MSH0114", "MSH0204", "MSH0209", "MSH0306", "MSH0312", "MSH0701", "MSH0703",
+];
 
 /// A finding that somebody answers for.
 #[derive(Clone, Debug)]
@@ -45,7 +51,8 @@ pub(crate) fn apply(
     let mut used = vec![false; mesh.suppressions.len()];
     let mut foreign: BTreeMap<usize, Diagnostic> = BTreeMap::new();
     let mut kept = Vec::new();
-    for finding in findings.drain(..) {
+    for mut finding in findings.drain(..) {
+        let stays = finding.level == Level::Error && NEVER.contains(&finding.code);
         let candidates = by_code.get(finding.code).into_iter().flatten();
         let mut answers = Vec::new();
         for (index, suppression) in candidates {
@@ -53,7 +60,12 @@ pub(crate) fn apply(
                 continue;
             }
             used[*index] = true;
-            if let Some(writer) = not_theirs(mesh, &finding, suppression) {
+            if stays {
+                finding = finding.label(
+                    suppression.code.span,
+                    "has no effect: what is certain to fail can't be suppressed",
+                );
+            } else if let Some(writer) = not_theirs(mesh, &finding, suppression) {
                 foreign
                     .entry(*index)
                     .or_insert_with(|| writers_only(suppression, writer));
@@ -126,7 +138,8 @@ fn expired(suppression: &Suppression) -> Diagnostic {
         ))
 }
 
-/// Limits of `refuse` and invariants are set by somebody for everybody: only they may let one pass.
+/// Limits of `refuse` and invariants are set by somebody for everybody, and so is who owns what: only they may let one
+/// pass.
 fn not_theirs(mesh: &LinkedMesh, finding: &Diagnostic, suppression: &Suppression) -> Option<Span> {
     let writer = match finding.code {
         "MSH0401" | "MSH0402" => mesh
@@ -135,7 +148,9 @@ fn not_theirs(mesh: &LinkedMesh, finding: &Diagnostic, suppression: &Suppression
             .source
             .span()
             .unwrap_or(mesh.name.span),
-        "MSH0311" => mesh.name.span,
+        "MSH0311" | "MSH0107" => mesh.name.span,
+        // The gateway, or what it delegates.
+        "MSH0106" => finding.labels.first()?.span,
         "MSH0817" => finding.span,
         _ => return None,
     };
@@ -146,9 +161,12 @@ fn not_theirs(mesh: &LinkedMesh, finding: &Diagnostic, suppression: &Suppression
 fn writers_only(suppression: &Suppression, writer: Span) -> Diagnostic {
     let code = &suppression.code.value;
     FOREIGN_FILE
-        .at(suppression.code.span, format!("{code} can't be suppressed in this file"))
+        .at(
+            suppression.code.span,
+            format!("{code} can't be suppressed in this file"),
+        )
         .label(writer, "who wrote this decides about it")
-        .help("move the suppression to a file of whoever set the limit, in a change that they approve")
+        .help("move the suppression to a file of theirs, in a change that they approve")
 }
 
 /// Where each service is spoken of: its definition, and what the environment changes of it.
@@ -230,4 +248,17 @@ fn is_in_route(suppression: &Suppression, service: &Service, finding: &Diagnosti
         route.span.file == span.file && route.span.start <= span.start && span.end <= route.span.end
     };
     within(finding.span) || finding.labels.iter().any(|label| within(label.span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NEVER;
+
+    #[test]
+    fn pages_say_what_nobody_can_suppress() {
+        for page in crate::pages::pages() {
+            let says = page.text().contains("As an error it can't be suppressed");
+            assert_eq!(says, NEVER.contains(&page.code), "{}", page.code);
+        }
+    }
 }

@@ -69,9 +69,11 @@ pub struct Tie {
     pub first: usize,
     /// The later one.
     pub second: usize,
+    /// Their matches, as positions in the routes; a route without any has the first.
+    pub matches: [usize; 2],
     /// Whether they ask the same.
     pub same: bool,
-    /// A request that both would take.
+    /// A request that both would take; one that is let in, where there is one.
     pub witness: Option<Point>,
 }
 
@@ -108,6 +110,7 @@ impl RouteFacts {
         let matches: Vec<Vec<RouteMatch>> = service.routes.iter().map(probe::matches).collect();
         let pieces = facts.pieces(&matches, &universe);
         let mut routes = Routes {
+            service,
             probe: &probe,
             pieces,
             facts,
@@ -223,6 +226,7 @@ fn conflict(each: &RouteMatch, universe: &Space) -> Result<Vec<usize>, CapExceed
 }
 
 struct Routes<'p> {
+    service: &'p Service,
     probe: &'p Probe,
     pieces: Vec<Piece>,
     facts: RouteFacts,
@@ -364,6 +368,15 @@ impl Routes<'_> {
             .find(|point| shows(point))
     }
 
+    /// A request of the space that shows something and that the service lets in: one that is refused anyway convinces
+    /// nobody.
+    fn let_in(&self, space: &Space, shows: impl Fn(&Point) -> bool) -> Option<Point> {
+        let allowed = super::access::allowed(self.service).ok()?;
+        let space = allowed.intersection(space).ok()?;
+        let shows = |point: &Point| self.probe.is_allowed(point) == Some(true) && shows(point);
+        self.sample(&space, SAMPLES_MAX, shows)
+    }
+
     fn look_whether_tied(&mut self, first: usize, second: usize) {
         if !self.is_known(first) || !self.is_known(second) {
             return;
@@ -397,10 +410,12 @@ impl Routes<'_> {
                 let both = |point: &Point| {
                     self.probe.admits(first, point) && self.probe.admits(second, point)
                 };
-                let witness = self.sample(&left, SAMPLES_MAX, both);
+                let witness = self.let_in(&left, both);
+                let witness = witness.or_else(|| self.sample(&left, SAMPLES_MAX, both));
                 return Ok(Some(Tie {
                     first,
                     second,
+                    matches: [one.position, two.position],
                     same,
                     witness,
                 }));

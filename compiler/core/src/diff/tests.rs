@@ -204,9 +204,9 @@ fn only_slices_that_see_a_difference_change() {
 
 #[test]
 fn the_largest_gain_of_a_version_is_a_step() {
+    const TWO: &str = "subset v1 { labels version=v1 }; subset v2 { labels version=v2 }";
     let with =
         |subsets: &str, routes: &str| web_and(&format!("port 80; {subsets}; allow web\n{routes}"));
-    const TWO: &str = "subset v1 { labels version=v1 }; subset v2 { labels version=v2 }";
     let split =
         |one: u32, two: u32| format!("route all {{ to v1 weight={one}; to v2 weight={two} }}");
     let base = with(TWO, &split(90, 10));
@@ -245,6 +245,7 @@ fn the_largest_gain_of_a_version_is_a_step() {
 
 #[test]
 fn endpoints_that_are_counted_have_shares() {
+    const SPLIT: &str = "route all { to v1 weight=75; to v2 weight=25 }";
     let with = |labels: [&str; 4], route: &str| {
         let endpoint = |(number, label): (usize, &&str)| {
             format!("static \"10.0.0.{number}:80\" version={label}\n")
@@ -265,7 +266,6 @@ fn endpoints_that_are_counted_have_shares() {
             .collect::<Vec<_>>()
     };
     let three = ["v1", "v1", "v1", "v2"];
-    const SPLIT: &str = "route all { to v1 weight=75; to v2 weight=25 }";
     // Whoever takes all endpoints alike has split them already.
     assert_eq!(moved(with(three, ""), with(three, SPLIT)), [0.0; 0]);
     assert_eq!(

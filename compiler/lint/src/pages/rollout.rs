@@ -15,12 +15,13 @@ super::declare_pages! {
     /// the commit to build: `meshc build --commit HEAD`.
     code::NOT_COMMITTED => "policies that are built before they are committed";
     /// ## What it flags
-    /// Words of the policy that the proxy of this release does not carry out yet, with a workload
-    /// whose slice needs them.
+    /// A word of the policy that the proxy of this release does not carry out yet, with the workloads
+    /// whose slices need it. Which release the fleet runs is not written in git, so it is a warning.
     ///
     /// ## Why it matters
     /// A slice names the features that it needs. A proxy that lacks one refuses the generation with
-    /// `unknown_feature`, and goes on with the last good one: nothing of the commit takes effect there.
+    /// `unknown_feature`, and goes on with the last good one: nothing of the commit takes effect there, nor of any
+    /// commit after it that still has the word.
     ///
     /// ## Examples
     /// A mesh whose gateway is new needs `gateway`. Proxies of an older release refuse it by that name.

@@ -22,6 +22,8 @@ declare_rule! {
     /// Access is denied unless it is allowed, so every such call ends with 403 the moment this is
     /// deployed. `calls` says what happens; it never grants.
     ///
+    /// As an error it can't be suppressed: every such call would fail, whoever answers for it.
+    ///
     /// ## Examples
     /// ```kdl bad
     /// service productpage { port 80; endpoints { static "10.0.0.1:80" }; calls reviews }

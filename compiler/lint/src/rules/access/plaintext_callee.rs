@@ -14,6 +14,8 @@ declare_rule! {
     /// Proxies dial each other with mutual TLS, always, and never fall back. A service that takes
     /// plaintext only is reached by peers without a proxy, and by no other.
     ///
+    /// As an error it can't be suppressed: every such call would fail, whoever answers for it.
+    ///
     /// ## Examples
     /// ```kdl bad
     /// service web { port 80; endpoints { static "10.0.0.1:80" }; calls a }

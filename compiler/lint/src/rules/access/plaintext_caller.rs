@@ -19,6 +19,8 @@ declare_rule! {
     /// Without a proxy beside it a caller speaks plaintext, which a strict service refuses before any
     /// rule is looked at. An `allow` for its name changes nothing: it can't show who it is.
     ///
+    /// As an error it can't be suppressed: every such call would fail, whoever answers for it.
+    ///
     /// ## Examples
     /// ```kdl bad
     /// service legacy { port 80; endpoints { static "10.0.0.1:80" }; unmeshed; calls a }

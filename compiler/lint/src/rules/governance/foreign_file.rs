@@ -13,7 +13,9 @@ declare_rule! {
     /// `team NAME { owns "teams/reviews/**"; service reviews }` gives a team files and services; in its
     /// files it may declare, change and suppress for its own services only. Files that no team owns
     /// belong to whoever keeps the mesh, and may speak of everything. A finding about a limit of
-    /// `refuse` or about an `invariant` is suppressed only in a file of whoever wrote that.
+    /// `refuse` or about an `invariant` is suppressed only in a file of whoever wrote that, one about a route that is not
+    /// delegated (MSH0106) in a file of the gateway's owner, and this one in a file of whoever keeps the mesh. What is
+    /// certain to fail is suppressed nowhere; its page says so.
     ///
     /// ## Why it matters
     /// The review of a file is asked of the people who own it. If any file could change any service, a
@@ -168,5 +170,41 @@ suppress MSH0405 reason=\"so\" owner=money until=\"2099-01-01\"
 "
             )
         ));
+    }
+
+    #[test]
+    fn a_team_lets_nothing_of_others_pass_in_its_own_file() {
+        let own = |code: &str| {
+            format!(
+                "suppress {code} at=\"money/pay.kdl\" reason=\"so\" owner=money until=\"2099-01-01\""
+            )
+        };
+        let (found, suppressed) = crate::tester::judged(&format!(
+            "{MESH}// file: money/pay.kdl
+service pay {{ port 80; endpoints {{ static \"10.0.0.2:80\" }}; allow cart }}
+service cart {{ port 80; endpoints {{ static \"10.0.0.1:80\" }} }}
+{}",
+            own("MSH0107")
+        ));
+        assert_eq!(suppressed, 0, "{found}");
+        assert!(
+            found.contains("MSH0107 can't be suppressed in this file"),
+            "{found}"
+        );
+        let (found, suppressed) = crate::tester::judged(&format!(
+            "{MESH}gateway public {{ listen 8080; allow unauthenticated; delegate shop {{ path \"/shop/**\" }} }}
+// file: shop/cart.kdl
+service cart {{ port 80; endpoints {{ static \"10.0.0.1:80\" }} }}
+// file: money/pay.kdl
+service pay {{ port 80; endpoints {{ static \"10.0.0.2:80\" }}; allow public }}
+route pay gateway=public {{ match {{ path \"/pay/**\" }}; to pay }}
+{}",
+            own("MSH0106")
+        ));
+        assert_eq!(suppressed, 0, "{found}");
+        assert!(
+            found.contains("MSH0106 can't be suppressed in this file"),
+            "{found}"
+        );
     }
 }

@@ -21,6 +21,8 @@ declare_rule! {
     /// Each question waits for the next, and none is ever answered. All of them run into their timeouts, and then
     /// whatever `on-failure` says holds for every request.
     ///
+    /// As an error it can't be suppressed: no request would get an answer.
+    ///
     /// ## Examples
     /// ```kdl bad
     /// mesh example { trust-domain "example.test"; defaults { require authorizer door } }

@@ -1,19 +1,22 @@
 //! `routing/empty-subset`
 
 use mesh_bundle::slice::DeclaredEndpoint;
-use mesh_compiler::linked::{Endpoints, Service, Subset};
+use mesh_compiler::linked::{Destination, Endpoints, LinkedMesh, Service, Subset};
 use mesh_compiler::model::Spanned;
-use mesh_syntax::Diagnostic;
+use mesh_syntax::{Diagnostic, Level, Span};
 
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
     /// ## What it flags
     /// A subset that selects none of the endpoints which its service declares or, where they are
-    /// discovered, none of the instances that the inventory counts.
+    /// discovered, none of the instances that the inventory counts. It is an error where policy declares the
+    /// endpoints and a route sends requests there without an `else`, else a warning.
     ///
     /// ## Why it matters
     /// Every request sent there ends with 503 `no_healthy_upstream`.
+    ///
+    /// As an error it can't be suppressed: every such request would fail, whoever answers for it.
     ///
     /// ## Examples
     /// ```kdl bad
@@ -36,7 +39,7 @@ declare_rule! {
     /// ```
     pub(crate) static EMPTY_SUBSET = {
         code: "MSH0306", name: "routing/empty-subset", summary: "subset selects no endpoint",
-        level: Warning, since: "0.1.0", check: check,
+        level: Error, since: "0.1.0", check: check,
     }
 }
 
@@ -46,7 +49,7 @@ fn check(cx: &mut RuleContext<'_>) {
     for service in &mesh.services {
         for subset in &service.subsets {
             let finding = match &service.endpoints {
-                Endpoints::Declared(endpoints) => declared(service, subset, endpoints),
+                Endpoints::Declared(endpoints) => declared(mesh, service, subset, endpoints),
                 Endpoints::Discovered => {
                     let inventory = mesh.inventory.as_ref();
                     let found = inventory
@@ -74,6 +77,7 @@ fn check(cx: &mut RuleContext<'_>) {
 }
 
 fn declared(
+    mesh: &LinkedMesh,
     service: &Service,
     subset: &Subset,
     endpoints: &[Spanned<DeclaredEndpoint>],
@@ -85,11 +89,33 @@ fn declared(
     if endpoints.iter().any(selects) {
         return None;
     }
-    let finding = finding(service, subset, "endpoint");
+    let mut finding = finding(service, subset, "endpoint");
+    match taken(mesh, service, subset) {
+        Some(branch) => finding = finding.label(branch, "sends requests there"),
+        None => finding.level = Level::Warning,
+    }
     Some(match endpoints.first() {
         Some(first) => finding.label(first.span, "does not carry them"),
         None => finding,
     })
+}
+
+/// A branch that sends requests to the subset and nowhere else.
+fn taken(mesh: &LinkedMesh, service: &Service, subset: &Subset) -> Option<Span> {
+    let index = service
+        .subsets
+        .iter()
+        .position(|own| own.name.value == subset.name.value);
+    let routes = mesh.services.iter().flat_map(|service| &service.routes);
+    let mut branches = routes.flat_map(|route| &route.destinations);
+    let leads = |to: &&Destination| {
+        let target = to.target;
+        target.service == service.id
+            && target.subset == index
+            && to.weight > 0
+            && to.otherwise.is_empty()
+    };
+    branches.find(leads).map(|to| to.span)
 }
 
 fn finding(service: &Service, subset: &Subset, what: &str) -> Diagnostic {
@@ -129,6 +155,29 @@ mod tests {
                 route all { to one weight=1; to two weight=1 }
             }"#
         ));
+    }
+
+    #[test]
+    fn a_subset_that_no_request_depends_on_is_no_error() {
+        for route in [
+            "",
+            "route all { to two { else one } }",
+            "route all { to one weight=1; to two weight=0 }",
+        ] {
+            let found = findings(
+                "MSH0306",
+                &format!(
+                    r#"service a {{
+                        port 80
+                        endpoints {{ static "10.0.0.1:80" version=v1 }}
+                        subset one {{ labels version=v1 }}
+                        subset two {{ labels version=v2 }}
+                        {route}
+                    }}"#
+                ),
+            );
+            assert!(found.starts_with("warning"), "{found}");
+        }
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! `routing/overlapping-routes`
 
+use mesh_bundle::slice::Condition;
+use mesh_compiler::linked::{Match, condition_text};
+use mesh_compiler::model::Spanned;
+use mesh_syntax::{Edit, Span};
+
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
@@ -12,6 +17,8 @@ declare_rule! {
     /// Nothing in this mesh is decided by the order of files or routes, so there is no winner. Routes
     /// rank by port, then host, then path segment by segment, then method, then caller, then the
     /// number of header, cookie, claim and address conditions, then of query conditions.
+    ///
+    /// As an error it can't be suppressed: which route would take the request nobody could say, not even `meshc explain`.
     ///
     /// ## Examples
     /// ```kdl bad
@@ -50,25 +57,63 @@ fn check(cx: &mut RuleContext<'_>) {
                 "routes `{one}` and `{two}` of `{}` both take some request, and neither is more specific",
                 service.name.value
             );
-            let help = if tie.same {
-                "they ask the same: join them, or let one of them ask for more"
-            } else {
-                "let one of them ask for more (a longer path, a method, another header), or leave out \
-                 with `not` what the other one asks for"
-            };
             let finding = OVERLAPPING_ROUTES
                 .at(second.name.span, message)
                 .at(format!("takes it as much as `{one}` does"))
-                .label(first.name.span, format!("takes it as much as `{two}` does"))
-                .help(help);
+                .label(first.name.span, format!("takes it as much as `{two}` does"));
+            let [of_first, of_second] = tie.matches;
+            let (first_match, second_match) =
+                (first.matches.get(of_first), second.matches.get(of_second));
+            let apart = left_out(first_match, second_match).map(|found| (one, two, found));
+            let apart = apart
+                .or_else(|| left_out(second_match, first_match).map(|found| (two, one, found)));
+            let finding = match apart {
+                _ if tie.same => {
+                    finding.help("they ask the same: join them, or let one of them ask for more")
+                }
+                Some((from, to, (condition, after))) => finding
+                    .help(format!(
+                        "leave out of `{to}` what `{from}` asks for, with `not {{ {condition} }}`; or let one of \
+                         them ask for more (a longer path, a method, another header)"
+                    ))
+                    .unsafe_fix(
+                        format!("add `not {{ {condition} }}` to `{to}`"),
+                        vec![Edit::new(after, format!("; not {{ {condition} }}"))],
+                    ),
+                None => finding.help(
+                    "let one of them ask for more (a longer path, a method, another header), or leave out \
+                     with `not` what the other one asks for",
+                ),
+            };
             cx.report(facts.witnessed(finding, tie.witness.as_ref(), service.id));
         }
     }
 }
 
+/// What one match asks for and another does not, as a condition to write, and the place behind the other's last one.
+fn left_out(one: Option<&Match>, other: Option<&Match>) -> Option<(String, Span)> {
+    let (one, other) = (one?, other?);
+    let asks = |wanted: &&Spanned<Condition>| {
+        let mut own = other.conditions.iter();
+        !own.any(|own| own.value == wanted.value)
+    };
+    let mut more = one.conditions.iter().filter(asks);
+    let condition = more.find_map(|condition| condition_text(&condition.value))?;
+    let last = other
+        .conditions
+        .iter()
+        .map(|condition| condition.span)
+        .max()?;
+    let end = Span {
+        start: last.end,
+        ..last
+    };
+    Some((condition, end))
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::tester::{findings, none};
+    use crate::tester::{findings, fixed, judged, none};
 
     const START: &str = "service a {\n port 80\n endpoints { static \"10.0.0.1:80\" }\n";
 
@@ -139,5 +184,52 @@ mod tests {
         }}"
             ),
         );
+    }
+
+    #[test]
+    fn the_fix_leaves_nothing_to_both() {
+        for [one, two] in [
+            [r#"header user "x""#, r#"header user "y""#],
+            [r#"query page "1""#, r#"query sort prefix="a""#],
+            [
+                r#"cookie a; path "/x/**""#,
+                r#"path "/x/**"; cookie b "1" "2""#,
+            ],
+        ] {
+            let policy = format!(
+                "{START} route one {{ match {{ {one} }} }}\n route two {{ match {{ {two} }} }}\n route rest }}"
+            );
+            none("MSH0204", &fixed("MSH0204", &policy));
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_let_in_is_shown_where_there_is_one() {
+        insta::assert_snapshot!(findings(
+            "MSH0204",
+            r#"service web { port 80; endpoints { static "10.0.0.1:80" }; calls a }
+            service a {
+                port 80
+                endpoints { static "10.0.0.2:80" }
+                allow web { method POST; path "/reviews/**" }
+                route one { match { header user "x" } }
+                route two { match { header user "y" } }
+                route rest
+            }"#
+        ));
+    }
+
+    #[test]
+    fn nobody_can_suppress_it() {
+        let policy = format!(
+            "{START} route one {{ match {{ header a }} }}; route two {{ match {{ header b }} }}; route rest }}
+mesh example {{ trust-domain \"example.test\"; team shop {{ service a }} }}
+suppress MSH0204 at=a reason=\"so\" owner=shop until=\"2099-01-01\""
+        );
+        let (findings, suppressed) = judged(&policy);
+        assert_eq!(suppressed, 0);
+        let all: Vec<&str> = findings.split("\n\n").collect();
+        let stays = all.iter().filter(|one| one.contains("MSH0204"));
+        insta::assert_snapshot!(stays.copied().collect::<Vec<_>>().join("\n\n"));
     }
 }

@@ -14,6 +14,8 @@ declare_rule! {
     /// ## Why it matters
     /// The client gives up after some twenty answers, and each of them was load.
     ///
+    /// As an error it can't be suppressed: every client of it would be sent in circles, whoever answers for it.
+    ///
     /// ## Examples
     /// ```kdl bad
     /// gateway public {

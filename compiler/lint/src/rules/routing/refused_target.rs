@@ -18,6 +18,8 @@ declare_rule! {
     /// The other service sees who called, not whose route it was. What should have helped in an outage
     /// answers 403 instead, and nobody learns of it before.
     ///
+    /// As an error it can't be suppressed: every such request would fail, whoever answers for it.
+    ///
     /// ## Examples
     /// ```kdl bad
     /// service web { port 80; endpoints { static "10.0.0.1:80" }; calls reviews }
