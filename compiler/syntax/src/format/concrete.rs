@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::limits;
-use crate::parse::extent::{Until, after_spaces, skip};
+use crate::parse::extent::{Until, after_line_space, after_spaces, skip, skip_entry};
 use crate::parse::lexeme::{Class, block_comment_end, class_at, line_end, quoted_at, word_end};
 
 /// What is between two braces, or the whole file.
@@ -161,16 +161,21 @@ impl<'a> Reader<'a> {
     }
 
     fn node_commented_out(&mut self, parts: Vec<Part<'a>>, depth: usize) -> Option<Item<'a>> {
-        let inner = after_spaces(self.text, self.at + 2, true);
+        let start = self.at;
+        let inner = after_line_space(self.text, start + 2);
         let end = skip(self.text, inner, Until::NodeEnd).ok()?;
         self.at = inner;
-        if let Some(node) = self.node("/-", depth)
+        let is_bare = self.is_bare(start + 2, inner);
+        if is_bare
+            && let Some(node) = self.node("/-", depth)
             && (self.at == end || self.is_comment(self.at, end))
         {
             return Some(Item::node(parts, node));
         }
         self.at = end;
-        let verbatim = format!("/-{}", whole_lines(self.text.get(inner..end)?));
+        // Comments between the mark and the node stay where they are.
+        let from = if is_bare { inner } else { start + 2 };
+        let verbatim = format!("/-{}", whole_lines(self.text.get(from..end)?));
         let node = Node {
             parts: vec![Part::Text(verbatim.into())],
             trailing: None,
@@ -196,12 +201,7 @@ impl<'a> Reader<'a> {
                 }
                 (Some(b'\\'), _) => self.continuation(&mut node.parts)?,
                 (Some(b'/'), Some(b'-')) => {
-                    self.at = after_spaces(self.text, self.at + 2, true);
-                    let part = if self.byte(0) == Some(b'{') {
-                        self.block_commented_out(depth)?
-                    } else {
-                        self.entry("/-")?
-                    };
+                    let part = self.part_commented_out(depth)?;
                     node.parts.push(part);
                 }
                 (Some(b'{'), _) => {
@@ -229,6 +229,35 @@ impl<'a> Reader<'a> {
             node.parts.pop();
         }
         Some(node)
+    }
+
+    /// A block, an argument or a property that is commented out.
+    fn part_commented_out(&mut self, depth: usize) -> Option<Part<'a>> {
+        let start = self.at;
+        let inner = after_line_space(self.text, start + 2);
+        let is_block = self.text.as_bytes().get(inner) == Some(&b'{');
+        let is_bare = self.is_bare(start + 2, inner);
+        self.at = inner;
+        if is_bare && is_block {
+            return self.block_commented_out(depth);
+        }
+        if is_bare && let Some(entry) = self.entry("/-") {
+            return Some(entry);
+        }
+        // What is no value is still commented out, and comments before it stay where they are.
+        self.at = if is_block {
+            skip(self.text, inner, Until::BlockEnd).ok()?
+        } else {
+            skip_entry(self.text, inner)
+        };
+        let from = if is_bare { inner } else { start + 2 };
+        let verbatim = self.text.get(from..self.at)?;
+        Some(Part::Text(format!("/-{verbatim}").into()))
+    }
+
+    /// Whether there is only white space between two places.
+    fn is_bare(&self, from: usize, to: usize) -> bool {
+        after_spaces(self.text, from, true) == to
     }
 
     fn block_commented_out(&mut self, depth: usize) -> Option<Part<'a>> {

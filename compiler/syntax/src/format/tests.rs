@@ -98,6 +98,26 @@ fn what_is_commented_out_is_formatted_where_it_can_be_read() {
 }
 
 #[test]
+fn comments_and_strings_in_what_is_commented_out_stay_as_they_are() {
+    for (before, after) in [
+        ("/- // why\na  1\nb\n", "/- // why\na  1\nb\n"),
+        ("a  1 /- /* c */ { b }\n", "a 1 /- /* c */ { b }\n"),
+        ("a 1  /- // c\n2  3\n", "a 1 /- // c\n2 3\n"),
+        (
+            "a /- \"\"\"\n b\n  \"\"\"  3\n",
+            "a /-\"\"\"\n b\n  \"\"\" 3\n",
+        ),
+        ("a  /-k=\"\\q\"\n", "a /-k=\"\\q\"\n"),
+        (
+            "a  /- { b \"\"\"c\n  \"\"\" }\n",
+            "a /-{ b \"\"\"c\n  \"\"\" }\n",
+        ),
+    ] {
+        check(before, after);
+    }
+}
+
+#[test]
 fn literals_keep_their_spelling() {
     let text = "a \"\\u{41}\\t\" #\"raw \\ \"#  0x1F 1_000 1.50e3 #true #-inf \"quoted name\"=1\n";
     let text = text.replace("1.50e3", "1.5e3");
@@ -247,7 +267,17 @@ fn entry() -> impl Strategy<Value = String> {
         "\"\"\"\r\n  a\r\n  \"\"\"",
     ]);
     let name = prop::sample::select(vec!["", "", "", "k=", "key = ", "\"q\"="]);
-    let mark = prop::sample::select(vec!["", "", "", "", "/-", "/- ", "/-\n"]);
+    let mark = prop::sample::select(vec![
+        "",
+        "",
+        "",
+        "",
+        "/-",
+        "/- ",
+        "/-\n",
+        "/- // c\n",
+        "/-/* c */ ",
+    ]);
     (mark, name, value).prop_map(|(mark, name, value)| format!("{mark}{name}{value}"))
 }
 
@@ -258,7 +288,16 @@ fn joined(entries: &[(&str, String)]) -> String {
 
 fn nodes() -> impl Strategy<Value = String> {
     let leaf = (
-        prop::sample::select(vec!["", "", "", "/-", "/* c */ ", "/- \n"]),
+        prop::sample::select(vec![
+            "",
+            "",
+            "",
+            "/-",
+            "/* c */ ",
+            "/- \n",
+            "/- // c\n",
+            "/-/* c */",
+        ]),
         prop::sample::select(vec!["a", "service", "\"n\""]),
         prop::collection::vec((space(), entry()), 0..5),
         end(),

@@ -21,6 +21,23 @@ pub(crate) fn after_spaces(text: &str, mut at: usize, newlines: bool) -> usize {
     }
 }
 
+/// The first position from `at` on that is no space, newline or comment: where what `/-` comments out begins
+/// (`slashdash` in the grammar of KDL 2.0).
+pub(crate) fn after_line_space(text: &str, mut at: usize) -> usize {
+    let bytes = text.as_bytes();
+    loop {
+        at = after_spaces(text, at, true);
+        match (bytes.get(at), bytes.get(at + 1)) {
+            (Some(b'/'), Some(b'/')) => at = line_end(text, at),
+            (Some(b'/'), Some(b'*')) => match block_comment_end(text, at) {
+                Some(end) => at = end,
+                None => return at,
+            },
+            _ => return at,
+        }
+    }
+}
+
 /// The end of the argument or property that begins at `at`, which is `at` if none does.
 pub(crate) fn skip_entry(text: &str, at: usize) -> usize {
     let one = |at| match quoted_at(text, at) {
@@ -50,6 +67,7 @@ pub(crate) fn skip(text: &str, from: usize, until: Until) -> Result<usize, usize
             (Some(b'/'), Some(b'*')) => {
                 at = block_comment_end(text, at).unwrap_or(bytes.len());
             }
+            (Some(b'/'), Some(b'-')) => at = after_line_space(text, at + 2),
             (Some(b'\\'), _) => {
                 at = after_spaces(text, at + 1, false);
                 at += if class_at(text, at).0 == Class::Newline {

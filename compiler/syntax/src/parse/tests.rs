@@ -503,3 +503,29 @@ fn ordinary_policies_are_read_the_short_way() {
         assert_eq!(disagreement(text), None);
     }
 }
+
+#[test]
+fn comments_may_stand_between_the_mark_and_what_it_comments_out() {
+    let names = |text: &str| {
+        let (nodes, findings) = parse_one(text);
+        assert!(findings.is_empty(), "{text}: {findings:?}");
+        let shown = nodes.iter().map(|node| {
+            let args = node.args.len() + node.props.len() + node.children.len();
+            format!("{}{args}", node.name.text)
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    };
+    for (text, expected) in [
+        ("/- // why\na 1\nb", "b0"),
+        ("/- /* c */ a { c }; b", "b0"),
+        ("/-\n\n// c\n/* d */\na\nb", "b0"),
+        ("a 1 /- // c\n2 3", "a2"),
+        ("a 1 /- /* c */ k=2 3", "a2"),
+        ("a /- // c\n{ b }", "a0"),
+        ("a { b; /- // c\nd }", "a1"),
+        // What is commented out may itself hold a mark and go on behind it.
+        ("/- a /- // c\nb { c }\nd", "d0"),
+    ] {
+        assert_eq!(names(text), expected, "{text}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! It never reaches the parser, whose time doubles with each such block inside another.
 
-use super::super::extent::{Until, after_spaces, skip, skip_entry};
+use super::super::extent::{Until, after_line_space, skip, skip_entry};
 use super::super::trap;
 use super::{Scanner, State};
 
@@ -10,7 +10,7 @@ impl Scanner<'_> {
     /// Takes out what `/-` comments out: a node, a block or one argument or property.
     pub(super) fn slashdash(&mut self) {
         let start = self.at;
-        let inner = after_spaces(self.text, self.at + 2, true);
+        let inner = after_line_space(self.text, self.at + 2);
         let end = match (self.state, self.text.as_bytes().get(inner)) {
             (State::Node, _) => skip(self.text, inner, Until::NodeEnd),
             (_, Some(b'{')) => skip(self.text, inner, Until::BlockEnd),
@@ -28,8 +28,7 @@ impl Scanner<'_> {
         self.spaced = true;
     }
 
-    /// Whether `/-` has nothing behind it. KDL then looks further, behind comments and on later lines, and its author
-    /// hardly meant what it finds there.
+    /// Whether `/-` has nothing behind it, as far as comments and line ends may be between them.
     fn is_nothing(&self, inner: usize, end: Result<usize, usize>) -> bool {
         if self.state != State::Node {
             return end == Ok(inner);
