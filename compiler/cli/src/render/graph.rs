@@ -1,9 +1,10 @@
 //! The call graph with its numbers, as JSON and as tables. What is unknown is null, and `–` in tables.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use mesh_compiler::analysis::call_graph::{BudgetOf, CallGraph, Edge, NodeId, Policy};
+use mesh_compiler::analysis::call_graph::{BudgetOf, CallGraph, Edge, NodeId, Origin, Policy};
 use mesh_compiler::analysis::retry::{EdgeReport, Load, Report, Round, ServiceReport};
 use mesh_syntax::{SourceSet, Span};
 use serde::Serialize;
@@ -283,6 +284,14 @@ pub(crate) fn human(graph: &CallGraph, report: &Report) -> String {
         services.row(service_row(graph, node, service));
     }
     text.push_str(&services.text());
+    let endless: Vec<NodeId> = uncounted(graph, report).into_iter().collect();
+    if !endless.is_empty() {
+        text.push_str(
+            "\nIn a round of calls, or behind one, a request has no greatest number of calls: ",
+        );
+        text.push_str(&listed(graph, &endless));
+        text.push_str(".\n");
+    }
     subsets(graph, report, &mut text);
     if expects {
         expected(graph, report, &mut text);
@@ -312,7 +321,10 @@ pub(crate) fn human(graph: &CallGraph, report: &Report) -> String {
         let (names, gain) = (listed(graph, &round.services), amount(round.gain));
         text.push('\n');
         text.push_str(&names);
-        text.push_str(" call each other in a round: each call brings ");
+        text.push_str(match round.services.as_slice() {
+            [_] => " calls itself: each call brings ",
+            _ => " call each other in a round: each call brings ",
+        });
         text.push_str(&gain);
         text.push_str(" back, and ");
         text.push_str(end);
@@ -333,6 +345,26 @@ pub(crate) fn human(graph: &CallGraph, report: &Report) -> String {
         }
     }
     text
+}
+
+/// Services that a request can come to by way of a round, so that nobody can count how often.
+pub(super) fn uncounted(graph: &CallGraph, report: &Report) -> BTreeSet<NodeId> {
+    let rounds = report.cycles.iter().flat_map(|round| &round.services);
+    let mut waiting: Vec<NodeId> = rounds.copied().collect();
+    let mut found = BTreeSet::new();
+    while let Some(node) = waiting.pop() {
+        if found.insert(node) {
+            let declared = |edge: &&Edge| edge.origin() == Origin::Declared;
+            let edges = graph.leaving(node).filter(declared);
+            waiting.extend(edges.map(|edge| edge.to));
+        }
+    }
+    let services = &report.services;
+    found.retain(|node| {
+        let service = services.get(node.0);
+        service.is_some_and(|service| service.worst.is_none() && service.slow.is_none())
+    });
+    found
 }
 
 fn service_row(graph: &CallGraph, node: NodeId, service: &ServiceReport) -> Vec<String> {

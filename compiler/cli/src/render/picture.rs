@@ -8,7 +8,7 @@ use mesh_compiler::analysis::call_graph::{
 };
 use mesh_compiler::analysis::retry::{Report, ServiceReport};
 
-use super::graph::amount;
+use super::graph::{amount, uncounted};
 
 pub(crate) mod dot;
 pub(crate) mod html;
@@ -199,15 +199,20 @@ impl Picture {
                 tag: tag(edge),
                 facts: edge_facts(graph, edge),
             });
-        let boxes = graph
-            .nodes()
-            .zip(&report.services)
-            .map(|(id, service)| Shape {
+        let uncounted = uncounted(graph, report);
+        let boxes = graph.nodes().zip(&report.services).map(|(id, service)| {
+            let mut shape = shape(mesh, graph, id, service);
+            if uncounted.contains(&id) {
+                let why = "in a round of calls, or behind one: no greatest number of calls";
+                shape.facts.push(why.to_owned());
+            }
+            Shape {
                 is_entry: report.entries.contains(&id),
                 is_storm: is_storm && ends.contains(&id),
                 is_in_round: rounds.contains_key(&id),
-                ..shape(mesh, graph, id, service)
-            });
+                ..shape
+            }
+        });
         Self {
             name: mesh.name.value.clone(),
             boxes: boxes.collect(),
@@ -228,7 +233,16 @@ impl Picture {
         )
     }
 
-    /// What the thick line means.
+    /// What the thick line means, where there is one.
+    fn worst_sentence(&self) -> String {
+        let mut lines = self.lines.iter();
+        if !lines.any(|line| line.weight == Weight::Storm) {
+            return String::new();
+        }
+        format!(" A thick line shows {}.", self.worst_words())
+    }
+
+    /// The same, for a legend.
     fn worst_words(&self) -> String {
         if self.is_storm {
             format!("retries multiply by more than {}", self.limit)

@@ -479,3 +479,32 @@ fn graphviz_takes_the_picture() {
         Err(_) => eprintln!("skipped: Graphviz (`dot`) is not installed"),
     }
 }
+
+#[test]
+fn what_is_in_a_round_or_behind_one_is_said() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        r#"
+mesh m { trust-domain "m.example" }
+service web { port 80; endpoints { static "10.0.0.1:80" }; calls a }
+service a { port 80; endpoints { static "10.0.0.2:80" }; allow web a; calls a share="50%"; calls b }
+service b { port 80; endpoints { static "10.0.0.3:80" }; allow a }
+"#,
+    );
+    let run = fixture.meshc(&["graph", "policy"]);
+    assert!(
+        run.stdout
+            .contains("no greatest number of calls: a and b.\n")
+            && run.stdout.contains("\na calls itself: each call brings "),
+        "{}",
+        run.stdout
+    );
+    let run = fixture.meshc(&["graph", "policy", "--format", "svg"]);
+    let said = run.stdout.matches("no greatest number of calls").count();
+    assert!(
+        said == 2 && !run.stdout.contains("A thick line"),
+        "{}",
+        run.stdout
+    );
+}

@@ -62,9 +62,9 @@ fn write(text: &mut String, picture: &Picture, scene: &Scene) -> std::fmt::Resul
     )?;
     writeln!(
         text,
-        "<desc id=\"mesh-description\">{} A thick line shows {}.</desc>",
+        "<desc id=\"mesh-description\">{}{}</desc>",
         escaped(&picture.summary()),
-        escaped(&picture.worst_words())
+        escaped(&picture.worst_sentence())
     )?;
     writeln!(text, "<style>{STYLE}</style>")?;
     writeln!(text, "<defs>")?;
