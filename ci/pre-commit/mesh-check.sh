@@ -23,16 +23,19 @@ if ! command -v "$meshc" >/dev/null 2>&1; then
     exit 2
 fi
 
-scratch=$(mktemp -d)
+# Without links in it, as messages name it.
+scratch=$(cd "$(mktemp -d)" && pwd -P)
 trap 'rm -rf "$scratch"' EXIT
 git -C "$top" checkout-index --all --prefix="$scratch/index/"
 staged=$scratch/index/$directory
 
 status=0
-"$meshc" -C "$staged" check || status=$?
+# What could not run is said of the repository, and not of the copy, which is gone when somebody reads it.
+"$meshc" -C "$staged" check 2>"$scratch/said" || status=$?
+sed "s#$scratch/index#.#g" "$scratch/said" >&2
 tested=0
 "$meshc" -C "$staged" test >"$scratch/test" 2>&1 || tested=$?
-[ "$tested" -eq 0 ] || cat "$scratch/test"
+[ "$tested" -eq 0 ] || sed "s#$scratch/index#.#g" "$scratch/test"
 [ "$tested" -le "$status" ] || status=$tested
 
 # What it means, where it means something at all. A commit that nothing names is gone with the next `git gc`.

@@ -51,6 +51,9 @@ while [ $# -gt 0 ]; do
     esac
 done
 case $comment in '' | post | print | never) ;; *) cannot "--comment is post, print or never" ;; esac
+case $sarif in
+    */*) [ -d "${sarif%/*}/" ] || cannot "there is no folder \`${sarif%/*}\` to write $sarif in" ;;
+esac
 case $deny in error | warning | note) ;; *) cannot "--deny is error, warning or note" ;; esac
 
 if [ -z "$platform" ]; then
@@ -102,6 +105,9 @@ merge_base() {
         done
     fi
     [ -n "$from" ] || return 0
+    if ! is_commit "$from" && [ "$(in_git rev-parse --is-shallow-repository)" != true ]; then
+        cannot "there is no commit \`$from\`; fetch it, or name another with --base"
+    fi
     if ! is_commit "$from" || ! in_git merge-base "$from" HEAD >/dev/null; then
         # CI fetches one commit unless told otherwise, and then nothing is in common.
         [ "$(in_git rev-parse --is-shallow-repository)" = true ] \
@@ -158,7 +164,8 @@ else
     show "$scratch/check"
 fi
 if [ -n "$sarif" ] && [ "$checked" -lt 2 ]; then
-    check --format sarif >"$sarif" || true
+    check --format sarif >"$scratch/sarif" || true
+    cp "$scratch/sarif" "$sarif" || cannot "$sarif can't be written"
 fi
 
 tested=0

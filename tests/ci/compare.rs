@@ -152,3 +152,19 @@ fn what_cannot_run_says_what_to_do() -> Result<(), Failure> {
     );
     Ok(())
 }
+
+#[test]
+fn what_is_not_there_is_said_before_anything_runs() -> Result<(), Failure> {
+    let pull = Pull::new(&SHIFT)?;
+    let told = said(script(&pull.clone)?.args(["--sarif", "missing/findings.sarif"]))?;
+    assert_eq!(told.code, Some(2), "{told:?}");
+    assert!(told.err.contains("no folder `missing`"), "{told:?}");
+    let told = said(script(&pull.clone)?.args(["--base", "nope"]))?;
+    assert_eq!(told.code, Some(2), "{told:?}");
+    assert!(told.err.contains("there is no commit `nope`"), "{told:?}");
+    let told = said(script(&pull.clone)?.args(["--sarif", "findings.sarif"]))?;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let written = std::fs::read_to_string(pull.clone.join("findings.sarif"))?;
+    assert!(written.contains("\"version\":\"2.1.0\""), "{written}");
+    Ok(())
+}

@@ -77,3 +77,17 @@ fn a_commit_without_policy_is_no_concern_of_it() -> Result<(), Failure> {
     );
     Ok(())
 }
+
+#[test]
+fn what_could_not_run_is_said_of_the_repository() -> Result<(), Failure> {
+    let hooked = Hooked::new()?;
+    let clone = &hooked.0.clone;
+    git(clone, &["rm", "--quiet", "mesh.kdl"])?;
+    let refused = hooked.commit(&[])?;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("policy root") && !refused.err.contains("/index"),
+        "{refused:?}"
+    );
+    Ok(())
+}
