@@ -122,7 +122,7 @@ async fn ends_in_a_reset(mut tcp: TcpStream) {
 }
 
 /// One callee that admits `productpage`, and the proxy of `productpage`.
-async fn pair(server: SocketAddr) -> (Mesh, Proxy, Proxy) {
+fn pair(server: SocketAddr) -> (Mesh, Proxy, Proxy) {
     let mesh = Mesh::new();
     let callee = mesh.proxy("reviews", Some(server));
     callee.apply(&admitting(&mesh, Protocol::Tls, &["productpage"]));
@@ -167,7 +167,7 @@ async fn the_name_chooses_the_route_and_nobody_in_between_ends_tls() {
 #[tokio::test]
 async fn what_was_looked_at_is_passed_on() {
     let mut server = Server::start().await;
-    let (_mesh, _callee, caller) = pair(server.address).await;
+    let (_mesh, _callee, caller) = pair(server.address);
     for (hello, piece) in [
         (hello(b"shop.example", 20), 1),
         (hello(b"shop.example", 60_000), 50_000),
@@ -190,7 +190,7 @@ async fn what_was_looked_at_is_passed_on() {
 #[tokio::test]
 async fn what_is_no_tls_goes_nowhere() {
     let server = Server::start().await;
-    let (_mesh, _callee, caller) = pair(server.address).await;
+    let (_mesh, _callee, caller) = pair(server.address);
     for (bytes, rule) in [
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not_tls"),
         (hello(&[b'a'; 256], 0), "server_name"),
@@ -214,7 +214,7 @@ async fn what_is_no_tls_goes_nowhere() {
 #[tokio::test]
 async fn the_callee_may_ask_for_the_name() {
     let mut server = Server::start().await;
-    let (mesh, callee, caller) = pair(server.address).await;
+    let (mesh, callee, caller) = pair(server.address);
     let mut slice = admitting(&mesh, Protocol::Tls, &["productpage"]);
     slice.access.services[0].rules[0].conditions =
         vec![Condition::Host(vec!["shop.example".to_owned()])];
@@ -238,7 +238,7 @@ async fn the_callee_may_ask_for_the_name() {
 #[tokio::test]
 async fn the_outbound_port_takes_tls_by_its_name() {
     let mut server = Server::start().await;
-    let (_mesh, _callee, caller) = pair(server.address).await;
+    let (_mesh, _callee, caller) = pair(server.address);
     let mut client = TcpStream::connect(caller.outbound()).await.unwrap();
     let hello_for = |name: &[u8]| hello(name, 0);
     client.write_all(&hello_for(b"reviews")).await.unwrap();
