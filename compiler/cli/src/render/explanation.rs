@@ -3,7 +3,9 @@
 use mesh_compiler::analysis::call_graph::CallGraph;
 use mesh_compiler::analysis::retry::{Question, Report};
 use mesh_compiler::linked::{LinkedMesh, Source};
-use mesh_compiler::trial::{Behind, Call, LosingRoute, LosingRule, Outcome, TakenRoute, percent};
+use mesh_compiler::trial::{
+    Behind, Call, Decision, LosingRoute, LosingRule, Outcome, TakenRoute, percent,
+};
 use mesh_compiler::value::duration_text;
 use mesh_syntax::{SourceSet, Span};
 
@@ -33,7 +35,8 @@ pub(crate) struct Retries {
 impl Retries {
     /// The numbers of the services that a request comes to.
     pub(crate) fn of(mesh: &LinkedMesh, outcome: &Outcome, to: &str) -> Vec<Self> {
-        let graph = CallGraph::of(mesh);
+        // The hops of a report are edges of what is declared.
+        let graph = CallGraph::of(mesh).declared();
         let report = Report::of(&graph, Question::default());
         let branches = expectation::branches(outcome.route.as_ref());
         let mut names: Vec<&str> = branches
@@ -123,10 +126,11 @@ fn route(route: &TakenRoute) -> Vec<String> {
 }
 
 fn behind(sources: &SourceSet, behind: &Behind) -> Vec<String> {
-    let route = behind.route.as_ref();
-    let route = route.map_or("no route".to_owned(), |route| {
-        format!("route {}", route.name)
-    });
+    let route = match (&behind.route, behind.decision) {
+        (Some(route), _) => format!(", route {}", route.name),
+        (None, Decision::Allowed) => ", no route".to_owned(),
+        (None, Decision::Denied | Decision::NoRoute) => String::new(),
+    };
     let rule = behind.rule.as_ref().map_or_else(String::new, |rule| {
         let place = effective::place(sources, rule.source);
         format!(" by `{}` ({place})", rule.name)
@@ -139,7 +143,7 @@ fn behind(sources: &SourceSet, behind: &Behind) -> Vec<String> {
     });
     let decision = behind.decision.as_str().replace('_', " ");
     let mut lines = vec![format!(
-        "  behind it {}: {decision}{refusal}{rule}, {route}",
+        "  behind it {}: {decision}{refusal}{rule}{route}",
         behind.service
     )];
     let title = format!("    other routes of {}", behind.service);
