@@ -5,6 +5,8 @@ const vscode = require("vscode");
 const { LanguageClient } = require("vscode-languageclient/node");
 
 let client;
+// One thing after the other: a client that starts can't be stopped.
+let last = Promise.resolve();
 
 function start() {
   const settings = vscode.workspace.getConfiguration("meshc");
@@ -18,17 +20,25 @@ function start() {
     { documentSelector: [{ language: "kdl" }] },
   );
   return client.start().catch((error) => {
+    client = undefined;
     vscode.window.showErrorMessage(
       `meshc could not be started (setting "meshc.path"): ${error.message}`,
     );
   });
 }
 
-async function restart() {
-  if (client) {
-    await client.stop().catch(() => {});
+async function stop() {
+  const stopped = client;
+  client = undefined;
+  if (stopped) {
+    // One that failed has nothing to stop.
+    await stopped.stop().catch(() => {});
   }
-  await start();
+}
+
+function restart() {
+  last = last.then(stop).then(start);
+  return last;
 }
 
 exports.activate = async function activate(context) {
@@ -41,9 +51,10 @@ exports.activate = async function activate(context) {
       return undefined;
     }),
   );
-  await start();
+  await restart();
 };
 
 exports.deactivate = function deactivate() {
-  return client ? client.stop() : undefined;
+  last = last.then(stop);
+  return last;
 };
