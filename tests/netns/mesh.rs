@@ -1,0 +1,352 @@
+//! A mesh over the hosts of a network: a distributor at the switch, and on each host a proxy that takes what
+//! the kernel redirects to it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use mesh_tests::{Failure, PolicyRepository, Running, program, run, unix_request, wait_until};
+
+use crate::network::{Host, LIMIT, Network, PROXY_UID, SWITCH};
+use crate::tools::tool;
+
+/// Host 1 calls, hosts 2 and 3 answer. `legacy` at the switch has no proxy.
+const POLICIES: &str = r#"
+mesh netns {
+    trust-domain "netns.example"
+    defaults { timeout "10s" }
+}
+
+service web {
+    port 8080
+    endpoints { static "10.7.0.1:8080" }
+    calls api
+    calls greeter
+    calls legacy
+}
+
+service api {
+    port 8080
+    address "10.96.0.10" "fd00:96::10"
+    endpoints {
+        static "10.7.0.2:8080" "10.7.0.3:8080" "[fd00:7::2]:8080" "[fd00:7::3]:8080"
+    }
+    allow web api { path "/**" }
+    probe "/healthz" { peer-ip "10.7.0.254" }
+    calls api
+}
+
+service greeter {
+    port 9090 protocol=grpc
+    address "10.96.0.20"
+    endpoints { static "10.7.0.3:9090" }
+    allow web
+}
+
+service legacy {
+    port 8000
+    unmeshed
+    endpoints { static "10.7.0.254:8000" }
+}
+"#;
+
+/// A running mesh. Dropped, what runs in it ends before its network does.
+pub(crate) struct Mesh {
+    proxies: Vec<Running>,
+    applications: Vec<Running>,
+    distributor: Running,
+    pub(crate) network: Network,
+    folder: tempfile::TempDir,
+}
+
+impl Mesh {
+    /// Host 1 is `web`, 2 is `api`, 3 is `api` too, behind a proxy of the identity of `api`. On 2 and 3 nginx
+    /// says who it is and what it got. Everything is redirected.
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let mut mesh = Self::distribute(POLICIES)?;
+        for (at, service) in [(0, "web"), (1, "api"), (2, "api")] {
+            mesh.proxy(at, service, &[])?;
+            if service != "web" {
+                mesh.nginx(at)?;
+            }
+        }
+        for at in 0..3 {
+            mesh.redirect(at, &["--direction", "both"])?;
+        }
+        Ok(mesh)
+    }
+
+    /// Only the distributor.
+    pub(crate) fn distribute(policies: &str) -> Result<Self, Failure> {
+        let network = Network::new()?;
+        let folder = tempfile::Builder::new().prefix("mesh-netns-").tempdir()?;
+        // Proxies are other users.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        let written = folder.path().join("policies");
+        fs::create_dir(&written)?;
+        fs::write(written.join("mesh.kdl"), policies)?;
+        let repository = PolicyRepository::create(folder.path(), &written)?;
+        let trust = folder.path().join("trust");
+        let mut keygen = std::process::Command::new(program("meshc")?);
+        keygen.args([
+            "keygen",
+            "--mesh",
+            "netns",
+            "--trust-domain",
+            "netns.example",
+            "--out",
+        ]);
+        run(keygen.arg(&trust))?;
+        let listen = format!("{SWITCH}:7443");
+        let log = fs::File::create(folder.path().join("meshd.log"))?;
+        let mut serve = network.switch.command(program("meshd")?)?;
+        serve
+            .args([
+                "serve",
+                "--poll",
+                "200ms",
+                "--listen",
+                &listen,
+                "--repository",
+            ])
+            .arg(repository.path())
+            .arg("--trust")
+            .arg(&trust)
+            .arg("--state")
+            .arg(folder.path().join("distributor"))
+            .arg("--socket")
+            .arg(folder.path().join("meshd.sock"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let distributor = Running::start(&mut serve)?;
+        let mesh = Self {
+            proxies: Vec::new(),
+            applications: Vec::new(),
+            distributor,
+            network,
+            folder,
+        };
+        wait_until("the distributor serves", LIMIT, || {
+            let answer = unix_request(&mesh.path("meshd.sock"), "GET", "/ready", "")?;
+            if answer.status == 200 {
+                return Ok(());
+            }
+            Err(Failure::new(answer.body))
+        })
+        .map_err(|failure| failure.while_doing(mesh.tail("meshd.log")))?;
+        Ok(mesh)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The last lines of a log.
+    fn tail(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(20)..).unwrap_or(&[]);
+        format!("{name} says\n{}\n", last.join("\n"))
+    }
+
+    pub(crate) fn host(&self, at: usize) -> Result<&Host, Failure> {
+        let host = self.network.hosts.get(at);
+        host.ok_or_else(|| Failure::new(format!("there is no host {at}")))
+    }
+
+    /// Starts a proxy and waits until it serves.
+    pub(crate) fn proxy(&mut self, at: usize, service: &str, more: &[&str]) -> Result<(), Failure> {
+        let name = format!("{service}-{at}");
+        let home = self.path(&name);
+        fs::create_dir(&home)?;
+        let join = home.join("join.json");
+        let mut token = std::process::Command::new(program("meshd")?);
+        token
+            .arg("token")
+            .arg(format!("spiffe://netns.example/service/{service}"))
+            .arg("--out")
+            .arg(&join)
+            .arg("--socket")
+            .arg(self.path("meshd.sock"));
+        run(&mut token)?;
+        for owned in [&home, &join] {
+            chown(owned, Some(PROXY_UID), Some(PROXY_UID))?;
+        }
+        let log = fs::File::create(self.path(&format!("{name}.log")))?;
+        let program = self.copied("meshp")?;
+        let mut command = self.host(at)?.command_as_proxy(&program)?;
+        command
+            .args(["run", "--intercept", "--instance", &name, "--workers", "2"])
+            .arg("--store")
+            .arg(home.join("store"))
+            .arg("--join")
+            .arg(&join)
+            .arg("--admin")
+            .arg(home.join("admin.sock"))
+            .arg("--access-log")
+            .arg(home.join("access.log"))
+            .args(more)
+            .current_dir(&home)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut proxy = Running::start(&mut command)?;
+        wait_until("a proxy serves", LIMIT, || {
+            if let Some(status) = proxy.ended()? {
+                return Ok(Err(Failure::new(format!("it ended with {status}"))));
+            }
+            let answer = unix_request(&home.join("admin.sock"), "GET", "/config", "")?.json()?;
+            if answer["sequence"].is_u64() {
+                return Ok(Ok(()));
+            }
+            Err(Failure::new(answer.to_string()))
+        })
+        .and_then(|served| served)
+        .map_err(|failure| failure.while_doing(self.tail(&format!("{name}.log"))))?;
+        self.proxies.push(proxy);
+        Ok(())
+    }
+
+    /// A program where other users may run it; the build may lie where they may not look.
+    fn copied(&self, name: &str) -> Result<PathBuf, Failure> {
+        let copy = self.path(name);
+        if !copy.exists() {
+            fs::copy(program(name)?, &copy)?;
+        }
+        Ok(copy)
+    }
+
+    /// `meshp redirect apply` on a host.
+    pub(crate) fn redirect(&self, at: usize, more: &[&str]) -> Result<(), Failure> {
+        let mut command = self.host(at)?.command(program("meshp")?)?;
+        let uid = PROXY_UID.to_string();
+        command.args(["redirect", "apply", "--proxy-uid", &uid]);
+        run(command.args(more)).map(drop)
+    }
+
+    /// nginx on a host, which answers with its number and what it was told of its caller.
+    pub(crate) fn nginx(&mut self, at: usize) -> Result<(), Failure> {
+        let number = self.host(at)?.number;
+        let name = format!("nginx-{number}");
+        let answer = format!("{number} $http_x_mesh_peer $http_host $server_protocol\\n");
+        let process = nginx(self.host(at)?, self.folder.path(), &name, 8080, &answer)?;
+        self.applications.push(process);
+        Ok(())
+    }
+
+    /// nginx at the switch, without a proxy.
+    pub(crate) fn nginx_at_the_switch(&mut self, port: u16) -> Result<(), Failure> {
+        let name = format!("nginx-switch-{port}");
+        let answer = format!("switch {port}\\n");
+        let process = nginx(
+            &self.network.switch,
+            self.folder.path(),
+            &name,
+            port,
+            &answer,
+        )?;
+        self.applications.push(process);
+        Ok(())
+    }
+
+    /// A Python program on a host, with `programs` in its path.
+    pub(crate) fn python(&self, at: usize, file: &str) -> Result<std::process::Command, Failure> {
+        let programs = mesh_tests::workspace_root().join("tests/netns/programs");
+        let mut command = self.host(at)?.command(tool("ci-python")?)?;
+        command.arg(programs.join(file)).env_remove("http_proxy");
+        Ok(command)
+    }
+
+    /// Keeps a program until the mesh ends.
+    pub(crate) fn keep(&mut self, running: Running) {
+        self.applications.push(running);
+    }
+
+    /// What a proxy has written of its requests.
+    pub(crate) fn records(&self, name: &str) -> Result<Vec<serde_json::Value>, Failure> {
+        let text = fs::read_to_string(self.path(name).join("access.log"))?;
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        Ok(whole.map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    /// Waits for a record of a proxy.
+    pub(crate) fn record(
+        &self,
+        name: &str,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> Result<serde_json::Value, Failure> {
+        wait_until("a record", LIMIT, || {
+            let records = self.records(name)?;
+            let found = records.iter().find(|record| wanted(record));
+            found
+                .cloned()
+                .ok_or_else(|| Failure::new(format!("{records:?}")))
+        })
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.applications.clear();
+        self.proxies.clear();
+        if self.distributor.stop().is_err() {
+            // It is made to end with its owner.
+        }
+    }
+}
+
+fn nginx(
+    host: &Host,
+    folder: &Path,
+    name: &str,
+    port: u16,
+    answer: &str,
+) -> Result<Running, Failure> {
+    let home = folder.join(name);
+    fs::create_dir(&home)?;
+    let config = home.join("nginx.conf");
+    let at = home.display();
+    fs::write(
+        &config,
+        format!(
+            "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
+    uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
+    server {{
+        listen {port}; listen [::]:{port};
+        location / {{ default_type text/plain; return 200 \"{answer}\"; }}
+    }}
+}}
+"
+        ),
+    )?;
+    let mut command = host.command(tool("nginx")?)?;
+    command.arg("-p").arg(&home).arg("-c").arg(&config);
+    let mut running = Running::start(
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    )?;
+    wait_until("nginx answers", LIMIT, || {
+        if let Some(status) = running.ended()? {
+            let why = fs::read_to_string(home.join("error.log")).unwrap_or_default();
+            return Ok(Err(Failure::new(format!(
+                "nginx ended with {status}: {why}"
+            ))));
+        }
+        let got = host.curl(&[&format!("http://127.0.0.1:{port}/")])?;
+        match got.status {
+            200 => Ok(Ok(())),
+            _ => Err(Failure::new(got.said)),
+        }
+    })??;
+    Ok(running)
+}

@@ -1,0 +1,65 @@
+//! Programs that the cases need and that are not ours.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use mesh_tests::{Failure, workspace_root};
+
+/// What every case needs.
+const ALWAYS: [&str; 8] = [
+    "ip",
+    "unshare",
+    "nsenter",
+    "setpriv",
+    "iptables-restore",
+    "ip6tables-restore",
+    "curl",
+    "nginx",
+];
+
+/// Whether a case can run: it may make network namespaces, and these programs are there too. Otherwise it
+/// says so, past the harness that keeps what passing tests say.
+pub(crate) fn ready(more: &[&str]) -> Result<bool, Failure> {
+    if !is_root()? {
+        return skipped("network namespaces need root");
+    }
+    let names = ALWAYS.iter().chain(more);
+    let missing: Vec<_> = names.filter(|name| find(name).is_none()).copied().collect();
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let lacking = format!("{} not there; `.ci/run` installs it", missing.join(", "));
+    if std::env::var_os("MESH_CI_TOOLS").is_some_and(|wanted| wanted == "required") {
+        return Err(Failure::new(lacking));
+    }
+    skipped(&lacking)
+}
+
+fn skipped(why: &str) -> Result<bool, Failure> {
+    let case = std::thread::current();
+    let case = case.name().unwrap_or("a case");
+    writeln!(std::io::stderr(), "SKIPPED {case}: {why}")?;
+    Ok(false)
+}
+
+/// Where a program is; the tools of CI first, and where only root's `PATH` leads.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let others = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::iter::once(workspace_root().join("target/ci-tools/bin"))
+        .chain(std::env::split_paths(&path))
+        .chain(others)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// The same for what [`ready`] has found.
+pub(crate) fn tool(name: &str) -> Result<PathBuf, Failure> {
+    find(name).ok_or_else(|| Failure::new(format!("{name} is not there")))
+}
+
+fn is_root() -> Result<bool, Failure> {
+    let output = Command::new("id").arg("-u").output()?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
