@@ -5,7 +5,7 @@
 //! A new field of a slice comes with a new name here, so that an older proxy refuses it by name
 //! and never mistakes it for damage.
 
-use crate::slice::Slice;
+use crate::slice::{Callee, Slice};
 
 mod required;
 
@@ -247,6 +247,11 @@ pub const SUPPORTED: &[&str] = &[
 /// [`Slice::required_features`].
 pub fn required_by(slice: &Slice) -> Vec<String> {
     required::by(slice)
+}
+
+/// The part of them that one callee needs, ascending.
+pub fn required_by_callee(callee: &Callee) -> Vec<&'static str> {
+    required::by_callee(callee)
 }
 
 #[cfg(test)]

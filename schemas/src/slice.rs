@@ -103,13 +103,31 @@ impl Slice {
 
     /// What [`Self::decode_with`] makes of the bytes of [`Self::encode`]: how the value is read, or why it is refused.
     /// The bytes are not written, which is several times faster.
-    pub fn recode_with(&self, supported: &[&str]) -> Result<Self, Rejection> {
+    pub fn recode_with(&self, supported: &[&str]) -> Result<Recoded<Self>, Rejection> {
         wire::recode(self, supported)
     }
 
     /// SHA-256 of the canonical bytes.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.encode())
+    }
+}
+
+/// What a proxy reads where this release writes, and in how many bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recoded<T> {
+    /// What is read.
+    pub value: T,
+    /// Length of the canonical bytes; within another message, a few more say whose part it is.
+    pub bytes: usize,
+}
+
+impl Callee {
+    /// [`Slice::recode_with`] of one callee. A slice whose parts are all read, whose callees have distinct names and are
+    /// no more than [`CALLEES_MAX`](crate::limits::CALLEES_MAX), and whose bytes together are no more than
+    /// [`SLICE_BYTES_MAX`](crate::limits::SLICE_BYTES_MAX), is read.
+    pub fn recode(&self) -> Result<Recoded<Self>, Rejection> {
+        wire::recode_callee(self)
     }
 }
 

@@ -1,20 +1,20 @@
 //! The gate between analysis and emission: only a mesh without errors passes, and only if every slice
 //! is one that a proxy would take.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use mesh_bundle::scope::Scope;
-use mesh_bundle::slice::Slice;
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_engine::Snapshot;
-use mesh_syntax::{Diagnostic, Level, code};
-use rayon::prelude::*;
+use mesh_syntax::{Diagnostic, Level};
 
 use crate::Analysed;
-use crate::emit::{self, Emitted};
+use crate::emit::{self, Emitted, Workload};
 use crate::linked::LinkedMesh;
 use crate::progress::{Observer, Stage};
 use crate::unchanged::Unchanged;
+
+mod judge;
 
 /// A mesh without errors, the only thing that can be emitted.
 #[derive(Clone, Debug)]
@@ -99,55 +99,24 @@ pub fn check_again(
         return Err(refused(diagnostics, Some(mesh)));
     };
     let emitted = OnceLock::new();
-    let needs = |slice: &Slice| (slice.identity.clone(), slice.required_features.clone());
-    let looked_at: Vec<_> = match slices {
-        Slices::Kept => {
-            observer.begin(Stage::Emit);
-            let made = emitted.get_or_init(|| emit::emit(&mesh, scope.clone()));
-            observer.begin(Stage::Verify);
-            let slices: Vec<&Slice> = made.slices.values().collect();
-            slices
-                .into_par_iter()
-                .map(|slice| (needs(slice), refusal(&mesh, slice)))
-                .collect()
-        }
-        Slices::Dropped => {
-            observer.begin(Stage::Verify);
-            emit::each_slice(&mesh)
-                .map(|(_, slice)| {
-                    let slice = slice();
-                    (needs(&slice), refusal(&mesh, &slice))
-                })
-                .collect()
-        }
-        Slices::Since(earlier, unchanged) => {
-            observer.begin(Stage::Verify);
-            let compared = unchanged
-                .is_none()
-                .then(|| Unchanged::between(&earlier.mesh, &mesh));
-            let unchanged = unchanged.or(compared.as_ref());
-            let known = |identity: &SpiffeId| {
-                let found = earlier
-                    .needs
-                    .binary_search_by(|(known, _)| known.cmp(identity));
-                earlier
-                    .needs
-                    .get(found.ok()?)
-                    .filter(|_| unchanged.is_some_and(|unchanged| unchanged.identity(identity)))
-            };
-            emit::each_slice(&mesh)
-                .map(|(identity, slice)| match known(identity) {
-                    Some(known) => (known.clone(), None),
-                    None => {
-                        let slice = slice();
-                        (needs(&slice), refusal(&mesh, &slice))
-                    }
-                })
-                .collect()
-        }
-    };
-    let (needs, refusals): (Vec<_>, Vec<_>) = looked_at.into_iter().unzip();
-    let refusals: Vec<Diagnostic> = refusals.into_iter().flatten().collect();
+    if matches!(slices, Slices::Kept) {
+        observer.begin(Stage::Emit);
+        emitted.get_or_init(|| emit::emit(&mesh, scope.clone()));
+    }
+    observer.begin(Stage::Verify);
+    let workloads = emit::workloads(&mesh);
+    let mut known = known(slices, &mesh, &workloads);
+    let new: Vec<Workload<'_>> = workloads
+        .into_iter()
+        .filter(|workload| !known.contains_key(workload.identity))
+        .collect();
+    let judged = judge::judge(&mesh, &new);
+    let mut refusals = Vec::new();
+    for (workload, judged) in new.iter().zip(judged) {
+        known.insert(workload.identity.clone(), judged.required_features);
+        refusals.extend(judged.refusal);
+    }
+    let needs = known.into_iter().collect();
     if refusals.is_empty() {
         return Ok(CheckedMesh {
             mesh,
@@ -160,44 +129,29 @@ pub fn check_again(
     Err(refused(diagnostics, Some(mesh)))
 }
 
+/// What the slices require that are as they were in an earlier mesh, which were judged then.
+fn known(
+    slices: Slices<'_>,
+    mesh: &LinkedMesh,
+    workloads: &[Workload<'_>],
+) -> BTreeMap<SpiffeId, Vec<String>> {
+    let Slices::Since(earlier, unchanged) = slices else {
+        return BTreeMap::new();
+    };
+    let compared = unchanged
+        .is_none()
+        .then(|| Unchanged::between(&earlier.mesh, mesh));
+    let unchanged = unchanged.or(compared.as_ref());
+    let known = |workload: &Workload<'_>| {
+        let needs = &earlier.needs;
+        let found = needs.binary_search_by(|(known, _)| known.cmp(workload.identity));
+        let is_same = unchanged.is_some_and(|unchanged| unchanged.identity(workload.identity));
+        needs.get(found.ok()?).filter(|_| is_same).cloned()
+    };
+    workloads.iter().filter_map(known).collect()
+}
+
 fn refused(mut diagnostics: Vec<Diagnostic>, mesh: Option<Arc<LinkedMesh>>) -> Refused {
     diagnostics.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     Refused { diagnostics, mesh }
-}
-
-/// A slice that no proxy would take is found here, not in the fleet: bounds of the format and of the
-/// engine that no keyword enforces by itself.
-fn refusal(mesh: &LinkedMesh, slice: &Slice) -> Option<Diagnostic> {
-    // What a feature asks of a proxy is for the proxy to judge: one that lacks it keeps its last good
-    // slice, and a later release of it will not.
-    let needed: Vec<&str> = slice.required_features.iter().map(String::as_str).collect();
-    let why = match slice.recode_with(&needed) {
-        Err(rejection) => rejection.to_string(),
-        Ok(decoded) => chain(&Snapshot::build(&decoded).err()?),
-    };
-    let owner = mesh
-        .services
-        .iter()
-        .find(|service| service.identities.contains(&slice.identity))?;
-    Some(
-        Diagnostic::error(
-            code::LIMIT_EXCEEDED,
-            owner.name.span,
-            format!(
-                "the configuration of `{}` is one that no proxy takes: {why}",
-                owner.name.value
-            ),
-        )
-        .help("make it smaller"),
-    )
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

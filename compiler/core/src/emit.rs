@@ -37,18 +37,25 @@ pub(crate) fn scope(mesh: &LinkedMesh) -> Option<Scope> {
 
 /// Every slice at once.
 pub(crate) fn emit(mesh: &LinkedMesh, scope: Scope) -> Emitted {
-    let slices = each_slice(mesh)
-        .map(|(identity, slice)| (identity.clone(), slice()))
+    let workloads = workloads(mesh);
+    let slices = workloads
+        .par_iter()
+        .map(|workload| (workload.identity.clone(), workload.slice(mesh)))
         .collect();
     Emitted { scope, slices }
 }
 
-/// The identities that have a slice, ascending, and what makes it.
-pub(crate) fn each_slice(
-    mesh: &LinkedMesh,
-) -> impl ParallelIterator<Item = (&SpiffeId, impl Fn() -> Slice + '_)> + '_ {
+/// An identity that has a slice, and the services that have the identity.
+#[derive(Debug)]
+pub(crate) struct Workload<'m> {
+    pub(crate) identity: &'m SpiffeId,
+    /// Ascending by name.
+    pub(crate) services: Vec<&'m Service>,
+}
+
+/// Those of a mesh, ascending. The identities of an external are those of the other side.
+pub(crate) fn workloads(mesh: &LinkedMesh) -> Vec<Workload<'_>> {
     let mut owned: BTreeMap<&SpiffeId, Vec<&Service>> = BTreeMap::new();
-    // The identities of an external are those of the other side.
     for service in mesh
         .services
         .iter()
@@ -58,47 +65,74 @@ pub(crate) fn each_slice(
             owned.entry(identity).or_default().push(service);
         }
     }
-    owned
-        .into_par_iter()
-        .map(move |(identity, services)| (identity, move || slice(mesh, identity, &services)))
+    let workload = |(identity, services)| Workload { identity, services };
+    owned.into_iter().map(workload).collect()
 }
 
 /// The slice of one identity.
 pub(crate) fn slice_of(mesh: &LinkedMesh, identity: &SpiffeId) -> Slice {
-    let services: Vec<&Service> = mesh
+    let services = mesh
         .services
         .iter()
         .filter(|service| !service.is_external() && service.identities.contains(identity))
         .collect();
-    slice(mesh, identity, &services)
+    Workload { identity, services }.slice(mesh)
 }
 
-fn slice(mesh: &LinkedMesh, identity: &SpiffeId, services: &[&Service]) -> Slice {
-    let callees = callees(mesh, services);
-    let mut slice = Slice {
-        access: slice::Access {
-            services: services
+impl<'m> Workload<'m> {
+    /// Its slice.
+    pub(crate) fn slice(&self, mesh: &'m LinkedMesh) -> Slice {
+        let callees = self.callees(mesh);
+        let callees = callees.map(|edge| callee(mesh, mesh.service(edge.callee), edge));
+        let mut slice = Slice {
+            callees: callees.collect(),
+            ..self.frame(mesh)
+        };
+        slice.required_features = feature::required_by(&slice);
+        slice
+    }
+
+    /// Its slice, but for the callees and what the callees need.
+    pub(crate) fn frame(&self, mesh: &'m LinkedMesh) -> Slice {
+        let services = self.services.as_slice();
+        let mut frame = Slice {
+            access: slice::Access {
+                services: services
+                    .iter()
+                    .map(|service| inbound(mesh, service))
+                    .collect(),
+                jwts: entry::jwts(mesh, services),
+                authorizers: entry::authorizers(mesh, services),
+                externals: reach::externals(mesh, self.callees(mesh)),
+            },
+            gateways: services
                 .iter()
-                .map(|service| inbound(mesh, service))
+                .filter(|service| service.gateway().is_some())
+                .map(|service| gateway(mesh, service))
                 .collect(),
-            jwts: entry::jwts(mesh, services),
-            authorizers: entry::authorizers(mesh, services),
-            externals: reach::externals(mesh, &callees),
-        },
-        callees,
-        gateways: services
+            telemetry: services
+                .iter()
+                .filter_map(|service| entry::telemetry(service))
+                .collect(),
+            ..Slice::new(self.identity.clone())
+        };
+        frame.required_features = feature::required_by(&frame);
+        frame
+    }
+
+    /// The edges by which it calls, one for each callee, ascending. Services of one identity may share callees; linking
+    /// has made sure that they call them alike.
+    pub(crate) fn callees(&self, mesh: &'m LinkedMesh) -> impl Iterator<Item = &'m Edge> + use<'m> {
+        let mut edges: Vec<&Edge> = self
+            .services
             .iter()
-            .filter(|service| service.gateway().is_some())
-            .map(|service| gateway(mesh, service))
-            .collect(),
-        telemetry: services
-            .iter()
-            .filter_map(|service| entry::telemetry(service))
-            .collect(),
-        ..Slice::new(identity.clone())
-    };
-    slice.required_features = feature::required_by(&slice);
-    slice
+            .flat_map(|service| mesh.edges_of(service.id))
+            .collect();
+        // Of one callee the first caller's stays.
+        edges.sort_by_key(|edge| edge.callee);
+        edges.dedup_by_key(|edge| edge.callee);
+        edges.into_iter()
+    }
 }
 
 /// How a service is entered.
@@ -134,6 +168,11 @@ pub(crate) fn mtls(service: &Service) -> Vec<slice::PortMtls> {
     entry::mtls(service)
 }
 
+/// Where the caller's proxy listens for a callee of bytes.
+pub(crate) fn listeners_of(mesh: &LinkedMesh, edge: &Edge) -> Vec<slice::CalleeListener> {
+    reach::listeners(mesh, edge)
+}
+
 /// What paths may hold for some route of the service: its proxy knows no routes.
 pub(crate) fn path_accepts(service: &Service) -> Vec<slice::PathAccepts> {
     let of_routes = service.routes.iter();
@@ -167,21 +206,6 @@ pub(crate) fn rule(rule: &Access) -> slice::AccessRule {
             .map(|condition| condition.value.clone())
             .collect(),
     }
-}
-
-/// Services of one identity may share callees; linking has made sure that they call them alike.
-fn callees(mesh: &LinkedMesh, services: &[&Service]) -> Vec<slice::Callee> {
-    let callers: BTreeSet<_> = services.iter().map(|service| service.id).collect();
-    let mut edges: BTreeMap<_, &Edge> = BTreeMap::new();
-    for caller in callers {
-        for edge in mesh.edges_of(caller) {
-            edges.entry(edge.callee).or_insert(edge);
-        }
-    }
-    edges
-        .into_values()
-        .map(|edge| callee(mesh, mesh.service(edge.callee), edge))
-        .collect()
 }
 
 /// A callee as the proxy of an edge's caller is told it.

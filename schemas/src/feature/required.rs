@@ -41,6 +41,12 @@ pub(super) fn by(slice: &Slice) -> Vec<String> {
     needed.into_iter().map(str::to_owned).collect()
 }
 
+pub(super) fn by_callee(callee: &Callee) -> Vec<&'static str> {
+    let mut needed = Needed::new();
+    of_callee(callee, &mut needed);
+    needed.into_iter().collect()
+}
+
 fn when(holds: bool, feature: &'static str, needed: &mut Needed) {
     if holds {
         needed.insert(feature);

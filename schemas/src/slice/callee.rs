@@ -67,7 +67,7 @@ pub struct PortDial {
 }
 
 /// An address where the caller's proxy takes connections for a callee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CalleeListener {
     /// Where it listens.
     pub address: SocketAddr,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Timeouts and retries of a route, for one caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Exchange {
     /// Whole exchange, tries included.
     pub timeout: Option<Duration>,
@@ -37,7 +37,7 @@ impl Default for Exchange {
 }
 
 /// Another try beside one that takes long; whichever answers first counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hedge {
     /// How long a try takes before the next one joins it.
     pub delay: Duration,
@@ -46,7 +46,7 @@ pub struct Hedge {
 }
 
 /// When and how often a request is tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Retry {
     /// All calls, the first included; at least 1.
     pub attempts: u32,

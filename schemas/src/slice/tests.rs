@@ -514,9 +514,35 @@ proptest! {
         damage(&mut slice);
         for features in [feature::KNOWN, &[]] {
             prop_assert_eq!(
-                slice.recode_with(features),
+                slice.recode_with(features).map(|recoded| recoded.value),
                 Slice::decode_with(&slice.encode(), features)
             );
+        }
+    }
+
+    /// A slice is read where its parts are.
+    #[test]
+    fn recoding_in_parts(slice in slices(), damage in damages()) {
+        let mut slice = slice;
+        damage(&mut slice);
+        let callees: Result<Vec<_>, _> = slice.callees.iter().map(Callee::recode).collect();
+        let frame = Slice { callees: Vec::new(), ..slice.clone() };
+        let parts = frame.recode_with(feature::KNOWN).ok().zip(callees.ok());
+        let names: std::collections::BTreeSet<_> =
+            slice.callees.iter().map(|callee| &callee.service).collect();
+        let whole = slice.recode_with(feature::KNOWN);
+        prop_assert_eq!(
+            parts.is_some() && names.len() == slice.callees.len(),
+            whole.is_ok()
+        );
+        if let (Some((frame, callees)), Ok(whole)) = (parts, whole) {
+            // The number of the field, and up to four bytes for the length.
+            let most: usize = callees.iter().map(|callee| callee.bytes + 5).sum();
+            prop_assert!(whole.bytes <= frame.bytes + most);
+            let read: Vec<_> = callees.into_iter().map(|callee| callee.value).collect();
+            let mut expected = read;
+            expected.sort_by(|a, b| a.service.cmp(&b.service));
+            prop_assert_eq!(whole.value.callees, expected);
         }
     }
 
@@ -864,7 +890,9 @@ fn recoding_what_is_too_large() {
             ..callee.clone()
         }));
     }
-    let recoded = slice.recode_with(feature::KNOWN);
+    let recoded = slice
+        .recode_with(feature::KNOWN)
+        .map(|recoded| recoded.value);
     assert_eq!(recoded, decode(&slice.encode()));
     refused(recoded, RejectReason::TooLarge);
 }

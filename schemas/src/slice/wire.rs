@@ -4,7 +4,7 @@
 
 use prost::Message;
 
-use super::{Access, SLICE_FORMAT, Slice, Target};
+use super::{Access, Callee, Recoded, SLICE_FORMAT, Slice, Target};
 use crate::canonical::{
     self, NonCanonical, Wire, ascending, each, invalid, required, set, text, within,
 };
@@ -60,7 +60,10 @@ pub(super) fn decode(bytes: &[u8], supported: &[&str]) -> std::result::Result<Sl
     canonical::decode("slice", bytes)
 }
 
-pub(super) fn recode(slice: &Slice, supported: &[&str]) -> std::result::Result<Slice, Rejection> {
+pub(super) fn recode(
+    slice: &Slice,
+    supported: &[&str],
+) -> std::result::Result<Recoded<Slice>, Rejection> {
     let message = slice.to_message();
     let bytes = message.encoded_len();
     if bytes > limits::SLICE_BYTES_MAX {
@@ -73,7 +76,15 @@ pub(super) fn recode(slice: &Slice, supported: &[&str]) -> std::result::Result<S
         &message.required_features,
         supported,
     )?;
-    Ok(canonical::recode("slice", slice, message)?)
+    let value = canonical::recode("slice", slice, message)?;
+    Ok(Recoded { value, bytes })
+}
+
+pub(super) fn recode_callee(callee: &Callee) -> std::result::Result<Recoded<Callee>, Rejection> {
+    let message = callee.to_message();
+    let bytes = message.encoded_len();
+    let value = canonical::recode("callee", callee, message)?;
+    Ok(Recoded { value, bytes })
 }
 
 impl Wire for Slice {

@@ -1,6 +1,6 @@
 //! How callees are reached that no proxy of the mesh stands beside, and who may leave for externals.
 
-use mesh_bundle::slice::{self, CalleeKind, CalleeListener, ClientTls, OutboundService, PortDial};
+use mesh_bundle::slice::{CalleeKind, CalleeListener, ClientTls, OutboundService, PortDial};
 
 use crate::linked::{Edge, Kind, LinkedMesh, Service};
 use crate::model::Tls;
@@ -78,15 +78,16 @@ pub(super) fn listeners(mesh: &LinkedMesh, edge: &Edge) -> Vec<CalleeListener> {
 }
 
 /// The rules of the externals among the callees; they are enforced at the caller.
-pub(super) fn externals(mesh: &LinkedMesh, callees: &[slice::Callee]) -> Vec<OutboundService> {
+pub(super) fn externals<'m>(
+    mesh: &LinkedMesh,
+    callees: impl Iterator<Item = &'m Edge>,
+) -> Vec<OutboundService> {
     callees
-        .iter()
-        .filter_map(|callee| {
-            let service = mesh.service(mesh.service_named(&callee.service)?);
-            matches!(service.kind, Kind::External(_)).then(|| OutboundService {
-                service: service.name.value.clone(),
-                rules: service.access.iter().map(super::rule).collect(),
-            })
+        .map(|edge| mesh.service(edge.callee))
+        .filter(|service| service.is_external())
+        .map(|service| OutboundService {
+            service: service.name.value.clone(),
+            rules: service.access.iter().map(super::rule).collect(),
         })
         .collect()
 }
