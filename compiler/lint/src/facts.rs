@@ -4,16 +4,18 @@ use std::sync::{Arc, OnceLock};
 
 use mesh_compiler::analysis::access::AccessFacts;
 use mesh_compiler::analysis::call_graph::CallGraph;
+use mesh_compiler::analysis::probe::Probe;
 use mesh_compiler::analysis::request_space::Point;
 use mesh_compiler::analysis::routes::RouteFacts;
 use mesh_compiler::diff::Change;
 use mesh_compiler::diff::access::{self as access_diff, AccessChange};
 use mesh_compiler::diff::slices::SliceChange;
 use mesh_compiler::diff::staging::{self, Staging};
-use mesh_compiler::linked::{Service, ServiceId};
+use mesh_compiler::linked::{Edge, Exchange, Route, Service, ServiceId};
 use mesh_compiler::progress::{Observer, Stage};
 use mesh_compiler::{LinkedMesh, Unchanged};
 use mesh_syntax::{Diagnostic, Witness};
+use rayon::prelude::*;
 
 /// A mesh and what is known about it.
 #[derive(Debug)]
@@ -22,15 +24,31 @@ pub(crate) struct Facts<'m> {
     graph: OnceLock<CallGraph>,
     declared: OnceLock<CallGraph>,
     of_services: OnceLock<ServiceFacts>,
+    own_exchanges: OnceLock<Vec<(usize, usize)>>,
     earlier: Option<(&'m Unchanged, &'m ServiceFacts)>,
     change: Option<ChangeFacts<'m>>,
 }
 
 /// What is known of each service by itself, in the order of [`LinkedMesh::services`].
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ServiceFacts {
-    routes: Vec<Arc<RouteFacts>>,
-    access: Vec<Arc<AccessFacts>>,
+pub(crate) struct ServiceFacts(Vec<Arc<OfService>>);
+
+/// What is known of one service.
+#[derive(Debug, Default)]
+struct OfService {
+    routes: RouteFacts,
+    access: AccessFacts,
+}
+
+impl OfService {
+    fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
+        // The engine compiles a service once for all that is asked about it.
+        let probe = Probe::of(mesh, id);
+        probe.map_or_else(Self::default, |probe| Self {
+            routes: RouteFacts::asking(mesh, id, &probe),
+            access: AccessFacts::asking(mesh, id, &probe),
+        })
+    }
 }
 
 /// What is deployed, and what is known about the difference.
@@ -74,6 +92,7 @@ impl<'m> Facts<'m> {
             graph: OnceLock::new(),
             declared: OnceLock::new(),
             of_services: OnceLock::new(),
+            own_exchanges: OnceLock::new(),
             earlier: None,
             change: None,
         }
@@ -118,6 +137,7 @@ impl<'m> Facts<'m> {
         self.declared();
         let facts = self.compute_of_services(observer);
         self.of_services.get_or_init(|| facts);
+        self.own_exchanges.get_or_init(|| own_exchanges(self.mesh));
     }
 
     fn compute_of_services(&self, observer: &mut dyn Observer) -> ServiceFacts {
@@ -128,11 +148,8 @@ impl<'m> Facts<'m> {
             Some((unchanged, earlier)) => (*unchanged, *earlier),
             None => (&none, &nothing),
         };
-        observer.begin(Stage::Facts("routes"));
-        let routes = unchanged.again(mesh, &earlier.routes, |id| RouteFacts::of(mesh, id));
-        observer.begin(Stage::Facts("access"));
-        let access = unchanged.again(mesh, &earlier.access, |id| AccessFacts::of(mesh, id));
-        ServiceFacts { routes, access }
+        observer.begin(Stage::Facts("routes and access"));
+        ServiceFacts(unchanged.again(mesh, &earlier.0, |id| OfService::of(mesh, id)))
     }
 
     fn of_services(&self) -> &ServiceFacts {
@@ -142,6 +159,13 @@ impl<'m> Facts<'m> {
 
     pub(crate) fn mesh(&self) -> &'m LinkedMesh {
         self.mesh
+    }
+
+    /// Every exchange that differs for a caller: the edge and the position of the route, in the order of both.
+    pub(crate) fn own_exchanges(&self) -> impl Iterator<Item = (&'m Edge, usize)> {
+        let found = self.own_exchanges.get_or_init(|| own_exchanges(self.mesh));
+        let edge = |(edge, route): &(usize, usize)| Some((self.mesh.edges.get(*edge)?, *route));
+        found.iter().filter_map(edge)
     }
 
     /// Declared and permitted calls.
@@ -156,13 +180,13 @@ impl<'m> Facts<'m> {
 
     /// Each service with what its routes do to each other.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (&'m Service, &RouteFacts)> {
-        let facts = self.of_services().routes.iter().map(AsRef::as_ref);
+        let facts = self.of_services().0.iter().map(|of| &of.routes);
         self.mesh.services.iter().zip(facts)
     }
 
     /// Each service with what its access rules do to each other.
     pub(crate) fn access(&self) -> impl Iterator<Item = (&'m Service, &AccessFacts)> {
-        let facts = self.of_services().access.iter().map(AsRef::as_ref);
+        let facts = self.of_services().0.iter().map(|of| &of.access);
         self.mesh.services.iter().zip(facts)
     }
 
@@ -195,4 +219,19 @@ impl<'m> Facts<'m> {
         let from = point.from.as_ref().map(name);
         point.to_witness(from, to.name.value.clone(), to.ports.len() > 1)
     }
+}
+
+/// Positions of edges, and of the routes of their callees of which the callers' exchanges differ.
+fn own_exchanges(mesh: &LinkedMesh) -> Vec<(usize, usize)> {
+    let of = |(position, edge): (usize, &Edge)| {
+        let routes = mesh.service(edge.callee).routes.iter().zip(&edge.exchanges);
+        let differs = |(_, (route, exchange)): &(usize, (&Route, &Arc<Exchange>))| {
+            // Nearly all are the route's own, which need no comparison.
+            !Arc::ptr_eq(&route.exchange, exchange) && route.exchange != **exchange
+        };
+        let own = routes.enumerate().filter(differs);
+        own.map(|(route, _)| (position, route)).collect::<Vec<_>>()
+    };
+    let edges = mesh.edges.par_iter().enumerate();
+    edges.flat_map_iter(of).collect()
 }

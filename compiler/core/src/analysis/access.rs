@@ -166,9 +166,15 @@ impl AccessFacts {
     /// the service, its edges, the services at their other ends, and what [`Unchanged`](crate::Unchanged) compares of the
     /// whole mesh.
     pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
+        let probe = Probe::of(mesh, id);
+        probe.map_or_else(Self::default, |probe| Self::asking(mesh, id, &probe))
+    }
+
+    /// The same, for who has the service's probe.
+    pub fn asking(mesh: &LinkedMesh, id: ServiceId, probe: &Probe) -> Self {
         let mut facts = Self::default();
         let service = mesh.service(id);
-        let (Some(probe), Ok(ports)) = (Probe::of(mesh, id), ports(service)) else {
+        let Ok(ports) = ports(service) else {
             return facts;
         };
         let spaces: Vec<Option<Space>> = service
@@ -197,11 +203,11 @@ impl AccessFacts {
             .filter(declared)
             .filter(|edge| is_judged && !entrance::is_unguarded(mesh.service(edge.caller)));
         facts.lockouts = calls
-            .filter_map(|edge| lockout(mesh, edge, &probe, &ports))
+            .filter_map(|edge| lockout(mesh, edge, probe, &ports))
             .collect();
         let decided = Decided {
             service,
-            probe: &probe,
+            probe,
             spaces: &spaces,
         };
         facts.overruled = decided.overruled();
@@ -218,7 +224,7 @@ impl AccessFacts {
             }
             if let Some(covered_by) = cover(service, &spaces, rule, &left_out) {
                 left_out.push(rule);
-                let witness = witness(&probe, &spaces, rule, &covered_by);
+                let witness = witness(probe, &spaces, rule, &covered_by);
                 facts.redundant.push(Redundant {
                     rule,
                     covered_by,

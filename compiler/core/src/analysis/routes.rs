@@ -99,10 +99,13 @@ impl RouteFacts {
     /// Computes the facts of one service. They depend on nothing but the service, its edges, the services at their other
     /// ends, and what [`Unchanged`](crate::Unchanged) compares of the whole mesh.
     pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
+        let probe = Probe::of(mesh, id);
+        probe.map_or_else(Self::default, |probe| Self::asking(mesh, id, &probe))
+    }
+
+    /// The same, for who has the service's probe.
+    pub fn asking(mesh: &LinkedMesh, id: ServiceId, probe: &Probe) -> Self {
         let mut facts = Self::default();
-        let Some(probe) = Probe::of(mesh, id) else {
-            return facts;
-        };
         let service = mesh.service(id);
         let Ok(universe) = universe(service) else {
             return facts;
@@ -111,7 +114,7 @@ impl RouteFacts {
         let pieces = facts.pieces(&matches, &universe);
         let mut routes = Routes {
             service,
-            probe: &probe,
+            probe,
             pieces,
             facts,
         };

@@ -1,9 +1,9 @@
 //! Every effective exchange of a mesh, for the rules about retries and timeouts.
 
-use std::sync::Arc;
-
 use mesh_bundle::slice::Condition;
-use mesh_compiler::linked::{Exchange, LinkedMesh, Route, Service};
+use mesh_compiler::linked::{Edge, Exchange, LinkedMesh, Route, Service};
+
+use crate::facts::Facts;
 
 /// An exchange and whose it is.
 #[derive(Clone, Copy, Debug)]
@@ -67,24 +67,25 @@ pub(crate) fn written(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
 
 /// The exchanges of all routes, then those of callers that have their own, and then those of gateways' routes with the
 /// routes of the services that they lead to. Alone, a gateway's route has none: it tightens what it leads to.
-pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
+pub(crate) fn exchanges<'f>(facts: &'f Facts<'_>) -> impl Iterator<Item = At<'f>> {
+    let mesh = facts.mesh();
     let own = written(mesh).filter(|at| at.callee.gateway().is_none());
-    let edges = mesh.edges.iter();
-    let edges = edges.filter(|edge| mesh.service(edge.callee).gateway().is_none());
-    let of_callers = edges.clone().flat_map(move |edge| {
-        let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
-        let routes = callee.routes.iter().zip(&edge.exchanges);
-        routes
-            .filter(|(route, exchange)| is_own(&route.exchange, exchange))
-            .map(move |(route, exchange)| At {
-                caller: Some(caller),
-                callee,
-                route,
-                by: None,
-                exchange,
-            })
+    let is_gateway = move |edge: &Edge| mesh.service(edge.callee).gateway().is_some();
+    let of_callers = facts.own_exchanges();
+    let of_callers = of_callers.filter(move |(edge, _)| !is_gateway(edge));
+    let of_callers = of_callers.filter_map(move |(edge, route)| {
+        let callee = mesh.service(edge.callee);
+        Some(At {
+            caller: Some(mesh.service(edge.caller)),
+            callee,
+            route: callee.routes.get(route)?,
+            by: None,
+            exchange: edge.exchanges.get(route)?,
+        })
     });
-    let of_gateways = edges.flat_map(move |edge| {
+    let routed = mesh.edges.iter().filter(|edge| !edge.routed.is_empty());
+    let routed = routed.filter(move |edge| !is_gateway(edge));
+    let of_gateways = routed.flat_map(move |edge| {
         let (caller, callee) = (mesh.service(edge.caller), mesh.service(edge.callee));
         edge.routed.iter().flat_map(move |routed| {
             let by = mesh.route(routed.route);
@@ -101,14 +102,9 @@ pub(crate) fn exchanges(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
     own.chain(of_callers).chain(of_gateways)
 }
 
-/// Whether a caller's exchange differs from the route's. Nearly all are the route's own, which need no comparison.
-fn is_own(of_route: &Arc<Exchange>, of_caller: &Arc<Exchange>) -> bool {
-    !Arc::ptr_eq(of_route, of_caller) && of_route != of_caller
-}
-
 /// Those of them that try again.
-pub(crate) fn retried(mesh: &LinkedMesh) -> impl Iterator<Item = At<'_>> {
-    exchanges(mesh).filter(At::retries)
+pub(crate) fn retried<'f>(facts: &'f Facts<'_>) -> impl Iterator<Item = At<'f>> {
+    exchanges(facts).filter(At::retries)
 }
 
 /// Methods that may be repeated (RFC 9110, 9.2.2).

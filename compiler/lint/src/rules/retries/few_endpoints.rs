@@ -41,7 +41,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in retried(cx.facts().mesh()) {
+    for at in retried(cx.facts()) {
         let Some(endpoints) = crate::rules::pools::endpoints(at.callee) else {
             continue;
         };

@@ -44,7 +44,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in retried(cx.facts().mesh()) {
+    for at in retried(cx.facts()) {
         let hangs = at
             .exchange
             .causes

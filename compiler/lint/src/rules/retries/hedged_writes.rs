@@ -38,7 +38,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let exchange = at.exchange;
         let Some(span) = exchange
             .hedge

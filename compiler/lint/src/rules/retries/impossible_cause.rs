@@ -43,7 +43,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in retried(cx.facts().mesh()) {
+    for at in retried(cx.facts()) {
         let causes = &at.exchange.causes;
         // What everybody's defaults name is meant for those that it fits.
         let own = causes.source.level() >= 3;

@@ -42,7 +42,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let exchange = at.exchange;
         let late = (exchange.causes.value.iter()).find(|cause| !comes_before_the_work(**cause));
         let Some(span) = exchange.any_method.source.span() else {

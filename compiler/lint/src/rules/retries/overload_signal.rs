@@ -33,7 +33,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in retried(cx.facts().mesh()) {
+    for at in retried(cx.facts()) {
         let causes = &at.exchange.causes;
         let signals: Vec<&str> = (causes.value.iter().copied())
             .filter_map(|cause| match cause {

@@ -48,7 +48,7 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let kept = u64::try_from(REPLAY_BYTES_MAX).unwrap_or(u64::MAX);
     let mut reported = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         // A subset, or another service that the route leads to, has limits of its own.
         let pools = at.route.destinations.iter();
         let bodies = pools.map(|to| &cx.facts().mesh().pool(to.target).limits.body);

@@ -45,7 +45,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let exchange = at.exchange;
         let (limit, source) = match (exchange.per_try.value, exchange.timeout.value) {
             (Some(per_try), Some(timeout)) if timeout < per_try => {

@@ -46,7 +46,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported: BTreeMap<[Option<Span>; 3], usize> = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let exchange = at.exchange;
         let Some(dead) = dead(exchange) else { continue };
         let Some(span) = dead.spans[0].or(dead.spans[1]).or(dead.spans[2]) else {

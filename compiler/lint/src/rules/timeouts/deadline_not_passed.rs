@@ -49,7 +49,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let why = if at.callee.is_external() {
             "outside of the mesh"
         } else if at.callee.reach.unmeshed.is_some() {

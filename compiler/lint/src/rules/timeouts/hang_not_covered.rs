@@ -46,7 +46,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in retried(cx.facts().mesh()) {
+    for at in retried(cx.facts()) {
         let exchange = at.exchange;
         if exchange.per_try.value.is_some() || exchange.timeout.value.is_none() {
             continue;

@@ -34,7 +34,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let idle = &at.exchange.idle;
         let (Some(kept), Some(span)) = (idle.value, idle.source.span()) else {
             continue;

@@ -33,7 +33,7 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = BTreeMap::new();
     let mut faults = BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let exchange = at.exchange;
         if let Some(finding) = late_fault(&at) {
             cx.report_once(&mut faults, finding.span, &at.callee.name.value, || finding);

@@ -28,7 +28,7 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let mut reported = std::collections::BTreeMap::new();
-    for at in exchanges(cx.facts().mesh()) {
+    for at in exchanges(cx.facts()) {
         let Some(streaming) = at.routes().find_map(|route| route.actions.streaming) else {
             continue;
         };
