@@ -22,7 +22,8 @@ use crate::exit_code::Exit;
 
 /// Messages that wait to be handled; a client that sends more waits itself.
 const WAITING_MAX: usize = 256;
-/// After a change a check waits for a quarter of the time that checks take, within these bounds, for more changes.
+/// After a change a check waits for an eighth of the time that checks take, within these bounds, for more changes: what a
+/// client sends in a burst comes within milliseconds, and who types faster than checks take is not helped by waiting.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(150);
 /// How often the disk is looked at, at most.
@@ -516,7 +517,7 @@ impl Session<'_> {
 }
 
 fn ready_at(due: Instant, takes: Duration) -> Instant {
-    due + (takes / 4).clamp(PAUSE_MIN, PAUSE_MAX)
+    due + (takes / 8).clamp(PAUSE_MIN, PAUSE_MAX)
 }
 
 /// The folders that the client has open.
