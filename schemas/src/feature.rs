@@ -241,6 +241,7 @@ pub const SUPPORTED: &[&str] = &[
     ROUTE_REDIRECT,
     ROUTE_RESPOND,
     ROUTE_REWRITE,
+    ROUTE_UPGRADE,
 ];
 
 /// The features that this slice's content needs, ascending: what the compiler writes into

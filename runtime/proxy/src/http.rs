@@ -10,4 +10,5 @@ pub(crate) mod server;
 pub(crate) mod stack;
 pub(crate) mod stream;
 pub(crate) mod timeout;
+pub(crate) mod upgrade;
 pub(crate) mod wire;

@@ -14,3 +14,4 @@ mod raw;
 mod retries;
 mod tcp;
 mod tls;
+mod upgrade;

@@ -18,6 +18,7 @@ use super::wire::WireState;
 use crate::access_log::Line;
 use crate::data_plane::Plane;
 use crate::tables::Tables;
+use crate::tcp::metrics::Meter;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -52,11 +53,21 @@ pub(crate) struct Record {
     pub(crate) upstream: Option<SocketAddr>,
     tables: Option<Arc<Tables>>,
     transfer: Option<Arc<Transfer>>,
+    tunnel: Option<Arc<Tunnelled>>,
     bytes_out: u64,
     first_byte: Option<Duration>,
     code: u16,
     grpc_status: Option<u8>,
     ending: Ending,
+}
+
+/// Bytes of what an exchange became.
+#[derive(Debug, Default)]
+pub(crate) struct Tunnelled {
+    /// From the client.
+    pub(crate) received: Meter,
+    /// To the client.
+    pub(crate) sent: Meter,
 }
 
 /// How an exchange ended.
@@ -122,6 +133,7 @@ impl Record {
             upstream: None,
             tables: None,
             transfer: None,
+            tunnel: None,
             bytes_out: 0,
             first_byte: None,
             code: 0,
@@ -160,6 +172,16 @@ impl Record {
         self.transfer = Some(transfer);
     }
 
+    /// What counts the bytes of a tunnel.
+    pub(crate) fn tunnel(&mut self) -> Arc<Tunnelled> {
+        Arc::clone(self.tunnel.get_or_insert_default())
+    }
+
+    /// The data plane.
+    pub(crate) fn plane(&self) -> Arc<Plane> {
+        Arc::clone(&self.plane)
+    }
+
     /// Whether all of the request has been read.
     pub(crate) fn request_has_ended(&self) -> bool {
         self.transfer
@@ -196,6 +218,13 @@ impl Record {
     /// Notes that the answer is not whole. HTTP/1.0 knows no chunks: there the connection has to say so.
     pub(crate) fn break_off(&self) {
         if self.version < Version::HTTP_11 {
+            self.wire.break_off();
+        }
+    }
+
+    /// Notes that a tunnel has no end of its own. Over HTTP/2 its stream has an end all the same.
+    pub(crate) fn break_off_tunnel(&self) {
+        if self.version != Version::HTTP_2 {
             self.wire.break_off();
         }
     }
@@ -290,14 +319,21 @@ impl Drop for Record {
         let reason = match self.ending {
             Ending::Well => None,
             Ending::Badly(reason) => Some(reason),
+            Ending::Unknown if self.tunnel.is_some() && self.plane.is_draining() => {
+                Some(Reason::Draining)
+            }
             // The client's disappearance dropped the exchange.
             Ending::Unknown => Some(Reason::ClientDisconnect),
         };
         let duration = self.started.elapsed();
-        let bytes_in = self
-            .transfer
-            .as_ref()
-            .map_or(0, |transfer| transfer.bytes());
+        let bytes_in = match (&self.tunnel, &self.transfer) {
+            (Some(tunnel), _) => tunnel.received.bytes(),
+            (None, Some(transfer)) => transfer.bytes(),
+            (None, None) => 0,
+        };
+        if let Some(tunnel) = &self.tunnel {
+            self.bytes_out = tunnel.sent.bytes();
+        }
         let unknown = || self.plane.unknown_edge(self.reporter);
         let edge = self.edge.take().unwrap_or_else(unknown);
         let ending = metrics::Ending {

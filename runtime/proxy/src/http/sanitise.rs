@@ -280,10 +280,16 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadAnswer;
 
-/// Makes an answer safe, in place. `from` the application, nothing of the mesh's own is believed.
-pub(crate) fn sanitise_answer(head: &mut response::Parts, from: Sender) -> Result<(), BadAnswer> {
-    // We never asked to upgrade; hyper takes the other 1xx out.
-    if head.status.is_informational() || framing(&head.headers).is_err() {
+/// Makes an answer safe, in place. `from` the application, nothing of the mesh's own is believed. `agrees`: it
+/// is what was asked for that the connection become something else.
+pub(crate) fn sanitise_answer(
+    head: &mut response::Parts,
+    from: Sender,
+    agrees: bool,
+) -> Result<(), BadAnswer> {
+    // hyper takes the other 1xx out.
+    let is_strange = head.status.is_informational() && !agrees;
+    if is_strange || framing(&head.headers).is_err() {
         return Err(BadAnswer);
     }
     hop_by_hop(&mut head.headers, head.version).map_err(|_malformed| BadAnswer)?;

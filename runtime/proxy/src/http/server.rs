@@ -23,6 +23,7 @@ use super::record::Record;
 use super::sanitise::Rule;
 use super::stack;
 use super::stream::StreamExecutor;
+use super::upgrade::Tunnels;
 use super::wire::{Guarded, WireState};
 use crate::data_plane::Plane;
 use crate::limits;
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) plane: Arc<Plane>,
     /// What the bytes say.
     pub(crate) wire: Arc<WireState>,
+    /// What its requests became.
+    pub(crate) tunnels: Tunnels,
     /// Which way it goes.
     pub(crate) side: Side,
     /// Address of the peer.
@@ -153,7 +156,7 @@ pub(crate) async fn serve<IO>(
     prefix: Vec<u8>,
     version: HttpVersion,
     connection: Connection,
-    recheck: watch::Receiver<()>,
+    mut recheck: watch::Receiver<()>,
     drain: Leaving,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -171,10 +174,10 @@ pub(crate) async fn serve<IO>(
             let io = TokioIo::new(Guarded::http1(io, prefix, wire).or_reset(reset));
             let serving = http1_builder().serve_connection(io, service);
             run(
-                pin!(serving),
+                pin!(serving.with_upgrades()),
                 &connection,
-                recheck,
-                drain,
+                &mut recheck,
+                drain.clone(),
                 limits::DRAIN_GRACE,
             )
             .await
@@ -183,13 +186,23 @@ pub(crate) async fn serve<IO>(
             let io = TokioIo::new(Guarded::http2(io, prefix, wire));
             let serving = http2_builder().serve_connection(io, service);
             // GOAWAY says which requests are still taken.
-            run(pin!(serving), &connection, recheck, drain, Duration::ZERO).await
+            run(
+                pin!(serving),
+                &connection,
+                &mut recheck,
+                drain.clone(),
+                Duration::ZERO,
+            )
+            .await
         }
     };
-    open.dec();
     if let Err(error) = result {
         ended_badly(&connection, &error);
     }
+    let is_cut = || !connection.is_trusted();
+    connection.tunnels.finish(recheck, is_cut).await;
+    open.dec();
+    drop(drain);
 }
 
 fn http1_builder() -> http1::Builder {
@@ -217,6 +230,7 @@ fn http2_builder() -> http2::Builder<StreamExecutor> {
         .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
         .max_local_error_reset_streams(limits::LOCAL_RESETS_MAX)
         .max_pending_accept_reset_streams(limits::PENDING_RESETS_MAX)
+        .enable_connect_protocol()
         .keep_alive_interval(limits::PING_EVERY)
         .keep_alive_timeout(limits::PING_TIMEOUT);
     builder
@@ -228,10 +242,10 @@ trait Serving: Future<Output = hyper::Result<()>> {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<I, S> Serving for http1::Connection<I, S>
+impl<I, S> Serving for http1::UpgradeableConnection<I, S>
 where
     Self: Future<Output = hyper::Result<()>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     S: hyper::service::HttpService<hyper::body::Incoming>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::ResBody: 'static,
@@ -261,7 +275,7 @@ where
 async fn run<S: Serving>(
     mut serving: Pin<&mut S>,
     connection: &Connection,
-    mut recheck: watch::Receiver<()>,
+    recheck: &mut watch::Receiver<()>,
     mut drain: Leaving,
     grace: Duration,
 ) -> hyper::Result<()> {

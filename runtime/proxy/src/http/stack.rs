@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderValue;
-use http::{HeaderMap, Request, Response, Version, header, request};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Body, Incoming};
-use mesh_bundle::slice::{Destination, Exchange, Target};
+use mesh_bundle::slice::{Destination, Exchange, Protocol, Target, Upgrade};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry;
 use mesh_engine::{InboundTable, Peer, path};
@@ -29,6 +29,7 @@ use super::record::Record;
 use super::sanitise::{PEER_HEADER, Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
 use super::timeout;
+use super::upgrade::{self, Wanted};
 use crate::limits;
 use crate::tables::{Meant, Tables};
 use crate::tcp;
@@ -47,8 +48,9 @@ type Reply = Response<ResponseBody>;
 /// Answers one request.
 pub(crate) async fn serve(
     connection: Arc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
+    let upgrade = upgrade::wanted(&mut request);
     let (head, body) = request.into_parts();
     let record = connection.begin(&head);
     let mut exchange = Exchanging {
@@ -61,6 +63,7 @@ pub(crate) async fn serve(
         client_ip: connection.peer_ip,
         head,
         record,
+        upgrade,
     };
     let version = exchange.asked.version;
     let body = OutgoingBody::new(body, &mut exchange.record);
@@ -86,7 +89,8 @@ pub(crate) async fn serve(
         Side::Gateway(entrance) => exchange.enter(&tables, entrance, &sanitised, body).await,
     };
     // HTTP/2 says so with GOAWAY, once for all streams.
-    if plane.is_draining() && version != Version::HTTP_2 {
+    let goes_on = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if plane.is_draining() && version != Version::HTTP_2 && !goes_on {
         reply
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -104,6 +108,8 @@ struct Exchanging<'c> {
     client_ip: IpAddr,
     head: request::Parts,
     record: Box<Record>,
+    /// What the client wants to become of its connection.
+    upgrade: Option<Wanted>,
 }
 
 /// The client's body, until it is known whether it must be kept.
@@ -203,6 +209,22 @@ impl Exchanging<'_> {
         reply
     }
 
+    /// Takes back what the client wants to become if that is not allowed. Over HTTP/1.1 what is left is a request as
+    /// any other; over HTTP/2 nothing is left of it.
+    fn narrow_upgrade(
+        &mut self,
+        policy: Option<Upgrade>,
+        protocol: Protocol,
+    ) -> Result<(), Refusal> {
+        let refused = self
+            .upgrade
+            .take_if(|wanted| !wanted.is_allowed(policy, protocol));
+        if refused.is_some() && self.asked.version == Version::HTTP_2 {
+            return Err(Refusal::Rule(Rule::Connect));
+        }
+        Ok(())
+    }
+
     /// Tells a client whose request has not been read to its end that no other one will be: what is
     /// left of it stands in the way.
     fn close_unless_read(&self, headers: &mut HeaderMap) {
@@ -267,6 +289,9 @@ impl Exchanging<'_> {
         if state.dialling.leaves() {
             self.address_outside(host, state.dialling.really(port.number));
         }
+        if let Err(refusal) = self.narrow_upgrade(route.filters().upgrade, port.protocol) {
+            return self.refuse(refusal);
+        }
         let edge = state.edge(route);
         self.record.edge = Some(Arc::clone(&edge));
         let seen = Seen {
@@ -326,8 +351,12 @@ impl Exchanging<'_> {
         };
         self.record.edge = Some(self.connection.inbound_edge(inbound, table.service()));
         // Its rules are about connections, and are not asked about requests.
+        let protocol = table.port(inbound.port).map(|port| port.protocol);
         if tcp::carries_bytes(table.port(inbound.port)) {
             return self.reply(Reason::NoRoute);
+        }
+        if let Err(refusal) = self.narrow_upgrade(None, protocol.unwrap_or(Protocol::Grpc)) {
+            return self.refuse(refusal);
         }
         let peer = identity.map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity));
         match self.authorise(table, sanitised.authority.host(), inbound.port, peer) {

@@ -38,6 +38,8 @@ pub(crate) struct WireState {
     in_body: AtomicBool,
     /// The end of the connection would be taken for the end of a message that is not whole.
     broken_off: AtomicBool,
+    /// What passes is HTTP no longer.
+    upgraded: AtomicBool,
     /// When the answer that is being written over HTTP/1 must be out.
     answer_until: Mutex<Option<Instant>>,
 }
@@ -63,6 +65,15 @@ impl WireState {
         self.answer_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the client is about to be told that its connection is HTTP no longer.
+    pub(crate) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+
+    fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
     }
 
     /// Notes that the connection must not end as if all were well.
@@ -209,7 +220,7 @@ impl<IO> Guarded<IO> {
     ) -> Poll<io::Result<usize>> {
         match (&written, &mut self.scan) {
             (Poll::Ready(Ok(bytes)), Scan::Http2(scan)) => scan.wrote(*bytes),
-            (Poll::Pending, Scan::Http1(_)) => {
+            (Poll::Pending, Scan::Http1(_)) if !self.state.is_upgraded() => {
                 let state = &self.state;
                 let timer = self.write_timer.get_or_insert_with(|| {
                     let latest = Instant::now() + limits::WRITE_STALL_TIMEOUT;
@@ -290,6 +301,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
             buf.put_slice(now);
             this.spoilt_end = later;
             return Poll::Ready(Ok(()));
+        }
+        // What follows has been judged by whoever agreed to it, and is timed by whoever passes it on.
+        if this.state.is_upgraded() {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         let before = buf.filled().len();
         if !this.prefix.is_empty() {

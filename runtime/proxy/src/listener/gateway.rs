@@ -13,6 +13,7 @@ use super::plaintext::in_plaintext;
 use crate::data_plane::Plane;
 use crate::gateway;
 use crate::http::server::{self, Connection, Entrance, Side};
+use crate::http::upgrade::Tunnels;
 use crate::http::wire::WireState;
 use crate::tcp;
 use crate::tcp::outbound::{self, Client, Toward};
@@ -87,6 +88,7 @@ pub(super) async fn enter(
     let connection = Connection {
         plane,
         wire: Arc::new(WireState::default()),
+        tunnels: Tunnels::default(),
         side: entrance(true, name),
         peer_ip: peer.ip(),
     };

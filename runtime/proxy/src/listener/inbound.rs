@@ -18,6 +18,7 @@ use super::plaintext::in_plaintext;
 use crate::data_plane::Plane;
 use crate::http::metrics::Reporter;
 use crate::http::server::{self, Connection, Inbound, MeshPeer, Side};
+use crate::http::upgrade::Tunnels;
 use crate::http::wire::WireState;
 use crate::limits;
 use crate::tcp;
@@ -123,6 +124,7 @@ pub(super) async fn admit(
     let connection = Connection {
         plane,
         wire: Arc::new(WireState::default()),
+        tunnels: Tunnels::default(),
         side,
         peer_ip: peer.ip(),
     };

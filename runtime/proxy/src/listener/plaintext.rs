@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::Leaving;
 use crate::data_plane::Plane;
 use crate::http::server::{self, Connection, Side};
+use crate::http::upgrade::Tunnels;
 use crate::http::wire::WireState;
 use crate::limits;
 use crate::tcp::downstream::reset;
@@ -63,6 +64,7 @@ pub(super) async fn in_plaintext(
     let connection = Connection {
         plane,
         wire: Arc::new(WireState::default()),
+        tunnels: Tunnels::default(),
         side,
         peer_ip: peer.ip(),
     };

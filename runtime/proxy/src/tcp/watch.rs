@@ -21,7 +21,7 @@ pub(crate) struct Changes {
 
 /// Why a connection was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut(pub(super) Reason);
+pub(crate) struct Cut(pub(crate) Reason);
 
 impl Changes {
     /// `trust` is from before the handshake.
@@ -33,7 +33,7 @@ impl Changes {
     }
 
     /// Passes bytes on until they end, or until the connection may not go on.
-    pub(super) async fn watch(
+    pub(crate) async fn watch(
         mut self,
         plane: &Plane,
         passing: impl Future<Output = Ended>,

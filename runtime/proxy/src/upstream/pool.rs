@@ -47,7 +47,7 @@ pub(crate) struct Endpoint {
 #[derive(Debug)]
 struct Http1Connection {
     sender: http1::SendRequest<RequestBody>,
-    peer: Option<Arc<SpiffeId>>,
+    peer: Option<Peer>,
     ended: Ended,
     idle_since: Instant,
 }
@@ -120,6 +120,7 @@ pub(crate) struct Slot {
     running: Running,
     http1: Option<Http1Connection>,
     _http2: Option<Stream>,
+    spoilt: bool,
 }
 
 /// Counts one stream on a connection.
@@ -133,8 +134,22 @@ impl Drop for Stream {
 }
 
 impl Slot {
+    /// Keeps the connection from being used again.
+    pub(crate) fn spoil(&mut self) {
+        self.spoilt = true;
+    }
+
+    /// The other end of a connection that is this exchange's alone, to be judged again. That of a shared one is
+    /// judged with it.
+    pub(crate) fn peer(&self) -> Option<&Peer> {
+        self.http1.as_ref()?.peer.as_ref()
+    }
+
     /// Gives the connection back for the next request; only after both bodies have ended.
     pub(crate) fn give_back(mut self) {
+        if self.spoilt {
+            return;
+        }
         if let Some(connection) = self.http1.take() {
             self.running.0.keep(connection);
         }
@@ -215,11 +230,13 @@ impl Endpoint {
             };
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let peer = connection.peer.clone();
+                    let peer = connection.peer.as_ref();
+                    let peer = peer.map(|peer| Arc::clone(&peer.identity));
                     let slot = Slot {
                         running,
                         http1: Some(connection),
                         _http2: None,
+                        spoilt: false,
                     };
                     return Ok(Answer {
                         response,
@@ -275,14 +292,11 @@ impl Endpoint {
             .handshake(TokioIo::new(connected.io))
             .await
             .map_err(|_broken| Failure::Connect(ConnectError::Tcp))?;
-        let identity = connected
-            .peer
-            .as_ref()
-            .map(|peer| Arc::clone(&peer.identity));
-        let ended = self.drive(connection, connected.peer, recheck);
+        let peer = connected.peer.clone();
+        let ended = self.drive(connection.with_upgrades(), connected.peer, recheck);
         Ok(Http1Connection {
             sender,
-            peer: identity,
+            peer,
             ended,
             idle_since: Instant::now(),
         })
@@ -302,6 +316,7 @@ impl Endpoint {
                         running,
                         http1: None,
                         _http2: Some(stream),
+                        spoilt: false,
                     };
                     return Ok(Answer {
                         response,

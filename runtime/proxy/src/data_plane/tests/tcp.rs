@@ -141,6 +141,16 @@ async fn failure(tcp: &mut TcpStream) -> ErrorKind {
     error.kind()
 }
 
+/// A client that is not let through, which it may learn before it knows that it was connected.
+async fn refused(proxy: &Proxy) {
+    let at = proxy.plane.callee_listeners()[&DECLARED.parse().unwrap()];
+    let ended = match TcpStream::connect(at).await {
+        Ok(mut client) => failure(&mut client).await,
+        Err(error) => error.kind(),
+    };
+    assert_eq!(ended, ErrorKind::ConnectionReset);
+}
+
 fn reset(tcp: TcpStream) {
     SockRef::from(&tcp)
         .set_linger(Some(Duration::ZERO))
@@ -275,8 +285,7 @@ async fn who_may_not_enter_reaches_nobody() {
     let world = World::new().await;
     let slice = admitting(&world.mesh, Protocol::Tcp, &["details"]);
     world.callee.apply(&slice);
-    let mut client = connect(&world.caller).await;
-    assert_eq!(failure(&mut client).await, ErrorKind::ConnectionReset);
+    refused(&world.caller).await;
     let expected = ("authz_denied".into(), "authz_denied".into());
     assert_eq!(world.reasons().await, expected);
 
@@ -284,8 +293,7 @@ async fn who_may_not_enter_reaches_nobody() {
     let mut slice = admitting(&world.mesh, Protocol::Tcp, &["productpage"]);
     slice.access.services[0].rules[0].conditions = vec![Condition::Method(vec!["GET".to_owned()])];
     world.callee.apply(&slice);
-    let mut client = connect(&world.caller).await;
-    assert_eq!(failure(&mut client).await, ErrorKind::ConnectionReset);
+    refused(&world.caller).await;
     assert_eq!(world.server.count(), 0);
 }
 
@@ -340,14 +348,12 @@ async fn where_nobody_listens_the_client_is_told() {
     let mesh = Mesh::new();
     let slice = calling(&mesh, Protocol::Tcp, vec![tried(2)]);
     let caller = caller(&mesh, &slice, &[("v1", nobody().await)]);
-    let mut client = connect(&caller).await;
-    assert_eq!(failure(&mut client).await, ErrorKind::ConnectionReset);
+    refused(&caller).await;
     let record = caller.record(|_| true).await;
     assert_eq!(record["reason"], "connect_failure");
     assert_eq!(record["attempts"], 2);
     caller.plane.set_endpoints(Vec::new());
-    let mut client = connect(&caller).await;
-    assert_eq!(failure(&mut client).await, ErrorKind::ConnectionReset);
+    refused(&caller).await;
     caller
         .record(|record| record["reason"] == "no_healthy_upstream")
         .await;
@@ -360,8 +366,7 @@ async fn a_port_carries_only_what_it_is_for() {
     world
         .callee
         .apply(&world.mesh.admitting("reviews", &["productpage"]));
-    let mut client = connect(&world.caller).await;
-    assert_eq!(failure(&mut client).await, ErrorKind::ConnectionReset);
+    refused(&world.caller).await;
     let expected = ("no_route".into(), "no_route".into());
     assert_eq!(world.reasons().await, expected);
 

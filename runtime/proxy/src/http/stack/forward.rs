@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::uri::{self, Scheme, Uri};
-use http::{HeaderMap, Request, Response, Version, header};
+use http::{HeaderMap, Request, Response, Version, header, response};
 use hyper::body::Body as _;
+use hyper::upgrade::OnUpgrade;
 use mesh_bundle::slice::{Destination, Exchange};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry::{self, BudgetState, Next, RetryPolicy, RetryState, Stop};
@@ -18,11 +19,12 @@ use super::super::record::grpc_status;
 use super::super::sanitise::{self, Sanitised, Sender, TIMEOUT_HEADER};
 use super::super::stream;
 use super::super::timeout::{self, BodyClock};
+use super::super::upgrade::{Disagreed, Wanted};
 use super::filters::Edit;
 use super::{Exchanging, OutgoingBody, Reply};
 use crate::tables::Tables;
 use crate::upstream::connect::{ConnectError, HttpVersion};
-use crate::upstream::pool::{Answer, Endpoint, Failure};
+use crate::upstream::pool::{Answer, Endpoint, Failure, Slot};
 
 /// Where a request goes, and on which terms.
 #[derive(Debug)]
@@ -205,10 +207,16 @@ impl Exchanging<'_> {
                     .headers_mut()
                     .insert(header::HOST, self.authority.clone());
                 frame(&mut request);
+                if let Some(wanted) = &self.upgrade {
+                    wanted.ask_http1(self.asked.version, request.headers_mut());
+                }
             }
             HttpVersion::Http2 => {
                 *request.version_mut() = Version::HTTP_2;
                 *request.uri_mut() = with_authority(&self.head.uri, &self.authority);
+                if let Some(wanted) = &self.upgrade {
+                    wanted.ask_http2(&mut request);
+                }
             }
         }
         if let Some(deadline) = deadline {
@@ -296,7 +304,7 @@ impl Exchanging<'_> {
 
     /// Passes an answer on; the exchange is over when its body is.
     pub(super) fn pass_on(
-        self,
+        mut self,
         answer: Answer,
         exchange: &Exchange,
         deadline: Option<std::time::Instant>,
@@ -304,23 +312,39 @@ impl Exchanging<'_> {
         reason: Option<Reason>,
     ) -> Reply {
         let Answer {
-            response,
-            slot,
+            mut response,
+            mut slot,
             peer,
             ..
         } = answer;
+        let upstream = hyper::upgrade::on(&mut response);
         let (mut head, body) = response.into_parts();
+        let agreed = match self.upgrade.take() {
+            None => None,
+            Some(wanted) => {
+                // A server that was asked may think that it has agreed (bad-inputs 19).
+                slot.spoil();
+                match wanted.is_agreed(self.asked.version, &head) {
+                    Ok(agreed) => agreed.then_some(wanted),
+                    Err(Disagreed) => return self.reply(Reason::UpstreamProtocolError),
+                }
+            }
+        };
         // What is not of the mesh says nothing in its name.
         let from = match peer {
             Some(_) => Sender::MeshPeer,
             None => Sender::Application,
         };
-        if sanitise::sanitise_answer(&mut head, from).is_err() {
+        if sanitise::sanitise_answer(&mut head, from, agreed.is_some()).is_err() {
             return self.reply(Reason::UpstreamProtocolError);
         }
         head.extensions.clear();
         for edit in edits {
             edit.apply(&mut head.headers);
+        }
+        if let Some(wanted) = agreed {
+            wanted.agree(self.asked.version, &mut head);
+            return self.become_tunnel(wanted, upstream, head, slot, exchange);
         }
         self.close_unless_read(&mut head.headers);
         let (grpc, mut record) = (self.asked.grpc, self.record);
@@ -341,6 +365,28 @@ impl Exchanging<'_> {
         }
         let body = Upstream::new(body, clock, slot, record);
         Response::from_parts(head, ResponseBody::Upstream(body))
+    }
+}
+
+impl Exchanging<'_> {
+    /// Answers that client and endpoint have each other's bytes from here on; the exchange is over when these are.
+    fn become_tunnel(
+        mut self,
+        wanted: Wanted,
+        upstream: OnUpgrade,
+        head: response::Parts,
+        slot: Slot,
+        exchange: &Exchange,
+    ) -> Reply {
+        self.record.answered(head.status, &head.headers);
+        if self.asked.version != Version::HTTP_2 {
+            self.connection.wire.upgrade();
+        }
+        let times = (exchange.stream_idle, exchange.max_duration);
+        let record = (self.record, slot);
+        let tunnel = wanted.tunnel(self.connection, upstream, record, times);
+        self.connection.tunnels.begin(tunnel);
+        Response::from_parts(head, ResponseBody::Local(None))
     }
 }
 

@@ -101,6 +101,12 @@ impl Exchanging<'_> {
         if tcp::carries_bytes(Some(onward.port)) {
             return self.reply(Reason::NoRoute);
         }
+        for route in [route, onward.route] {
+            let policy = route.filters().upgrade;
+            if let Err(refusal) = self.narrow_upgrade(policy, onward.port.protocol) {
+                return self.refuse(refusal);
+            }
+        }
         self.edit(route, to);
         self.pass_through(tables, sanitised, body, (onward, of_gateway))
             .await
