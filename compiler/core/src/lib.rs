@@ -194,7 +194,13 @@ fn understand(
         overridings,
         environments,
         incomplete,
-    } = overlay::apply(input.sources, input.root_path, input.environment, &trees);
+    } = overlay::apply(
+        input.sources,
+        input.root_path,
+        input.environment,
+        &trees,
+        unread,
+    );
     let mut decoded = keyword::decode(input.sources, &overlaid, known_decoded);
     // Trees are several times their text, and linking makes the mesh a second time.
     drop(overlaid);

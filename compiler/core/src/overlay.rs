@@ -50,12 +50,14 @@ pub(crate) fn is_foreign(path: &str, root_path: &str, environment: &str) -> bool
     folder_of(path, root_path).is_some_and(|folder| folder != environment)
 }
 
-/// Applies the overrides of an environment to the trees that all share.
+/// Applies the overrides of an environment to the trees that all share. Where something was not read, a definition that
+/// is not there may have been in it.
 pub(crate) fn apply<'t>(
     sources: &SourceSet,
     root_path: &str,
     environment: &str,
     trees: &'t [Tree],
+    unread: bool,
 ) -> Overlaid<'t> {
     let mut reader = Reader::new(sources);
     let mut shared = Vec::new();
@@ -83,7 +85,7 @@ pub(crate) fn apply<'t>(
         stray_folders(&mut reader, root_path, sources, trees, declared);
     }
     let mut incomplete = false;
-    let mut target = Target::new(&shared, sources);
+    let mut target = Target::new(&shared, sources, unread);
     let mut additions = Vec::new();
     for tree in changes {
         let entries = reader.entries(&tree.nodes, Place::Environment);
@@ -131,6 +133,8 @@ type Position = (usize, usize);
 /// What can be changed, and what is to become of it.
 struct Target<'t> {
     defined: BTreeMap<(&'static str, String), (Position, Span)>,
+    /// Whether other definitions may be there.
+    unread: bool,
     /// The override of each definition; none: it is removed.
     planned: BTreeMap<Position, Option<&'t Node>>,
     overridings: Vec<Overriding>,
@@ -139,7 +143,7 @@ struct Target<'t> {
 }
 
 impl<'t> Target<'t> {
-    fn new(shared: &[Cow<'_, Tree>], sources: &SourceSet) -> Self {
+    fn new(shared: &[Cow<'_, Tree>], sources: &SourceSet, unread: bool) -> Self {
         let mut defined = BTreeMap::new();
         for (position, tree) in shared.iter().enumerate() {
             if sources.path(tree.file).ends_with(".test.kdl") {
@@ -157,6 +161,7 @@ impl<'t> Target<'t> {
         }
         Self {
             defined,
+            unread,
             planned: BTreeMap::new(),
             overridings: Vec::new(),
             asked: BTreeMap::new(),
@@ -203,6 +208,9 @@ impl<'t> Target<'t> {
         let text = &full_name(name.value.as_str().unwrap_or_default(), gateway);
         let known = self.defined.get(&(kind.value, text.clone())).copied();
         let Some((position, declared)) = known else {
+            if self.unread {
+                return None;
+            }
             let gateways = full_name("", gateway);
             let same_kind = (self.defined.keys())
                 .filter(|(other, _)| *other == kind.value)
@@ -541,6 +549,22 @@ override subset v1 { labels v=\"two\" }
 remove route old
 "
         ));
+    }
+
+    #[test]
+    fn what_is_overridden_may_be_in_a_file_that_can_not_be_read() {
+        let sources = test_util::sources(&[
+            ("a.kdl", "service a {\n<<<<<<< x\n=======\n>>>>>>> y\n}\n"),
+            (
+                "environments/prod/a.kdl",
+                "override service a { timeout \"1s\" }",
+            ),
+            ("mesh.kdl", MESH),
+        ]);
+        let analysed = load(&sources, "prod");
+        let codes = analysed.diagnostics.iter().map(|one| one.code);
+        let codes: Vec<&str> = codes.filter(|code| *code != SHARED_DOMAIN).collect();
+        assert_eq!(codes, ["MSH0001"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::render::{difference as render, human, json};
 enum DiffError {
     /// Its findings were told.
     #[error(
-        "the policies of {0} have errors, and so mean nothing yet; mend them, or name a commit that compiles"
+        "the policies of the {0} have errors, and so mean nothing yet; mend them, or name a commit that compiles"
     )]
     Broken(String),
     /// Neither side has it.
@@ -257,7 +257,7 @@ impl Compared {
         if understood.mesh.is_none() && !understood.errors.is_empty() {
             let version = if old { &self.old } else { &self.new };
             output::note(human::findings(&version.sources, &understood.errors).trim_end());
-            return Err(Box::new(DiffError::Broken(version.name.clone())));
+            return Err(Box::new(DiffError::Broken(version.named())));
         }
         Ok(understood.mesh)
     }

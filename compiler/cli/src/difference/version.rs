@@ -116,6 +116,14 @@ impl Version {
         })
     }
 
+    /// As a sentence calls it, after `the`.
+    pub(crate) fn named(&self) -> String {
+        match self.commit {
+            Some(_) => format!("commit `{}`", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// Reads, decodes and links.
     pub(crate) fn understood(&self, environment: &str, earlier: &mut Earlier) -> Understood {
         let input = Input {
