@@ -11,6 +11,12 @@ use mesh_compiler::date::Date;
 
 use crate::exit_code::Exit;
 
+mod choice;
+mod value;
+
+pub(crate) use choice::{CheckFormat, Deny, DiffFormat, Format, GraphFormat, TestFormat};
+use value::{claim, date, header, percent, rate, ref_name, root_path};
+
 /// Checks, builds, tests and explains mesh policies.
 #[derive(Debug, Parser)]
 #[command(name = "meshc", version, arg_required_else_help = true)]
@@ -104,67 +110,6 @@ pub(crate) enum Command {
     Man(Man),
 }
 
-/// How output is written by most commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Human,
-    /// For programs.
-    Json,
-}
-
-/// How findings are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CheckFormat {
-    /// For people.
-    Human,
-    /// For programs.
-    Json,
-    /// For code scanning.
-    Sarif,
-    /// As annotations of a GitHub workflow.
-    Github,
-}
-
-/// How a comparison is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DiffFormat {
-    /// For people.
-    Human,
-    /// For programs.
-    Json,
-    /// For a comment on a pull request; nothing at all where nothing changes.
-    Markdown,
-}
-
-/// How a call graph is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GraphFormat {
-    /// Tables for people.
-    Human,
-    /// For programs.
-    Json,
-    /// A picture for Graphviz.
-    Dot,
-    /// A picture for Mermaid, as in Markdown.
-    Mermaid,
-    /// A picture of its own.
-    Svg,
-    /// A page with the picture, to search and point at.
-    Html,
-}
-
-/// The lowest level of findings that make `check` fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Deny {
-    /// Errors.
-    Error,
-    /// Errors and warnings.
-    Warning,
-    /// Every finding.
-    Note,
-}
-
 /// `meshc check`
 #[derive(Debug, Args)]
 pub(crate) struct Check {
@@ -227,17 +172,6 @@ pub(crate) struct Build {
     pub(crate) format: Format,
 }
 
-/// How results of tests are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TestFormat {
-    /// For people.
-    Human,
-    /// For programs.
-    Json,
-    /// For continuous integration: JUnit's XML.
-    Junit,
-}
-
 /// `meshc test`
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -270,10 +204,10 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "METHOD PATH", requires_all = ["from", "to"])]
     pub(crate) request: Option<String>,
     /// The calling service or gateway, or `unauthenticated`.
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", requires = "request")]
     pub(crate) from: Option<String>,
     /// The called service.
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", requires = "request")]
     pub(crate) to: Option<String>,
     /// A header.
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
@@ -484,97 +418,9 @@ fn color_of_help() -> ColorChoice {
     ColorChoice::Auto
 }
 
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(rate),
-        _ => Err("a rate is a number from 0 to 1".to_owned()),
-    }
-}
-
-/// Of 10,000.
-fn percent(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>();
-    match number {
-        Ok(number) if (0.0..=100.0).contains(&number) => {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "from 0 to 10,000"
-            )]
-            let share = (number * 100.0).round() as u32;
-            Ok(share)
-        }
-        _ => Err("a share is written as 90%, from 0% to 100%".to_owned()),
-    }
-}
-
-fn date(text: &str) -> Result<Date, String> {
-    Date::parse(text).ok_or_else(|| "a day is written as 2027-03-01".to_owned())
-}
-
-fn ref_name(text: &str) -> Result<String, String> {
-    if mesh_repo::Repository::is_ref_name(text) {
-        return Ok(text.to_owned());
-    }
-    Err("a ref is named in full, as in refs/heads/main".to_owned())
-}
-
-/// A folder of a repository has one spelling; what leads out of it has none.
-fn root_path(text: &str) -> Result<String, String> {
-    let path = text.trim_end_matches('/');
-    let is_name =
-        |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
-    if path.is_empty() || path.split('/').all(is_name) {
-        return Ok(path.to_owned());
-    }
-    Err(
-        "a policy root is a folder of the repository, as in `policies/shop`, without `.` and `..`"
-            .to_owned(),
-    )
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_lowercase(), value.to_owned())),
-        _ => Err("a header is NAME=VALUE".to_owned()),
-    }
-}
-
-fn claim(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a claim is NAME=VALUE".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_ref_is_named_in_full() {
-        assert!(ref_name("refs/heads/main").is_ok());
-        for not in [
-            "main",
-            "x y",
-            "refs/heads/x y",
-            "refs/heads/",
-            "refs/heads/../x",
-            "--x",
-            "",
-        ] {
-            assert!(ref_name(not).is_err(), "{not}");
-        }
-    }
-
-    #[test]
-    fn a_policy_root_is_inside_of_the_repository() {
-        assert_eq!(root_path("").as_deref(), Ok(""));
-        assert_eq!(root_path("policies/shop/").as_deref(), Ok("policies/shop"));
-        for not in ["../x", "a/../b", "/etc", "./a", "a//b", "a\nb"] {
-            assert!(root_path(not).is_err(), "{not}");
-        }
-    }
 
     #[test]
     fn the_command_line_is_consistent() {
