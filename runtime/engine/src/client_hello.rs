@@ -15,12 +15,16 @@ const MESSAGE_HEADER: usize = 4;
 const RECORD_BYTES_MAX: usize = 1 << 14;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
+/// RFC 7301 §3.1.
+const PROTOCOLS: u16 = 16;
 
 /// What is known of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
     /// The host that it asks for, normalised; `None`: it asks for none.
     pub server_name: Option<String>,
+    /// The protocols that it offers, most wanted first.
+    pub protocols: Vec<Vec<u8>>,
 }
 
 /// Why what comes is no `ClientHello`, or none that is taken.
@@ -137,10 +141,16 @@ fn client_hello(body: &[u8]) -> Result<ClientHello, HelloError> {
     if !rest.is_empty() {
         return Err(HelloError::Malformed);
     }
-    let mut seen = false;
+    let (mut seen, mut seen_protocols) = (false, false);
     while !extensions.is_empty() {
         let kind = extensions.number()?;
         let content = extensions.long()?;
+        if kind == PROTOCOLS {
+            if std::mem::replace(&mut seen_protocols, true) {
+                return Err(HelloError::Malformed);
+            }
+            hello.protocols = protocols(content)?;
+        }
         if kind != SERVER_NAME {
             continue;
         }
@@ -150,6 +160,23 @@ fn client_hello(body: &[u8]) -> Result<ClientHello, HelloError> {
         hello.server_name = Some(server_name(content)?);
     }
     Ok(hello)
+}
+
+fn protocols(extension: &[u8]) -> Result<Vec<Vec<u8>>, HelloError> {
+    let mut extension = Fields(extension);
+    let mut names = Fields(extension.long()?);
+    let mut protocols = Vec::new();
+    while !names.is_empty() {
+        let name = names.short()?;
+        if name.is_empty() {
+            return Err(HelloError::Malformed);
+        }
+        protocols.push(name.to_vec());
+    }
+    if protocols.is_empty() || !extension.is_empty() {
+        return Err(HelloError::Malformed);
+    }
+    Ok(protocols)
 }
 
 fn server_name(extension: &[u8]) -> Result<String, HelloError> {
@@ -252,7 +279,23 @@ mod tests {
 
     fn named(name: &str) -> ClientHello {
         let server_name = Some(name.to_owned());
-        ClientHello { server_name }
+        ClientHello {
+            server_name,
+            ..ClientHello::default()
+        }
+    }
+
+    #[test]
+    fn protocols() {
+        let offering = |names: &[u8]| {
+            let extension = [&[0, 16], &*long(&long(names))].concat();
+            read(&records(&message(Some(&extension)), 16_384))
+        };
+        let offered = offering(b"\x07mesh-h2\x02h2").unwrap().unwrap().protocols;
+        assert_eq!(offered, [b"mesh-h2".to_vec(), b"h2".to_vec()]);
+        for bad in [b"".as_slice(), b"\0", b"\x03h2"] {
+            assert_eq!(offering(bad), Err(HelloError::Malformed), "{bad:?}");
+        }
     }
 
     #[test]
@@ -273,7 +316,7 @@ mod tests {
         }
         let none = Ok(Some(ClientHello::default()));
         assert_eq!(read(&records(&message(None), 100)), none);
-        assert_eq!(read(&records(&message(Some(&[0, 16, 0, 0])), 100)), none);
+        assert_eq!(read(&records(&message(Some(&[0, 10, 0, 0])), 100)), none);
     }
 
     /// bad-inputs.md row 69.

@@ -31,7 +31,7 @@ mod background;
 mod plane;
 mod settings;
 
-pub(crate) use plane::Plane;
+pub(crate) use plane::{InPlaintext, Plane};
 pub(crate) use settings::{AccessLogTarget, BoundPorts, DataPlaneSettings, Intercept, PortBinding};
 
 /// Endpoints of a service that came beside the slices, as far as they may be used. They replace what

@@ -33,6 +33,10 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// From accept until the protocol is known.
 pub(crate) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a port that takes bytes with and without mTLS waits for a peer to speak first: a mesh peer does so
+/// at once, and an application that does not is kept waiting by so much.
+pub(crate) const SILENT_PEER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Until a peer has said hello.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use mesh_bundle::slice::MtlsMode;
 use mesh_daemon::identity::Credentials;
 use mesh_daemon::telemetry::{Reason, TlsReason};
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,7 +16,7 @@ use crate::access_log::{AccessLog, Line};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::sanitise::Rule;
 use crate::tables::{Budgets, Tables};
-use crate::tcp;
+use crate::tcp::carries_bytes;
 use crate::tcp::metrics::TcpMetrics;
 use crate::upstream::connect::Security;
 use crate::upstream::endpoints::Directory;
@@ -42,6 +43,17 @@ pub(crate) struct Plane {
     /// Held while tables or endpoints are changed; never by a request.
     control: Mutex<()>,
     pub(super) names_changed: Notify,
+}
+
+/// What a port takes in plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InPlaintext {
+    Nothing,
+    Requests,
+    Bytes {
+        /// Whether nothing else is taken.
+        only: bool,
+    },
 }
 
 impl Plane {
@@ -100,7 +112,7 @@ impl Plane {
         let tables = self.tables.load();
         tables.as_ref().is_some_and(|tables| {
             let meant = tables.meant(address, None);
-            meant.is_some_and(|meant| tcp::carries_bytes(meant.port))
+            meant.is_some_and(|meant| carries_bytes(meant.port))
         })
     }
 
@@ -214,12 +226,23 @@ impl Plane {
         }
     }
 
-    /// Whether a port is open to peers without a certificate, to whatever little.
-    pub(crate) fn takes_plaintext(&self, port: u16) -> bool {
+    /// What a port takes of peers without a certificate; the engine says which of it goes on.
+    pub(crate) fn takes_in_plaintext(&self, port: u16) -> InPlaintext {
         let tables = self.tables.load();
         let tables = tables.as_ref();
-        let table = tables.and_then(|tables| tables.snapshot().inbound(port));
-        table.is_some_and(|table| table.mtls(port).is_some() || table.has_probes())
+        let Some(table) = tables.and_then(|tables| tables.snapshot().inbound(port)) else {
+            return InPlaintext::Nothing;
+        };
+        let mode = table.mtls(port);
+        match (mode, carries_bytes(table.port(port))) {
+            // A probe is a request.
+            (None, true) => InPlaintext::Nothing,
+            (Some(mode), true) => InPlaintext::Bytes {
+                only: mode == MtlsMode::Off,
+            },
+            (None, false) if !table.has_probes() => InPlaintext::Nothing,
+            (_, false) => InPlaintext::Requests,
+        }
     }
 
     /// An application of this host.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
@@ -16,25 +15,25 @@ use tokio_rustls::server::TlsStream;
 use crate::limits;
 
 /// Why there is no TLS session.
-pub(super) enum NoHandshake {
+pub(super) enum NoHandshake<IO> {
     /// It went wrong, and the peer may still want to read why.
-    Failed(io::Error, Option<TcpStream>),
+    Failed(io::Error, Option<IO>),
     /// The peer was silent for too long.
     TimedOut,
 }
 
-impl From<Elapsed> for NoHandshake {
+impl<IO> From<Elapsed> for NoHandshake<IO> {
     fn from(_: Elapsed) -> Self {
         Self::TimedOut
     }
 }
 
 /// `choose` says how to answer what the peer greets with.
-pub(super) async fn shake_hands(
-    tcp: TcpStream,
+pub(super) async fn shake_hands<IO: AsyncRead + AsyncWrite + Unpin>(
+    tcp: IO,
     choose: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
     handshakes: &Semaphore,
-) -> Result<TlsStream<TcpStream>, NoHandshake> {
+) -> Result<TlsStream<IO>, NoHandshake<IO>> {
     let mut hello = LazyConfigAcceptor::new(Acceptor::default(), tcp);
     let greeted = timeout(limits::HELLO_TIMEOUT, &mut hello).await?;
     let started = greeted.map_err(|error| NoHandshake::Failed(error, hello.take_io()))?;

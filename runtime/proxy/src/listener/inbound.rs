@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use http::header::HeaderValue;
 use mesh_daemon::identity::{PeerIdentity, tls};
 use mesh_daemon::telemetry::{Reason, TlsReason};
+use mesh_engine::client_hello::HANDSHAKE_RECORD;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -15,14 +16,15 @@ use tokio_rustls::server::TlsStream;
 use super::Leaving;
 use super::handshake::{NoHandshake, linger, shake_hands};
 use super::plaintext::in_plaintext;
-use crate::data_plane::Plane;
+use crate::data_plane::{InPlaintext, Plane};
 use crate::http::metrics::Reporter;
 use crate::http::server::{self, Connection, Inbound, MeshPeer, Side};
 use crate::http::upgrade::Tunnels;
 use crate::http::wire::WireState;
 use crate::limits;
 use crate::tcp;
-use crate::tcp::downstream::reset;
+use crate::tcp::downstream::{Prefixed, reset};
+use crate::tcp::hello::{self, NoHello};
 use crate::tcp::inbound::Caller;
 use crate::tcp::watch::Changes;
 use crate::upstream::connect::{Carries, HttpVersion, MESH_HTTP1, MESH_HTTP2, MESH_TCP};
@@ -56,28 +58,47 @@ pub(super) async fn admit(
         tls,
         handshakes,
     } = application;
-    if plane.takes_plaintext(port) {
-        match greeting(&accepted).await {
-            Greeting::Tls => {}
-            Greeting::Nothing => return,
-            // The proxy reaches its application by its inbound listener: round and round.
-            Greeting::Plaintext if of_itself => {
-                let reason = Reason::Loop;
-                plane.refused_connection(Reporter::Destination, reason, peer.ip(), None);
-                return reset(&accepted);
-            }
-            Greeting::Plaintext => {
-                let side = Side::Inbound(Inbound {
-                    port,
-                    application,
-                    peer: None,
-                    edge: OnceLock::new(),
-                });
-                return in_plaintext(accepted, peer, side, plane, drain).await;
-            }
+    let recheck = plane.recheck();
+    let takes = plane.takes_in_plaintext(port);
+    let (mut accepted, mut prefix) = (accepted, Vec::new());
+    let greeting = match takes {
+        InPlaintext::Nothing => Greeting::Tls,
+        InPlaintext::Requests => greeting(&accepted).await,
+        InPlaintext::Bytes { only: true } => Greeting::Plaintext,
+        InPlaintext::Bytes { only: false } => greeting_of_bytes(&mut accepted, &mut prefix).await,
+    };
+    match greeting {
+        Greeting::Tls => {}
+        Greeting::Nothing => return,
+        // The proxy reaches its application by its inbound listener: round and round.
+        Greeting::Plaintext if of_itself => {
+            let reason = Reason::Loop;
+            plane.refused_connection(Reporter::Destination, reason, peer.ip(), None);
+            return reset(&accepted);
+        }
+        Greeting::Plaintext if takes == InPlaintext::Requests => {
+            let side = Side::Inbound(Inbound {
+                port,
+                application,
+                peer: None,
+                edge: OnceLock::new(),
+            });
+            return in_plaintext(accepted, peer, side, plane, drain).await;
+        }
+        Greeting::Plaintext => {
+            let changes = Changes::new(recheck, &plane);
+            let caller = Caller {
+                identity: None,
+                chain: Vec::new(),
+                address: peer,
+                port,
+                application,
+            };
+            let stream = Prefixed::new(accepted, prefix);
+            return tcp::inbound::admit(stream, caller, plane, changes, drain).await;
         }
     }
-    let recheck = plane.recheck();
+    let accepted = Prefixed::new(accepted, prefix);
     let met = match shake_hands(accepted, |_| tls, &handshakes).await {
         Ok(stream) => meet(&stream).map(|(carries, inbound)| (stream, carries, inbound)),
         Err(NoHandshake::Failed(error, tcp)) => {
@@ -99,12 +120,13 @@ pub(super) async fn admit(
         Carries::Bytes => {
             let changes = Changes::new(recheck, &plane);
             let caller = Caller {
-                identity: Arc::new(identity.spiffe_id),
+                identity: Some(Arc::new(identity.spiffe_id)),
                 chain,
                 address: peer,
                 port,
                 application,
             };
+            let stream = Prefixed::new(stream, Vec::new());
             return tcp::inbound::admit(stream, caller, plane, changes, drain).await;
         }
     };
@@ -153,19 +175,43 @@ enum Greeting {
 /// Looks at the first byte: a record of TLS begins with its type, 22 for a handshake (RFC 8446 section 5.1),
 /// and no method of HTTP does.
 async fn greeting(tcp: &TcpStream) -> Greeting {
-    const HANDSHAKE: u8 = 22;
     let mut first = [0];
     match timeout(limits::HELLO_TIMEOUT, tcp.peek(&mut first)).await {
-        Ok(Ok(1)) if first == [HANDSHAKE] => Greeting::Tls,
+        Ok(Ok(1)) if first == [HANDSHAKE_RECORD] => Greeting::Tls,
         Ok(Ok(1)) => Greeting::Plaintext,
         _ => Greeting::Nothing,
+    }
+}
+
+/// The same where bytes are carried in plaintext too. A mesh peer speaks first, with a protocol of the mesh;
+/// everything else is the application's own, its TLS too, and whoever is silent waits for it to speak.
+async fn greeting_of_bytes(tcp: &mut TcpStream, prefix: &mut Vec<u8>) -> Greeting {
+    let mut first = [0];
+    match timeout(limits::SILENT_PEER_TIMEOUT, tcp.peek(&mut first)).await {
+        Err(_elapsed) => return Greeting::Plaintext,
+        Ok(Ok(1)) if first == [HANDSHAKE_RECORD] => {}
+        Ok(Ok(1)) => return Greeting::Plaintext,
+        Ok(_) => return Greeting::Nothing,
+    }
+    match hello::client_hello(tcp, prefix).await {
+        Ok(hello) => {
+            let mut offered = hello.protocols.iter();
+            let of_mesh = |name: &Vec<u8>| [MESH_HTTP1, MESH_HTTP2, MESH_TCP].contains(&&**name);
+            if offered.any(of_mesh) {
+                Greeting::Tls
+            } else {
+                Greeting::Plaintext
+            }
+        }
+        Err(NoHello::Refused(_)) => Greeting::Plaintext,
+        Err(NoHello::Gone | NoHello::TimedOut) => Greeting::Nothing,
     }
 }
 
 type Chain = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// Reads from a finished handshake who the peer is and what it speaks.
-fn meet(stream: &TlsStream<TcpStream>) -> Result<(Carries, (PeerIdentity, Chain)), TlsReason> {
+fn meet<IO>(stream: &TlsStream<IO>) -> Result<(Carries, (PeerIdentity, Chain)), TlsReason> {
     let (_, session) = stream.get_ref();
     let carries = match session.alpn_protocol() {
         Some(MESH_HTTP1) => Carries::Http(HttpVersion::Http1),

@@ -1,6 +1,6 @@
 //! The name that a TLS client asks for, taken from its first bytes before anybody answers it.
 
-use mesh_engine::client_hello::{HelloError, HelloReader};
+use mesh_engine::client_hello::{ClientHello, HelloError, HelloReader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
@@ -36,6 +36,15 @@ pub(crate) async fn server_name<IO: AsyncRead + Unpin>(
     io: &mut IO,
     prefix: &mut Vec<u8>,
 ) -> Result<String, NoHello> {
+    let hello = client_hello(io, prefix).await?;
+    Ok(hello.server_name.unwrap_or_default())
+}
+
+/// The same for all that is known of the client.
+pub(crate) async fn client_hello<IO: AsyncRead + Unpin>(
+    io: &mut IO,
+    prefix: &mut Vec<u8>,
+) -> Result<ClientHello, NoHello> {
     let reading = async {
         let mut reader = HelloReader::default();
         let mut seen = 0;
@@ -43,7 +52,7 @@ pub(crate) async fn server_name<IO: AsyncRead + Unpin>(
             let news = prefix.get(seen..).unwrap_or_default();
             match reader.read(news) {
                 Ok(None) => seen = prefix.len(),
-                Ok(Some(hello)) => return Ok(hello.server_name.unwrap_or_default()),
+                Ok(Some(hello)) => return Ok(hello),
                 Err(error) => return Err(NoHello::Refused(error)),
             }
             match io.read_buf(prefix).await {

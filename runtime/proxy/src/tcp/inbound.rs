@@ -1,4 +1,4 @@
-//! A connection of bytes from a mesh peer to the local application.
+//! A connection of bytes from a peer to the local application.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +10,10 @@ use mesh_daemon::telemetry::Reason;
 use mesh_engine::preface::Answer;
 use mesh_engine::{InboundTable, Peer};
 use rustls_pki_types::CertificateDer;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
-use tokio_rustls::server::TlsStream;
 
-use super::downstream::{Prefixed, keep_alive, reset};
+use super::downstream::{Prefixed, Socket, keep_alive, reset};
 use super::hello::{self, NoHello};
 use super::passing::{Ended, Passing};
 use super::peer::{NoPreface, read_preface};
@@ -29,12 +27,12 @@ use crate::listener::{Leaving, linger};
 use crate::upstream::connect::{ConnectError, UpstreamIo};
 use crate::upstream::pool::{Endpoint, Running};
 
-/// A mesh peer, and the port that it came to.
+/// A peer, and the port that it came to.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    /// Who it is.
-    pub(crate) identity: Arc<SpiffeId>,
-    /// To judge it again.
+    /// Who it is; none: it came in plaintext.
+    pub(crate) identity: Option<Arc<SpiffeId>>,
+    /// To judge it again; empty where it is nobody.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// From where it comes.
     pub(crate) address: SocketAddr,
@@ -58,21 +56,26 @@ struct Admitted {
 }
 
 /// Lets a peer's connection in, and carries it to its end. `trust` is from before the handshake.
-pub(crate) async fn admit(
-    mut stream: TlsStream<TcpStream>,
+pub(crate) async fn admit<D>(
+    mut stream: Prefixed<D>,
     caller: Caller,
     plane: Arc<Plane>,
     changes: Changes,
     drain: Leaving,
-) {
+) where
+    D: AsyncRead + AsyncWrite + Socket + Unpin,
+{
     keep_alive(&stream);
     let mut record = Record::begin(&plane, Reporter::Destination, caller.address.ip());
-    record.src = Some(Arc::clone(&caller.identity));
+    record.src.clone_from(&caller.identity);
     let admitted = match accept(&mut stream, &caller, &plane, &mut record).await {
         Ok(admitted) => admitted,
         Err(Refused(answer, reason)) => {
             record.end(Some(reason));
             drop(record);
+            if caller.identity.is_none() {
+                return reset(&stream);
+            }
             if stream.write_all(&[answer.to_byte()]).await.is_ok() {
                 linger(stream).await;
             }
@@ -91,10 +94,12 @@ pub(crate) async fn admit(
     let meters = (&record.received, &record.sent);
     let passing = Passing::new(&mut downstream, &mut upstream, meters, idle);
     let is_trusted = || {
-        let judged = plane
-            .credentials()
-            .judge_again(&caller.chain, Usage::Client);
-        judged.is_ok()
+        let judge = || {
+            plane
+                .credentials()
+                .judge_again(&caller.chain, Usage::Client)
+        };
+        caller.identity.is_none() || judge().is_ok()
     };
     let may_go_on = || may_enter(&plane, &caller, &service, &name) == Some(true);
     let ended = changes
@@ -119,31 +124,45 @@ pub(crate) async fn admit(
     drop(drain);
 }
 
-async fn accept(
-    stream: &mut TlsStream<TcpStream>,
+async fn accept<D>(
+    stream: &mut Prefixed<D>,
     caller: &Caller,
     plane: &Arc<Plane>,
     record: &mut Record,
-) -> Result<Admitted, Refused> {
+) -> Result<Admitted, Refused>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+{
     let malformed = |rule: &'static str| {
         plane.metrics.rejected_bytes(rule);
         Refused(Answer::Malformed, Reason::BadRequest(rule))
     };
-    let read = timeout(limits::DETECT_TIMEOUT, read_preface(stream)).await;
-    let (service, port) = match read {
-        Ok(Ok(asked)) => asked,
-        Ok(Err(NoPreface::Io(_))) => {
-            return Err(Refused(Answer::Malformed, Reason::ClientDisconnect));
+    let is_mesh = caller.identity.is_some();
+    let (service, port) = if is_mesh {
+        let read = timeout(limits::DETECT_TIMEOUT, read_preface(stream)).await;
+        match read {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(NoPreface::Io(_))) => {
+                return Err(Refused(Answer::Malformed, Reason::ClientDisconnect));
+            }
+            Ok(Err(NoPreface::Refused(error))) => {
+                tracing::debug!(peer = %caller.address, %error, "preface refused");
+                return Err(malformed("preface"));
+            }
+            Err(_elapsed) => return Err(malformed("preface_timeout")),
         }
-        Ok(Err(NoPreface::Refused(error))) => {
-            tracing::debug!(peer = %caller.address, %error, "preface refused");
-            return Err(malformed("preface"));
-        }
-        Err(_elapsed) => return Err(malformed("preface_timeout")),
+    } else {
+        // It knows of no mesh, so the port alone says what it wants.
+        let tables = plane.tables();
+        let table = tables
+            .as_ref()
+            .and_then(|tables| tables.snapshot().inbound(caller.port));
+        let service = table.map(|table| table.service().to_owned());
+        (service.unwrap_or_default(), caller.port)
     };
     let protocol = find(caller, (&service, port), plane, record)?;
-    record.found(&service, protocol, true);
-    let mut prefix = Vec::new();
+    record.found(&service, protocol, is_mesh);
+    let mut prefix = stream.take_prefix();
     let mut name = String::new();
     if protocol == Protocol::Tls {
         name = match hello::server_name(stream, &mut prefix).await {
@@ -174,6 +193,9 @@ async fn accept(
     })?;
     record.connect = Some(started.elapsed());
     let accepted = async {
+        if !is_mesh {
+            return Ok(());
+        }
         stream.write_all(&[Answer::Accepted.to_byte()]).await?;
         stream.flush().await
     };
@@ -225,7 +247,10 @@ fn may_enter(plane: &Plane, caller: &Caller, service: &str, name: &str) -> Optio
     let known = Known {
         port: caller.port,
         name,
-        peer: Peer::Identity(&caller.identity),
+        peer: caller
+            .identity
+            .as_ref()
+            .map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity)),
         peer_ip: caller.address.ip(),
     };
     Some(!plane.is_denying() && authorise(plane, table, known))

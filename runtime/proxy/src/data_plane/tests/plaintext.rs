@@ -5,11 +5,13 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mesh_bundle::slice::{
     AccessRule, CalleeKind, DeclaredEndpoint, Effect, EndpointAddress, EndpointSource, Enforcement,
-    MtlsMode, PathPattern, PathPatternKind, PortMtls, Principal, Probe, Slice,
+    MtlsMode, PathPattern, PathPatternKind, PortMtls, Principal, Probe, Protocol, Slice,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::harness::*;
+use super::tcp::{self, Server};
 
 /// A proxy of `reviews` whose mode is this, for `productpage` and for everybody in plaintext.
 async fn reviews(mesh: &Mesh, mode: Option<MtlsMode>, change: impl FnOnce(&mut Slice)) -> Proxy {
@@ -155,4 +157,95 @@ async fn an_unmeshed_service_is_called_as_it_is() {
         .plane
         .set_endpoints(endpoints("reviews", &[("v1", elsewhere)]));
     assert_eq!(send(proxy.outbound(), get("/a")).await.status, 200);
+}
+
+/// A proxy before a server of bytes, whose mode is this, for `productpage` and for everybody in plaintext.
+fn of_bytes(mesh: &Mesh, server: &Server, protocol: Protocol, mode: MtlsMode) -> Proxy {
+    let proxy = mesh.proxy("reviews", Some(server.address));
+    let mut slice = tcp::admitting(mesh, protocol, &["productpage"]);
+    let service = &mut slice.access.services[0];
+    service.mtls = vec![PortMtls { port: PORT, mode }];
+    service.rules.push(AccessRule {
+        name: "allow unauthenticated".to_owned(),
+        effect: Effect::Allow,
+        enforcement: Enforcement::Enforce,
+        who: vec![Principal::Unauthenticated],
+        conditions: Vec::new(),
+    });
+    proxy.apply(&slice);
+    proxy
+}
+
+/// Bytes go there and back, whoever speaks first.
+async fn passes(mut client: TcpStream, server: &mut Server, server_first: bool) {
+    let mut got = [0; 5];
+    if server_first {
+        let mut served = server.accept().await;
+        served.write_all(b"ready").await.unwrap();
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"ready");
+    } else {
+        client.write_all(b"hello").await.unwrap();
+        let mut served = server.accept().await;
+        served.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn bytes_come_in_plaintext_where_the_mode_says_so() {
+    let mesh = Mesh::new();
+    let mut server = Server::start().await;
+    for mode in [MtlsMode::Permissive, MtlsMode::Off] {
+        let reviews = of_bytes(&mesh, &server, Protocol::Tcp, mode);
+        for server_first in [false, true] {
+            let client = TcpStream::connect(reviews.inbound()).await.unwrap();
+            passes(client, &mut server, server_first).await;
+        }
+        let record = reviews
+            .record(|record| record["service"] == "reviews")
+            .await;
+        assert_eq!(
+            (&record["tls"], &record["src_identity"]),
+            (&"none".into(), &().into())
+        );
+        if mode == MtlsMode::Permissive {
+            let slice = tcp::calling(&mesh, Protocol::Tcp, vec![route()]);
+            let caller = tcp::caller(&mesh, &slice, &[("v1", reviews.inbound())]);
+            passes(tcp::connect(&caller).await, &mut server, true).await;
+        }
+        let strict = mesh.proxy("reviews", Some(server.address));
+        strict.apply(&tcp::admitting(&mesh, Protocol::Tcp, &["productpage"]));
+        let before = server.count();
+        let mut client = TcpStream::connect(strict.inbound()).await.unwrap();
+        client.write_all(b"hello").await.unwrap();
+        // At most why it is refused comes back.
+        drop(client.read_to_end(&mut Vec::new()).await);
+        assert_eq!(server.count(), before);
+    }
+}
+
+/// design.md: "a connection without one of them is the application's own bytes".
+#[tokio::test]
+async fn tls_of_the_application_is_not_that_of_the_mesh() {
+    let mesh = Mesh::new();
+    let mut server = Server::start().await;
+    for protocol in [Protocol::Tcp, Protocol::Tls] {
+        let reviews = of_bytes(&mesh, &server, protocol, MtlsMode::Permissive);
+        // Up to its random, then two ciphers, and extensions: SNI `a`, ALPN `h2`.
+        let mut body = vec![3, 3];
+        body.extend([7; 32]);
+        body.extend([0, 0, 2, 0x13, 1, 1, 0, 0, 19]);
+        body.extend([0, 0, 0, 6, 0, 4, 0, 0, 1, b'a']);
+        body.extend([0, 16, 0, 5, 0, 3, 2, b'h', b'2']);
+        let length = u8::try_from(body.len()).unwrap();
+        let mut hello = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
+        hello.append(&mut body);
+        let mut client = TcpStream::connect(reviews.inbound()).await.unwrap();
+        client.write_all(&hello).await.unwrap();
+        let mut served = server.accept().await;
+        let mut got = vec![0; hello.len()];
+        served.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, hello, "{protocol:?}: not a byte is lost");
+    }
 }

@@ -81,7 +81,7 @@ fn sized(content: &[u8]) -> Vec<u8> {
 
 /// A `ClientHello` that asks for this name; empty: for none.
 fn hello(name: &[u8], filler: usize) -> Vec<u8> {
-    let mut extensions = [&[0, 16], &*sized(&vec![0; filler])].concat();
+    let mut extensions = [&[0, 21], &*sized(&vec![0; filler])].concat();
     if !name.is_empty() {
         let entry = [&[0], &*sized(name)].concat();
         extensions.extend_from_slice(&[0, 0]);
