@@ -7,6 +7,7 @@
 pub mod access;
 pub mod fields;
 pub mod grants;
+mod identities;
 pub mod loosened;
 pub mod routes;
 pub mod skew;

@@ -3,7 +3,7 @@
 use mesh_bundle::slice::{AccessRule, Enforcement, Principal};
 use rayon::prelude::*;
 
-use super::{Change, Kept, KeptEdge, ports};
+use super::{Change, Kept, KeptEdge, identities, ports};
 use crate::analysis::entrance::{Door, Entrance, Front, Refused, Way, is_unguarded, peers, sent};
 use crate::analysis::probe;
 use crate::analysis::request_space::{CapExceeded, FieldKind, Likely, Point, Space};
@@ -64,8 +64,11 @@ pub struct Unasked {
     pub witness: Option<Point>,
 }
 
-/// What became of the access to every service that both meshes have; only those where something did.
+/// What became of the access to every service that both meshes have; only those where something did. Callers are those
+/// who they are, whatever their identities read.
 pub fn changes(change: Change<'_>) -> Vec<AccessChange> {
+    let renamed = identities::as_in_head(change);
+    let change = Change::new(renamed.as_ref().unwrap_or(change.base), change.head);
     let kept: Vec<Kept> = change.kept().collect();
     kept.into_par_iter()
         .filter_map(|service| of(change, service))
@@ -340,6 +343,63 @@ fn issued(mut point: Point) -> Point {
         point.fields.insert(issuer, stranger);
     }
     point
+}
+
+/// A service that the base does not have, and that lets in more than the calls that somebody declares.
+#[derive(Clone, Debug)]
+pub struct Added {
+    /// The service, in the head.
+    pub service: ServiceId,
+    /// What lets them in.
+    pub way: Way,
+    /// Such a request.
+    pub witness: Point,
+}
+
+/// Services that only the head has, with one way in each for whoever declares no call.
+pub fn added(change: Change<'_>) -> Vec<Added> {
+    let is_new = |service: &&Service| change.base.service_named(&service.name.value).is_none();
+    let new = change.head.services.iter().filter(is_new);
+    new.filter_map(|service| of_new(change.head, service))
+        .collect()
+}
+
+fn of_new(mesh: &LinkedMesh, service: &Service) -> Option<Added> {
+    let door = Door::of(mesh, service.id)?;
+    let mut declared = Vec::new();
+    for edge in mesh
+        .edges
+        .entering(service.id)
+        .filter(|edge| edge.is_used())
+    {
+        declared.push(sent(mesh.service(edge.caller), service).ok()?);
+    }
+    let declared: Vec<&Space> = declared.iter().collect();
+    // What is too large to compare is said of what changes; here nothing is lost but a note.
+    let left = Entrance::of(mesh, service.id).ok()?.entered().ok()?;
+    let left = left.remainder(&declared, SAMPLES_MAX).ok()?;
+    let witness = find(&left, door.likely(), |point| door.lets_in(point))?;
+    let way = door.judge(&witness)?.ok()?;
+    Some(Added {
+        service: service.id,
+        way,
+        witness,
+    })
+}
+
+/// Gateways that only the base has, with a request from outside that got in, ascending.
+pub fn closed(change: Change<'_>) -> Vec<(ServiceId, Point)> {
+    let gone = change.removed();
+    let gateways = gone.filter(|id| change.base.service(*id).gateway().is_some());
+    let entered = |id: ServiceId| {
+        let door = Door::of(change.base, id)?;
+        let entered = Entrance::of(change.base, id).ok()?.entered().ok()?;
+        let outside = Space::from(&[Principal::Unauthenticated]).ok()?;
+        let entered = entered.intersection(&outside).ok()?;
+        let witness = find(&entered, door.likely(), |point| door.lets_in(point))?;
+        Some((id, witness))
+    };
+    gateways.filter_map(entered).collect()
 }
 
 /// A service that is gone, and who called it and stays.

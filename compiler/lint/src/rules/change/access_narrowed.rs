@@ -2,7 +2,7 @@
 
 use mesh_compiler::analysis::entrance::Refused;
 use mesh_compiler::diff::Kept;
-use mesh_compiler::diff::access::AccessChange;
+use mesh_compiler::diff::access::{AccessChange, closed};
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::facts::Facts;
@@ -13,7 +13,7 @@ declare_rule! {
     /// A caller that declares to call a service, and some of whose requests were let in and are
     /// refused now, with one of them. Found with `meshc check --base REF`. Where nothing of it gets in
     /// any more, that is MSH0114. The same for peers without an identity: clients of a gateway that lost a
-    /// host or a route, and whatever has no proxy of the mesh and came in plaintext.
+    /// host or a route, or that find the whole gateway gone, and whatever has no proxy of the mesh and came in plaintext.
     ///
     /// ## Why it matters
     /// If the caller sends such requests, they end with 403 the moment this is deployed. Whether it
@@ -63,6 +63,21 @@ fn check(cx: &mut RuleContext<'_>) {
             // That the request is refused is certain, that it is sent is not.
             cx.report(finding.possible());
         }
+    }
+    let base = change.meshes().base;
+    for (gateway, point) in closed(change.meshes()) {
+        let name = &base.service(gateway).name.value;
+        let several = base.service(gateway).ports.len() > 1;
+        let message =
+            format!("the gateway `{name}` is gone, through which requests came in from outside");
+        let finding = ACCESS_NARROWED.at(facts.mesh().name.span, message);
+        cx.report(
+            finding
+                .at("has it no more")
+                .help("if clients still send such requests, keep it until they go elsewhere")
+                .witness(point.to_witness(None, name.clone(), several))
+                .possible(),
+        );
     }
 }
 
@@ -180,5 +195,16 @@ mod tests {
         let before = format!("{WEB} allow web }}");
         let after = format!("{WEB} allow other }}");
         assert_eq!(changes("MSH0811", &before, &after), "");
+    }
+
+    #[test]
+    fn a_gateway_that_is_gone_is_missed_outside() {
+        let service = r#"service a { port 80; endpoints { static "10.0.0.2:80" }; allow any }"#;
+        let gateway = r"gateway public { listen 80; allow unauthenticated; route all { to a } }";
+        insta::assert_snapshot!(changes(
+            "MSH0811",
+            &format!("{gateway}\n{service}"),
+            service
+        ));
     }
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bundle::slice::MtlsMode;
 use mesh_compiler::analysis::entrance::{Door, Refused, Way};
-use mesh_compiler::diff::access::{AccessChange, Gain, Unasked};
+use mesh_compiler::diff::access::{AccessChange, Added, Gain, Unasked, added};
 use mesh_compiler::diff::loosened::{self, Loosened, What};
 use mesh_compiler::linked::{LinkedMesh, Service};
-use mesh_syntax::{Diagnostic, Span};
+use mesh_syntax::{Diagnostic, Level, Span};
 
 use crate::facts::{ChangeFacts, Facts};
 use crate::rule::{RuleContext, declare_rule};
@@ -22,7 +22,8 @@ declare_rule! {
     /// A service that becomes `unmeshed` lets in everybody, and a request about which an authorizer is no
     /// longer asked is let in whatever it would have said. What no request can show is said as possible: clients
     /// that need no certificate any more, another source of their address, other keys of tokens, and paths that
-    /// may hold more.
+    /// may hold more. A service that the base does not have is a note, where it lets in more than the calls that are
+    /// declared. Callers are compared as the services that they are, whatever their identities read.
     ///
     /// ## Why it matters
     /// Whoever reviews a change of rules has to see what they let in, not how they read.
@@ -82,6 +83,9 @@ fn check(cx: &mut RuleContext<'_>) {
             );
         }
     }
+    for new in added(change.meshes()) {
+        cx.report(of_new(facts, &new));
+    }
     for loosened in loosened::of(change.meshes()) {
         cx.report(may_let_in(&loosened));
     }
@@ -122,6 +126,26 @@ fn check(cx: &mut RuleContext<'_>) {
         finding = facts.witnessed(finding, gain.witness.as_ref(), service.id);
         cx.report(finding);
     }
+}
+
+/// What a service lets in that is new altogether.
+fn of_new(facts: &Facts<'_>, new: &Added) -> Diagnostic {
+    let service = facts.mesh().service(new.service);
+    let name = &service.name;
+    let span = new.way.span(service).unwrap_or(name.span);
+    let (kind, name) = (service.kind.word(), &name.value);
+    let mut finding = ACCESS_WIDENED
+        .at(
+            span,
+            format!(
+                "the {kind} `{name}` is new, and lets in requests that nobody declares to send"
+            ),
+        )
+        .at("lets them in")
+        .help("check that the request below is meant to get in; as a test it stays so")
+        .witness(facts.witness(&new.witness, service.id));
+    finding.level = Level::Note;
+    finding
 }
 
 /// What changed, where that is not what lets the request in and the head still has a place for it.
@@ -400,5 +424,43 @@ mod tests {
         let after =
             format!("{WEB} allow web {{ path \"/b\" }}; allow web {{ path regex=\"/a\" }} }}");
         assert_eq!(changes("MSH0810", &before, &after), "");
+    }
+
+    #[test]
+    fn another_trust_domain_or_identity_is_the_same_caller() {
+        let with = |domain: &str, more: &str| {
+            format!(
+                r#"mesh m {{ trust-domain "{domain}" }}
+                service web {{ port 80; endpoints {{ static "10.0.0.1:80" }}; calls a; {more} }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow web {{ path "/a/**" }}; deny {{ not {{ from web }} }} }}"#
+            )
+        };
+        let base = with("m.example", "");
+        let own = r#"identity "spiffe://m.example/other""#;
+        for head in [with("n.example", ""), with("m.example", own)] {
+            for code in ["MSH0810", "MSH0811"] {
+                assert_eq!(changes(code, &base, &head), "");
+            }
+        }
+        // Whoever takes over another's identity is let in where the other was.
+        let head = with("m.example", "")
+            .replace("allow web", "allow web other")
+            .replace("from web", "from web other")
+            + "\n"
+            + r#"service other { port 80; endpoints { static "10.0.0.3:80" } }"#;
+        assert!(changes("MSH0810", &base, &head).contains("MSH0810"));
+    }
+
+    #[test]
+    fn what_a_new_service_lets_in_is_a_note_where_nobody_declares_it() {
+        let base = format!("{WEB} allow web }}");
+        let and = |rule: &str| {
+            format!(
+                "{base}\nservice pay {{ port 80; endpoints {{ static \"10.0.0.3:80\" }}; {rule} }}"
+            )
+        };
+        insta::assert_snapshot!(changes("MSH0810", &base, &and("allow any")));
+        let head = and("allow web").replace("calls a", "calls a; calls pay");
+        assert_eq!(changes("MSH0810", &base, &head), "");
     }
 }
