@@ -313,7 +313,7 @@ gateway egress { listen 8080; allow web; route bank { to bank; retry attempts=3 
         serde_json::json!(["web", "egress", "bank"])
     );
     let checked = fixture.meshc(&["check", "policy"]);
-    let storm = "one request to `web` can become 12 calls to `bank` when it fails with 503 (4×3 along web → egress → bank, limit 10)";
+    let storm = "one request to `web` can become 12 calls to `bank` when it fails with 503: retries multiply by 12 (4×3 along web → egress → bank), and the limit is 10";
     assert!(checked.shown().contains(storm), "{}", checked.shown());
 }
 

@@ -8,7 +8,7 @@ use mesh_compiler::linked::LinkedMesh;
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::words::{calls, number, times};
+use crate::rules::words::{self, calls, number, times};
 
 declare_rule! {
     /// ## What it flags
@@ -183,9 +183,17 @@ fn finding(mesh: &LinkedMesh, graph: &CallGraph, storm: &Storm, limit: f64) -> D
             "hangs".to_owned(),
         ),
     };
+    // Calls that are made anyway are no amplification, and the limit is none of calls.
+    let anyway = if is_one(worst.healthy) {
+        String::new()
+    } else {
+        format!(", which is {} when nothing fails", calls(worst.healthy))
+    };
     let message = format!(
-        "one request to `{entry}` can become {} to `{service}` when it {how} ({} along {}, limit {})",
+        "one request to `{entry}` can become {} to `{service}` when it {how}{anyway}: retries multiply by {} ({} along {}), \
+         and the limit is {}",
         calls(count),
+        number(path.product),
         factors.join("×"),
         way.join(" → "),
         number(limit),
@@ -269,13 +277,31 @@ fn label(
     let (from, to) = (&graph.node(edge.from).name, &graph.node(edge.to).name);
     let route = policy.map_or("", |policy| policy.route.as_str());
     let often = times(hop.factor);
+    let each = if is_one(edge.per_request) {
+        String::new()
+    } else {
+        format!(
+            "calls `{to}` {} times for each request and ",
+            words::number(edge.per_request)
+        )
+    };
+    let what = if each.is_empty() {
+        format!("tries `{to}` {often}")
+    } else {
+        format!("{each}tries each {often}")
+    };
     finding.label(
         span,
         format!(
-            "hop {number} of {of}: `{from}` tries `{to}` {often} (route `{route}`): ×{}",
+            "hop {number} of {of}: `{from}` {what} (route `{route}`): ×{}",
             hop.factor
         ),
     )
+}
+
+/// Whether a count of calls is one, but for rounding.
+fn is_one(calls: f64) -> bool {
+    (calls - 1.0).abs() < 1e-9
 }
 
 fn proposal(graph: &CallGraph, storm: &Storm) -> String {
@@ -369,6 +395,17 @@ mod tests {
             mesh m { trust-domain "m.example"; defaults { retry "5xx" attempts=4 } }
             service web { port 80; endpoints { static "10.0.0.1:80" }; calls a }
             service a { port 80; endpoints { static "10.0.0.2:80" }; allow web }
+            service b { port 80; endpoints { static "10.0.0.3:80" }; allow a }"#
+        ));
+    }
+
+    #[test]
+    fn calls_that_are_made_anyway_are_told_apart() {
+        insta::assert_snapshot!(findings(
+            "MSH0401",
+            r#"mesh m { trust-domain "m.example"; refuse amplification=8; defaults { retry "5xx" attempts=3; retry-budget "20%" } }
+            service web { port 80; endpoints { static "10.0.0.1:80" }; calls a }
+            service a { port 80; endpoints { static "10.0.0.2:80" }; allow web; calls b per-request=2 }
             service b { port 80; endpoints { static "10.0.0.3:80" }; allow a }"#
         ));
     }
