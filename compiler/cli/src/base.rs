@@ -136,12 +136,21 @@ impl Base {
         }
     }
 
-    /// What can't be compared with a mesh.
-    pub(crate) fn skipped(&self, head: Option<&LinkedMesh>) -> Vec<Skipped> {
+    /// Why nothing can be compared with a mesh.
+    pub(crate) fn why_not_compared(&self, head: Option<&LinkedMesh>) -> Option<String> {
         match (self, head) {
-            (Self::Same, _) | (Self::Mesh(_), Some(_)) => Vec::new(),
-            (Self::Mesh(_), None) => skipped("needs policies without errors"),
-            (Self::Nothing(why), _) => skipped(why),
+            (Self::Same, _) | (Self::Mesh(_), Some(_)) => None,
+            (Self::Mesh(_), None) => Some("these policies have errors".to_owned()),
+            (Self::Nothing(why), _) => Some(why.clone()),
+        }
+    }
+
+    /// The checks that it takes away.
+    pub(crate) fn skipped(&self, head: Option<&LinkedMesh>) -> Vec<Skipped> {
+        match (self, self.why_not_compared(head)) {
+            (_, None) => Vec::new(),
+            (Self::Mesh(_), Some(_)) => skipped("needs policies without errors"),
+            (_, Some(why)) => skipped(&why),
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Compiled {
     pub(crate) suppressed: Vec<Suppressed>,
     /// Checks that could not be made for want of data.
     pub(crate) skipped: Vec<Skipped>,
+    /// Why nothing was compared with what is deployed, where that was asked for.
+    pub(crate) not_compared: Option<String>,
     /// What a baseline made of the findings.
     pub(crate) compared: Option<Compared>,
 }
@@ -99,7 +101,9 @@ pub(crate) fn compile_observed(
         understood,
     } = checker.check(subject, observer);
     let mesh = checked.as_deref().map(CheckedMesh::mesh);
-    let compared = base.map(|base| base.skipped(mesh.or(understood.as_deref())));
+    let mesh = mesh.or(understood.as_deref());
+    let not_compared = base.and_then(|base| base.why_not_compared(mesh));
+    let compared = base.map(|base| base.skipped(mesh));
     skipped.extend(compared.unwrap_or_default());
     Compiled {
         files,
@@ -110,11 +114,34 @@ pub(crate) fn compile_observed(
         understood,
         suppressed,
         skipped,
+        not_compared,
         compared: None,
     }
 }
 
+/// The environment that a command was given is not one of the mesh: the command can't run.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}{}", .help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default())]
+pub(crate) struct NoEnvironment {
+    message: String,
+    help: Option<String>,
+}
+
 impl Compiled {
+    /// Whether policy has the environment that was asked for. Where `mesh` can't be read nobody knows, and what is wrong
+    /// with it is said instead.
+    pub(crate) fn has_environment(&self, asked: &str) -> Result<(), NoEnvironment> {
+        let message = mesh_compiler::no_environment(asked);
+        let mut findings = self.findings.iter();
+        match findings.find(|finding| finding.message == message) {
+            Some(finding) => Err(NoEnvironment {
+                message,
+                help: finding.help.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Every finding in the order of outputs, saying in its text where only some environments have it.
     pub(crate) fn shown(&self) -> impl Iterator<Item = Cow<'_, Diagnostic>> {
         self.findings.iter().enumerate().map(|(index, finding)| {

@@ -37,7 +37,7 @@ pub(crate) enum LoadError {
     #[error("{} was there and is gone: the folder changed while it was read; run the command again", .0.display())]
     Gone(PathBuf),
     /// A path that can't be written in outputs.
-    #[error("{} is not UTF-8", .0.display())]
+    #[error("the name of {} is not UTF-8, so that no finding could say where it is; rename it", .0.display())]
     NotUtf8(PathBuf),
 }
 

@@ -209,6 +209,7 @@ pub static KEYWORDS: &[&Keyword] = &[
     &inventory::INSTANCES,
     &inventory::OBSERVED,
     &inventory::IDENTITY,
+    &inventory::CERTIFICATE,
     &overriding::OVERRIDE,
     &overriding::REMOVE,
     &test::TEST,

@@ -40,6 +40,7 @@ use mesh_syntax::{Diagnostic, FileId, Level, Parsed, SourceSet, Span, Tree};
 
 pub use check::{CheckedMesh, Refused, Slices, check, check_again};
 pub use emit::Emitted;
+pub use link::no_environment;
 pub use linked::LinkedMesh;
 use progress::{Observer, Stage};
 pub use trial::{Trial, sample_request};

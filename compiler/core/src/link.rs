@@ -339,12 +339,17 @@ fn dangling(name: &Spanned<String>, kind: &str, near: Option<&str>) -> Diagnosti
     }
 }
 
+/// What is said of a command that asks for an environment that `mesh` does not declare.
+pub fn no_environment(environment: &str) -> String {
+    format!("the environment `{environment}` is not declared")
+}
+
 fn check_environment(root: &model::Root, environment: &str, findings: &mut Vec<Diagnostic>) {
     let declared = || root.environments.iter().map(|name| name.value.as_str());
     if environment == crate::DEFAULT_ENVIRONMENT || declared().any(|name| name == environment) {
         return;
     }
-    let message = format!("the environment `{environment}` is not declared");
+    let message = no_environment(environment);
     let finding = Diagnostic::error(code::DANGLING_REFERENCE, root.name.span, message);
     findings.push(match suggest::nearest(environment, declared()) {
         Some(near) => finding.help(format!("did you mean `{near}`?")),

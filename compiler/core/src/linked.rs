@@ -19,8 +19,8 @@ pub use crate::keyword::{
 };
 pub use crate::model::EffectivePool as Pool;
 use crate::model::{
-    Actions, CallMode, Extendable, Facts, Instances, Label, ListenAddress, Overriding, Port, Reach,
-    RetryBudget, Rollout, Spanned, Suppression, Test, Tls,
+    Actions, CallMode, Certificate, Extendable, Facts, Instances, Label, ListenAddress, Overriding,
+    Port, Reach, RetryBudget, Rollout, Spanned, Suppression, Test, Tls,
 };
 use crate::ownership::Ownership;
 
@@ -302,6 +302,8 @@ pub struct Inventory {
     pub observed: Vec<Observed>,
     /// Identities that exist outside of the mesh's own services, ascending.
     pub identities: Vec<Spanned<SpiffeId>>,
+    /// Certificates that proxies are given, ascending by name.
+    pub certificates: Vec<Certificate>,
     /// The whole node.
     pub span: Span,
 }

@@ -32,7 +32,7 @@ pub use gateway::{
     ClientAddress, ClientCertificate, Delegate, Gateway, GatewayRoute, Listener, Tls, TlsVersion,
 };
 pub use governance::{
-    Instances, Inventoried, Inventory, Observed, Overriding, SuppressedAt, Suppression,
+    Certificate, Instances, Inventoried, Inventory, Observed, Overriding, SuppressedAt, Suppression,
 };
 pub use invariant::{Claim, ClaimKind, Invariant};
 pub use pool::EffectivePool;

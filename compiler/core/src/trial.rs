@@ -60,6 +60,12 @@ impl<'m> Trial<'m> {
 
     /// What becomes of a request.
     pub fn run(&mut self, call: &Call) -> Result<Outcome, TrialError> {
+        let mut outcome = self.run_between(call)?;
+        outcome.is_identified = call.from.is_some();
+        Ok(outcome)
+    }
+
+    fn run_between(&mut self, call: &Call) -> Result<Outcome, TrialError> {
         let callee = self.find(&call.to)?;
         let caller = call
             .from

@@ -7,8 +7,9 @@ use mesh_compiler::analysis::call_graph::CallGraph;
 use mesh_compiler::analysis::probe::Probe;
 use mesh_compiler::analysis::request_space::Point;
 use mesh_compiler::analysis::routes::RouteFacts;
+use mesh_compiler::date::Date;
 use mesh_compiler::diff::Change;
-use mesh_compiler::diff::access::{self as access_diff, AccessChange};
+use mesh_compiler::diff::access::{self as access_diff, AccessChange, Loss};
 use mesh_compiler::diff::slices::SliceChange;
 use mesh_compiler::diff::staging::{self, Staging};
 use mesh_compiler::linked::{Edge, Exchange, Route, Service, ServiceId};
@@ -27,6 +28,7 @@ pub(crate) struct Facts<'m> {
     own_exchanges: OnceLock<Vec<(usize, usize)>>,
     earlier: Option<(&'m Unchanged, &'m ServiceFacts)>,
     change: Option<ChangeFacts<'m>>,
+    today: Option<Date>,
 }
 
 /// What is known of each service by itself, in the order of [`LinkedMesh::services`].
@@ -95,7 +97,21 @@ impl<'m> Facts<'m> {
             own_exchanges: OnceLock::new(),
             earlier: None,
             change: None,
+            today: None,
         }
+    }
+
+    /// The same mesh, judged on a day.
+    pub(crate) fn on(self, today: Date) -> Self {
+        Self {
+            today: Some(today),
+            ..self
+        }
+    }
+
+    /// The day on which the mesh is judged, where that is known.
+    pub(crate) const fn today(&self) -> Option<Date> {
+        self.today
     }
 
     /// The same mesh, of which some services are as they were in an earlier one.
@@ -200,6 +216,38 @@ impl<'m> Facts<'m> {
         match point {
             Some(point) => finding.witness(self.witness(point, to)),
             None => finding.possible(),
+        }
+    }
+
+    /// Gives calls that are refused altogether (MSH0114) a request that what is deployed lets in, where it let some in: that
+    /// is what the change breaks.
+    pub(crate) fn show_what_was_let_in(&self, findings: &mut [Diagnostic]) {
+        let Some(change) = &self.change else { return };
+        for finding in findings
+            .iter_mut()
+            .filter(|finding| finding.code == "MSH0114")
+        {
+            let Some(shown) = finding.witness.as_mut() else {
+                continue;
+            };
+            let to = self.mesh.service_named(&shown.to);
+            let lost = change
+                .access()
+                .iter()
+                .filter(|each| Some(each.service.head) == to);
+            let from = |loss: &&Loss| {
+                let caller = loss
+                    .caller
+                    .map(|caller| &self.mesh.service(caller.head).name.value);
+                caller == shown.from.as_ref()
+            };
+            let point = lost
+                .flat_map(|each| &each.lost)
+                .find(from)
+                .and_then(|loss| loss.witness.as_ref());
+            if let (Some(point), Some(to)) = (point, to) {
+                *shown = self.witness(point, to);
+            }
         }
     }
 

@@ -18,7 +18,23 @@ const NAMED_MAX: usize = 3;
 /// Which release runs in the fleet is not written in git, so it is no error.
 pub fn not_carried(checked: &CheckedMesh) -> Vec<Diagnostic> {
     let features = checked.required_features();
-    warnings(checked.mesh(), features, feature::SUPPORTED)
+    let mut findings = warnings(checked.mesh(), features, feature::SUPPORTED);
+    findings.extend(rollout(checked.mesh()));
+    findings
+}
+
+/// Steps are a matter of distributors, which refuse nothing for want of them.
+fn rollout(mesh: &LinkedMesh) -> Option<Diagnostic> {
+    let rollout = mesh.rollout.as_ref()?;
+    Some(
+        Diagnostic::note(
+            code::FEATURE_NOT_CARRIED,
+            rollout.span,
+            "no distributor of this release carries out `rollout`: each generation goes to every proxy at once",
+        )
+        .at("has no effect yet")
+        .help("do not count on it; split what is risky over several commits"),
+    )
 }
 
 fn warnings<'s>(
@@ -92,6 +108,16 @@ mod tests {
         insta::assert_snapshot!(draw(&sources, &found));
         let known = warnings(checked.mesh(), checked.required_features(), feature::KNOWN);
         assert_eq!(known, []);
+    }
+
+    #[test]
+    fn steps_that_nobody_takes_are_said() {
+        let sources = sources(
+            r#"mesh m { trust-domain "m.example"; rollout "10%" "100%" hold="2m" }
+            service a { port 80; endpoints { static "10.0.0.2:80" } }"#,
+        );
+        let checked = mesh_compiler::check(load(&sources), &[]).unwrap();
+        insta::assert_snapshot!(draw(&sources, &not_carried(&checked)));
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn judge_since(
             ..Judged::default()
         };
     };
-    let mut facts = Facts::new(mesh);
+    let mut facts = Facts::new(mesh).on(today);
     if let Some((unchanged, known)) = earlier {
         facts = facts.since(unchanged, known);
     }
@@ -102,6 +102,7 @@ fn judge_since(
     if let Some(base) = base {
         facts = facts.against(base);
         let (changes, skipped) = run_in_turn(COMPARISONS, &facts, observer);
+        facts.show_what_was_let_in(&mut judgement.findings);
         judgement.findings.extend(changes);
         judgement.skipped.extend(skipped);
     }

@@ -65,6 +65,7 @@ pub(crate) mod governance {
     pub(crate) mod unused_suppression;
 }
 mod inventory {
+    pub(crate) mod certificate_expiry;
     pub(crate) mod selects_nobody;
     pub(crate) mod undeclared_call;
     pub(crate) mod undeclared_egress;
@@ -206,6 +207,7 @@ pub static RULES: &[&Rule] = &[
     &access::plaintext_callee::PLAINTEXT_CALLEE,
     &access::weaker_than_mesh::WEAKER_THAN_MESH,
     &access::plaintext_caller::PLAINTEXT_CALLER,
+    &inventory::certificate_expiry::CERTIFICATE_EXPIRY,
     &gateways::shared_certificate::SHARED_CERTIFICATE,
     &access::unverified_claim::UNVERIFIED_CLAIM,
     &access::ignored_token::IGNORED_TOKEN,

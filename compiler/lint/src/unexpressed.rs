@@ -38,8 +38,6 @@ unexpressed! {
         "A rate limit has no overrides: limits on the same requests all hold.";
     "MSH0705" "gateways/unverified-tls" "TLS without verification"
         "Whoever dials with TLS verifies the other side's certificate, against the authorities of `trust=` or those of the system, and its name against `san=`, `sni=` or the host. Nothing turns this off.";
-    "MSH0706" "gateways/certificate-expiry" "a certificate that expires or has another name"
-        "Certificates and their keys are given to the proxy at its start and never lie in git; policy holds their names alone, and an inventory does not list them.";
     "MSH0708" "access/mtls-of-unknown-port" "another mode for a port that does not exist"
         "What is said of a port stands in the line that declares the port, so there is none for a port that the service does not have.";
     "MSH0712" "gateways/weak-tls" "weak versions or suites of TLS"

@@ -115,6 +115,7 @@ pub(super) fn run(args: &Build, place: &Place) -> Result<Exit, Failure> {
         root_path: &root_path,
         today,
     });
+    compiled.has_environment(place.environment())?;
     let Some(checked) = &compiled.checked else {
         output::note(human::check(&sources, &compiled).trim_end());
         return Ok(Exit::Findings);

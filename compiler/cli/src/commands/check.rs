@@ -125,6 +125,7 @@ fn in_environments(
         };
         let mut run = compile_observed(checker, base.as_ref(), subject, waiting);
         if first.is_none() {
+            run.has_environment(&environment)?;
             if place.environment.is_none() {
                 names.clone_from(&run.environments);
                 names.reverse();

@@ -31,6 +31,7 @@ pub(super) fn run(args: &Explain, place: &Place) -> Result<Exit, Failure> {
     let request = spec(args).ok_or(ExplainError::Request)?;
     let loaded = load(&folder(place, None))?;
     let compiled = compile(Subject::new(&loaded, place));
+    compiled.has_environment(place.environment())?;
     let checked = compiled.checked.as_ref().ok_or(ExplainError::Findings)?;
     let outcome = Trial::new(checked.mesh()).run(&request)?;
     let retries = Retries::of(checked.mesh(), &outcome, &request.to);

@@ -22,6 +22,7 @@ enum GraphError {
 pub(super) fn run(args: &Graph, place: &Place) -> Result<Exit, Failure> {
     let loaded = load(&folder(place, args.folder.as_deref()))?;
     let compiled = compile(Subject::new(&loaded, place));
+    compiled.has_environment(place.environment())?;
     // What checks find is no obstacle: the graph is where one looks to understand it.
     let Some(mesh) = compiled.mesh() else {
         match args.format {

@@ -143,6 +143,7 @@ fn refused(
         environment,
         ..Subject::new(loaded, place)
     });
+    compiled.has_environment(environment)?;
     match args.format {
         TestFormat::Json => output::data(&json::check(&loaded.sources, &compiled)?)?,
         TestFormat::Human | TestFormat::Junit => {

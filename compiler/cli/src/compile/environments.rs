@@ -41,7 +41,10 @@ pub(crate) fn together(
     found.retain(|(span, code, _), (_, environments)| {
         let own = mesh_compiler::environment_of(sources.path(span.file), root_path);
         // A suppression or definition that any environment needs is needed.
-        !matches!(*code, "MSH0016" | "MSH0018") || own.is_some() || environments.len() == all.len()
+        let is_in_all = environments.len() == all.len();
+        // That nothing changes is news only where nothing changes anywhere.
+        (*code != "MSH1109" || is_in_all)
+            && (!matches!(*code, "MSH0016" | "MSH0018") || own.is_some() || is_in_all)
     });
     for (index, (_, (finding, environments))) in found.into_iter().enumerate() {
         compiled.findings.push(finding);

@@ -1,5 +1,6 @@
 //! Findings as annotations of a GitHub workflow.
 
+use mesh_compiler::trial::request_text;
 use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
 
 use super::counted;
@@ -7,8 +8,18 @@ use crate::compile::Compiled;
 
 /// One line per finding, and one that counts what is not shown because somebody answers for it.
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
-    let findings = compiled.shown().map(|found| annotation(sources, &found));
-    findings.chain(unshown(sources, compiled)).collect()
+    let mut findings: Vec<_> = compiled.shown().collect();
+    // GitHub shows no more than a few of a step.
+    findings.sort_by_key(|found| found.level);
+    let findings = findings.iter().map(|found| annotation(sources, found));
+    let not_compared = compiled.not_compared.iter().map(|why| {
+        let text = data(&format!("what the change does can't be said: {why}"));
+        format!("::warning title=meshc::{text}\n")
+    });
+    findings
+        .chain(not_compared)
+        .chain(unshown(sources, compiled))
+        .collect()
 }
 
 fn unshown(sources: &SourceSet, compiled: &Compiled) -> Option<String> {
@@ -42,10 +53,11 @@ fn annotation(sources: &SourceSet, found: &Diagnostic) -> String {
         Level::Warning => "warning",
         Level::Note => "notice",
     };
-    let message = match &found.help {
-        Some(help) => format!("{}\n{help}", found.message),
-        None => found.message.clone(),
-    };
+    let mut lines = vec![found.message.clone()];
+    lines.extend(found.help.clone());
+    // As the line of a test, ready to paste.
+    lines.extend(found.witness.as_ref().map(request_text));
+    let message = lines.join("\n");
     format!(
         "::{kind} file={},line={line},col={column},endLine={end_line},endColumn={end_column},title={}::{}\n",
         property(sources.path(found.span.file)),
@@ -66,6 +78,7 @@ fn property(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mesh_syntax::Witness;
     use mesh_syntax::code::SYNTAX_ERROR;
 
     use super::*;
@@ -79,6 +92,25 @@ mod tests {
         assert_eq!(
             annotation(&sources, &found),
             "::error file=a%2Cb%3Ac.kdl,line=2,col=1,endLine=2,endColumn=2,title=MSH0001 source/syntax-error::50%25%0A::error::%0Ab\n"
+        );
+    }
+
+    #[test]
+    fn a_witness_is_shown_as_the_line_of_a_test() {
+        let mut sources = SourceSet::new();
+        let file = sources.add("a.kdl", b"x\n".to_vec());
+        let witness = Witness {
+            method: "GET".to_owned(),
+            path: "/a".to_owned(),
+            from: Some("web".to_owned()),
+            to: "a".to_owned(),
+            ..Witness::default()
+        };
+        let found = Diagnostic::error(SYNTAX_ERROR, Span::new(file, 0, 1), "b").witness(witness);
+        let text = annotation(&sources, &found);
+        assert!(
+            text.ends_with("::b%0Arequest GET \"/a\" from=web to=a\n"),
+            "{text}"
         );
     }
 }

@@ -79,7 +79,6 @@ pub(crate) fn check_at_most(sources: &SourceSet, compiled: &Compiled, most: usiz
     let mut gravest: Vec<usize> = (0..all.len()).collect();
     gravest.sort_by_key(|index| all.get(*index).map(|found| found.level));
     gravest.truncate(most);
-    gravest.sort_unstable();
     let shown = gravest.iter().filter_map(|index| all.get(*index));
     let mut text = framed(sources, shown.map(AsRef::as_ref));
     if all.len() > gravest.len() {

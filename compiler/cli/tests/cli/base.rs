@@ -83,6 +83,11 @@ fn a_base_that_is_not_there_says_what_to_do() {
 fn what_can_t_be_compared_is_counted_as_skipped() {
     let fixture = committed("allow wbe");
     fixture.write("policy/mesh.kdl", with("allow web"));
+    for format in ["human", "github"] {
+        let run = fixture.meshc(&["check", "policy", "--base", "HEAD", "--format", format]);
+        let why = "the policies of `HEAD` have errors of their own";
+        assert!(run.stdout.contains(why), "{}", run.stdout);
+    }
     let run = fixture.meshc(&["check", "policy", "--base", "HEAD", "--format", "json"]);
     let skipped = run.json()["skipped"].as_array().unwrap().clone();
     let codes: Vec<&str> = skipped

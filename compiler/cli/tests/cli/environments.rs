@@ -58,6 +58,70 @@ fn every_environment_is_checked_and_named() {
 }
 
 #[test]
+fn an_environment_that_is_not_there_can_t_be_run_in() {
+    let fixture = fixture();
+    fixture.commit();
+    let all: [&[&str]; 6] = [
+        &["check"],
+        &["check", "--format", "json"],
+        &["build", "--out", "bundle"],
+        &["test"],
+        &["graph"],
+        &[
+            "explain",
+            "--request",
+            "GET /",
+            "--from",
+            "web",
+            "--to",
+            "pay",
+        ],
+    ];
+    for command in all {
+        let place = ["-C", "policy", "--env", "stagign"];
+        let run = fixture.meshc(&[&place, command].concat());
+        assert_eq!(run.code, Some(2), "{command:?} {run:?}");
+        assert!(
+            run.stderr
+                .contains("the environment `stagign` is not declared (did you mean `staging`?)"),
+            "{command:?} {run:?}"
+        );
+        assert_eq!(run.stdout, "", "{command:?}");
+    }
+}
+
+#[test]
+fn what_costs_an_outage_comes_first() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        "mesh m { trust-domain \"m.example\" }
+service a { port 80; endpoints { static \"10.0.0.2:80\" }; allow any; route r { retry reset attempts=2 } }
+service web { port 80; endpoints { static \"10.0.0.1:80\" }; calls b }
+service b { port 80; endpoints { static \"10.0.0.3:80\" } }
+",
+    );
+    for format in ["human", "github"] {
+        let run = fixture.meshc(&["check", "policy", "--format", format]);
+        let at = |code: &str| run.stdout.find(code).unwrap();
+        assert!(at("MSH0114") < at("MSH0405"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn that_nothing_changes_is_said_only_where_nothing_does_anywhere() {
+    let fixture = fixture();
+    fixture.commit();
+    let staging = "policy/environments/staging/money.kdl";
+    fixture.write(
+        staging,
+        "override service pay { timeout \"2s\"; retry reset attempts=2 }\n",
+    );
+    let run = fixture.meshc(&["check", "policy", "--base", "HEAD"]);
+    assert!(!run.stdout.contains("MSH1109"), "{}", run.stdout);
+}
+
+#[test]
 fn explain_says_which_file_of_the_environment_a_value_is_from() {
     let run = fixture().meshc(&[
         "-C",

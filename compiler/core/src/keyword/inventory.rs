@@ -5,7 +5,7 @@ use mesh_syntax::Value;
 
 use super::Place::{Inventory, InventoryFile, InventoryService};
 use super::{Args, Argument, Entry, Keyword, Property, Reader, Repeats, Symbol, endpoints, facts};
-use crate::model::{self, Instances, Inventoried, Observed};
+use crate::model::{self, Certificate, Instances, Inventoried, Observed};
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static INVENTORY: Keyword = Keyword {
@@ -60,6 +60,17 @@ pub(super) static IDENTITY: Keyword = Keyword {
     )
 };
 
+pub(super) static CERTIFICATE: Keyword = Keyword {
+    args: Args::required(&[Argument::new("NAME", &value::NAME)]),
+    repeats: Repeats::Many,
+    props: &[Property::new("until", &value::DATE, "The last day that it is valid.").required()],
+    ..Keyword::new(
+        "certificate",
+        &[Inventory],
+        "A certificate that proxies are given by this name.",
+    )
+};
+
 static INSTANCES_COUNT: Kind = Kind {
     expected: "a whole number from 0",
     words: &[],
@@ -90,10 +101,12 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
     let mut services = Vec::new();
     let mut observed = Vec::new();
     let mut identities = Vec::new();
+    let mut certificates = Vec::new();
     for child in reader.block(entry) {
         match child.word() {
             "service" => services.extend(decode_service(reader, child)),
             "observed" => observed.extend(decode_observed(child)),
+            "certificate" => certificates.extend(decode_certificate(child)),
             _ => identities.extend(child.args(0, value::spiffe_id)),
         }
     }
@@ -102,7 +115,15 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model:
         services,
         observed,
         identities,
+        certificates,
         span: entry.span(),
+    })
+}
+
+fn decode_certificate(entry: Entry<'_>) -> Option<Certificate> {
+    Some(Certificate {
+        name: entry.arg(0, value::name)?,
+        until: entry.prop("until", value::date)?,
     })
 }
 

@@ -56,6 +56,7 @@ mod tests {
         ("kubernetes", "name"),
         ("tls", "certificate"),
         ("tls", "trust"),
+        ("certificate", "NAME"),
     ];
 
     #[test]

@@ -7,7 +7,7 @@ use mesh_syntax::{Diagnostic, FileId};
 use super::Linker;
 use crate::code;
 use crate::linked::{Inventoried, Inventory, Observed, Service, ServiceId};
-use crate::model::{self, Facts, Spanned, SuppressedAt, Suppression};
+use crate::model::{self, Certificate, Facts, Spanned, SuppressedAt, Suppression};
 use crate::suggest;
 
 impl Linker<'_, '_> {
@@ -136,13 +136,34 @@ impl Linker<'_, '_> {
         let observed = observed.collect();
         let mut identities = declared.identities.clone();
         identities.sort_by(|a, b| (&a.value, a.span).cmp(&(&b.value, b.span)));
+        let certificates = self.certificates(&declared.certificates);
         Some(Inventory {
             date: declared.date,
             services: known,
             observed,
             identities,
+            certificates,
             span: declared.span,
         })
+    }
+
+    fn certificates(&mut self, declared: &[Certificate]) -> Vec<Certificate> {
+        let mut certificates = declared.to_vec();
+        certificates
+            .sort_by(|a, b| (&a.name.value, a.name.span).cmp(&(&b.name.value, b.name.span)));
+        for pair in certificates.windows(2) {
+            if let [first, second] = pair
+                && first.name.value == second.name.value
+            {
+                let message = format!("the certificate `{}` is listed twice", second.name.value);
+                self.report(
+                    Diagnostic::error(code::DUPLICATE_DEFINITION, second.name.span, message)
+                        .label(first.name.span, "the first time")
+                        .help("leave one of them: a name stands for one certificate"),
+                );
+            }
+        }
+        certificates
     }
 
     /// A fleet may hold what policy does not know; a name with a typo looks the same.

@@ -63,8 +63,19 @@ pub struct Inventory {
     pub observed: Vec<Observed>,
     /// Identities that exist outside of the mesh's own services.
     pub identities: Vec<Spanned<SpiffeId>>,
+    /// Certificates that proxies are given.
+    pub certificates: Vec<Certificate>,
     /// The whole node.
     pub span: Span,
+}
+
+/// A certificate that proxies are given by a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Certificate {
+    /// The name.
+    pub name: Spanned<String>,
+    /// The last day that it is valid.
+    pub until: Spanned<Date>,
 }
 
 /// What an inventory knows of one service.

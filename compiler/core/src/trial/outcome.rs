@@ -126,6 +126,8 @@ impl From<&Witness> for Call {
 pub struct Outcome {
     /// Whether it was a connection of bytes.
     pub is_connection: bool,
+    /// Whether its peer has an identity: only then somebody's slice routes it.
+    pub is_identified: bool,
     /// How it ends.
     pub decision: Decision,
     /// The rule that decided; none where nothing allows it or it never came that far.
@@ -356,6 +358,7 @@ impl Outcome {
     pub(super) fn denied() -> Self {
         Self {
             is_connection: false,
+            is_identified: true,
             decision: Decision::Denied,
             rule: None,
             route: None,

@@ -39,7 +39,8 @@ pub fn sent_text(witness: &Witness, outcome: &Outcome) -> String {
 
 /// Who sends it, to whom, and from where.
 fn between(witness: &Witness) -> Vec<String> {
-    let from = witness.from.as_deref().unwrap_or("unauthenticated");
+    // An identity that is no service's has no name here; bare, its slashes would begin a comment.
+    let from = word(witness.from.as_deref().unwrap_or("unauthenticated"));
     let mut parts = vec![format!("from={from} to={}", witness.to)];
     if witness.host != witness.to && !witness.host.is_empty() {
         parts.push(format!("host={}", quoted(&witness.host)));

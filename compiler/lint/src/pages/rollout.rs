@@ -16,7 +16,7 @@ super::declare_pages! {
     code::NOT_COMMITTED => "policies that are built before they are committed";
     /// ## What it flags
     /// A word of the policy that the proxy of this release does not carry out yet, with the workloads
-    /// whose slices need it. Which release the fleet runs is not written in git, so it is a warning.
+    /// whose slices need it. Which release the fleet runs is not written in git, so it is a warning. `rollout` is a note: distributors of this release send each generation to every proxy at once.
     ///
     /// ## Why it matters
     /// A slice names the features that it needs. A proxy that lacks one refuses the generation with

@@ -41,6 +41,11 @@ pub(super) fn summary(sources: &SourceSet, compiled: &Compiled) -> String {
             )
         }
     };
+    let not_compared = compiled.not_compared.iter().map(|why| {
+        let text = format!("\nNothing was compared, so what this change does is not known: {why}.");
+        escaped(&text).into_owned()
+    });
+    let not_compared: String = not_compared.collect();
     let suppressed = suppressed(sources, compiled);
     let mesh = compiled.mesh().map_or_else(String::new, |mesh| {
         format!(
@@ -50,7 +55,7 @@ pub(super) fn summary(sources: &SourceSet, compiled: &Compiled) -> String {
         )
     });
     let accepted = accepted(compiled);
-    format!("{found}{mesh}.{accepted}{suppressed}{skipped}\n")
+    format!("{found}{mesh}.{not_compared}{accepted}{suppressed}{skipped}\n")
 }
 
 /// What a baseline accepts, and what of it nothing matches any more.

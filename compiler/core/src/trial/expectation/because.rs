@@ -54,7 +54,12 @@ fn denied(outcome: &Outcome) -> Vec<Reason> {
     rules.sort_by_key(|rule| !rule.concerns_peer);
     if rules.is_empty() {
         return vec![Reason {
-            text: "the caller's slice does not hold the service: no `calls` names it, and no `allow` admits the caller".to_owned(),
+            text: if outcome.is_identified {
+                "the caller's slice does not hold the service: no `calls` names it, and no `allow` admits the caller"
+            } else {
+                "no `allow` admits peers without an identity, such as clients from outside: `allow unauthenticated` would"
+            }
+            .to_owned(),
             span: None,
         }];
     }

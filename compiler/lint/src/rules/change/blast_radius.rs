@@ -69,7 +69,7 @@ fn check(cx: &mut RuleContext<'_>) {
     );
     let mut finding = BLAST_RADIUS
         .at(facts.mesh().name.span, message)
-        .help("deliver it in parts, or with a `rollout` in small steps")
+        .help("deliver it in parts")
         .number("changed", count(slices.changed.len()))
         .number("workloads", count(kept))
         .number("limit", most);
