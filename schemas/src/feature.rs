@@ -241,6 +241,7 @@ pub const SUPPORTED: &[&str] = &[
     ROUTE_REDIRECT,
     ROUTE_RESPOND,
     ROUTE_REWRITE,
+    ROUTE_STREAMING,
     ROUTE_UPGRADE,
 ];
 

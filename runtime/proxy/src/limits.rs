@@ -153,7 +153,7 @@ pub(crate) const TCP_READ_BYTES: usize = 16 * 1024;
 /// Until a callee's proxy has answered a preface: it connects to its application first.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Silence of a connection of bytes after which the system asks whether its other end is there.
+/// Silence of a connection after which the system asks whether its other end is there.
 pub(crate) const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
 /// Between two such questions.

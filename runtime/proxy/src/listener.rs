@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::data_plane::Plane;
 use crate::http::server::{Outbound, Side};
 use crate::limits;
-use crate::tcp::downstream::reset;
+use crate::tcp::downstream::{keep_alive, reset};
 use crate::tcp::outbound::{self, Client, Toward};
 
 mod destination;
@@ -139,6 +139,7 @@ async fn connected(
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    keep_alive(&tcp);
     match behind {
         // A gateway has no application that could call. Whoever else is on its machine must not call in its
         // name, past its access rules.

@@ -6,6 +6,7 @@ mod exchange;
 mod external;
 mod filters;
 mod gateway;
+mod grpc;
 mod harness;
 mod identity;
 mod intercept;

@@ -16,6 +16,8 @@ use crate::limits;
 pub(crate) const MESH_PREFIX: &str = "x-mesh-";
 /// What is left of the caller's time, in milliseconds.
 pub(crate) const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-mesh-timeout-ms");
+/// Says that this time ends when the answer begins.
+pub(crate) const STREAMING_HEADER: HeaderName = HeaderName::from_static("x-mesh-streaming");
 /// Who calls, for the application.
 pub(crate) const PEER_HEADER: HeaderName = HeaderName::from_static("x-mesh-peer");
 /// Why a proxy answered in place of the application.
@@ -226,6 +228,8 @@ pub(crate) struct Sanitised {
     pub(crate) grpc: bool,
     /// The time that the caller leaves.
     pub(crate) time_left: Option<Duration>,
+    /// Whether that ends when the answer begins.
+    pub(crate) streaming: bool,
 }
 
 /// Makes the request safe, in place; its URI is then a canonical path and query.
@@ -254,6 +258,7 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
         Sender::Application | Sender::Client { .. } => None,
         Sender::MeshPeer => head.headers.get(TIMEOUT_HEADER).and_then(milliseconds),
     };
+    let streaming = sender == Sender::MeshPeer && head.headers.contains_key(STREAMING_HEADER);
     remove_all(&mut head.headers, |name| {
         is_mesh(name) || spells(name, CLIENT_CERT_HEADER.as_str())
     });
@@ -263,6 +268,7 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
         authority_value,
         grpc,
         time_left,
+        streaming,
     })
 }
 

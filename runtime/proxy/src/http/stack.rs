@@ -28,7 +28,7 @@ use super::local_reply::{self, Asked};
 use super::record::Record;
 use super::sanitise::{PEER_HEADER, Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
-use super::timeout;
+use super::timeout::{self, Deadlines};
 use super::upgrade::{self, Wanted};
 use crate::limits;
 use crate::tables::{Meant, Tables};
@@ -331,6 +331,7 @@ impl Exchanging<'_> {
             exchange: route.exchange(),
             retry: route.retry(),
             budget: state.budget.as_ref(),
+            streaming: route.filters().streaming,
             edits,
         };
         self.forward(tables, sanitised, body, way).await
@@ -375,6 +376,11 @@ impl Exchanging<'_> {
             .then(|| timeout::grpc_timeout(&self.head.headers))
             .flatten();
         let deadline = retry::deadline(now, sanitised.time_left, asked);
+        let deadlines = Deadlines {
+            exchange: deadline,
+            asked: asked.and_then(|asked| now.checked_add(asked)),
+            streaming: sanitised.streaming,
+        };
         let exchange = to_application();
         let transfer = Arc::clone(&body.transfer);
         let mut spare = self.has_spare(body.is_empty());
@@ -382,7 +388,7 @@ impl Exchanging<'_> {
         self.record.upstream = Some(inbound.application.address());
         loop {
             self.record.attempts += 1;
-            let request = self.next_hop(sanitised, sending, deadline, spare, false);
+            let request = self.next_hop(sending, deadlines, spare, false);
             let limit = deadline
                 .map(|deadline| deadline.saturating_duration_since(Instant::now().into_std()));
             let sent = timeout::within(
@@ -394,7 +400,7 @@ impl Exchanging<'_> {
             match sent.await {
                 Ok(Ok(answer)) => {
                     self.record.connect = answer.connect;
-                    return self.pass_on(answer, &exchange, deadline, &[], None);
+                    return self.pass_on(answer, &exchange, deadlines, &[], None);
                 }
                 Ok(Err(Failure::Stale)) if spare => {
                     spare = false;

@@ -63,6 +63,18 @@ pub(crate) fn grpc_milliseconds(left: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("{millis}m")).expect("digits and a letter are a header value")
 }
 
+/// When an exchange ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Deadlines {
+    /// Unless it has become a stream.
+    pub(crate) exchange: Option<std::time::Instant>,
+    /// What a gRPC client asks for itself, and the application is told. What policy allows is not, as it ends with
+    /// the beginning of a stream, which no header could say.
+    pub(crate) asked: Option<std::time::Instant>,
+    /// Whether the exchange is one that becomes a stream with its answer.
+    pub(crate) streaming: bool,
+}
+
 /// The clocks of a body that is being passed on.
 #[derive(Debug)]
 pub(crate) struct BodyClock {

@@ -23,7 +23,6 @@ use tokio::task::JoinSet;
 
 use super::record::Record;
 use super::server::Connection;
-use crate::limits;
 use crate::tcp::passing::{Ended, Passing};
 use crate::tcp::watch::{Changes, Cut};
 use crate::upstream::pool::Slot;
@@ -200,7 +199,7 @@ impl Wanted {
             upstream,
             record,
             slot,
-            idle: idle.unwrap_or(limits::TCP_IDLE_TIMEOUT),
+            idle,
             longest,
             changes: Changes::new(connection.plane.recheck(), &connection.plane),
         }
@@ -214,7 +213,7 @@ pub(crate) struct Tunnel {
     upstream: OnUpgrade,
     record: Box<Record>,
     slot: Slot,
-    idle: Duration,
+    idle: Option<Duration>,
     longest: Option<Duration>,
     changes: Changes,
 }

@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use super::downstream::{Prefixed, Socket, keep_alive, reset};
+use super::downstream::{Prefixed, Socket, reset};
 use super::hello::{self, NoHello};
 use super::passing::{Ended, Passing};
 use super::peer::{NoPreface, read_preface};
@@ -65,7 +65,6 @@ pub(crate) async fn admit<D>(
 ) where
     D: AsyncRead + AsyncWrite + Socket + Unpin,
 {
-    keep_alive(&stream);
     let mut record = Record::begin(&plane, Reporter::Destination, caller.address.ip());
     record.src.clone_from(&caller.identity);
     let admitted = match accept(&mut stream, &caller, &plane, &mut record).await {
@@ -92,7 +91,7 @@ pub(crate) async fn admit<D>(
     let mut downstream = Prefixed::new(stream, prefix);
     let (idle, longest) = (limits::TCP_IDLE_TIMEOUT, None);
     let meters = (&record.received, &record.sent);
-    let passing = Passing::new(&mut downstream, &mut upstream, meters, idle);
+    let passing = Passing::new(&mut downstream, &mut upstream, meters, Some(idle));
     let is_trusted = || {
         let judge = || {
             plane

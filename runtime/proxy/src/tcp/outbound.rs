@@ -12,7 +12,7 @@ use mesh_engine::retry::{self, Next, RetryState, Stop};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use super::downstream::{Prefixed, Socket, keep_alive, reset};
+use super::downstream::{Prefixed, Socket, reset};
 use super::passing::{Ended, Passing};
 use super::record::Record;
 use super::watch::{Changes, Cut};
@@ -74,7 +74,6 @@ where
         prefix,
         address,
     } = client;
-    keep_alive(&io);
     let changes = Changes::new(plane.recheck(), &plane);
     let mut record = Record::begin(&plane, Reporter::Source, address.ip());
     let mut downstream = Prefixed::new(io, prefix);
@@ -95,7 +94,7 @@ where
     };
     let Connected { mut io, peer } = reached.connected;
     let meters = (&record.received, &record.sent);
-    let passing = Passing::new(&mut downstream, &mut io, meters, idle);
+    let passing = Passing::new(&mut downstream, &mut io, meters, Some(idle));
     let is_trusted = || {
         peer.as_ref().is_none_or(|peer| {
             let judged = plane.credentials().judge_again(&peer.chain, Usage::Server);
@@ -265,7 +264,6 @@ async fn open(
 ) -> Result<Reached, (Missed, Option<ConnectError>)> {
     let refused = |error: ConnectError| (Missed::connecting(error), Some(error));
     let (mut connected, running) = endpoint.open(limit).await.map_err(refused)?;
-    keep_alive(&connected.io);
     if !endpoint.is_meshed() {
         let written = connected.io.write_all(prefix).await;
         written.map_err(|_broken| refused(ConnectError::Tcp))?;

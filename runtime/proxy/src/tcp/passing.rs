@@ -35,9 +35,9 @@ pub(crate) struct Passing<'c, D, U> {
     upstream: &'c mut U,
     received: Half<'c>,
     sent: Half<'c>,
-    idle: Duration,
+    idle: Option<Duration>,
     last: Instant,
-    timer: Pin<Box<Sleep>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// One direction.
@@ -71,12 +71,12 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     /// Between whoever connected and whoever was connected to. `received` counts what the former sends, `sent` what
-    /// it gets; after `idle` without a byte in either direction it is over.
+    /// it gets; after `idle`, if there is one, without a byte in either direction it is over.
     pub(crate) fn new(
         downstream: &'c mut D,
         upstream: &'c mut U,
         (received, sent): (&'c Meter, &'c Meter),
-        idle: Duration,
+        idle: Option<Duration>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -86,20 +86,23 @@ where
             sent: Half::new(sent),
             idle,
             last: now,
-            timer: Box::pin(tokio::time::sleep_until(now + idle)),
+            timer: idle.map(|idle| Box::pin(tokio::time::sleep_until(now + idle))),
         }
     }
 
     /// Whether nothing came for too long; registers for waking if not.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(idle), Some(timer)) = (self.idle, &mut self.timer) else {
+            return Poll::Pending;
+        };
         loop {
-            ready!(self.timer.as_mut().poll(cx));
-            let wanted = self.last + self.idle;
+            ready!(timer.as_mut().poll(cx));
+            let wanted = self.last + idle;
             if Instant::now() >= wanted {
                 return Poll::Ready(());
             }
             // Moved when it fires, and not with every byte.
-            self.timer.as_mut().reset(wanted);
+            timer.as_mut().reset(wanted);
         }
     }
 }
@@ -257,13 +260,7 @@ mod tests {
         let (received, sent) = (Meter::default(), Meter::default());
         let passing = async {
             let meters = (&received, &sent);
-            Passing::new(
-                &mut downstream,
-                &mut upstream,
-                meters,
-                Duration::from_secs(5),
-            )
-            .await
+            Passing::new(&mut downstream, &mut upstream, meters, None).await
         };
         let question = vec![7; 100_000];
         let asking = async {
@@ -298,7 +295,7 @@ mod tests {
             &mut downstream,
             &mut upstream,
             (&received, &sent),
-            10 * second,
+            Some(10 * second),
         );
         let talking = async {
             for _ in 0..3 {
@@ -340,7 +337,7 @@ mod tests {
         }
         let (_other, mut good) = duplex(16);
         let (received, sent) = (Meter::default(), Meter::default());
-        let idle = Duration::from_secs(5);
+        let idle = None;
         let ended = Passing::new(&mut Broken, &mut good, (&received, &sent), idle).await;
         assert!(matches!(ended, Ended::Downstream(_)), "{ended:?}");
         let ended = Passing::new(&mut good, &mut Broken, (&received, &sent), idle).await;

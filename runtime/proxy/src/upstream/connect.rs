@@ -24,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::outside::OutsideClient;
 use crate::gateway::tls::{HTTP1, HTTP2};
+use crate::tcp::downstream::keep_alive;
 
 /// ALPN of HTTP/1.1 between proxies.
 pub(crate) const MESH_HTTP1: &[u8] = b"mesh-h1";
@@ -163,6 +164,7 @@ async fn connect_unbounded(
             tracing::debug!(%address, %error, "connect failed");
             ConnectError::Tcp
         })?;
+    keep_alive(&tcp);
     if let Security::Outside(client) = security {
         return leave(address, tcp, client, carries).await;
     }

@@ -1,11 +1,15 @@
 //! Requests that go well, and the ways they are routed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
+use tokio::io::AsyncWriteExt;
 
 use super::harness::*;
+use super::tcp::Server;
 
 #[tokio::test]
 async fn a_request_reaches_the_application_and_comes_back() {
@@ -354,4 +358,41 @@ async fn swaps_under_load_lose_nothing() {
     };
     tokio::join!(futures_util::future::join_all(load), swaps);
     assert_eq!(application.requests(), 800);
+}
+
+/// design.md, Time: on `text/event-stream`, and on routes marked `streaming`, the timeout ends with the beginning of
+/// the answer, at each of the proxies.
+#[tokio::test]
+async fn streams_outlive_the_timeout_and_downloads_do_not() {
+    let mut server = Server::start().await;
+    let mesh = Mesh::new();
+    let reviews = mesh.reviews(server.address);
+    let mut quick = route();
+    quick.exchange.timeout = Some(Duration::from_millis(200));
+    let productpage = mesh.productpage(vec![quick.clone()], &[("v1", reviews.inbound())]);
+    let mut streaming = quick.clone();
+    streaming.filters.streaming = true;
+    for (route, kind, whole) in [
+        (&quick, "text/event-stream", true),
+        (&streaming, "application/zip", true),
+        (&quick, "application/zip", false),
+    ] {
+        productpage.apply(&mesh.calling(vec![route.clone()]));
+        let outbound = productpage.outbound();
+        let asking = tokio::spawn(async move { try_send(outbound, get("/")).await });
+        let mut upstream = server.accept().await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 9\r\n\r\n");
+        upstream.write_all(head.as_bytes()).await.unwrap();
+        upstream.write_all(b"first").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        // Nobody may be there any more.
+        drop(upstream.write_all(b"last").await);
+        let got = asking.await.unwrap();
+        assert_eq!(got.is_ok(), whole, "{kind}: {got:?}");
+        if let Ok(got) = got {
+            assert_eq!(got.body, "firstlast");
+            assert_eq!(got.header("x-mesh-streaming"), "");
+        }
+        drop(upstream);
+    }
 }

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::super::body::{RequestBody, ResponseBody, Upstream};
 use super::super::record::grpc_status;
-use super::super::sanitise::{self, Sanitised, Sender, TIMEOUT_HEADER};
+use super::super::sanitise::{self, STREAMING_HEADER, Sanitised, Sender, TIMEOUT_HEADER};
 use super::super::stream;
-use super::super::timeout::{self, BodyClock};
+use super::super::timeout::{self, BodyClock, Deadlines};
 use super::super::upgrade::{Disagreed, Wanted};
 use super::filters::Edit;
 use super::{Exchanging, OutgoingBody, Reply};
@@ -41,6 +41,8 @@ pub(super) struct Way<'t> {
     pub(super) retry: &'t RetryPolicy,
     /// How often at most, together with other requests to the callee.
     pub(super) budget: Option<&'t Arc<BudgetState>>,
+    /// Whether the timeout ends when the answer begins.
+    pub(super) streaming: bool,
     /// What is done to the answer.
     pub(super) edits: Vec<Edit<'t>>,
 }
@@ -70,6 +72,7 @@ impl Exchanging<'_> {
             exchange,
             retry: policy,
             budget,
+            streaming,
             edits,
         } = way;
         let now = self.record.started().into_std();
@@ -78,6 +81,11 @@ impl Exchanging<'_> {
             .then(|| timeout::grpc_timeout(&self.head.headers))
             .flatten();
         let deadline = retry::deadline(now, exchange.timeout, asked);
+        let deadlines = Deadlines {
+            exchange: deadline,
+            asked: asked.and_then(|asked| now.checked_add(asked)),
+            streaming,
+        };
         let method = self.head.method.clone();
         let mut tries = RetryState::new(policy, method.as_str(), deadline);
         let _counted = budget.map(|budget| budget.request(now));
@@ -98,7 +106,7 @@ impl Exchanging<'_> {
             };
             let keep = spare || tries.may_retry();
             let leaves = !endpoint.is_meshed();
-            let request = self.next_hop(sanitised, sending, deadline, keep, leaves);
+            let request = self.next_hop(sending, deadlines, keep, leaves);
             let limit = tries.try_timeout(Instant::now().into_std());
             self.record.upstream = Some(endpoint.address());
             let result = self
@@ -114,7 +122,7 @@ impl Exchanging<'_> {
                 Ok(answer) => match self.judge(&answer, policy) {
                     None => {
                         self.count_retry(&tries, true);
-                        return self.pass_on(answer, exchange, deadline, &edits, None);
+                        return self.pass_on(answer, exchange, deadlines, &edits, None);
                     }
                     // The reason is not looked at: this answer is passed on or replaced.
                     cause @ Some(_) => (
@@ -170,7 +178,7 @@ impl Exchanging<'_> {
                     return match answer {
                         Some(answer) => {
                             let reason = given_up(stop, tries.tries());
-                            self.pass_on(answer, exchange, deadline, &edits, reason)
+                            self.pass_on(answer, exchange, deadlines, &edits, reason)
                         }
                         None => self.reply(failed.reason),
                     };
@@ -182,9 +190,8 @@ impl Exchanging<'_> {
     /// The request as the next hop gets it; one that leaves the mesh is told nothing of it. Keeps a copy of the head if it may be needed again.
     pub(super) fn next_hop(
         &mut self,
-        sanitised: &Sanitised,
         body: RequestBody,
-        deadline: Option<std::time::Instant>,
+        deadlines: Deadlines,
         keep: bool,
         leaves: bool,
     ) -> Request<RequestBody> {
@@ -219,15 +226,18 @@ impl Exchanging<'_> {
                 }
             }
         }
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(Instant::now().into_std());
-            let headers = request.headers_mut();
-            if !leaves {
-                headers.insert(TIMEOUT_HEADER, timeout::milliseconds(left));
+        let now = Instant::now().into_std();
+        let headers = request.headers_mut();
+        if let Some(deadline) = deadlines.exchange.filter(|_| !leaves) {
+            let left = deadline.saturating_duration_since(now);
+            headers.insert(TIMEOUT_HEADER, timeout::milliseconds(left));
+            if deadlines.streaming {
+                headers.insert(STREAMING_HEADER, HeaderValue::from_static("1"));
             }
-            if sanitised.grpc {
-                headers.insert(timeout::GRPC_TIMEOUT, timeout::grpc_milliseconds(left));
-            }
+        }
+        if let Some(asked) = deadlines.asked {
+            let left = asked.saturating_duration_since(now);
+            headers.insert(timeout::GRPC_TIMEOUT, timeout::grpc_milliseconds(left));
         }
         request
     }
@@ -307,7 +317,7 @@ impl Exchanging<'_> {
         mut self,
         answer: Answer,
         exchange: &Exchange,
-        deadline: Option<std::time::Instant>,
+        deadlines: Deadlines,
         edits: &[Edit<'_>],
         reason: Option<Reason>,
     ) -> Reply {
@@ -352,11 +362,11 @@ impl Exchanging<'_> {
         if let Some(reason) = reason {
             record.end(Some(reason));
         }
-        let clock = if is_stream(&head.headers, grpc) {
+        let clock = if deadlines.streaming || is_stream(&head.headers, grpc) {
             let until = exchange.max_duration.map(|max| record.started() + max);
             BodyClock::new(until, exchange.stream_idle)
         } else {
-            BodyClock::new(deadline.map(Instant::from_std), None)
+            BodyClock::new(deadlines.exchange.map(Instant::from_std), None)
         };
         if self.asked.version != Version::HTTP_2 {
             self.connection.wire.answer(clock.until());

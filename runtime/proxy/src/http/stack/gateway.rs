@@ -107,8 +107,9 @@ impl Exchanging<'_> {
                 return self.refuse(refusal);
             }
         }
+        let streaming = route.filters().streaming || onward.route.filters().streaming;
         self.edit(route, to);
-        self.pass_through(tables, sanitised, body, (onward, of_gateway))
+        self.pass_through(tables, sanitised, body, (onward, of_gateway), streaming)
             .await
     }
 
@@ -119,6 +120,7 @@ impl Exchanging<'_> {
         sanitised: &Sanitised,
         body: OutgoingBody,
         (onward, of_gateway): (Onward<'t>, Vec<Edit<'t>>),
+        streaming: bool,
     ) -> Reply {
         let Onward { callee, route, .. } = onward;
         let Some(state) = tables.state(callee) else {
@@ -165,6 +167,7 @@ impl Exchanging<'_> {
             exchange: onward.exchange,
             retry: onward.retry,
             budget: state.budget.as_ref(),
+            streaming,
             edits,
         };
         self.forward(tables, sanitised, body, way).await
