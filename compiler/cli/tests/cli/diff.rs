@@ -543,3 +543,41 @@ fn what_git_ignores_is_no_policy() {
     let run = fixture.meshc(&["check", "out"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
+
+#[test]
+fn another_host_of_a_listener_moves_requests() {
+    let listening = |host: &str| {
+        format!(
+            r#"mesh m {{ trust-domain "m.example" }}
+gateway edge {{
+    listen 80 {{ host "{host}" }}
+    allow unauthenticated
+    route to-https {{ redirect scheme=https }}
+}}
+"#
+        )
+    };
+    let fixture = Fixture::empty();
+    fixture.write("policy/mesh.kdl", listening("old.example"));
+    fixture.commit();
+    fixture.write("policy/mesh.kdl", listening("new.example"));
+    let found = fixture.meshc(&["diff", "HEAD", "--format", "json"]).json();
+    let moved: Vec<(bool, bool, &str)> = found["routes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            let host = one["witness"]["host"].as_str().unwrap();
+            (one["before"].is_null(), one["after"].is_null(), host)
+        })
+        .collect();
+    assert!(
+        moved.contains(&(true, false, "new.example"))
+            && moved.contains(&(false, true, "old.example")),
+        "{moved:?}"
+    );
+    let run = fixture.meshc(&["diff", "HEAD", "--write-tests", "policy/new.test.kdl"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+}

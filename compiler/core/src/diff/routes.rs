@@ -135,13 +135,19 @@ impl<'m> Side<'m> {
         above.map(|other| &other.space)
     }
 
-    /// What no route takes.
-    fn untaken(&self) -> Result<Space, CapExceeded> {
+    /// The route that takes a request, where there is a port or listener for it to come by.
+    fn route(&self, point: &Point) -> Option<usize> {
+        let comes = self.universe.contains(point);
+        comes.then(|| self.probe.route(point)).flatten()
+    }
+
+    /// What no route takes of some requests, which may be none that could come.
+    fn untaken(&self, of: &Space) -> Result<Space, CapExceeded> {
         let mut taken: Vec<&Piece> = self.pieces.iter().collect();
         // The widest first: a route without a `match` ends the search at once.
         taken.sort_by(|a, b| a.alternative.specificity.cmp(&b.alternative.specificity));
         let taken: Vec<&Space> = taken.into_iter().map(|piece| &piece.space).collect();
-        self.universe.remainder(&taken, usize::MAX)
+        of.remainder(&taken, usize::MAX)
     }
 }
 
@@ -274,7 +280,7 @@ impl<'m> Both<'m> {
             } else {
                 (&self.old, &self.new)
             };
-            let untaken = without.untaken()?;
+            let untaken = without.untaken(&with.universe)?;
             if untaken.is_empty() {
                 continue;
             }
@@ -302,7 +308,7 @@ impl<'m> Both<'m> {
             return;
         }
         let shows = |point: &Point| {
-            self.old.probe.route(point) == before && self.new.probe.route(point) == after
+            self.old.route(point) == before && self.new.route(point) == after
         };
         let plain = |point: &Point| point.is_plain() && shows(point);
         let likely = self.likely();
