@@ -2,6 +2,7 @@
 //! grpcio. Their connections are redirected by the kernel, so these cases need root, and without it say that
 //! they were skipped. So they do where a program is missing, unless `MESH_CI_TOOLS=required`: then they fail.
 
+mod bytes;
 mod grpc;
 mod http;
 mod mesh;

@@ -24,6 +24,7 @@ service web {
     calls api
     calls greeter
     calls legacy
+    calls vault
 }
 
 service api {
@@ -35,6 +36,13 @@ service api {
     allow web api { path "/**" }
     probe "/healthz" { peer-ip "10.7.0.254" }
     calls api
+}
+
+service vault {
+    port 7000 protocol=tcp
+    address "10.96.0.30" "fd00:96::30"
+    endpoints { static "10.7.0.2:7000" }
+    allow web
 }
 
 service greeter {
@@ -226,6 +234,28 @@ impl Mesh {
         run(command.args(more)).map(drop)
     }
 
+    /// A second proxy on a host, which takes what comes in for this port alone.
+    pub(crate) fn second_proxy(
+        &mut self,
+        at: usize,
+        service: &str,
+        port: u16,
+    ) -> Result<(), Failure> {
+        let more = [
+            ("--outbound", "127.0.0.1:25001"),
+            ("--inbound-port", "25006"),
+            ("--metrics", "127.0.0.1:25090"),
+            ("--health", "127.0.0.1:25021"),
+        ];
+        let more: Vec<_> = more
+            .into_iter()
+            .flat_map(|(name, value)| [name, value])
+            .collect();
+        self.proxy(at, service, &more)?;
+        let port = port.to_string();
+        self.redirect(at, &["--inbound-port", "25006", "--inbound", &port])
+    }
+
     /// nginx on a host, which answers with its number and what it was told of its caller.
     pub(crate) fn nginx(&mut self, at: usize) -> Result<(), Failure> {
         let number = self.host(at)?.number;
@@ -259,9 +289,24 @@ impl Mesh {
         Ok(command)
     }
 
-    /// Keeps a program until the mesh ends.
-    pub(crate) fn keep(&mut self, running: Running) {
-        self.applications.push(running);
+    /// Starts a Python program on a host that listens on a port, and says so by making a file.
+    pub(crate) fn python_server(
+        &mut self,
+        at: usize,
+        file: &str,
+        port: u16,
+    ) -> Result<(), Failure> {
+        let listening = self.path(&format!("{file}-{port}"));
+        let mut server = self.python(at, file)?;
+        server.arg(port.to_string()).arg(&listening);
+        let mut server = Running::start(server.stdin(Stdio::null()))?;
+        wait_until("a server listens", LIMIT, || match server.ended()? {
+            Some(status) => Ok(Err(Failure::new(format!("it ended with {status}")))),
+            None if listening.exists() => Ok(Ok(())),
+            None => Err(Failure::new("it does not say so")),
+        })??;
+        self.applications.push(server);
+        Ok(())
     }
 
     /// What a proxy has written of its requests.

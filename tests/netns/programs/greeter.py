@@ -47,7 +47,7 @@ handlers = {
 }
 server = grpc.server(futures.ThreadPoolExecutor(8))
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Greeter", handlers),))
-assert server.add_insecure_port(sys.argv[1])
+assert server.add_insecure_port(f"[::]:{sys.argv[1]}")
 server.start()
 pathlib.Path(sys.argv[2]).touch()
 server.wait_for_termination()
