@@ -176,6 +176,7 @@ pub fn first_bytes(data: &[u8]) {
     assert_eq!(at_once, in_pieces);
     if let Ok(Some(ClientHello {
         server_name: Some(name),
+        ..
     })) = at_once
     {
         assert_eq!(detect::detect(data), Some(detect::Detected::Tls));
