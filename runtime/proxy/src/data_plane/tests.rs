@@ -16,3 +16,4 @@ mod retries;
 mod tcp;
 mod tls;
 mod upgrade;
+mod websocket;

@@ -15,9 +15,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_bundle::slice::{
-    Access, AccessRule, Balance, Callee, Condition, Destination, Effect, EndpointSource,
-    Enforcement, Exchange, InboundService, Label, Port, Principal, Protocol, Retry, RetryCause,
-    Route, RouteMatch, Slice, Subset, Target,
+    Access, AccessRule, Balance, Callee, CalleeExchange, ClientAddress, Condition, Destination,
+    Effect, EndpointSource, Enforcement, Exchange, Gateway, InboundService, Label, Listener, Port,
+    Principal, Protocol, Retry, RetryCause, Route, RouteMatch, Slice, Subset, Target,
 };
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::Credentials;
@@ -140,6 +140,73 @@ impl Mesh {
             callees: vec![callee],
             ..Slice::new(self.id("productpage"))
         }
+    }
+}
+
+impl Mesh {
+    /// The slice of a gateway in front of what `calling` calls, with one listener of this port for this host in
+    /// plaintext, and one route for everything.
+    pub(super) fn entered_by(
+        &self,
+        calling: Slice,
+        port: Port,
+        host: &str,
+        rules: Vec<AccessRule>,
+    ) -> Slice {
+        let service = InboundService {
+            service: "public".to_owned(),
+            ports: vec![port],
+            rules,
+            listeners: vec![Listener {
+                port: port.number,
+                hosts: vec![host.to_owned()],
+                tls: None,
+                client_address: ClientAddress::Peer,
+            }],
+            ..InboundService::default()
+        };
+        let everything = Route {
+            name: "shop".to_owned(),
+            matches: vec![RouteMatch::default()],
+            destinations: vec![destination(None, 1)],
+            exchanges: vec![CalleeExchange {
+                service: "reviews".to_owned(),
+                route: "everyone".to_owned(),
+                exchange: route().exchange,
+            }],
+            ..Route::default()
+        };
+        Slice {
+            access: Access {
+                services: vec![service],
+                ..Access::default()
+            },
+            gateways: vec![Gateway {
+                name: "public".to_owned(),
+                routes: vec![everything],
+            }],
+            identity: self.authority.id("/gateway/public"),
+            ..calling
+        }
+    }
+
+    /// A proxy of a gateway whose endpoints of `reviews` are at this one.
+    pub(super) fn gateway(&self, reviews: &Proxy) -> Proxy {
+        let gateway = Proxy::start(self.authority.credentials("/gateway/public"), None);
+        let at = endpoints("reviews", &[("v1", reviews.inbound())]);
+        gateway.plane.set_endpoints(at);
+        gateway
+    }
+}
+
+/// A rule that lets somebody in.
+pub(super) fn allow(who: Principal) -> AccessRule {
+    AccessRule {
+        name: "allow".to_owned(),
+        effect: Effect::Allow,
+        enforcement: Enforcement::Enforce,
+        who: vec![who],
+        conditions: Vec::new(),
     }
 }
 

@@ -5,10 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_bundle::slice::{
-    Access, AccessRule, CalleeExchange, ClientAddress, Condition, Destination, Effect, Enforcement,
-    Gateway, InboundService, Listener, Port, Principal, Protocol, Route, RouteMatch, Slice, Target,
-};
+use mesh_bundle::slice::{AccessRule, Condition, Port, Principal, Protocol, Route, RouteMatch};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -267,65 +264,21 @@ async fn a_gateway_passes_tls_on() {
     let callee = mesh.proxy("reviews", Some(server.address));
     let mut slice = admitting(&mesh, Protocol::Tls, &[]);
     let identity = mesh.authority.id("/gateway/public");
-    let allow = |who| AccessRule {
-        name: "allow".to_owned(),
-        effect: Effect::Allow,
-        enforcement: Enforcement::Enforce,
-        who: vec![who],
-        conditions: Vec::new(),
-    };
-    slice.access.services[0].rules = vec![allow(Principal::SpiffeId(identity.clone()))];
+    slice.access.services[0].rules = vec![allow(Principal::SpiffeId(identity))];
     callee.apply(&slice);
-    let gateway = Proxy::start(mesh.authority.credentials("/gateway/public"), None);
-    gateway
-        .plane
-        .set_endpoints(endpoints("reviews", &[("v1", callee.inbound())]));
-    let slice = |rules: Vec<AccessRule>| Slice {
-        identity: identity.clone(),
-        access: Access {
-            services: vec![InboundService {
-                service: "public".to_owned(),
-                ports: vec![Port {
-                    number: HTTPS,
-                    protocol: Protocol::Tls,
-                }],
-                rules,
-                listeners: vec![Listener {
-                    port: HTTPS,
-                    hosts: vec!["*.example".to_owned()],
-                    tls: None,
-                    client_address: ClientAddress::Peer,
-                }],
-                ..InboundService::default()
-            }],
-            ..Access::default()
-        },
-        gateways: vec![Gateway {
-            name: "public".to_owned(),
-            routes: vec![Route {
-                name: "shop".to_owned(),
-                matches: vec![RouteMatch {
-                    conditions: vec![Condition::Host(vec!["shop.example".to_owned()])],
-                }],
-                destinations: vec![Destination::only(Target {
-                    service: "reviews".to_owned(),
-                    subset: None,
-                    port: None,
-                })],
-                exchanges: vec![CalleeExchange {
-                    service: "reviews".to_owned(),
-                    route: "everyone".to_owned(),
-                    exchange: route().exchange,
-                }],
-                ..Route::default()
-            }],
-        }],
-        callees: {
-            let mut slice = calling(&mesh, Protocol::Tls, vec![route()]);
-            slice.callees[0].listeners.clear();
-            slice.callees
-        },
-        ..Slice::new(identity.clone())
+    let gateway = mesh.gateway(&callee);
+    let slice = |rules: Vec<AccessRule>| {
+        let mut slice = calling(&mesh, Protocol::Tls, vec![route()]);
+        slice.callees[0].listeners.clear();
+        let port = Port {
+            number: HTTPS,
+            protocol: Protocol::Tls,
+        };
+        let mut slice = mesh.entered_by(slice, port, "*.example", rules);
+        slice.gateways[0].routes[0].matches = vec![RouteMatch {
+            conditions: vec![Condition::Host(vec!["shop.example".to_owned()])],
+        }];
+        slice
     };
     gateway.apply(&slice(vec![allow(Principal::Unauthenticated)]));
     let at = gateway.listener(HTTPS);
