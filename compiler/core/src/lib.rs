@@ -106,6 +106,8 @@ pub struct Earlier {
 struct Known {
     decoded: keyword::Known,
     secrets: secrets::Known,
+    /// By environment.
+    linked: BTreeMap<String, link::Before>,
 }
 
 impl Earlier {
@@ -136,7 +138,9 @@ pub fn load_again(
         return understand(input, trees, parsed.diagnostics, None, observer);
     }
     let mut remembered = std::mem::take(&mut earlier.known);
-    let Known { decoded, secrets } = &mut remembered;
+    let Known {
+        decoded, secrets, ..
+    } = &mut remembered;
     decoded.resize(sources.files().len(), None);
     secrets.resize(sources.files().len(), None);
     let of_files = decoded.iter_mut().zip(secrets);
@@ -181,9 +185,14 @@ fn understand(
         !overlay::is_foreign(path, input.root_path, input.environment)
     });
     let wanted = |path: &str| !overlay::is_foreign(path, input.root_path, input.environment);
-    let (known_decoded, known_secrets) = known
-        .map(|known| (&mut known.decoded, &mut known.secrets))
-        .unzip();
+    let (known_decoded, known_secrets, known_linked) = match known {
+        Some(known) => (
+            Some(&mut known.decoded),
+            Some(&mut known.secrets),
+            Some(&mut known.linked),
+        ),
+        None => (None, None, None),
+    };
     let secrets = secrets::findings(input.sources, wanted, known_secrets);
     let unread = diagnostics
         .iter()
@@ -227,7 +236,13 @@ fn understand(
             root_path: input.root_path,
             incomplete,
         },
+        known_linked
+            .as_ref()
+            .and_then(|known| known.get(input.environment)),
     );
+    if let (Some(known), Some(before)) = (known_linked, linked.before.take()) {
+        known.insert(input.environment.to_owned(), before);
+    }
     if let Some(mesh) = &mut linked.mesh {
         let (ownership, findings) = ownership::of(input.sources, input.root_path, &mesh.teams);
         mesh.ownership = ownership;

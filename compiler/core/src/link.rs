@@ -17,6 +17,7 @@ use crate::suggest;
 use crate::value;
 
 mod action;
+mod again;
 mod claim;
 mod edge;
 mod endpoint;
@@ -36,6 +37,7 @@ mod telemetry;
 mod test;
 mod tighten;
 
+pub(crate) use again::Before;
 pub(crate) use route::IMPLICIT_ROUTE;
 use scope::Scope;
 
@@ -44,6 +46,8 @@ use scope::Scope;
 pub(crate) struct Linked {
     pub(crate) mesh: Option<LinkedMesh>,
     pub(crate) findings: Vec<Diagnostic>,
+    /// What a later state of the mesh may take over.
+    pub(crate) before: Option<Before>,
 }
 
 /// What linking needs to know besides the mesh.
@@ -62,15 +66,19 @@ pub(crate) struct Context<'a> {
 }
 
 /// Links a mesh.
-pub(crate) fn link(mesh: &model::Mesh, context: Context<'_>) -> Linked {
+pub(crate) fn link(mesh: &model::Mesh, context: Context<'_>, before: Option<&Before>) -> Linked {
     let mut findings = Vec::new();
     let Some(root) = &mesh.root else {
         return Linked {
             mesh: None,
             findings,
+            before: None,
         };
     };
-    let linked = link_below(mesh, root, context, &mut findings);
+    let linked = link_below((mesh, root), context, before, &mut findings);
+    let again = linked
+        .as_ref()
+        .and_then(|linked| Before::of(mesh, linked, context, findings.is_empty()));
     findings.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     // A value that several edges inherit is wrong once.
     findings.dedup_by(|a, b| a.sort_key() == b.sort_key());
@@ -78,13 +86,14 @@ pub(crate) fn link(mesh: &model::Mesh, context: Context<'_>) -> Linked {
     Linked {
         mesh: linked,
         findings,
+        before: again,
     }
 }
 
 fn link_below(
-    mesh: &model::Mesh,
-    root: &model::Root,
+    (mesh, root): (&model::Mesh, &model::Root),
     context: Context<'_>,
+    before: Option<&Before>,
     findings: &mut Vec<Diagnostic>,
 ) -> Option<LinkedMesh> {
     check_environment(root, context.environment, findings);
@@ -115,7 +124,7 @@ fn link_below(
     let jwts = linker.jwts();
     let authorizers = linker.authorizers();
     let invariants = linker.invariants(&mesh.invariants);
-    let mut services = linker.services();
+    let mut services = linker.services(mesh, before);
     linker.check_claims(&services);
     linker.check_addresses(&services);
     for service in &services {
@@ -182,8 +191,9 @@ impl<'m> Linker<'m, '_> {
         })
     }
 
-    fn services(&mut self) -> Vec<linked::Service> {
+    fn services(&mut self, mesh: &model::Mesh, before: Option<&Before>) -> Vec<linked::Service> {
         let declared: Vec<&'m model::Service> = self.scope.services().collect();
+        let before = before.filter(|before| before.is_frame_of(mesh, &declared));
         let Self {
             root,
             ref trust_domain,
@@ -210,7 +220,8 @@ impl<'m> Linker<'m, '_> {
                     suggesting_max: SUGGESTIONS_MAX,
                 };
                 let id = ServiceId(u32::try_from(index).unwrap_or(u32::MAX));
-                let linked = linker.service(service, id);
+                let routes = before.and_then(|before| before.routes(index, service));
+                let linked = linker.service(service, id, routes);
                 (linked, findings)
             })
             .collect();

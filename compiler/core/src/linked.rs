@@ -26,11 +26,13 @@ use crate::ownership::Ownership;
 
 mod entry;
 mod invariant;
+mod routes;
 mod shown;
 mod written;
 
 pub use entry::{AccessLog, Authorizer, Jwt, Probe, RateLimit, Requirement, Telemetry, Traces};
 pub use invariant::{Claim, ClaimKind, Invariant};
+pub use routes::Routes;
 pub use written::condition_text;
 
 /// Index of a service in [`LinkedMesh::services`].
@@ -371,7 +373,7 @@ pub struct Service {
     /// Where its endpoints come from.
     pub endpoints: Endpoints,
     /// Ascending by name. A service without routes has the implicit `default`, a gateway none.
-    pub routes: Vec<Route>,
+    pub routes: Routes,
     /// What requests must bring, of all levels, own first, then those of a gateway's routes.
     pub requirements: Vec<Requirement>,
     /// How many requests may enter; the same.

@@ -144,7 +144,7 @@ impl Mesh {
 }
 
 /// The `mesh` node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Root {
     /// Name of the mesh.
     pub name: Spanned<String>,
@@ -173,7 +173,7 @@ pub struct Root {
 }
 
 /// Limits that `check` enforces.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refuse {
     /// Highest amplification by retries.
     pub amplification: Option<Spanned<u32>>,
@@ -186,7 +186,7 @@ pub struct Refuse {
 }
 
 /// A team and what belongs to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Team {
     /// Its name.
     pub name: Spanned<String>,
@@ -199,7 +199,7 @@ pub struct Team {
 }
 
 /// A named policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Its name.
     pub name: Spanned<String>,

@@ -134,6 +134,7 @@ impl Renamed {
         }
         for each in service
             .routes
+            .to_mut()
             .iter_mut()
             .flat_map(|route| &mut route.matches)
         {

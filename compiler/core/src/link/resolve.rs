@@ -10,13 +10,19 @@ use super::Linker;
 use super::merge::Layers;
 use super::scope::duplicate;
 use crate::code;
-use crate::linked::{Access, Effective, Kind, Pool, Service, ServiceId, Source, Subset};
+use crate::linked::{Access, Effective, Kind, Pool, Routes, Service, ServiceId, Source, Subset};
 use crate::model::{
     self, ConditionKind, Effect, Identity, Port, RetryBudget, Setting, Spanned, Who,
 };
 
 impl<'m> Linker<'m, '_> {
-    pub(super) fn service(&mut self, declared: &'m model::Service, id: ServiceId) -> Service {
+    /// Links a service, with its routes where they are known.
+    pub(super) fn service(
+        &mut self,
+        declared: &'m model::Service,
+        id: ServiceId,
+        routes: Option<Routes>,
+    ) -> Service {
         let layers = self.layers(declared);
         if matches!(declared.kind, model::Kind::Gateway(_)) {
             self.check_gateway_uses(&declared.settings.uses);
@@ -33,7 +39,10 @@ impl<'m> Linker<'m, '_> {
             .collect();
         callers_may_extend.sort_unstable();
         callers_may_extend.dedup();
-        let routes = self.routes((declared, id), &layers, &subsets, &ports);
+        let routes = routes.unwrap_or_else(|| {
+            let routes = self.routes((declared, id), &layers, &subsets, &ports);
+            routes.into()
+        });
         let entry = self.entry(declared, &layers, &routes, &ports);
         Service {
             id,

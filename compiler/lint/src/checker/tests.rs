@@ -22,6 +22,8 @@ const FILES: &[(&str, &[&str])] = &[
             "service a { port 80; endpoints { static \"10.0.0.2:80\" }; identity \"spiffe://example.test/service/b\"; allow web }",
             "service a { port 80; endpoints { static \"10.0.0.2:80\" }; allow any; deny web; deny c { path \"/secret\" } }",
             "service a { port 80; endpoints { static \"10.0.0.2:80\" }; host \"a.example\"; callers-may-extend attempts; allow web; retry \"5xx\" reset attempts=4; retry-budget none; mtls permissive }",
+            // Its routes read of another service who it is, and which parts it has.
+            "service a { port 80; endpoints { static \"10.0.0.2:80\" }; allow web; calls b\n route x { match { from c; path \"/x/**\" }; to service=b subset=canary }\n route y { timeout \"1s\"; mirror service=c share=\"10%\" } }",
             "service a { port 80; endpoints { static \"10.0.0.2:80\"; wrong }; allow web }",
             "service a { port 80; endpoints { static \"10.0.0.2:80\" }; allow web",
             "",
@@ -33,6 +35,8 @@ const FILES: &[(&str, &[&str])] = &[
             "service b { port 80; endpoints { static \"10.0.0.3:80\" }; allow a; calls c }",
             "service b { port 80 81; endpoints { static \"10.0.0.3:80\" }; allow a; calls c { retry \"5xx\" attempts=3 }; retry \"5xx\" attempts=3 }",
             "service b { port 80; endpoints { static \"10.0.0.3:80\" }; calls c route=all; allow a { path \"/x/**\" }; facts replicas=2 capacity=\"10/s\" load=\"9/s\" handling=\"5ms\" }",
+            "service b { port 80; endpoints { static \"10.0.0.3:80\" version=v1 }; subset canary { labels version=v1 }; allow a; calls c }",
+            "service b { port 80; endpoints { static \"10.0.0.3:80\" version=v2 }; subset beta { labels version=v2 }; subset canary { labels version=v2 }; allow a; calls c }",
             "service b { port 80; endpoints { static \"10.0.0.3:80\" }; allow web a c; use strong }",
             "service b { port 80; endpoints { kubernetes namespace=b }; identity \"spiffe://example.test/service/other\"; allow a; calls stripe }",
             "service b { port 80 protocol=tcp; endpoints { static \"10.0.0.3:80\" }; allow a }",
@@ -42,6 +46,7 @@ const FILES: &[(&str, &[&str])] = &[
         "c.kdl",
         &[
             "service c { port 80; endpoints { static \"10.0.0.4:80\" }; allow b; calls a }",
+            "service c { port 80; endpoints { static \"10.0.0.4:80\" }; identity \"spiffe://example.test/service/cc\"; allow b; calls a }",
             "service c { port 80; endpoints { static \"10.0.0.4:80\" }; allow b a; timeout \"100ms\"\n route all { timeout \"2s\"; match { path \"/**\" } } }",
             "service c { port 80; endpoints { static \"10.0.0.4:80\" }\n allow any { header h }\n outlier consecutive-5xx=1 max-ejected=\"100%\" }\nservice d { port 80; endpoints { static \"10.0.0.5:80\" }; calls c; allow any }",
             "",
@@ -198,6 +203,36 @@ proptest! {
     fn edits_end_where_a_check_from_nothing_does(steps in any_steps()) {
         compare(&steps);
     }
+}
+
+/// What a service takes over of its earlier state may read of the others only what was compared.
+#[test]
+fn routes_follow_what_they_read_of_others() {
+    let place = |name: &str| FILES.iter().position(|(path, _)| *path == name).unwrap();
+    let text = |file: usize, with: &str| {
+        let found = FILES[file].1.iter().position(|text| text.contains(with));
+        (file, found.unwrap())
+    };
+    let (a, b, c, mesh) = (
+        place("a.kdl"),
+        place("b.kdl"),
+        place("c.kdl"),
+        place("mesh.kdl"),
+    );
+    compare(&[
+        text(b, "subset canary"),
+        text(a, "subset=canary"),
+        text(c, "service/cc"),
+        text(b, "subset beta"),
+        (c, 0),
+        text(mesh, "refuse amplification"),
+        text(mesh, "other.test"),
+        (mesh, 0),
+        text(b, "81"),
+        text(b, "subset canary"),
+        text(c, "service d"),
+        text(c, "service/cc"),
+    ]);
 }
 
 #[test]
