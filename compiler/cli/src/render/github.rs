@@ -6,6 +6,9 @@ use mesh_syntax::{Diagnostic, Level, SourceSet, Span};
 use super::counted;
 use crate::compile::Compiled;
 
+/// Places in other files that one annotation names.
+const PLACES_MAX: usize = 4;
+
 /// One line per finding, and one that counts what is not shown because somebody answers for it.
 pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
     let mut findings: Vec<_> = compiled.shown().collect();
@@ -54,6 +57,17 @@ fn annotation(sources: &SourceSet, found: &Diagnostic) -> String {
         Level::Note => "notice",
     };
     let mut lines = vec![found.message.clone()];
+    let elsewhere = found
+        .labels
+        .iter()
+        .filter(|label| label.span.file != found.span.file);
+    lines.extend(elsewhere.take(PLACES_MAX).map(|label| {
+        let (path, (line, _)) = (
+            sources.path(label.span.file),
+            sources.line_column(label.span),
+        );
+        format!("{path}:{line}: {}", label.message)
+    }));
     lines.extend(found.help.clone());
     // As the line of a test, ready to paste.
     lines.extend(found.witness.as_ref().map(request_text));
@@ -96,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_witness_is_shown_as_the_line_of_a_test() {
+    fn other_files_are_named_and_a_witness_is_the_line_of_a_test() {
         let mut sources = SourceSet::new();
         let file = sources.add("a.kdl", b"x\n".to_vec());
         let witness = Witness {
@@ -106,11 +120,12 @@ mod tests {
             to: "a".to_owned(),
             ..Witness::default()
         };
-        let found = Diagnostic::error(SYNTAX_ERROR, Span::new(file, 0, 1), "b").witness(witness);
+        let other = sources.add("c.kdl", b"x\ny\n".to_vec());
+        let found = Diagnostic::error(SYNTAX_ERROR, Span::new(file, 0, 1), "b")
+            .witness(witness)
+            .label(Span::new(other, 2, 3), "the first one");
         let text = annotation(&sources, &found);
-        assert!(
-            text.ends_with("::b%0Arequest GET \"/a\" from=web to=a\n"),
-            "{text}"
-        );
+        let end = "::b%0Ac.kdl:2: the first one%0Arequest GET \"/a\" from=web to=a\n";
+        assert!(text.ends_with(end), "{text}");
     }
 }

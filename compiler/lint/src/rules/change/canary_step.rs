@@ -116,7 +116,7 @@ fn finding(
     let whose = if of == from {
         "its requests".to_owned()
     } else {
-        format!("requests of `{from}`")
+        format!("what it takes of `{from}`")
     };
     let relabelled = relabelled(facts.mesh(), change.base, branch);
     let span = relabelled.filter(|_| of == from);
