@@ -307,9 +307,8 @@ impl<'m> Both<'m> {
         if space.is_empty() || self.is_settled(&(before, after)) {
             return;
         }
-        let shows = |point: &Point| {
-            self.old.route(point) == before && self.new.route(point) == after
-        };
+        let shows =
+            |point: &Point| self.old.route(point) == before && self.new.route(point) == after;
         let plain = |point: &Point| point.is_plain() && shows(point);
         let likely = self.likely();
         // Best one that is let in before and after, then one that is let in by either.

@@ -57,7 +57,7 @@ impl Trial<'_> {
             outcome.touched.routes.extend(id);
             if let Some(rules) = snapshot.external(table.service()) {
                 let verdict = (Some(rules), rules.authorise_connection(&connection));
-                let judged = judge::judged_connection(mesh, callee, verdict, &connection, outcome);
+                let judged = judge::judged(mesh, callee, verdict, &connection, outcome);
                 return Ok(judged.over());
             }
         }
@@ -69,7 +69,7 @@ impl Trial<'_> {
             return Ok(outcome.over());
         };
         let verdict = (Some(table.rules()), table.authorise_connection(&connection));
-        let judged = judge::judged_connection(mesh, callee, verdict, &connection, outcome);
+        let judged = judge::judged(mesh, callee, verdict, &connection, outcome);
         Ok(judged.over())
     }
 }

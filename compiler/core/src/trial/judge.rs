@@ -134,7 +134,7 @@ fn limit_met(mesh: &LinkedMesh, callee: ServiceId, position: usize, limit: &Rate
     }
 }
 
-/// What rules decide about a request.
+/// What rules decide about a request, or about a connection of bytes.
 pub(super) fn judged(
     mesh: &LinkedMesh,
     callee: ServiceId,
@@ -148,37 +148,21 @@ pub(super) fn judged(
         rules,
         verdict,
     };
+    let is_connection = outcome.is_connection;
     asked.judge(outcome, |rule| {
         if !rule.concerns(request.peer) {
             return Some(NOT_ABOUT_PEER.to_owned());
         }
-        let (_, condition) = rule.first_failing(request)?;
-        Some(format!("does not match `{condition}`"))
-    })
-}
-
-/// What rules decide about a connection of bytes.
-pub(super) fn judged_connection(
-    mesh: &LinkedMesh,
-    callee: ServiceId,
-    (rules, verdict): (Option<&Rules>, Verdict<'_>),
-    connection: &Request<'_>,
-    outcome: Outcome,
-) -> Outcome {
-    let asked = Asked {
-        mesh,
-        callee,
-        rules,
-        verdict,
-    };
-    asked.judge(outcome, |rule| {
-        if !rule.concerns(connection.peer) {
-            return Some(NOT_ABOUT_PEER.to_owned());
-        }
-        let (_, condition) = rule.first_failing_of_connection(connection)?;
-        Some(match condition.holds_of_connection(connection) {
-            Some(_) => format!("does not match `{condition}`"),
-            None => format!("of a connection, `{condition}` is never known"),
+        let (_, condition) = if is_connection {
+            rule.first_failing_of_connection(request)?
+        } else {
+            rule.first_failing(request)?
+        };
+        let is_unknown = is_connection && condition.holds_of_connection(request).is_none();
+        Some(if is_unknown {
+            format!("of a connection, `{condition}` is never known")
+        } else {
+            format!("does not match `{condition}`")
         })
     })
 }
