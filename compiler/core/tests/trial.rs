@@ -5,6 +5,7 @@ use mesh_compiler::analysis::routes::RouteFacts;
 use mesh_compiler::test_util::{MESH, load, render, sources};
 use mesh_compiler::trial::{Call, Coverable, Decision};
 use mesh_compiler::{LinkedMesh, Trial, sample_request};
+use mesh_syntax::SourceSet;
 
 const POLICIES: &str = r#"
 service web { port 80; calls api { timeout "1s" }; calls lone }
@@ -22,15 +23,32 @@ service api {
 }
 "#;
 
+/// A mesh without findings.
+#[track_caller]
+fn linked(sources: &SourceSet) -> LinkedMesh {
+    let analysed = load(sources);
+    assert_eq!(render(sources, &analysed.diagnostics), "");
+    analysed.mesh.unwrap()
+}
+
+/// Runs every test of a mesh, all of which pass.
+#[track_caller]
+fn passing(mesh: &LinkedMesh) -> Trial<'_> {
+    let mut trial = Trial::new(mesh);
+    for test in &mesh.tests {
+        let report = trial.test(test);
+        assert!(report.passed(), "{}: {:?}", test.name.value, report);
+    }
+    trial
+}
+
 fn mesh(tests: &str) -> LinkedMesh {
     let sources = sources(&[
         ("a.kdl", POLICIES),
         ("a.test.kdl", tests),
         ("mesh.kdl", MESH),
     ]);
-    let analysed = load(&sources);
-    assert_eq!(render(&sources, &analysed.diagnostics), "");
-    analysed.mesh.unwrap()
+    linked(&sources)
 }
 
 /// What each test says about its request.
@@ -183,19 +201,8 @@ fn rules_see_addresses_claims_and_who_comes_without_a_name() {
             "#,
         ),
     ]);
-    let analysed = load(&sources);
-    assert_eq!(render(&sources, &analysed.diagnostics), "");
-    let mesh = analysed.mesh.unwrap();
-    let mut trial = Trial::new(&mesh);
-    for test in &mesh.tests {
-        let report = trial.test(test);
-        assert!(
-            report.passed(),
-            "{}: {:?}",
-            test.name.value,
-            report.failures
-        );
-    }
+    let mesh = linked(&sources);
+    passing(&mesh);
 }
 
 #[test]
@@ -270,14 +277,8 @@ fn a_request_into_a_gateway_goes_on_to_the_services_behind_it() {
             "#,
         ),
     ]);
-    let analysed = load(&sources);
-    assert_eq!(render(&sources, &analysed.diagnostics), "");
-    let mesh = analysed.mesh.unwrap();
-    let mut trial = Trial::new(&mesh);
-    for test in &mesh.tests {
-        let report = trial.test(test);
-        assert!(report.passed(), "{}: {:?}", test.name.value, report);
-    }
+    let mesh = linked(&sources);
+    let mut trial = passing(&mesh);
     let request = Call {
         method: "GET".to_owned(),
         path: "/shop/1".to_owned(),
@@ -332,14 +333,8 @@ fn a_request_without_the_token_that_it_must_bring_is_refused() {
             "#,
         ),
     ]);
-    let analysed = load(&sources);
-    assert_eq!(render(&sources, &analysed.diagnostics), "");
-    let mesh = analysed.mesh.unwrap();
-    let mut trial = Trial::new(&mesh);
-    for test in &mesh.tests {
-        let report = trial.test(test);
-        assert!(report.passed(), "{}: {:?}", test.name.value, report);
-    }
+    let mesh = linked(&sources);
+    passing(&mesh);
 }
 
 #[test]
@@ -424,9 +419,7 @@ fn on_the_way(tests: &str) -> Vec<String> {
         ("a.test.kdl", tests),
         ("mesh.kdl", MESH),
     ]);
-    let analysed = load(&sources);
-    assert_eq!(render(&sources, &analysed.diagnostics), "");
-    let mesh = analysed.mesh.unwrap();
+    let mesh = linked(&sources);
     let mut trial = Trial::new(&mesh);
     let run = mesh.tests.iter().map(|test| {
         let report = trial.test(test);
@@ -615,17 +608,6 @@ fn a_port_may_have_its_own_mode_of_mutual_tls() {
             "#,
         ),
     ]);
-    let analysed = load(&sources);
-    assert_eq!(render(&sources, &analysed.diagnostics), "");
-    let mesh = analysed.mesh.unwrap();
-    let mut trial = Trial::new(&mesh);
-    for test in &mesh.tests {
-        let report = trial.test(test);
-        assert!(
-            report.passed(),
-            "{}: {:?}",
-            test.name.value,
-            report.failures
-        );
-    }
+    let mesh = linked(&sources);
+    passing(&mesh);
 }
