@@ -286,6 +286,7 @@ impl Compared {
         meshes: (Option<LinkedMesh>, Option<LinkedMesh>),
         tests: bool,
     ) -> Option<(String, Difference)> {
+        let one_side = meshes.0.is_some() != meshes.1.is_some();
         let (base, head) = match meshes {
             (Some(base), Some(head)) => (base, head),
             (Some(base), None) => {
@@ -300,7 +301,11 @@ impl Compared {
             old: &self.old.sources,
             new: &self.new.sources,
         };
-        let found = difference(&meshes);
+        let mut found = difference(&meshes);
+        if one_side && self.old.root.is_some() && self.new.root.is_some() {
+            // What guards the mesh guards the environments that there are; nobody took it away or added it.
+            found.guards.clear();
+        }
         if tests {
             self.proofs.add(environment, meshes.change, &found);
         }

@@ -91,8 +91,12 @@ impl Proofs {
 }
 
 impl Proof {
-    /// Whether the test passes there too.
+    /// Whether the test passes there too, and says something new. Of what could not even be sent before, that was
+    /// looked for everywhere.
     fn holds(&self, trial: &mut Trial<'_>) -> bool {
+        if self.before.is_none() {
+            return false;
+        }
         let Ok(outcome) = trial.run(&Call::from(&self.witness)) else {
             return false;
         };

@@ -386,7 +386,19 @@ fn an_environment_that_comes_or_goes_is_told_whole() {
         };
         assert!(told("prod") && told("staging"), "{found}");
         assert_eq!(found["slices"].as_array().unwrap().len(), 6, "{found}");
+        assert_eq!(found["guards"], serde_json::json!([]));
     }
+    // What holds everywhere is new there alone.
+    let run = fixture.meshc(&["diff", "HEAD~1", "--write-tests", "policy/new.test.kdl"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let tests = std::fs::read_to_string(fixture.path("policy/new.test.kdl")).unwrap();
+    assert!(tests.contains("    environment prod staging\n"), "{tests}");
+    assert_eq!(
+        tests.matches("test ").count(),
+        tests.matches("environment ").count()
+    );
+    let run = fixture.meshc(&["test", "policy"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
 }
 
 #[test]
