@@ -17,6 +17,7 @@ pub mod limit;
 pub mod limits;
 pub mod path;
 pub mod preface;
+pub mod proxy_protocol;
 pub mod rbac;
 pub mod regex;
 pub mod request;

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use mesh_bundle::slice::Label;
 use mesh_daemon::telemetry::log_filter;
 
 use crate::data_plane::{AccessLogTarget, PortBinding};
 use crate::gateway::sockets::ListenAddress;
-use crate::redirect::args::RedirectCommand;
+use crate::redirect::args::{RedirectCommand, net};
 use crate::secrets::SecretPath;
 
 /// The proxy of the mesh: it stands beside one instance of a workload.
@@ -62,6 +63,10 @@ pub(crate) struct RunArguments {
     /// Where a gateway's listener, or one for a callee of bytes, is opened, `*` for any other; repeatable [default: as policy says].
     #[arg(long = "listen", value_name = "PORT=ADDR", value_parser = listen_address)]
     pub(crate) listen: Vec<ListenAddress>,
+    /// A proxy in front of a gateway that may say who the client is, where policy takes that from the PROXY protocol;
+    /// repeatable.
+    #[arg(long = "trusted-proxy", value_name = "CIDR", value_parser = net)]
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Key material for a name that policy uses: a PEM file, or a folder with tls.crt and tls.key; read again when it changes; repeatable.
     #[arg(long = "secret", value_name = "NAME=FILE", value_parser = secret)]
     pub(crate) secrets: Vec<SecretPath>,

@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
+use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
 use crate::limits;
@@ -114,6 +115,7 @@ impl DataPlane {
             intercept,
             ports,
             listen,
+            trusted_proxies,
             secrets,
             stand_in,
             access_log,
@@ -134,6 +136,7 @@ impl DataPlane {
             credentials,
             (request_metrics, TcpMetrics::register(metrics)),
             access_log,
+            TrustedProxies(trusted_proxies),
         ));
         let connections_max = listener::connections_max();
         let places = || Arc::new(Semaphore::new(connections_max));
@@ -257,6 +260,7 @@ impl DataPlane {
                 secrets: &self.secrets,
                 stand_in: self.stand_in,
                 intercepts: self.intercepts,
+                trusted_proxies: &plane.trusted_proxies,
             },
         )?;
         let open = |purpose: Purpose| {

@@ -3,5 +3,6 @@
 
 pub(crate) mod client;
 pub(crate) mod entries;
+pub(crate) mod proxy_protocol;
 pub(crate) mod sockets;
 pub(crate) mod tls;

@@ -167,6 +167,7 @@ fn settings(arguments: &RunArguments, secrets: Secrets) -> DataPlaneSettings {
         }),
         ports: arguments.ports.clone(),
         listen: arguments.listen.clone(),
+        trusted_proxies: arguments.trusted_proxies.clone(),
         secrets,
         stand_in: arguments.stand_in,
         access_log: arguments.access_log.clone(),

@@ -13,6 +13,7 @@ use mesh_engine::{CalleeTable, RouteTable, Snapshot, SnapshotError};
 use tokio::time::Instant;
 
 use crate::gateway::entries::{Entries, Listener, ListenerError};
+use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::tls::Terms;
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::secrets::Secrets;
@@ -77,6 +78,8 @@ pub(crate) struct Building<'p> {
     pub(crate) stand_in: Option<SocketAddr>,
     /// Whether connections may come by an endpoint's own address.
     pub(crate) intercepts: bool,
+    /// Proxies in front of a gateway whose word is taken.
+    pub(crate) trusted_proxies: &'p TrustedProxies,
 }
 
 /// Why tables cannot be built.
@@ -145,9 +148,10 @@ impl Tables {
             secrets,
             stand_in,
             intercepts,
+            trusted_proxies,
         } = *with;
         let snapshot = Snapshot::build(slice)?;
-        let entries = Entries::build(listeners(slice), secrets)?;
+        let entries = Entries::build(listeners(slice), secrets, trusted_proxies)?;
         let identity = snapshot.identity().to_string();
         let mut diallings = slice
             .callees
@@ -343,6 +347,7 @@ fn listeners(slice: &Slice) -> impl Iterator<Item = Listener> {
                 ClientAddress::ForwardedFor { hops } => usize::try_from(hops).unwrap_or(usize::MAX),
                 ClientAddress::Peer | ClientAddress::ProxyProtocol => 0,
             },
+            proxied: listener.client_address == ClientAddress::ProxyProtocol,
         })
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Known<'a> {
     pub(crate) peer: Peer<'a>,
     /// From where.
     pub(crate) peer_ip: IpAddr,
+    /// Whose connection it is, if the peer is a trusted proxy that says so; else the peer's.
+    pub(crate) client_ip: IpAddr,
 }
 
 impl Known<'_> {
@@ -49,7 +51,7 @@ impl Known<'_> {
             port: self.port,
             peer: self.peer,
             peer_ip: Some(self.peer_ip),
-            client_ip: Some(self.peer_ip),
+            client_ip: Some(self.client_ip),
             ..Request::new("", self.name, &path)
         }))
     }

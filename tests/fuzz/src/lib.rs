@@ -13,6 +13,7 @@ use mesh_bundle::slice::Slice;
 use mesh_compiler::{DEFAULT_ENVIRONMENT, Input};
 use mesh_engine::client_hello::{ClientHello, HelloReader};
 use mesh_engine::preface::{self, Preface};
+use mesh_engine::proxy_protocol::{self, Header, Progress};
 use mesh_engine::{detect, host};
 use mesh_syntax::{Diagnostic, FormatError, SourceSet, limits};
 
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// Everything that is fuzzed.
-pub static TARGETS: [Target; 7] = [
+pub static TARGETS: [Target; 8] = [
     Target {
         name: "parse",
         run: parse,
@@ -72,6 +73,12 @@ pub static TARGETS: [Target; 7] = [
         run: first_bytes,
         short: 100_000,
         seeds: beginnings,
+    },
+    Target {
+        name: "proxy_protocol",
+        run: proxied,
+        short: 100_000,
+        seeds: proxy_headers,
     },
 ];
 
@@ -181,6 +188,36 @@ pub fn first_bytes(data: &[u8]) {
     {
         assert_eq!(detect::detect(data), Some(detect::Detected::Tls));
         assert!(host::normalise(&name).is_ok_and(|host| host.host() == name));
+    }
+}
+
+/// A header is read to its end and no further, however it comes, and what it needs is bounded.
+pub fn proxied(data: &[u8]) {
+    let mut taken = 0;
+    loop {
+        let Some(read) = data.get(..taken) else {
+            return;
+        };
+        match proxy_protocol::parse(read) {
+            Ok(Progress::Needs(more)) => {
+                assert!(more > 0, "it never ends");
+                // It may not ask for what could be the client's: whatever is short of that is not whole.
+                let almost = data.get(..taken + more - 1).map(proxy_protocol::parse);
+                assert!(!matches!(almost, Some(Ok(Progress::Done(_)))), "at {taken}");
+                taken += more;
+                assert!(taken <= proxy_protocol::FIELDS_BYTES_MAX + 16, "{taken}");
+            }
+            Ok(Progress::Done(header)) => {
+                let is_one =
+                    |client: std::net::SocketAddr| client.to_string().parse() == Ok(client);
+                assert!(match header {
+                    Header::Proxied { client } => is_one(client),
+                    Header::Itself => true,
+                });
+                return;
+            }
+            Err(_) => return,
+        }
     }
 }
 
@@ -319,6 +356,45 @@ pub fn prefaces() -> Vec<Vec<u8>> {
     });
     let hinted: Vec<_> = hinted.collect();
     seeds.extend(hinted);
+    seeds
+}
+
+/// Headers of both versions of the PROXY protocol, and what a client says after them.
+pub fn proxy_headers() -> Vec<Vec<u8>> {
+    let lines = [
+        "PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n",
+        "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
+        "PROXY TCP6 2001:db8::1 ::1 56324 443\r\n",
+        "PROXY TCP6 ffff:f::ffff ffff:f::ffff 65535 65535\r\n",
+        "PROXY UNKNOWN\r\n",
+        "PROXY UNKNOWN ffff:f::ffff 1 65535\r\n",
+    ];
+    let binary = |command: u8, protocol: u8, fields: &[u8]| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+        header.extend_from_slice(&[command, protocol, 0]);
+        header.extend(u8::try_from(fields.len()));
+        header.extend_from_slice(fields);
+        header
+    };
+    let fields = [0, 1, 12, 36, 50].map(|length| vec![7; length]);
+    let kinds = [
+        (0x21, 0x11),
+        (0x21, 0x21),
+        (0x20, 0),
+        (0x21, 0),
+        (0x21, 0x12),
+    ];
+    let mut seeds: Vec<Vec<u8>> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
+    for (command, protocol) in kinds {
+        seeds.extend(
+            fields
+                .iter()
+                .map(|fields| binary(command, protocol, fields)),
+        );
+    }
+    for seed in &mut seeds {
+        seed.extend_from_slice(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
     seeds
 }
 

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::{AccessLog, Line};
+use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::sanitise::Rule;
 use crate::tables::{Budgets, Tables};
@@ -34,6 +35,8 @@ pub(crate) struct Plane {
     pub(crate) access_log: AccessLog,
     pub(super) directory: Directory,
     pub(super) budgets: Budgets,
+    /// Proxies in front of a gateway whose word is taken.
+    pub(crate) trusted_proxies: TrustedProxies,
     running: AtomicUsize,
     in_flight: [Gauge; 2],
     unknown: [Arc<EdgeMetrics>; 2],
@@ -61,6 +64,7 @@ impl Plane {
         credentials: Credentials,
         (metrics, tcp): (RequestMetrics, TcpMetrics),
         access_log: AccessLog,
+        trusted_proxies: TrustedProxies,
     ) -> Self {
         let shared = Arc::new(Shared {
             credentials,
@@ -85,6 +89,7 @@ impl Plane {
             access_log,
             directory: Directory::new(shared),
             budgets: Budgets::default(),
+            trusted_proxies,
             running: AtomicUsize::new(0),
             unknown,
             tcp,
@@ -224,6 +229,19 @@ impl Plane {
             line.text("destination", to.as_ref().map(String::as_bytes));
             self.access_log.write(line.finish());
         }
+    }
+
+    /// Records a connection to a gateway whose client is not known.
+    pub(crate) fn refused_unproxied(&self, no_client: &NoClient, peer: IpAddr) {
+        const RULE: &str = "proxy_protocol";
+        let reason = match no_client {
+            NoClient::Stranger(_) => Reason::AuthzDenied,
+            NoClient::Nothing | NoClient::Malformed(_) => {
+                self.metrics.rejected_bytes(RULE);
+                Reason::BadRequest(RULE)
+            }
+        };
+        self.refused_connection(Reporter::Source, reason, peer, None);
     }
 
     /// What a port takes of peers without a certificate; the engine says which of it goes on.

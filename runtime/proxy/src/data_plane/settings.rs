@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use crate::gateway::sockets::ListenAddress;
 use crate::secrets::Secrets;
 
@@ -19,6 +21,8 @@ pub(crate) struct DataPlaneSettings {
     pub(crate) ports: Vec<PortBinding>,
     /// Where a gateway's listeners are opened.
     pub(crate) listen: Vec<ListenAddress>,
+    /// Proxies in front of a gateway that may say in the PROXY protocol who the client is.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Key material by name.
     pub(crate) secrets: Secrets,
     /// What answers in place of services outside the mesh, in plaintext.
@@ -130,6 +134,7 @@ mod tests {
                 }),
                 ports: ports.to_vec(),
                 listen: Vec::new(),
+                trusted_proxies: Vec::new(),
                 secrets: Secrets::default(),
                 stand_in: None,
                 access_log: AccessLogTarget::Off,

@@ -10,6 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
+use super::proxy_protocol::TrustedProxies;
 use super::tls::{self, Terms, TermsError};
 use crate::secrets::{Secrets, provider};
 
@@ -24,6 +25,8 @@ pub(crate) struct Listener {
     pub(crate) terms: Option<Terms>,
     /// Proxies in front of it that are trusted to say who the client is.
     pub(crate) hops: usize,
+    /// Whether the proxy in front of it says so in the PROXY protocol.
+    pub(crate) proxied: bool,
 }
 
 /// Why listeners cannot be used.
@@ -42,6 +45,22 @@ pub(crate) enum ListenerError {
     /// TLS and plaintext cannot be told apart by host.
     #[error("listener {port} is TLS for some hosts and plaintext for others")]
     Mixed {
+        /// The port.
+        port: u16,
+    },
+    /// Before the first byte of a client there is nothing to tell hosts by.
+    #[error(
+        "listener {port} has its clients from the PROXY protocol for some hosts and not for others"
+    )]
+    MixedSource {
+        /// The port.
+        port: u16,
+    },
+    /// Whoever reaches the port could claim to be anyone.
+    #[error(
+        "listener {port} has its clients from the PROXY protocol; this proxy needs --trusted-proxy CIDR, the proxies that may say who they are"
+    )]
+    NoTrustedProxy {
         /// The port.
         port: u16,
     },
@@ -71,6 +90,7 @@ pub(crate) struct Entry {
     tls: Option<(Terms, Arc<ServerConfig>)>,
     /// Proxies in front of it that are trusted to say who the client is.
     pub(crate) hops: usize,
+    proxied: bool,
 }
 
 impl Entries {
@@ -78,6 +98,7 @@ impl Entries {
     pub(crate) fn build(
         listeners: impl IntoIterator<Item = Listener>,
         secrets: &Secrets,
+        trusted_proxies: &TrustedProxies,
     ) -> Result<Self, ListenerError> {
         let mut ports: BTreeMap<u16, Port> = BTreeMap::new();
         for listener in listeners {
@@ -86,7 +107,11 @@ impl Entries {
                 hosts,
                 terms,
                 hops,
+                proxied,
             } = listener;
+            if proxied && trusted_proxies.is_empty() {
+                return Err(ListenerError::NoTrustedProxy { port });
+            }
             let parse = |pattern: &String| {
                 HostPattern::parse(pattern).map_err(|source| ListenerError::Host {
                     port,
@@ -109,7 +134,15 @@ impl Entries {
             {
                 return Err(ListenerError::Mixed { port });
             }
-            sharing.0.push(Entry { hosts, tls, hops });
+            if sharing.0.iter().any(|other| other.proxied != proxied) {
+                return Err(ListenerError::MixedSource { port });
+            }
+            sharing.0.push(Entry {
+                hosts,
+                tls,
+                hops,
+                proxied,
+            });
         }
         Ok(Self(ports))
     }
@@ -129,6 +162,11 @@ impl Port {
     /// Whether its clients speak TLS.
     pub(crate) fn is_tls(&self) -> bool {
         self.0.iter().any(|entry| entry.tls.is_some())
+    }
+
+    /// Whether its connections begin with a header of the PROXY protocol.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.0.iter().any(|entry| entry.proxied)
     }
 
     /// The listener for a host: the one that names it most specifically.
@@ -206,6 +244,7 @@ mod tests {
                 only_tls13: false,
             }),
             hops: 0,
+            proxied: false,
         }
     }
 
@@ -224,7 +263,7 @@ mod tests {
             listener(8443, &["api.shop.example", "shop.example"], Some("shop")),
             listener(8080, &["shop.example"], None),
         ];
-        let entries = Entries::build(listeners, &secrets).unwrap();
+        let entries = Entries::build(listeners, &secrets, &TrustedProxies::default()).unwrap();
         assert_eq!(entries.ports().collect::<Vec<_>>(), [8080, 8443]);
         let port = entries.port(8443).unwrap();
         assert!(port.is_tls());
@@ -241,10 +280,20 @@ mod tests {
     #[test]
     fn what_cannot_be_met_is_refused() {
         let build = |listeners: &[Listener]| {
-            Entries::build(listeners.to_vec(), &Secrets::default())
-                .unwrap_err()
-                .to_string()
+            let (secrets, nobody) = (Secrets::default(), TrustedProxies::default());
+            let built = Entries::build(listeners.to_vec(), &secrets, &nobody);
+            built.unwrap_err().to_string()
         };
+        let mut proxied = listener(8443, &["**"], None);
+        proxied.proxied = true;
+        assert!(build(&[proxied.clone()]).contains("needs --trusted-proxy CIDR"));
+        let somebody = TrustedProxies(vec!["10.0.0.0/8".parse().unwrap()]);
+        let both = [proxied, listener(8443, &["a.example"], None)];
+        let built = Entries::build(both, &Secrets::default(), &somebody);
+        assert!(matches!(
+            built,
+            Err(ListenerError::MixedSource { port: 8443 })
+        ));
         assert_eq!(
             build(&[listener(8443, &["**"], Some("shop-cert"))]),
             "listener 8443: no key material is called shop-cert; this proxy needs --secret shop-cert=FILE"

@@ -310,7 +310,7 @@ impl RequestMetrics {
             ),
             refused: metrics.register(
                 "mesh_refused_connections",
-                "Connections that were redirected to the proxy and go nowhere",
+                "Connections that go nowhere, before anything was asked over them",
                 Family::default(),
             ),
             retries: metrics.register(

@@ -73,6 +73,8 @@ pub(crate) struct Entrance {
     pub(crate) tls: bool,
     /// The name that the client asked for.
     pub(crate) name: Option<String>,
+    /// Whose connection it is: the peer's, or that of whom a trusted proxy speaks.
+    pub(crate) client_ip: IpAddr,
 }
 
 /// A connection of a peer to one port of a service.

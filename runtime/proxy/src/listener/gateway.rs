@@ -16,6 +16,7 @@ use crate::http::server::{self, Connection, Entrance, Side};
 use crate::http::upgrade::Tunnels;
 use crate::http::wire::WireState;
 use crate::tcp;
+use crate::tcp::downstream::reset;
 use crate::tcp::outbound::{self, Client, Toward};
 use crate::upstream::connect::HttpVersion;
 
@@ -33,7 +34,28 @@ pub(super) async fn enter(
     let Some(listeners) = tables.entries().port(port) else {
         return;
     };
-    let entrance = |tls, name| Side::Gateway(Entrance { port, tls, name });
+    let mut accepted = accepted;
+    let mut client = peer;
+    if listeners.is_proxied() {
+        let told = plane.trusted_proxies.client(&mut accepted, peer).await;
+        client = match told {
+            Ok(client) => client,
+            Err(no_client) => {
+                tracing::debug!(%peer, error = %no_client, "no client");
+                plane.refused_unproxied(&no_client, peer.ip());
+                return reset(&accepted);
+            }
+        };
+    }
+    let client_ip = client.ip();
+    let entrance = |tls, name| {
+        Side::Gateway(Entrance {
+            port,
+            tls,
+            name,
+            client_ip,
+        })
+    };
     // Its routes lead to bytes, whatever a client says.
     let carries_bytes = tables
         .snapshot()
@@ -46,7 +68,7 @@ pub(super) async fn enter(
             prefix: Vec::new(),
             address: peer,
         };
-        return outbound::carry(client, Toward::Gateway(port), plane, drain).await;
+        return outbound::carry(client, Toward::Gateway { port, client_ip }, plane, drain).await;
     }
     if !listeners.is_tls() {
         // Nothing is held for a connection that may last.
@@ -78,7 +100,7 @@ pub(super) async fn enter(
             prefix: Vec::new(),
             address: peer,
         };
-        return outbound::carry(client, Toward::Gateway(port), plane, drain).await;
+        return outbound::carry(client, Toward::Gateway { port, client_ip }, plane, drain).await;
     }
     let version = match stream.get_ref().1.alpn_protocol() {
         Some(gateway::tls::HTTP2) => HttpVersion::Http2,

@@ -151,7 +151,7 @@ fn group(text: &str) -> Result<u32, String> {
 }
 
 /// A network, or one address of it.
-fn net(text: &str) -> Result<IpNet, String> {
+pub(crate) fn net(text: &str) -> Result<IpNet, String> {
     let alone = || text.parse::<IpAddr>().map(IpNet::from);
     match text.parse::<IpNet>().or_else(|_not_a_net| alone()) {
         Ok(net) if net.trunc() == net => Ok(net),

@@ -251,6 +251,7 @@ fn may_enter(plane: &Plane, caller: &Caller, service: &str, name: &str) -> Optio
             .as_ref()
             .map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity)),
         peer_ip: caller.address.ip(),
+        client_ip: caller.address.ip(),
     };
     Some(!plane.is_denying() && authorise(plane, table, known))
 }

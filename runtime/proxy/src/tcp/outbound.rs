@@ -345,6 +345,7 @@ impl Gate {
                     name,
                     peer: Peer::Identity(snapshot.identity()),
                     peer_ip,
+                    client_ip: peer_ip,
                 };
                 let leaves = snapshot.callee(service).and_then(|callee| {
                     known.ask(|connection| {
@@ -354,12 +355,13 @@ impl Gate {
                 });
                 leaves.unwrap_or(false)
             }
-            Self::Gateway { port } => snapshot.inbound(*port).is_some_and(|table| {
+            Self::Gateway { port, client_ip } => snapshot.inbound(*port).is_some_and(|table| {
                 let known = Known {
                     port: *port,
                     name,
                     peer: Peer::Unauthenticated,
                     peer_ip,
+                    client_ip: *client_ip,
                 };
                 inbound::authorise(plane, table, known)
             }),

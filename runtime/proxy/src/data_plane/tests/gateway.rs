@@ -11,6 +11,7 @@ use mesh_bundle::slice::{
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,7 +30,9 @@ struct Shop {
     certificate: CertificateDer<'static>,
     secret: std::path::PathBuf,
     secrets: Secrets,
-    _reviews: Proxy,
+    reviews: Proxy,
+    /// What a proxy in front says before the client does.
+    said_before: &'static [u8],
     _folder: tempfile::TempDir,
 }
 
@@ -67,7 +70,8 @@ impl Shop {
             certificate,
             secret,
             secrets,
-            _reviews: reviews,
+            reviews,
+            said_before: b"",
             _folder: folder,
         }
     }
@@ -148,7 +152,8 @@ impl Shop {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let tcp = TcpStream::connect(self.gateway.listener(HTTPS)).await?;
+        let mut tcp = TcpStream::connect(self.gateway.listener(HTTPS)).await?;
+        tcp.write_all(self.said_before).await?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(name, tcp)
@@ -369,4 +374,45 @@ async fn the_client_is_who_trusted_proxies_say() {
     let mut outside = ask("shop.example");
     outside.headers_mut().remove("x-forwarded-for");
     assert_eq!(shop.https(outside).await.status, StatusCode::FORBIDDEN);
+}
+
+/// The client is who a trusted proxy says in the PROXY protocol, for rules and for the services behind.
+#[tokio::test]
+async fn the_client_is_who_the_proxy_in_front_says() {
+    let mut shop = Shop::open().await;
+    let mut listener = https();
+    listener.client_address = ClientAddress::ProxyProtocol;
+    let mut slice = shop.slice(vec![listener]);
+    slice.access.services[0].rules[0].conditions =
+        vec![Condition::ClientIp(vec!["192.0.2.0/24".parse().unwrap()])];
+    let prepared = shop.gateway.plane.prepare(&slice, "0.1.2");
+    let refused = prepared.unwrap_err().to_string();
+    assert!(refused.contains("--trusted-proxy"), "{refused}");
+
+    let credentials = shop.mesh.authority.credentials("/gateway/public");
+    let secrets = shop.secrets.clone();
+    shop.gateway = Proxy::start_as(credentials, None, |settings| {
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        settings.secrets = secrets;
+    });
+    let at = endpoints("reviews", &[("v1", shop.reviews.inbound())]);
+    shop.gateway.plane.set_endpoints(at);
+    shop.gateway.apply(&slice);
+    shop.said_before = b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n";
+    let got = shop.https(ask("shop.example")).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert_eq!(got.header("got-x-forwarded-for"), "192.0.2.7");
+    shop.said_before = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\x0a\0\0\x01\0\x07\0\x50";
+    let got = shop.https(ask("shop.example")).await;
+    assert_eq!(got.header("got-x-forwarded-for"), "192.0.2.8");
+    shop.said_before = b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n";
+    let got = shop.https(ask("shop.example")).await;
+    assert_eq!(got.status, StatusCode::FORBIDDEN);
+    // Without a header nobody is anybody.
+    shop.said_before = b"";
+    assert!(shop.shake_hands("shop.example", &[]).await.is_err());
+    let reason = "bad_request:proxy_protocol";
+    shop.gateway
+        .record(|record| record["reason"] == reason)
+        .await;
 }

@@ -311,6 +311,7 @@ impl Proxy {
                 port: None,
                 address: loopback(),
             }],
+            trusted_proxies: Vec::new(),
             secrets: Secrets::default(),
             stand_in: None,
             access_log: AccessLogTarget::File(log.clone()),

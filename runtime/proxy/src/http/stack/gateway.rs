@@ -43,7 +43,7 @@ impl Exchanging<'_> {
         };
         self.client_ip = client::establish(
             &mut self.head.headers,
-            self.connection.peer_ip,
+            entrance.client_ip,
             entry.hops,
             entrance.tls,
             &self.authority,

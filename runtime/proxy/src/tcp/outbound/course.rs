@@ -28,7 +28,12 @@ pub(crate) enum Toward {
     /// Whom TLS names.
     Name,
     /// What the routes of a gateway say that is entered by this port.
-    Gateway(u16),
+    Gateway {
+        /// The port that policy speaks of.
+        port: u16,
+        /// Whose connection it is.
+        client_ip: IpAddr,
+    },
 }
 
 /// Who must be asked whether the connection may go on when policy changes.
@@ -39,7 +44,7 @@ pub(super) enum Gate {
     /// The rules about who may leave for an external.
     External { service: String, port: u16 },
     /// The rules of a gateway.
-    Gateway { port: u16 },
+    Gateway { port: u16, client_ip: IpAddr },
 }
 
 /// Where a connection goes.
@@ -90,7 +95,7 @@ pub(super) async fn name<IO: AsyncRead + Unpin>(
             let (callee, port) = tables.listens_at(*address).ok_or(None)?;
             callee.port(Some(port)).is_some_and(speaks_tls)
         }
-        Toward::Gateway(port) => {
+        Toward::Gateway { port, .. } => {
             let table = tables.snapshot().inbound(*port).ok_or(None)?;
             let passes_on = tables
                 .entries()
@@ -145,7 +150,10 @@ pub(super) fn choose<'t>(
             };
             of_application(tables, (callee, port.number), name, peer_ip, plane, record)
         }
-        Toward::Gateway(port) => of_gateway(tables, *port, name, peer_ip, plane, record),
+        Toward::Gateway { port, client_ip } => {
+            let from = (peer_ip, *client_ip);
+            of_gateway(tables, *port, name, from, plane, record)
+        }
     }
 }
 
@@ -173,6 +181,7 @@ fn of_application<'t>(
         name,
         peer: Peer::Identity(snapshot.identity()),
         peer_ip,
+        client_ip: peer_ip,
     };
     let leaving = known.ask(|connection| {
         let verdict = snapshot.leave_with_bytes(callee, connection)?;
@@ -210,7 +219,7 @@ fn of_gateway<'t>(
     tables: &'t Tables,
     port: u16,
     name: &str,
-    peer_ip: IpAddr,
+    (peer_ip, client_ip): (IpAddr, IpAddr),
     plane: &Plane,
     record: &mut Record,
 ) -> Result<Course<'t>, Reason> {
@@ -228,6 +237,7 @@ fn of_gateway<'t>(
         name,
         peer: Peer::Unauthenticated,
         peer_ip,
+        client_ip,
     };
     let allowed = inbound::authorise(plane, table, known);
     plane.metrics.decided(allowed);
@@ -267,7 +277,7 @@ fn of_gateway<'t>(
         exchange: onward.exchange,
         retry: onward.retry,
         budget: state.budget.as_ref(),
-        gate: Gate::Gateway { port },
+        gate: Gate::Gateway { port, client_ip },
     })
 }
 
