@@ -9,8 +9,10 @@
 
 mod automaton;
 mod cell;
+pub mod effort;
 mod language;
 mod point;
+mod regex;
 mod universe;
 mod value_set;
 
@@ -39,6 +41,12 @@ pub enum CapExceeded {
     /// A regular expression is too large, or needs more than a finite automaton.
     #[error("a regular expression too large to compare")]
     Automaton,
+    /// All questions about one service together looked at more than they may.
+    #[error("what is compared here is too large altogether")]
+    Effort,
+    /// So many findings of one kind were made that further ones would say nothing new.
+    #[error("so many pairs of these routes overlap that the others were not compared")]
+    Findings,
     /// Only values that are not text are left, and a finding could not show them.
     #[error("only values that are not UTF-8 are left")]
     NotText,

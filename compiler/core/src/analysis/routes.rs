@@ -7,8 +7,8 @@ use mesh_bundle::slice::{Condition, RouteMatch};
 use mesh_engine::route::{Alternative, Precedence, alternatives};
 
 use super::probe::{self, Probe};
-use super::request_space::{CapExceeded, Point, Repeated, Space};
-use crate::linked::{LinkedMesh, Service, ServiceId};
+use super::request_space::{CapExceeded, Point, Repeated, Space, effort};
+use crate::linked::{LinkedMesh, Route, Service, ServiceId};
 
 mod idle;
 mod won;
@@ -22,6 +22,9 @@ const SAMPLES_MAX: usize = 16;
 /// Pieces of routes that are subtracted when looking for a request that none takes: each makes what is
 /// left harder to describe.
 const UNCOVERED_PIECES_MAX: usize = 256;
+
+/// Pairs of routes that tie of which one service is told; where there are more, there is one reason for all of them.
+const TIES_MAX: usize = 100;
 
 /// What is known about the routes of one service. Numbers are positions in its list of routes.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +108,12 @@ impl RouteFacts {
 
     /// The same, for who has the service's probe.
     pub fn asking(mesh: &LinkedMesh, id: ServiceId, probe: &Probe) -> Self {
+        let matches = |route: &Route| route.matches.len().max(1);
+        let parts = mesh.service(id).routes.iter().map(matches).sum();
+        effort::within(effort::bound(parts), || Self::compute(mesh, id, probe))
+    }
+
+    fn compute(mesh: &LinkedMesh, id: ServiceId, probe: &Probe) -> Self {
         let mut facts = Self::default();
         let service = mesh.service(id);
         let Ok(universe) = universe(service) else {
@@ -112,20 +121,21 @@ impl RouteFacts {
         };
         let matches: Vec<Vec<RouteMatch>> = service.routes.iter().map(probe::matches).collect();
         let pieces = facts.pieces(&matches, &universe);
+        let mut unknown = vec![false; matches.len()];
+        for each in &facts.unknown {
+            unknown[each.route] = true;
+        }
         let mut routes = Routes {
             service,
             probe,
             pieces,
+            unknown,
             facts,
         };
         for route in 0..matches.len() {
             routes.look_whether_reached(route);
         }
-        for second in 0..matches.len() {
-            for first in 0..second {
-                routes.look_whether_tied(first, second);
-            }
-        }
+        routes.look_for_ties(matches.len());
         // What a gateway's routes leave out, nobody has promised to serve.
         if service.gateway().is_none() {
             routes.look_for_uncovered(mesh, id, &universe);
@@ -232,6 +242,8 @@ struct Routes<'p> {
     service: &'p Service,
     probe: &'p Probe,
     pieces: Vec<Piece>,
+    /// For each route whether there is a reason why something about it is not known.
+    unknown: Vec<bool>,
     facts: RouteFacts,
 }
 
@@ -245,10 +257,12 @@ impl Routes<'_> {
     }
 
     fn is_known(&self, route: usize) -> bool {
-        self.facts
-            .unknown
-            .iter()
-            .all(|unknown| unknown.route != route)
+        self.unknown.get(route) == Some(&false)
+    }
+
+    fn give_up(&mut self, route: usize, why: CapExceeded) {
+        self.unknown[route] = true;
+        self.facts.unknown.push(Unknown { route, why });
     }
 
     fn look_whether_reached(&mut self, route: usize) {
@@ -279,7 +293,7 @@ impl Routes<'_> {
                 });
             }
             Ok(None) => self.look_for_idle_parts(route, &sampled),
-            Err(why) => self.facts.unknown.push(Unknown { route, why }),
+            Err(why) => self.give_up(route, why),
         }
     }
 
@@ -297,6 +311,7 @@ impl Routes<'_> {
         };
         let mut others: Vec<usize> = Vec::new();
         for mine in mine() {
+            effort::spend(self.pieces.len())?;
             for other in self.above(mine).filter(|other| other.route != route) {
                 if !others.contains(&other.route)
                     && !mine.space.intersection(&other.space)?.is_empty()
@@ -328,6 +343,7 @@ impl Routes<'_> {
         others: &[usize],
     ) -> Result<bool, CapExceeded> {
         for mine in pieces {
+            effort::spend(self.pieces.len())?;
             let others: Vec<&Space> = self
                 .above(mine)
                 .filter(|other| others.contains(&other.route))
@@ -380,6 +396,20 @@ impl Routes<'_> {
         self.sample(&space, SAMPLES_MAX, shows)
     }
 
+    fn look_for_ties(&mut self, count: usize) {
+        for second in 0..count {
+            for first in 0..second {
+                if self.facts.ties.len() == TIES_MAX {
+                    for route in second..count {
+                        self.give_up(route, CapExceeded::Findings);
+                    }
+                    return;
+                }
+                self.look_whether_tied(first, second);
+            }
+        }
+    }
+
     fn look_whether_tied(&mut self, first: usize, second: usize) {
         if !self.is_known(first) || !self.is_known(second) {
             return;
@@ -387,7 +417,7 @@ impl Routes<'_> {
         match self.tie(first, second) {
             Ok(Some(tie)) => self.facts.ties.push(tie),
             Ok(None) => {}
-            Err(why) => self.facts.unknown.push(Unknown { route: second, why }),
+            Err(why) => self.give_up(second, why),
         }
     }
 
@@ -395,6 +425,7 @@ impl Routes<'_> {
     fn tie(&self, first: usize, second: usize) -> Result<Option<Tie>, CapExceeded> {
         for one in self.of(first) {
             for two in self.of(second) {
+                effort::spend(1)?;
                 let same = match one.alternative.compare(&two.alternative) {
                     Precedence::Same => true,
                     Precedence::Incomparable => false,
@@ -404,6 +435,7 @@ impl Routes<'_> {
                 if both.is_empty() {
                     continue;
                 }
+                effort::spend(2 * self.pieces.len())?;
                 let above = self.above(one).chain(self.above(two));
                 let above: Vec<&Space> = above.map(|other| &other.space).collect();
                 let left = both.remainder(&above, SAMPLES_MAX)?;

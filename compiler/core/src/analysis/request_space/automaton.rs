@@ -11,13 +11,13 @@ use regex_automata::dfa::dense;
 use regex_automata::nfa::thompson;
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
-use regex_automata::util::syntax;
 use regex_automata::{Anchored, MatchKind};
 
 use super::CapExceeded;
 
-/// Memory of one dense automaton, and of making it.
-const AUTOMATON_BYTES_MAX: usize = 1 << 20;
+/// Memory of one dense automaton, and of making it: expressions that people write need a tenth of it, and whoever
+/// writes one that explodes makes each of the readers wait until it is full.
+pub(super) const AUTOMATON_BYTES_MAX: usize = 1 << 18;
 
 /// A state of any automaton. [`DEAD`] accepts nothing, ever.
 pub(super) type State = u32;
@@ -245,13 +245,7 @@ impl Automaton {
                     .utf8(false)
                     .nfa_size_limit(Some(AUTOMATON_BYTES_MAX)),
             )
-            .syntax(
-                syntax::Config::new()
-                    .unicode(false)
-                    .utf8(false)
-                    .nest_limit(mesh_engine::limits::REGEX_NESTING_MAX)
-                    .case_insensitive(ignore_case),
-            )
+            .syntax(super::regex::syntax(ignore_case))
             .build(&anchored)
             .map_err(|_too_large_or_not_regular| CapExceeded::Automaton)?;
         let start = dfa
@@ -259,6 +253,14 @@ impl Automaton {
             .map_err(|_look_behind| CapExceeded::Automaton)?;
         let start = start.as_u32();
         Ok(Self::Dense(Box::new(dfa), start))
+    }
+
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Chain(chain) => chain.positions.len() * size_of::<Position>(),
+            Self::Dense(dfa, _) => dfa.memory_usage(),
+        }
     }
 
     pub(super) fn start(&self) -> State {

@@ -10,7 +10,7 @@ use mesh_bundle::slice::{
 use super::language::{Language, Pattern};
 use super::point::{FieldKind, Likely, Point};
 use super::value_set::{Addresses, Choice, pick_method, pick_port};
-use super::{CapExceeded, Changes, Repeated, universe};
+use super::{CapExceeded, Changes, Repeated, effort, universe};
 
 /// A product of dimensions.
 #[derive(Clone, Debug)]
@@ -257,7 +257,11 @@ impl Cell {
 
     /// The requests of both; none if there are none.
     pub(super) fn and(&self, other: &Self) -> Result<Option<Self>, CapExceeded> {
-        if self.path.is_apart(&other.path) || self.from.is_apart(&other.from) {
+        effort::spend(effort::STEPS_OF_PRODUCT)?;
+        if self.path.is_apart(&other.path)
+            || self.from.is_apart(&other.from)
+            || self.host.is_apart(&other.host)
+        {
             return Ok(None);
         }
         let mut fields = self.fields.clone();

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use mesh_engine::path::{PathTemplate, Segment};
 
-use super::CapExceeded;
 use super::automaton::{Automaton, Chain, Classes, DEAD, State};
+use super::{CapExceeded, effort, regex};
 
 /// States of one product that are looked at before the answer is "unknown".
 const PRODUCT_STATES_MAX: usize = 20_000;
@@ -22,8 +22,9 @@ pub(super) struct Pattern {
     automaton: Arc<Automaton>,
     /// The text, where the pattern takes exactly one.
     literal: Option<Arc<str>>,
-    /// What every text that it takes is known to begin with; often nothing.
-    beginning: Arc<str>,
+    /// What every text that it takes is known to begin and to end with; often nothing.
+    beginning: Arc<[u8]>,
+    ending: Arc<[u8]>,
     /// A text that it takes, where one is at hand.
     example: Option<Arc<str>>,
     /// Of a universe: its shortest text, once asked for.
@@ -37,14 +38,14 @@ impl Pattern {
         Self {
             literal: (!ignore_case).then(|| text.into()),
             example: Some(text.into()),
-            ..Self::chain(Chain::literal(text, ignore_case)).beginning(text, ignore_case)
+            ..Self::chain(Chain::literal(text, ignore_case)).with_ends(text, text, ignore_case)
         }
     }
 
     pub(super) fn prefix(text: &str, ignore_case: bool) -> Self {
         Self {
             example: Some(text.into()),
-            ..Self::chain(Chain::prefix(text, ignore_case)).beginning(text, ignore_case)
+            ..Self::chain(Chain::prefix(text, ignore_case)).with_ends(text, "", ignore_case)
         }
     }
 
@@ -59,6 +60,12 @@ impl Pattern {
         };
         let segments = template.segments();
         let beginning: String = segments.iter().map_while(literal).collect();
+        let mut ending: Vec<String> = Vec::new();
+        if !template.takes_rest() {
+            ending.extend(segments.iter().rev().map_while(literal));
+            ending.reverse();
+        }
+        let ending = ending.concat();
         let is_literal = segments.iter().all(|segment| literal(segment).is_some());
         Ok(if is_literal && !template.takes_rest() {
             Self::literal(&beginning, ignore_case)
@@ -70,17 +77,22 @@ impl Pattern {
             let example = if example.is_empty() { "/" } else { &example };
             Self {
                 example: Some(example.into()),
-                ..Self::chain(Chain::template(&template, ignore_case))
-                    .beginning(&beginning, ignore_case)
+                ..Self::chain(Chain::template(&template, ignore_case)).with_ends(
+                    &beginning,
+                    &ending,
+                    ignore_case,
+                )
             }
         })
     }
 
     pub(super) fn regex(pattern: &str, ignore_case: bool) -> Result<Self, CapExceeded> {
+        let (beginning, ending) = regex::ends(pattern, ignore_case)?;
         Ok(Self {
-            automaton: Arc::new(Automaton::regex(pattern, ignore_case)?),
+            automaton: regex::automaton(pattern, ignore_case)?,
             literal: None,
-            beginning: Arc::default(),
+            beginning: beginning.into(),
+            ending: ending.into(),
             example: None,
             shortest: OnceLock::new(),
         })
@@ -91,15 +103,17 @@ impl Pattern {
             automaton: Arc::new(Automaton::Chain(chain)),
             literal: None,
             beginning: Arc::default(),
+            ending: Arc::default(),
             example: None,
             shortest: OnceLock::new(),
         }
     }
 
-    fn beginning(self, text: &str, ignore_case: bool) -> Self {
-        let beginning = if ignore_case { "" } else { text };
+    fn with_ends(self, beginning: &str, ending: &str, ignore_case: bool) -> Self {
+        let known = |text: &str| Arc::from(if ignore_case { "" } else { text }.as_bytes());
         Self {
-            beginning: beginning.into(),
+            beginning: known(beginning),
+            ending: known(ending),
             ..self
         }
     }
@@ -107,7 +121,11 @@ impl Pattern {
     /// Whether it is plain to see that no text is taken by both.
     fn is_apart(&self, other: &Self) -> bool {
         let (mine, theirs) = (&*self.beginning, &*other.beginning);
-        !mine.starts_with(theirs) && !theirs.starts_with(mine)
+        if !mine.starts_with(theirs) && !theirs.starts_with(mine) {
+            return true;
+        }
+        let (mine, theirs) = (&*self.ending, &*other.ending);
+        !mine.ends_with(theirs) && !theirs.ends_with(mine)
     }
 }
 
@@ -197,6 +215,19 @@ impl Language {
                 .all(|mine| theirs.iter().all(|theirs| mine.is_apart(theirs)))
     }
 
+    /// Whether two of its parts are apart at a glance.
+    fn is_plainly_nothing(&self) -> bool {
+        let Expression::All(parts) = &self.0.expression else {
+            return false;
+        };
+        let mut pairs = (parts.iter().enumerate())
+            .flat_map(|(index, one)| parts.iter().skip(index + 1).map(move |two| (one, two)));
+        pairs
+            .by_ref()
+            .take(GLANCES_MAX)
+            .any(|(one, two)| one.is_apart(two))
+    }
+
     /// Patterns of which one takes each text of the set, where they are at hand.
     fn patterns(&self) -> Option<&[Pattern]> {
         match &self.0.expression {
@@ -224,7 +255,10 @@ impl Language {
 
     /// Whether the set has no text that the universe has too.
     pub(super) fn is_empty(&self, universe: &Pattern) -> Result<bool, CapExceeded> {
-        Ok(self.example(universe).is_none() && self.shortest(universe)?.is_none())
+        if self.example(universe).is_some() {
+            return Ok(false);
+        }
+        Ok(self.is_plainly_nothing() || self.shortest(universe)?.is_none())
     }
 
     /// A text of the set that the universe has too, where one is found without a search. Most sets are one or two
@@ -250,13 +284,19 @@ impl Language {
     /// A shortest text of the set that the universe has too, made of letters where there is a choice.
     pub(super) fn shortest(&self, universe: &Pattern) -> Result<Option<String>, CapExceeded> {
         let known = if self.is_everything() {
-            universe
-                .shortest
-                .get_or_init(|| self.find_shortest(universe))
+            &universe.shortest
         } else {
-            self.0.shortest.get_or_init(|| self.find_shortest(universe))
+            &self.0.shortest
         };
-        known.clone()
+        if let Some(known) = known.get() {
+            return known.clone();
+        }
+        let found = self.find_shortest(universe);
+        // Whoever asks next may look at more.
+        if found == Err(CapExceeded::Effort) {
+            return found;
+        }
+        known.get_or_init(|| found).clone()
     }
 
     fn find_shortest(&self, universe: &Pattern) -> Result<Option<String>, CapExceeded> {
@@ -355,6 +395,7 @@ impl<'a> Product<'a> {
         let mut waiting = VecDeque::from([(start, 0)]);
         let mut next: Vec<State> = Vec::with_capacity(self.automata.len());
         while let Some((states, number)) = waiting.pop_front() {
+            effort::spend(alphabet.len() * states.len())?;
             if self.accepts(&self.formula, &states) {
                 return spell(&reached, number).map(Some);
             }

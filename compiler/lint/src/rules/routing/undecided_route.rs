@@ -1,5 +1,7 @@
 //! `routing/undecided-route`
 
+use mesh_compiler::analysis::request_space::CapExceeded;
+
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
@@ -37,24 +39,52 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     for (service, routes) in cx.facts().routes() {
-        let mut reported: Vec<usize> = Vec::new();
+        let mut reported = vec![false; service.routes.len()];
+        let mut of_all: Vec<CapExceeded> = Vec::new();
         for unknown in &routes.unknown {
-            if reported.contains(&unknown.route) {
+            let is_of_all = is_of_all(unknown.why);
+            if reported[unknown.route] || is_of_all && of_all.contains(&unknown.why) {
                 continue;
             }
-            reported.push(unknown.route);
+            reported[unknown.route] = true;
             let route = &service.routes[unknown.route];
+            let mut others = 0;
+            if is_of_all {
+                of_all.push(unknown.why);
+                let same = routes.unknown.iter().filter(|each| each.why == unknown.why);
+                let mut routes: Vec<usize> = same.map(|each| each.route).collect();
+                routes.sort_unstable();
+                routes.dedup();
+                others = routes.len() - 1;
+            }
+            let others = match others {
+                0 => String::new(),
+                1 => ", or one more,".to_owned(),
+                others => format!(", or one of {others} more,"),
+            };
             let message = format!(
-                "whether route `{}` of `{}` is shadowed or overlaps with others is not known: {}",
+                "whether route `{}` of `{}`{others} is shadowed or overlaps with others is not known: {}",
                 route.name.value, service.name.value, unknown.why
             );
             cx.report(
                 UNDECIDED_ROUTE
                     .at(route.name.span, message)
                     .at("not compared")
-                    .help("path templates and shorter regular expressions can be compared"),
+                    .help(help(unknown.why)),
             );
         }
+    }
+}
+
+/// Whether the reason is one of all routes of the service together.
+fn is_of_all(why: CapExceeded) -> bool {
+    matches!(why, CapExceeded::Effort | CapExceeded::Findings)
+}
+
+fn help(why: CapExceeded) -> &'static str {
+    match why {
+        CapExceeded::Findings => "mend the overlaps that are shown (MSH0204), and check again",
+        _ => "path templates and shorter regular expressions can be compared",
     }
 }
 
@@ -73,6 +103,19 @@ mod tests {
                 route odd { match { path regex="/(a|b)*a(a|b){18}" } }
                 route rest
             }"#
+        ));
+    }
+
+    #[test]
+    fn what_is_true_of_many_routes_is_said_once() {
+        let routes: String = (0..30)
+            .map(|number| format!("route r{number} {{ match {{ header v \"{number}\" }} }}\n"))
+            .collect();
+        insta::assert_snapshot!(findings(
+            "MSH0221",
+            &format!(
+                "service a {{\n port 80\n endpoints {{ static \"10.0.0.1:80\" }}\n{routes} route rest\n}}"
+            )
         ));
     }
 }
