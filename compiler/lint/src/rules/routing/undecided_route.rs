@@ -108,9 +108,8 @@ mod tests {
 
     #[test]
     fn what_is_true_of_many_routes_is_said_once() {
-        let routes: String = (0..30)
-            .map(|number| format!("route r{number} {{ match {{ header v \"{number}\" }} }}\n"))
-            .collect();
+        let route = |number| format!("route r{number} {{ match {{ header v \"{number}\" }} }}\n");
+        let routes = (0..30).map(route).collect::<Vec<_>>().concat();
         insta::assert_snapshot!(findings(
             "MSH0221",
             &format!(
