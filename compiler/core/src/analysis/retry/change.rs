@@ -46,6 +46,7 @@ pub fn smallest_change(
         target,
         limit,
         limits: vec![None; graph.edges().len()],
+        factors: Vec::new(),
     };
     for change in made {
         search.limits[change.edge.0] = Some(change.to);
@@ -66,11 +67,12 @@ pub fn smallest_change(
     }
     let mut changes = Vec::new();
     while search.product() > limit {
-        if changes.len() == CHANGES_MAX {
+        let left = CHANGES_MAX - changes.len();
+        let candidates = search.candidates();
+        if !search.may_help(left) {
             return None;
         }
-        let (edge, from, _) = search
-            .candidates()
+        let (edge, from, _) = candidates
             .into_iter()
             .map(|(edge, from)| (edge, from, search.with(edge, 1)))
             .reduce(|best, next| if next.2 < best.2 { next } else { best })?;
@@ -88,6 +90,8 @@ struct Search<'g> {
     target: NodeId,
     limit: f64,
     limits: Vec<Option<u32>>,
+    /// Of the path on which candidates were looked for last, the greatest first.
+    factors: Vec<u32>,
 }
 
 impl Search<'_> {
@@ -113,7 +117,10 @@ impl Search<'_> {
         } else {
             Mode::Fast(class)
         };
+        self.factors.clear();
         let path = self.now.worst(self.target, mode).hops;
+        self.factors.extend(path.iter().map(|hop| hop.factor));
+        self.factors.sort_unstable_by(|a, b| b.cmp(a));
         let last = path.len().saturating_sub(1);
         let mut candidates: Vec<(usize, EdgeId, u32)> = path
             .iter()
@@ -129,9 +136,21 @@ impl Search<'_> {
             .collect()
     }
 
+    /// Whether so many changes can be enough: those that help most on the worst path, on which candidates were looked
+    /// for last, leave of it at least this.
+    fn may_help(&mut self, changes: usize) -> bool {
+        let helped = self.factors.iter().take(changes).copied();
+        let most: f64 = helped.map(f64::from).product();
+        self.product() <= self.limit * most * (1.0 + 1e-9)
+    }
+
     fn single(&mut self) -> Option<Change> {
         let mut best: Option<Change> = None;
-        for (edge, from) in self.candidates() {
+        let candidates = self.candidates();
+        if !self.may_help(1) {
+            return None;
+        }
+        for (edge, from) in candidates {
             if self.with(edge, 1) > self.limit {
                 continue;
             }

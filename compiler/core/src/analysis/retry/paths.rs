@@ -25,6 +25,12 @@ pub struct Paths<'g> {
     /// Services, callers first, without those in rounds.
     order: Vec<NodeId>,
     in_scope: Vec<bool>,
+    /// For each class, then for hangs, then for hangs behind the callee, the tries of each edge in scope and by which
+    /// of its policies: changes are tried out many times, and these stay.
+    tries: Vec<Vec<(u32, usize)>>,
+    /// For each class the first one that every edge tries again as often, as an index of `classes`: its numbers are
+    /// the same.
+    like: Vec<usize>,
     /// Tries that edges are limited to, for trying out changes.
     limits: Vec<Option<u32>>,
     /// For each class what reaches a service that answers in this way, as an index of `classes`.
@@ -71,9 +77,34 @@ impl<'g> Paths<'g> {
             .filter(|node| in_scope[node.0] && !topology.in_round[node.0])
             .copied()
             .collect();
+        let classes = Failure::classes(graph);
+        let fast = classes.iter().map(|class| Mode::Fast(*class));
+        let modes = fast.chain([Mode::Slow, Mode::SlowBehind]);
+        let of_edges = |mode| {
+            let of_edge = |id| {
+                let edge = graph.edge(id);
+                if in_scope[edge.from.0] && in_scope[edge.to.0] {
+                    tries(edge, mode)
+                } else {
+                    (1, 0)
+                }
+            };
+            graph.edges().map(of_edge).collect()
+        };
+        let tries: Vec<Vec<(u32, usize)>> = modes.map(of_edges).collect();
+        // What becomes of them above is the same only among those with a status, and among those without.
+        let has_status = |index: usize| classes[index].upstream() == classes[index];
+        let is_like = |one: usize, two: usize| {
+            let pairs = tries[one].iter().zip(&tries[two]);
+            has_status(one) == has_status(two) && pairs.into_iter().all(|(one, two)| one.0 == two.0)
+        };
+        let first_like = |index| (0..index).find(|first| is_like(*first, index));
+        let like = (0..classes.len()).map(|index| first_like(index).unwrap_or(index));
         let mut this = Self {
             graph,
-            classes: Failure::classes(graph),
+            like: like.collect(),
+            tries,
+            classes,
             order,
             in_scope,
             limits: Vec::new(),
@@ -106,7 +137,7 @@ impl<'g> Paths<'g> {
         for index in 0..self.classes.len() {
             // What its callers make of a failure without a status has a status, and comes before.
             let mode = Mode::Fast(self.classes[index]);
-            if self.classes[index].upstream() == self.classes[index] {
+            if self.like[index] == index && self.classes[index].upstream() == self.classes[index] {
                 for node in &self.order {
                     let worst = self.worst_into(*node, mode, |from| self.fast[index][from.0]);
                     self.fast[index][node.0] = worst;
@@ -118,7 +149,8 @@ impl<'g> Paths<'g> {
             let Ok(above) = self.classes.binary_search(&class.upstream()) else {
                 continue;
             };
-            if above != index {
+            if above != index && self.like[index] == index {
+                let above = self.like[above];
                 let worst: Vec<(NodeId, f64)> = (self.order.iter())
                     .map(|node| {
                         let above = |from: NodeId| self.fast[above][from.0];
@@ -145,13 +177,14 @@ impl<'g> Paths<'g> {
     }
 
     fn tries(&self, id: EdgeId, mode: Mode) -> (u32, usize) {
-        let edge = self.graph.edge(id);
         let limit = self.limits.get(id.0).copied().flatten().unwrap_or(u32::MAX);
-        let (tries, policy) = match mode {
-            Mode::Fast(class) => worst_policy(edge, class),
-            Mode::Slow => slow_tries(edge, false),
-            Mode::SlowBehind => slow_tries(edge, true),
+        let row = match mode {
+            Mode::Fast(class) => self.classes.binary_search(&class).ok(),
+            Mode::Slow => Some(self.classes.len()),
+            Mode::SlowBehind => Some(self.classes.len() + 1),
         };
+        let known = row.and_then(|row| self.tries.get(row)?.get(id.0).copied());
+        let (tries, policy) = known.unwrap_or_else(|| tries(self.graph.edge(id), mode));
         (tries.min(limit), policy)
     }
 
@@ -160,7 +193,7 @@ impl<'g> Paths<'g> {
     pub fn fast(&self, node: NodeId) -> (f64, Failure) {
         let mut worst = (1.0, Failure::USUAL);
         for (index, class) in self.classes.iter().enumerate() {
-            let product = self.fast[index][node.0];
+            let product = self.fast[self.like[index]][node.0];
             let is_usual = product >= worst.0 && *class == Failure::USUAL;
             if product > worst.0 || is_usual {
                 worst = (product, *class);
@@ -180,7 +213,8 @@ impl<'g> Paths<'g> {
             Mode::Slow => self.slow[node.0],
             Mode::SlowBehind => self.slow_above[node.0],
             Mode::Fast(class) => {
-                (self.classes.binary_search(&class)).map_or(1.0, |index| self.fast[index][node.0])
+                let index = self.classes.binary_search(&class);
+                index.map_or(1.0, |index| self.fast[self.like[index]][node.0])
             }
         }
     }
@@ -222,6 +256,15 @@ impl<'g> Paths<'g> {
             mode,
             product,
         }
+    }
+}
+
+/// Tries that an edge makes, and by which of its policies.
+fn tries(edge: &Edge, mode: Mode) -> (u32, usize) {
+    match mode {
+        Mode::Fast(class) => worst_policy(edge, class),
+        Mode::Slow => slow_tries(edge, false),
+        Mode::SlowBehind => slow_tries(edge, true),
     }
 }
 

@@ -14,6 +14,9 @@ use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId, Policy};
 /// Paths that are told of for each service.
 const PATHS_MAX: usize = 3;
 
+/// Windows that all services of a report tell apart together; past that, every try is counted.
+const WINDOWS_MAX: usize = 2_000_000;
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Question {
@@ -215,10 +218,12 @@ impl Report {
     }
 
     fn slow(&mut self, graph: &CallGraph, sources: &[NodeId]) {
+        let mut windows = WINDOWS_MAX;
         for node in graph.nodes() {
             let Some(mut calls) = SlowCalls::to(graph, node) else {
                 continue;
             };
+            calls.bound_windows(windows);
             let report = &mut self.services[node.0];
             let most = |calls: &mut dyn FnMut(NodeId) -> f64| {
                 let all = sources.iter().map(|source| calls(*source));
@@ -226,6 +231,7 @@ impl Report {
             };
             report.slow = Some(most(&mut |source| calls.abandoned(source)));
             report.slow_propagated = Some(most(&mut |source| calls.propagated(source)));
+            windows -= calls.windows();
         }
     }
 

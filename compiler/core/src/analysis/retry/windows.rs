@@ -53,6 +53,8 @@ pub struct SlowCalls<'g> {
     /// For each of them the calls when abandoned work goes on.
     abandoned: HashMap<NodeId, f64>,
     known: HashMap<(NodeId, Option<u128>), f64>,
+    /// Most windows that are told apart.
+    windows_max: usize,
 }
 
 impl<'g> SlowCalls<'g> {
@@ -80,6 +82,7 @@ impl<'g> SlowCalls<'g> {
             leads,
             abandoned: HashMap::new(),
             known: HashMap::new(),
+            windows_max: WINDOWS_MAX,
         };
         for node in order {
             let calls = if node == target {
@@ -93,6 +96,16 @@ impl<'g> SlowCalls<'g> {
             this.abandoned.insert(node, calls);
         }
         Some(this)
+    }
+
+    /// Tells apart no more windows than this, and no more than any question may.
+    pub(super) fn bound_windows(&mut self, most: usize) {
+        self.windows_max = most.min(WINDOWS_MAX);
+    }
+
+    /// Windows that were told apart so far.
+    pub(super) fn windows(&self) -> usize {
+        self.known.len()
     }
 
     /// Calls for one request at `entry` when whoever gives up takes its work along.
@@ -164,7 +177,7 @@ impl<'g> SlowCalls<'g> {
 
     /// Calls to the target for one request at `node` that has this much time left.
     fn calls(&mut self, node: NodeId, window: Option<Duration>, depth: usize) -> f64 {
-        if depth >= DEPTH_MAX || self.known.len() >= WINDOWS_MAX {
+        if depth >= DEPTH_MAX || self.known.len() >= self.windows_max {
             return self.abandoned(node);
         }
         let key = (node, window.map(|window| window.as_millis()));
