@@ -7,7 +7,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mesh_repo::{Repository, holds_mesh, is_policy_file};
+use mesh_repo::{LinkedFolder, Repository, holds_mesh, is_policy_file, led_to};
 use mesh_syntax::{KEY_SET_SUFFIX, SourceSet, limits as source_limits};
 
 use crate::{limits, terminal};
@@ -87,10 +87,8 @@ pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     } else {
         Files::default()
     };
-    let named = files
-        .found
-        .into_iter()
-        .map(|path| Ok((relative(&path, &top)?, path)));
+    let all = files.found.into_iter().chain(files.links);
+    let named = all.map(|path| Ok((relative(&path, &top)?, path)));
     let mut paths = named.collect::<Result<Vec<_>, _>>()?;
     paths.sort();
     let ignored = files.ignored.iter().map(|path| relative(path, &top));
@@ -98,7 +96,11 @@ pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     ignored.sort();
     let mut sources = SourceSet::new();
     for (name, path) in paths {
-        add(&mut sources, name, &path)?;
+        if is_policy(&path) {
+            add(&mut sources, name, &path)?;
+        } else if let Some(folder) = linked_folder(&name, &path, &top) {
+            sources.add_passed(name, folder.why());
+        }
     }
     let loaded = Loaded {
         sources,
@@ -270,8 +272,23 @@ fn is_root(folder: &Path) -> Result<bool, LoadError> {
 struct Files {
     /// Those that can be in a commit.
     found: Vec<PathBuf>,
+    /// Links with other names.
+    links: Vec<PathBuf>,
     /// Those that git ignores, as far as they are looked for.
     ignored: Vec<PathBuf>,
+}
+
+/// Whether a link leads to a folder, or out of the repository, as it is told of a commit; none: to a file, or nowhere.
+fn linked_folder(name: &str, path: &Path, top: &Path) -> Option<LinkedFolder> {
+    let target = fs::read_link(path).ok()?;
+    if led_to(name, target.to_str()?).is_none() {
+        return Some(LinkedFolder::Outside);
+    }
+    let target = fs::canonicalize(path).ok()?;
+    if !target.starts_with(top) {
+        return Some(LinkedFolder::Outside);
+    }
+    target.is_dir().then_some(LinkedFolder::Within)
 }
 
 /// Every policy file below a folder, links included, in no particular order but folder by folder.
@@ -313,6 +330,10 @@ fn all_files(root: &Path) -> Result<Files, LoadError> {
             if kind.is_dir() && !is_hidden(&entry.file_name()) && is_bounded {
                 let is_ignored = is_ignored || leaves_out(&path);
                 folders.push((path, depth + 1, is_ignored));
+            } else if kind.is_symlink() && !is_policy(&path) && !is_hidden(&entry.file_name()) {
+                if !is_ignored && !leaves_out(&path) {
+                    files.links.push(path);
+                }
             } else if !kind.is_dir() && is_policy(&path) {
                 if is_ignored || leaves_out(&path) {
                     files.ignored.push(path);

@@ -5,6 +5,7 @@ use git2::{ObjectType, Oid, Tree};
 use mesh_syntax::{SourceSet, limits as source_limits};
 
 use crate::limits;
+use crate::link::{LinkedFolder, led_to};
 use crate::repository::{CommitId, ReadError, Repository};
 use crate::root::{is_hidden, is_policy_name};
 
@@ -22,6 +23,8 @@ struct Entry {
 enum What {
     File(Oid),
     Refused(&'static str),
+    /// A link that is no policy file.
+    Link(Oid),
 }
 
 impl Repository {
@@ -35,6 +38,11 @@ impl Repository {
             match entry.what {
                 What::Refused(why) => drop(sources.add_refused(entry.path, why)),
                 What::File(id) => self.add_file(&mut sources, entry.path, id)?,
+                What::Link(id) => {
+                    if let Some(folder) = self.linked_folder(commit, &entry.path, id)? {
+                        sources.add_passed(entry.path, folder.why());
+                    }
+                }
             }
         }
         Ok(sources)
@@ -90,11 +98,65 @@ impl Repository {
                         };
                         found.push(Entry { path, what });
                     }
+                    Some(ObjectType::Blob) if entry.filemode() == SYMLINK => found.push(Entry {
+                        path,
+                        what: What::Link(entry.id()),
+                    }),
                     _ => {}
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Whether a link leads to a folder, or out of the repository; none: to a file, or nowhere.
+    fn linked_folder(
+        &self,
+        commit: CommitId,
+        link: &str,
+        id: Oid,
+    ) -> Result<Option<LinkedFolder>, ReadError> {
+        let mut at = link.to_owned();
+        let mut id = id;
+        for _ in 0..limits::LINKS_MAX {
+            self.check_size(id, limits::LINK_BYTES_MAX)?;
+            let blob = self.git.find_blob(id)?;
+            let Ok(target) = str::from_utf8(blob.content()) else {
+                return Ok(None);
+            };
+            let Some(target) = led_to(&at, target) else {
+                return Ok(Some(LinkedFolder::Outside));
+            };
+            let (mut found, mut walked) = (Found::Folder(self.tree_id(commit)?.0), String::new());
+            let mut names = target.split('/').filter(|name| !name.is_empty());
+            while let Found::Folder(folder) = found {
+                let Some(name) = names.next() else {
+                    return Ok(Some(LinkedFolder::Within));
+                };
+                self.check_size(folder, limits::TREE_BYTES_MAX)?;
+                let tree = self.git.find_tree(folder)?;
+                if !walked.is_empty() {
+                    walked.push('/');
+                }
+                walked.push_str(name);
+                found = match tree.get_name(name) {
+                    Some(entry) if entry.kind() == Some(ObjectType::Tree) => {
+                        Found::Folder(entry.id())
+                    }
+                    Some(entry) if entry.filemode() == SYMLINK => Found::Link(entry.id()),
+                    _ => Found::Else,
+                };
+            }
+            let Found::Link(next) = found else {
+                return Ok(None);
+            };
+            // What stands behind a link on the way does not matter: whether it leads out does, and else it is a folder.
+            if names.next().is_some() {
+                return Ok(Some(LinkedFolder::Within));
+            }
+            (at, id) = (walked, next);
+        }
+        Ok(None)
     }
 
     fn folder(&self, commit: CommitId, root_path: &str) -> Result<Oid, ReadError> {
@@ -109,6 +171,13 @@ impl Repository {
         }
         Ok(folder)
     }
+}
+
+/// What stands at a place of a commit.
+enum Found {
+    Folder(Oid),
+    Link(Oid),
+    Else,
 }
 
 const LINK: &str = "this is a symbolic link; a policy file is a file of its own";

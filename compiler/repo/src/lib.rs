@@ -10,6 +10,7 @@ mod files;
 mod history;
 mod ignored;
 pub mod limits;
+mod link;
 mod repository;
 mod root;
 
@@ -17,5 +18,6 @@ pub use append::{AppendError, Appended, Note};
 pub use files::input_digest;
 pub use history::HistoryError;
 pub use ignored::Ignored;
+pub use link::{LinkedFolder, led_to};
 pub use repository::{CommitId, OpenError, ReadError, Repository, TreeId};
 pub use root::{RootError, holds_mesh, is_policy_file};

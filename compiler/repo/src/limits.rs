@@ -12,3 +12,7 @@ pub const ENTRIES_MAX: usize = 500_000;
 pub const COMMITS_MAX: u64 = 20_000_000;
 /// How often adding to a ref is tried while others move it.
 pub const APPEND_TRIES: u32 = 5;
+/// Links that are followed one after the other.
+pub const LINKS_MAX: usize = 8;
+/// Longest text of a link, as systems have it.
+pub const LINK_BYTES_MAX: usize = 4096;

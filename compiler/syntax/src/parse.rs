@@ -234,6 +234,11 @@ fn read_file(sources: &SourceSet, file: FileId) -> Read {
             start,
             why.clone(),
         )),
+        Some(Content::Passed { why }) => refused(Diagnostic::warning(
+            code::OUTSIDE_REPOSITORY,
+            start,
+            why.clone(),
+        )),
         // The file comes from the set's own list.
         None => Read::Scanned(Scan::default()),
     }

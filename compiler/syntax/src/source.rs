@@ -87,6 +87,8 @@ pub(crate) enum Content {
     Utf16,
     /// Not a file that can be read; why.
     Refused { why: String },
+    /// Not a file, and passed over; why somebody might think otherwise.
+    Passed { why: String },
 }
 
 impl SourceSet {
@@ -181,6 +183,11 @@ impl SourceSet {
         self.push(path.into(), Content::Refused { why: why.into() })
     }
 
+    /// Adds a path that holds no policy though it may seem to (a linked folder); `why` becomes a warning's text.
+    pub fn add_passed(&mut self, path: impl Into<String>, why: impl Into<String>) -> FileId {
+        self.push(path.into(), Content::Passed { why: why.into() })
+    }
+
     fn push(&mut self, path: String, content: Content) -> FileId {
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
         self.files.push(Arc::new(File { path, content }));
@@ -201,7 +208,10 @@ impl SourceSet {
     pub fn text(&self, file: FileId) -> Option<&str> {
         match &self.files.get(file.index())?.content {
             Content::Text { text, .. } => Some(text),
-            Content::TooLarge { .. } | Content::Utf16 | Content::Refused { .. } => None,
+            Content::TooLarge { .. }
+            | Content::Utf16
+            | Content::Refused { .. }
+            | Content::Passed { .. } => None,
         }
     }
 
@@ -249,7 +259,7 @@ impl Content {
     fn counted(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.len(),
-            Self::TooLarge { .. } | Self::Utf16 | Self::Refused { .. } => 0,
+            Self::TooLarge { .. } | Self::Utf16 | Self::Refused { .. } | Self::Passed { .. } => 0,
         }
     }
 }

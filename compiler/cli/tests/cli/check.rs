@@ -155,6 +155,32 @@ fn hostile_files_are_findings() {
     }
 }
 
+/// Whoever checks out a commit with links finds what the commit has: nothing by them, and a word about each.
+#[test]
+fn linked_folders_are_not_passed_over_in_silence() {
+    use std::os::unix::fs::symlink;
+
+    let fixture = Fixture::with_policy();
+    fixture.write("policy/common/more.kdl", "// nothing yet\n");
+    symlink("common", fixture.path("policy/shared")).unwrap();
+    symlink("../..", fixture.path("policy/up")).unwrap();
+    symlink("mesh.kdl", fixture.path("policy/other-name")).unwrap();
+    let found = |args: &[&str]| -> Vec<String> {
+        let json = fixture.meshc(args).json();
+        let found = json["findings"].as_array().unwrap().iter();
+        let links = found.filter(|each| each["code"] == "MSH0012");
+        links
+            .map(|each| format!("{} {}: {}", each["file"], each["level"], each["message"]))
+            .collect()
+    };
+    let tree = found(&["check", "policy", "--format", "json"]);
+    assert_eq!(tree.len(), 2, "{tree:#?}");
+    assert!(tree[0].starts_with("\"shared\" \"warning\"") && tree[0].contains("to a folder"));
+    assert!(tree[1].starts_with("\"up\" \"warning\"") && tree[1].contains("out of the repository"));
+    let run = fixture.meshc(&["fmt", "--check", "policy"]);
+    assert_eq!(run.code, Some(0), "{}", run.shown());
+}
+
 #[test]
 fn of_a_very_long_line_only_what_is_near_is_shown() {
     let fixture = Fixture::with_policy();

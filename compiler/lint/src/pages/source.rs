@@ -159,7 +159,8 @@ super::declare_pages! {
     syntax::LIMIT_EXCEEDED => "larger than the compiler takes";
 
     /// ## What it flags
-    /// A symbolic link or a submodule below the policy root.
+    /// A symbolic link with the name of a policy file, or a submodule, below the policy root. As a warning, a link to a
+    /// folder, or one that leads out of the repository: whatever policies are there are not read by it.
     /// ## Why it matters
     /// It could name something outside the repository, and then a commit would no longer say what is in
     /// force.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use git2::{Oid, Repository as Git, Signature, Time};
-use mesh_syntax::parse;
+use mesh_syntax::{Level, parse};
 use tempfile::TempDir;
 
 use super::*;
@@ -138,6 +138,13 @@ fn links_submodules_and_large_files_become_findings() {
             ("link.kdl", SYMLINK, b"/etc/passwd"),
             ("link.txt", SYMLINK, b"/etc/passwd"),
             ("module", 0o160_000, b""),
+            ("teams/a.kdl", FILE, b"policy p"),
+            ("to-a-file", SYMLINK, b"teams/a.kdl"),
+            ("to-a-folder", SYMLINK, b"./teams"),
+            ("to-a-link", SYMLINK, b"to-a-folder"),
+            ("to-itself", SYMLINK, b"to-itself"),
+            ("to-nothing", SYMLINK, b"nowhere"),
+            ("up", SYMLINK, b"teams/../.."),
         ],
         &[],
     );
@@ -152,9 +159,17 @@ fn links_submodules_and_large_files_become_findings() {
         [
             ("MSH0010", "large.kdl"),
             ("MSH0012", "link.kdl"),
-            ("MSH0012", "module")
+            ("MSH0012", "link.txt"),
+            ("MSH0012", "module"),
+            ("MSH0012", "to-a-folder"),
+            ("MSH0012", "to-a-link"),
+            ("MSH0012", "up"),
         ]
     );
+    let errors = diagnostics
+        .iter()
+        .filter(|found| found.level == Level::Error);
+    assert_eq!(errors.count(), 3, "a link that nobody reads is a warning");
 }
 
 #[test]
