@@ -1,5 +1,6 @@
 //! What a caller does with a call that fails or takes long: the policy of one route, for one caller.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use mesh_bundle::slice::RetryCause;
@@ -112,6 +113,41 @@ impl Policy {
         }
     }
 
+    /// When the tries of one call begin at the earliest, each failing `again` after it began and being followed by another
+    /// then (none: by none), while a hedge begins others beside them. Hedging and retrying share their tries. Of a policy
+    /// without hedge these are the multiples of `again`.
+    ///
+    /// A hedge begins no sooner than its delay after the try before it, and each failure is followed by one try: so the
+    /// tries of any real call begin no sooner than these, one by one.
+    pub fn begins(&self, again: Option<Duration>) -> impl Iterator<Item = Duration> + use<> {
+        let hedges = self.hedge.map_or(0, |hedge| hedge.attempts.max(1) - 1);
+        let delay = self.hedge.map_or(Duration::ZERO, |hedge| hedge.delay);
+        // Those to come by failures: each is after all before it, since every failure takes as long.
+        let mut followed = VecDeque::from([Duration::ZERO]);
+        let mut hedged = 0;
+        let most = if again.is_some() {
+            self.tries()
+        } else {
+            self.hedged_tries()
+        };
+        (0..most).map_while(move |_| {
+            let beside = (hedged < hedges).then(|| delay.saturating_mul(hedged + 1));
+            let start = match (followed.front().copied(), beside) {
+                (Some(after), Some(beside)) if after <= beside => after,
+                (Some(after), None) => after,
+                (_, beside) => {
+                    hedged += 1;
+                    let start = beside?;
+                    followed.extend(again.map(|again| start.saturating_add(again)));
+                    return Some(start);
+                }
+            };
+            followed.pop_front();
+            followed.extend(again.map(|again| start.saturating_add(again)));
+            Some(start)
+        })
+    }
+
     /// Tries that never begin when each takes as long as it may.
     pub fn dead_attempts(&self) -> u32 {
         self.attempts - self.usable_attempts()
@@ -150,6 +186,30 @@ mod tests {
     #[test]
     fn tc_s6_a_try_longer_than_the_timeout_leaves_one() {
         assert_eq!(policy(6, 16.0, 15.0).dead_attempts(), 5);
+    }
+
+    #[test]
+    fn hedges_begin_beside_tries_and_share_their_number() {
+        let begins = |attempts, hedge: Option<(u64, u32)>, again: Option<u64>| -> Vec<u128> {
+            let policy = Policy {
+                hedge: hedge.map(|(delay, attempts)| Hedge {
+                    delay: Duration::from_millis(delay),
+                    attempts,
+                }),
+                ..policy(attempts, 1.0, 9.0)
+            };
+            let all = policy.begins(again.map(Duration::from_millis));
+            all.map(|start| start.as_millis()).collect()
+        };
+        assert_eq!(begins(3, None, Some(1000)), [0, 1000, 2000]);
+        assert_eq!(begins(3, None, None), [0]);
+        assert_eq!(begins(1, Some((500, 3)), None), [0, 500, 1000]);
+        assert_eq!(begins(3, Some((500, 2)), Some(1000)), [0, 500, 1000]);
+        assert_eq!(
+            begins(5, Some((500, 2)), Some(1000)),
+            [0, 500, 1000, 1500, 2000]
+        );
+        assert_eq!(begins(2, Some((500, 4)), Some(700)), [0, 500, 700, 1000]);
     }
 
     #[test]

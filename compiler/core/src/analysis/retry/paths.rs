@@ -4,7 +4,8 @@
 
 use super::amplification::{Hop, worst_policy};
 use super::failure::Failure;
-use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId};
+use super::windows::begun;
+use crate::analysis::call_graph::{CallGraph, Edge, EdgeId, NodeId, Policy};
 
 /// What fails, as paths tell failures apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,6 +269,14 @@ fn tries(edge: &Edge, mode: Mode) -> (u32, usize) {
     }
 }
 
+/// Tries that begin before the timeout when each takes as long as it may.
+fn in_turn_and_beside(policy: &Policy) -> u32 {
+    if policy.hedge.is_none() {
+        return policy.usable_attempts();
+    }
+    begun(policy, policy.per_try.or(policy.timeout))
+}
+
 /// Tries that an edge makes when its callee hangs, or what is behind it does.
 fn slow_tries(edge: &Edge, behind: bool) -> (u32, usize) {
     let mut worst = (1, 0);
@@ -276,7 +285,7 @@ fn slow_tries(edge: &Edge, behind: bool) -> (u32, usize) {
             // How soon the callee says that it has given up is not known here.
             policy.tries()
         } else if Failure::PerTryTimeout.is_retried_by(policy) {
-            policy.usable_attempts().max(policy.hedged_tries())
+            in_turn_and_beside(policy)
         } else {
             policy.hedged_tries()
         };

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{Expectation, Failure, SlowCalls};
 use crate::analysis::call_graph::tests::{edge as edge_between, policy};
-use crate::analysis::call_graph::{CallGraph, Edge, Node, NodeId, Policy};
+use crate::analysis::call_graph::{CallGraph, Edge, Hedge, Node, NodeId, Policy, Purpose};
 
 /// Services of a generated graph.
 const NODES: usize = 6;
@@ -24,8 +24,14 @@ const CAUSES: [&[RetryCause]; 4] = [
 
 /// Calls go from lower to higher numbers, so there is no round. Times are small and alike, so that
 /// windows end in the middle of tries and at their ends.
-fn any_graph(causes: std::ops::Range<usize>) -> impl Strategy<Value = CallGraph> {
+fn any_graph(causes: std::ops::Range<usize>, hedges: bool) -> impl Strategy<Value = CallGraph> {
+    let beside = (
+        prop::option::of((1..5_u64, 2..4_u32)),
+        prop::sample::select(vec![Purpose::Call, Purpose::Authorize, Purpose::Mirror]),
+        prop::sample::select(vec![1.0, 0.5]),
+    );
     let edge = (
+        beside,
         0..NODES - 1,
         1..NODES,
         1..4_u32,
@@ -34,7 +40,7 @@ fn any_graph(causes: std::ops::Range<usize>) -> impl Strategy<Value = CallGraph>
         1..9_u64,
         1..3_u32,
     );
-    prop::collection::vec(edge, 1..8).prop_map(|edges| {
+    prop::collection::vec(edge, 1..8).prop_map(move |edges| {
         let mut graph = CallGraph::new();
         for index in 0..NODES {
             graph.add_node(Node {
@@ -42,7 +48,8 @@ fn any_graph(causes: std::ops::Range<usize>) -> impl Strategy<Value = CallGraph>
                 ..Node::default()
             });
         }
-        for (from, step, attempts, causes, per_try, timeout, per_request) in edges {
+        for (beside, from, step, attempts, causes, per_try, timeout, per_request) in edges {
+            let (hedge, purpose, share) = beside;
             let mut policy = policy(attempts, 1.0, 1.0);
             policy.causes = CAUSES[causes].to_vec();
             policy.per_try = per_try.map(|tenths| Duration::from_millis(tenths * 100));
@@ -50,6 +57,17 @@ fn any_graph(causes: std::ops::Range<usize>) -> impl Strategy<Value = CallGraph>
             let to = NodeId((from + step).min(NODES - 1));
             let mut edge = edge_between(NodeId(from), to, policy);
             edge.per_request = f64::from(per_request);
+            edge.share = share;
+            edge.purpose = purpose;
+            // A copy is sent once.
+            if purpose == Purpose::Mirror {
+                edge.policies[0].attempts = 1;
+            } else {
+                edge.policies[0].hedge = hedge.filter(|_| hedges).map(|(tenths, attempts)| Hedge {
+                    delay: Duration::from_millis(tenths * 100),
+                    attempts,
+                });
+            }
             graph.add_edge(edge);
         }
         graph
@@ -89,6 +107,9 @@ impl Run<'_> {
             while calls > 0.0 {
                 calls -= 1.0;
                 let call = self.call(edge, start, deadline);
+                if !edge.is_awaited() {
+                    continue;
+                }
                 end.at = end.at.max(call.at);
                 end.failed |= call.failed;
             }
@@ -105,23 +126,54 @@ impl Run<'_> {
             until = until.min(deadline);
         }
         let each = policy.per_try.map_or(u64::MAX, millis);
-        let mut at = start;
-        let mut tries = 0;
+        let (delay, hedged) = policy
+            .hedge
+            .map_or((u64::MAX, 1), |hedge| (millis(hedge.delay), hedge.attempts));
+        let mut tries = 1;
+        let mut last = start;
+        let mut running = vec![self.attempt(edge, start, (each, until))];
         loop {
-            tries += 1;
-            let given_up = at.saturating_add(each).min(until);
-            let answer = self.handle(edge.to, at, given_up);
-            let (end, cause) = match answer {
-                Some(end) if !end.failed && end.at <= given_up => return end,
-                Some(end) if end.at < given_up => (end.at, RetryCause::ServerError),
-                // At the same moment the caller gives up: its clock has started earlier.
-                _ => (given_up, RetryCause::PerTryTimeout),
+            let first = running.iter().enumerate().min_by_key(|(_, end)| end.0);
+            let Some((index, (at, cause))) = first.map(|(index, end)| (index, *end)) else {
+                return End {
+                    at: last,
+                    failed: true,
+                };
             };
-            at = end;
-            let again = policy.causes.contains(&cause) && tries < policy.attempts && at < until;
-            if !again {
+            let beside = last.saturating_add(delay);
+            if tries < hedged && beside < at && beside < until {
+                running.push(self.attempt(edge, beside, (each, until)));
+                (tries, last) = (tries + 1, beside);
+                continue;
+            }
+            running.remove(index);
+            let Some(cause) = cause else {
+                return End { at, failed: false };
+            };
+            let is_retried = policy.causes.contains(&cause);
+            if is_retried && tries < policy.attempts && at < until {
+                running.push(self.attempt(edge, at, (each, until)));
+                (tries, last) = (tries + 1, at);
+            } else if !is_retried || running.is_empty() {
+                // What is not tried again is the answer, whatever runs beside it.
                 return End { at, failed: true };
             }
+        }
+    }
+
+    /// One try: when it ends, and as what failure; none: well.
+    fn attempt(
+        &mut self,
+        edge: &Edge,
+        at: u64,
+        (each, until): (u64, u64),
+    ) -> (u64, Option<RetryCause>) {
+        let given_up = at.saturating_add(each).min(until);
+        match self.handle(edge.to, at, given_up) {
+            Some(end) if !end.failed && end.at <= given_up => (end.at, None),
+            Some(end) if end.at < given_up => (end.at, Some(RetryCause::ServerError)),
+            // At the same moment the caller gives up: its clock has started earlier.
+            _ => (given_up, Some(RetryCause::PerTryTimeout)),
         }
     }
 }
@@ -181,7 +233,8 @@ fn draw(
     }
     let mut fails = false;
     for edge in graph.leaving(node) {
-        fails |= draw_call(graph, edge, (failing, class, rate), numbers, calls);
+        let failed = draw_call(graph, edge, (failing, class, rate), numbers, calls);
+        fails |= failed && edge.is_awaited();
     }
     fails
 }
@@ -203,6 +256,9 @@ fn draw_call(
     let mut left = edge.per_request;
     while left > 0.0 {
         left -= 1.0;
+        if numbers.next() >= edge.share {
+            continue;
+        }
         let mut tries = 0;
         loop {
             tries += 1;
@@ -223,7 +279,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn hangs_cause_the_calls_that_a_followed_request_makes(graph in any_graph(0..2)) {
+    fn hangs_cause_the_calls_that_a_followed_request_makes(graph in any_graph(0..2, false)) {
         for target in graph.nodes().skip(1) {
             let mut slow = SlowCalls::to(&graph, target).unwrap();
             let propagated = as_number(simulated(&graph, target, true));
@@ -234,7 +290,7 @@ proptest! {
     }
 
     #[test]
-    fn hangs_never_cause_more_calls_than_said(graph in any_graph(0..4)) {
+    fn hangs_never_cause_more_calls_than_said(graph in any_graph(0..4, true)) {
         let paths = super::Paths::of(&graph);
         for target in graph.nodes().skip(1) {
             let mut slow = SlowCalls::to(&graph, target).unwrap();
@@ -253,7 +309,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn expected_calls_are_the_mean_of_many_requests(graph in any_graph(0..4), seed: u64, rate in 0.05..0.95_f64) {
+    fn expected_calls_are_the_mean_of_many_requests(graph in any_graph(0..4, false), seed: u64, rate in 0.05..0.95_f64) {
         const RUNS: u64 = 4_000;
         for target in [NodeId(NODES - 1), NodeId(2)] {
             let class = Failure::Status(503);

@@ -50,6 +50,8 @@ pub struct SlowCalls<'g> {
     answers: HashMap<NodeId, Duration>,
     /// Services from which the target is reached; none of them is in a round.
     leads: Vec<bool>,
+    /// Of these, those whose callers notice when it hangs: nobody waits for the answer to a copy.
+    waits: Vec<bool>,
     /// For each of them the calls when abandoned work goes on.
     abandoned: HashMap<NodeId, f64>,
     known: HashMap<(NodeId, Option<u128>), f64>,
@@ -75,9 +77,16 @@ impl<'g> SlowCalls<'g> {
             waiting.extend(graph.entering(node).map(|(_, edge)| edge.from));
         }
         order.sort_unstable_by_key(|node| topology.position[node.0]);
+        let mut waits = vec![false; graph.nodes().len()];
+        for node in &order {
+            let mut leaving = graph.leaving(*node);
+            waits[node.0] =
+                *node == target || leaving.any(|edge| edge.is_awaited() && waits[edge.to.0]);
+        }
         let mut this = Self {
             graph,
             target,
+            waits,
             answers: HashMap::new(),
             leads,
             abandoned: HashMap::new(),
@@ -128,7 +137,7 @@ impl<'g> SlowCalls<'g> {
         let each = policy.per_try.or(policy.timeout);
         // A callee that gives up before its caller does answers 504; otherwise the try times out. At the
         // same moment it is the caller, whose clock has started earlier.
-        if !edge.is_awaited() {
+        if !edge.is_awaited() || !self.waits[edge.to.0] {
             return (1, each);
         }
         let answer = self.answers.get(&edge.to).copied();
@@ -142,12 +151,21 @@ impl<'g> SlowCalls<'g> {
         }
     }
 
+    /// Whether a try that fails is followed by another.
+    fn is_followed(&self, edge: &Edge, policy: &Policy) -> bool {
+        let limit = policy.try_limit();
+        let answers = self.answers.get(&edge.to);
+        let in_time = answers.is_some_and(|time| limit.is_none_or(|limit| *time < limit));
+        Failure::PerTryTimeout.is_retried_by(policy)
+            || in_time && Failure::Status(504).is_retried_by(policy)
+    }
+
     /// How soon a service answers at the earliest when what is behind it hangs: once the last of its
     /// calls has failed.
     fn answer(&self, node: NodeId) -> Option<Duration> {
         let mut longest = Some(Duration::ZERO);
         for edge in self.graph.leaving(node) {
-            if self.leads[edge.to.0] && edge.is_awaited() {
+            if self.waits[edge.to.0] && edge.is_awaited() {
                 let soonest = edge
                     .policies
                     .iter()
@@ -166,12 +184,20 @@ impl<'g> SlowCalls<'g> {
         let answer = self.answers.get(&edge.to).copied();
         let in_time = answer.filter(|time| policy.try_limit().is_none_or(|limit| *time < limit));
         let again = Failure::Status(504).is_retried_by(policy);
-        let (tries, step) = match in_time {
+        let all = match in_time {
             // Told no and content with it.
-            Some(time) if !again => (1, Some(time)),
-            _ => self.tries(edge, policy),
+            Some(time) if !again => Some(time),
+            _ => {
+                let (tries, step) = self.tries(edge, policy);
+                // It ends with the last of its own tries; what hedges begin beside them may end sooner.
+                let own = if tries == policy.hedged_tries() && policy.hedge.is_some() {
+                    1
+                } else {
+                    policy.attempts.min(tries)
+                };
+                step.and_then(|step| ends(policy, step, own))
+            }
         };
-        let all = step.map(|step| step.saturating_mul(tries));
         earlier(all, policy.timeout)
     }
 
@@ -211,25 +237,25 @@ impl<'g> SlowCalls<'g> {
         let end = earlier(policy.timeout, window);
         let each = policy.per_try.or(policy.timeout);
         let (tries, step) = self.tries(edge, policy);
-        let in_turn = self.series(edge, (tries, step, each), end, depth);
-        let Some(hedge) = policy.hedge else {
-            return in_turn;
-        };
-        let beside = self.series(edge, (hedge.attempts, Some(hedge.delay), each), end, depth);
-        in_turn.max(beside)
+        if policy.hedge.is_none() {
+            let begins = multiples(step);
+            return self.series(edge, (tries, begins, each), end, depth);
+        }
+        let again = step.filter(|_| self.is_followed(edge, policy));
+        let begins = policy.begins(again);
+        self.series(edge, (tries, begins, each), end, depth)
     }
 
-    /// Tries of which one begins after each `step` and none takes longer than `each`.
+    /// Tries that begin at certain times and of which none takes longer than `each`.
     fn series(
         &mut self,
         edge: &Edge,
-        (tries, step, each): (u32, Option<Duration>, Option<Duration>),
+        (tries, begins, each): (u32, impl Iterator<Item = Duration>, Option<Duration>),
         end: Option<Duration>,
         depth: usize,
     ) -> f64 {
         let mut sum = 0.0;
-        let mut start = Duration::ZERO;
-        for number in 0..tries {
+        for (number, start) in (0..tries).zip(begins) {
             if end.is_some_and(|end| start >= end) {
                 break;
             }
@@ -243,9 +269,6 @@ impl<'g> SlowCalls<'g> {
                 return sum + calls * f64::from(tries - number);
             }
             sum += calls;
-            // A try without an end is the last one.
-            let Some(step) = step else { break };
-            start = start.saturating_add(step);
         }
         sum
     }
@@ -254,7 +277,11 @@ impl<'g> SlowCalls<'g> {
         let calls = |edge: &Edge| {
             let tries = |policy: &Policy| {
                 let (tries, step) = self.tries(edge, policy);
-                tries.min(fitting(policy.timeout, step).max(policy.hedged_tries()))
+                if policy.hedge.is_none() {
+                    return tries.min(fitting(policy.timeout, step));
+                }
+                let again = step.filter(|_| self.is_followed(edge, policy));
+                begun(policy, again).min(tries)
             };
             let worst = edge.policies.iter().map(tries).max().unwrap_or(1);
             self.abandoned(edge.to) * edge.per_request * f64::from(worst)
@@ -270,6 +297,33 @@ impl<'g> SlowCalls<'g> {
             _ => sum + calls,
         }
     }
+}
+
+/// When the tries begin of which each follows the one before it; a try without an end is the last one.
+fn multiples(step: Option<Duration>) -> impl Iterator<Item = Duration> {
+    let next = move |start: &Duration| step.map(|step| start.saturating_add(step));
+    std::iter::successors(Some(Duration::ZERO), next)
+}
+
+/// When so many tries of a call can all have failed at the earliest, each after `step`.
+fn ends(policy: &Policy, step: Duration, tries: u32) -> Option<Duration> {
+    if policy.hedge.is_none() {
+        return Some(step.saturating_mul(tries));
+    }
+    let last = usize::try_from(tries.clamp(1, TRIES_MAX)).ok()? - 1;
+    let start = policy.begins(Some(step)).nth(last)?;
+    Some(start.saturating_add(step))
+}
+
+/// Tries of a policy with a hedge that begin before its timeout.
+pub(super) fn begun(policy: &Policy, again: Option<Duration>) -> u32 {
+    let in_time = |start: &Duration| policy.timeout.is_none_or(|timeout| *start < timeout);
+    let most = usize::try_from(TRIES_MAX).unwrap_or(usize::MAX);
+    let begun = policy.begins(again).take_while(in_time).take(most).count();
+    if begun == most {
+        return policy.tries();
+    }
+    u32::try_from(begun).unwrap_or(u32::MAX)
 }
 
 /// Tries that can begin before the end when one begins after each step.
@@ -332,6 +386,28 @@ mod tests {
     fn who_is_told_no_early_tries_again_early() {
         // The callee gives up after half a second, so five tries fit where three of a second would.
         check(&[(5, 1.0, 2.5), (1, 0.5, 0.5)], 5.0, 5.0);
+    }
+
+    #[test]
+    fn hedges_and_tries_in_turn_mix() {
+        let hedged = |attempts, again: bool| {
+            let mut one = policy(attempts, 1.0, 2.0);
+            one.hedge = Some(crate::analysis::call_graph::Hedge {
+                delay: Duration::from_millis(500),
+                attempts: 2,
+            });
+            if !again {
+                one.causes.clear();
+            }
+            let graph = chain(vec![one]);
+            let calls = slow_calls(&graph, NodeId(0), NodeId(1));
+            assert_eq!(slow_calls_abandoned(&graph, NodeId(0), NodeId(1)), calls);
+            calls
+        };
+        // At 0, by the hedge at 0.5 s, and again at 1 s when the first one has failed.
+        assert_eq!(hedged(3, true), Some(3.0));
+        assert_eq!(hedged(9, true), Some(4.0));
+        assert_eq!(hedged(3, false), Some(2.0));
     }
 
     #[test]
