@@ -33,7 +33,9 @@ mod plane;
 mod settings;
 
 pub(crate) use plane::{InPlaintext, Plane};
-pub(crate) use settings::{AccessLogTarget, BoundPorts, DataPlaneSettings, Intercept, PortBinding};
+pub(crate) use settings::{
+    AccessLogTarget, BoundPorts, DataPlaneSettings, Intercept, PortBinding, PortError,
+};
 
 /// Endpoints of a service that came beside the slices, as far as they may be used. They replace what
 /// the slice declares.
@@ -148,6 +150,10 @@ impl DataPlane {
         let outbound_places = places();
         let mut listeners = vec![(outbound, mesh.clone(), Arc::clone(&outbound_places))];
         let mut told = Vec::new();
+        let applications: Vec<_> = ports
+            .iter()
+            .map(|port| (port.service_port, port.application))
+            .collect();
         let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
         for port in ports {
             let application = plane.application(port.application);
@@ -203,6 +209,16 @@ impl DataPlane {
             listeners.extend(
                 inbound.map(|listener| (listener, behind.clone(), Arc::clone(&inbound_places))),
             );
+        }
+        let own = bound.all();
+        for (port, application) in &applications {
+            if own.iter().any(|own| is_reached_at(*own, *application)) {
+                let error = PortError::Itself {
+                    port: *port,
+                    application: *application,
+                };
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+            }
         }
         let runtime = background::runtime(workers)?;
         let (drain, watcher) = drain::channel();
@@ -418,6 +434,12 @@ impl DataPlane {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Whether whoever dials the address is taken by a listener that is bound there.
+fn is_reached_at(listener: SocketAddr, address: SocketAddr) -> bool {
+    let everywhere = listener.ip().is_unspecified();
+    listener.port() == address.port() && (everywhere || listener.ip() == address.ip())
 }
 
 impl Drop for DataPlane {

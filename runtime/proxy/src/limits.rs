@@ -27,6 +27,10 @@ pub(crate) const HANDSHAKES_MAX: usize = 256;
 /// Requests in flight over both directions; the next are shed.
 pub(crate) const REQUESTS_MAX: usize = 20_000;
 
+/// Proxies of callers that one request passes, with all the calls that pass it on with its headers. More than any
+/// chain of services has, and few enough that a circle costs little.
+pub(crate) const HOPS_MAX: u16 = 32;
+
 /// Pause after `accept` failed for want of file descriptors or memory, so that it does not spin.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

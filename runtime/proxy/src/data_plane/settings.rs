@@ -39,6 +39,14 @@ pub(crate) enum PortError {
     /// Nobody could reach it.
     #[error("port {0} has no inbound address: give PORT=INBOUND,APPLICATION, or --intercept")]
     NoInbound(u16),
+    /// Round and round.
+    #[error("what stands for the application of port {port}, {application}, is this proxy itself")]
+    Itself {
+        /// The port of the service.
+        port: u16,
+        /// Where it was said to listen.
+        application: SocketAddr,
+    },
     /// What comes to that port could be for either.
     #[error(
         "the application of port {one} listens on {other}, which is another port of the service: peers who dial {other} could mean either"
@@ -112,6 +120,14 @@ pub(crate) struct BoundPorts {
     pub(crate) inbound: BTreeMap<u16, SocketAddr>,
     /// Where redirected connections are taken that come in.
     pub(crate) intercepted: Vec<SocketAddr>,
+}
+
+impl BoundPorts {
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<SocketAddr> {
+        let inbound = self.inbound.values().chain(&self.intercepted);
+        inbound.chain([&self.outbound]).copied().collect()
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod grpc;
 mod harness;
 mod identity;
 mod intercept;
+mod loops;
 mod plaintext;
 mod raw;
 mod retries;

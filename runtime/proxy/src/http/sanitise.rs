@@ -18,6 +18,8 @@ pub(crate) const MESH_PREFIX: &str = "x-mesh-";
 pub(crate) const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-mesh-timeout-ms");
 /// Says that this time ends when the answer begins.
 pub(crate) const STREAMING_HEADER: HeaderName = HeaderName::from_static("x-mesh-streaming");
+/// How many proxies of callers a request has passed, so that one that goes round and round ends.
+pub(crate) const HOPS_HEADER: HeaderName = HeaderName::from_static("x-mesh-hops");
 /// Who calls, for the application.
 pub(crate) const PEER_HEADER: HeaderName = HeaderName::from_static("x-mesh-peer");
 /// Why a proxy answered in place of the application.
@@ -230,6 +232,9 @@ pub(crate) struct Sanitised {
     pub(crate) time_left: Option<Duration>,
     /// Whether that ends when the answer begins.
     pub(crate) streaming: bool,
+    /// How many proxies of callers it has passed. Of an application too this is believed: what passes requests
+    /// on as they are closes the circle, and the number is good for nothing but being refused.
+    pub(crate) hops: u16,
 }
 
 /// Makes the request safe, in place; its URI is then a canonical path and query.
@@ -258,6 +263,10 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
         Sender::Application | Sender::Client { .. } => None,
         Sender::MeshPeer => head.headers.get(TIMEOUT_HEADER).and_then(milliseconds),
     };
+    let hops = match sender {
+        Sender::Application | Sender::MeshPeer => head.headers.get(HOPS_HEADER).map_or(0, count),
+        Sender::Client { .. } => 0,
+    };
     let streaming = sender == Sender::MeshPeer && head.headers.contains_key(STREAMING_HEADER);
     remove_all(&mut head.headers, |name| {
         is_mesh(name) || spells(name, CLIENT_CERT_HEADER.as_str())
@@ -269,7 +278,14 @@ pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sani
         grpc,
         time_left,
         streaming,
+        hops,
     })
+}
+
+/// As many as there can be, if it is no number.
+fn count(value: &HeaderValue) -> u16 {
+    let text = value.to_str().unwrap_or_default();
+    text.parse().unwrap_or(u16::MAX)
 }
 
 /// Whether a message is gRPC, by its content type.

@@ -61,6 +61,7 @@ pub(crate) async fn serve(
         connection: &connection,
         authority: HeaderValue::from_static(""),
         client_ip: connection.peer_ip,
+        hops: 0,
         head,
         record,
         upgrade,
@@ -106,6 +107,8 @@ struct Exchanging<'c> {
     authority: HeaderValue,
     /// Who the client is, as far as that is established.
     client_ip: IpAddr,
+    /// How many proxies of callers the request has passed, this one included.
+    hops: u16,
     head: request::Parts,
     record: Box<Record>,
     /// What the client wants to become of its connection.
@@ -180,6 +183,11 @@ impl Exchanging<'_> {
         self.authority.clone_from(&sanitised.authority_value);
         let authority = sanitised.authority_value.to_str().unwrap_or_default();
         self.record.normalised(authority, self.head.uri.path());
+        if sanitised.hops >= limits::HOPS_MAX {
+            return Err(Refusal::Reason(Reason::Loop));
+        }
+        let calls = !matches!(self.connection.side, Side::Inbound(_));
+        self.hops = sanitised.hops + u16::from(calls);
         Ok(sanitised)
     }
 

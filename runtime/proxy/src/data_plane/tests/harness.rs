@@ -303,21 +303,11 @@ impl Proxy {
             inbound: Some(loopback()),
             application,
         });
-        let mut settings = DataPlaneSettings {
-            outbound: loopback(),
-            intercept: None,
-            ports: ports.into_iter().collect(),
-            listen: vec![ListenAddress {
-                port: None,
-                address: loopback(),
-            }],
-            trusted_proxies: Vec::new(),
-            secrets: Secrets::default(),
-            stand_in: None,
-            access_log: AccessLogTarget::File(log.clone()),
-            workers: NonZeroUsize::new(2),
-        };
-        change(&mut settings);
+        let settings = settings(|settings| {
+            settings.ports = ports.into_iter().collect();
+            settings.access_log = AccessLogTarget::File(log.clone());
+            change(settings);
+        });
         let metrics = Metrics::new("meshp", "0");
         let plane = DataPlane::start(settings, credentials.clone(), &metrics).unwrap();
         Self {
@@ -365,6 +355,26 @@ impl Proxy {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+}
+
+/// What a proxy is told that is told little.
+pub(super) fn settings(change: impl FnOnce(&mut DataPlaneSettings)) -> DataPlaneSettings {
+    let mut settings = DataPlaneSettings {
+        outbound: loopback(),
+        intercept: None,
+        ports: Vec::new(),
+        listen: vec![ListenAddress {
+            port: None,
+            address: loopback(),
+        }],
+        trusted_proxies: Vec::new(),
+        secrets: Secrets::default(),
+        stand_in: None,
+        access_log: AccessLogTarget::Off,
+        workers: NonZeroUsize::new(2),
+    };
+    change(&mut settings);
+    settings
 }
 
 /// Polls for a condition that something else will make true.

@@ -16,7 +16,9 @@ use tokio::time::Instant;
 
 use super::super::body::{RequestBody, ResponseBody, Upstream};
 use super::super::record::grpc_status;
-use super::super::sanitise::{self, STREAMING_HEADER, Sanitised, Sender, TIMEOUT_HEADER};
+use super::super::sanitise::{
+    self, HOPS_HEADER, STREAMING_HEADER, Sanitised, Sender, TIMEOUT_HEADER,
+};
 use super::super::stream;
 use super::super::timeout::{self, BodyClock, Deadlines};
 use super::super::upgrade::{Disagreed, Wanted};
@@ -228,6 +230,9 @@ impl Exchanging<'_> {
         }
         let now = Instant::now().into_std();
         let headers = request.headers_mut();
+        if !leaves {
+            headers.insert(HOPS_HEADER, HeaderValue::from(self.hops));
+        }
         if let Some(deadline) = deadlines.exchange.filter(|_| !leaves) {
             let left = deadline.saturating_duration_since(now);
             headers.insert(TIMEOUT_HEADER, timeout::milliseconds(left));
