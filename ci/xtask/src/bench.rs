@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::mesh::{self, Shape};
 use crate::test::cargo;
 
+mod commands;
 mod editor;
 
 const ROUTES: usize = 10;
@@ -31,6 +32,8 @@ struct Report {
     growth: Growth,
     watch: Watch,
     editor: editor::Editor,
+    /// Commands in a repository in which one file has changed.
+    commands: Vec<commands::Timed>,
 }
 
 /// `meshc check` of one mesh from nothing: medians of several runs.
@@ -118,6 +121,7 @@ pub(crate) fn compiler(root: &Path, long: bool, json: bool) -> Result<(), Failur
         growth,
         watch: watch(scratch.path(), if long { 20 } else { 7 })?,
         editor: in_editor(scratch.path(), if long { 20 } else { 7 })?,
+        commands: in_repository(scratch.path(), if long { 15 } else { 5 })?,
     };
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -299,6 +303,22 @@ fn in_editor(scratch: &Path, changes: usize) -> Result<editor::Editor, Failure> 
     editor::measure(&folder, path, text, SMALL, changes)
 }
 
+/// In a repository of its own: the others change the folder.
+fn in_repository(scratch: &Path, runs: usize) -> Result<Vec<commands::Timed>, Failure> {
+    let shape = Shape {
+        services: SMALL,
+        routes: ROUTES,
+        seed: SEED,
+    };
+    let files = mesh::files(shape);
+    let Some((path, _)) = files.get(files.len() / 2) else {
+        return Err(Failure::new("the mesh has no files"));
+    };
+    let folder = scratch.join("mesh-committed");
+    mesh::run(shape, &folder)?;
+    commands::measure(scratch, &folder, path, SMALL, runs)
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -361,6 +381,7 @@ fn table(report: &Report) -> String {
         watch.services, watch.changes, watch.median_ms, watch.max_ms, watch.target_ms
     ));
     lines.push(report.editor.line());
+    lines.extend(report.commands.iter().map(commands::Timed::line));
     lines.push(String::new());
     lines.join("\n")
 }
