@@ -84,10 +84,6 @@ impl Fleet {
     ) -> Result<(), DevError> {
         make_folder(&self.folder)?;
         let secrets = self.secrets.of(plan)?;
-        for instance in self.instances.values_mut() {
-            let secrets = secrets.get(&instance.service).cloned();
-            instance.set_secrets(secrets.unwrap_or_default()).await;
-        }
         let planned: BTreeMap<&str, (&String, &PlannedInstance)> = plan
             .services
             .iter()
@@ -96,6 +92,11 @@ impl Fleet {
                 instances.map(move |instance| (instance.id.as_str(), (name, instance)))
             })
             .collect();
+        for (id, instance) in &mut self.instances {
+            let secrets = secrets.get(&instance.service).cloned();
+            let listen = planned.get(id.as_str()).map(|(_, planned)| &planned.listen);
+            instance.set(secrets.unwrap_or_default(), listen).await;
+        }
         let gone: Vec<String> = self
             .instances
             .keys()

@@ -120,6 +120,7 @@ impl Instance {
                 .map(|label| format!("{}={}", label.key, label.value))
                 .collect(),
             application,
+            listen: planned.listen.clone(),
             stand_in,
             secrets,
         };
@@ -168,11 +169,17 @@ impl Instance {
         })
     }
 
-    /// Gives the proxy this key material; it is started again if that is news.
-    pub(super) async fn set_secrets(&mut self, secrets: BTreeMap<String, PathBuf>) {
-        if self.launch.secrets == secrets {
+    /// Gives the proxy this key material and these addresses to open; it is started again if that is news.
+    pub(super) async fn set(
+        &mut self,
+        secrets: BTreeMap<String, PathBuf>,
+        listen: Option<&Vec<SocketAddr>>,
+    ) {
+        let listen = listen.unwrap_or(&self.launch.listen).clone();
+        if self.launch.secrets == secrets && self.launch.listen == listen {
             return;
         }
+        self.launch.listen = listen;
         self.launch.secrets = secrets;
         let listeners = self.served().await.listeners;
         self.proxy
@@ -295,6 +302,8 @@ struct Launch {
     instance: String,
     labels: Vec<String>,
     application: Option<SocketAddr>,
+    /// Where it opens what policy says with `calls … { listen }`.
+    listen: Vec<SocketAddr>,
     stand_in: Option<SocketAddr>,
     secrets: BTreeMap<String, PathBuf>,
 }
@@ -322,12 +331,14 @@ impl Launch {
             for (port, inbound) in &bound.inbound {
                 flag("--port", format!("{port}={inbound},{application}").into());
             }
-        } else {
-            for (port, address) in listeners {
-                flag("--listen", format!("{port}={address}").into());
-            }
-            flag("--listen", format!("*={ANY}").into());
         }
+        for address in &self.listen {
+            flag("--listen", format!("{}={address}", address.port()).into());
+        }
+        for (port, address) in listeners {
+            flag("--listen", format!("{port}={address}").into());
+        }
+        flag("--listen", format!("*={ANY}").into());
         for (name, file) in &self.secrets {
             let mut value = OsString::from(format!("{name}="));
             value.push(file);
@@ -350,6 +361,7 @@ pub(super) async fn start_stand_in(
         id: "outside".to_owned(),
         subset: None,
         labels: Vec::new(),
+        listen: Vec::new(),
     };
     start_echo("outside", &planned, &folder.join("outside"), programs).await
 }

@@ -2,11 +2,13 @@
 //! traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
-use mesh_bundle::slice::{Gateway, Label, Slice};
+use mesh_bundle::slice::{Gateway, Label, Protocol, Slice};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_compiler::Trial;
 use mesh_compiler::linked::{self, Endpoints, Kind, LinkedMesh, Service};
+use mesh_compiler::model::Port;
 use mesh_compiler::trial::{Call, Decision};
 use mesh_syntax::Witness;
 
@@ -59,6 +61,9 @@ pub(super) struct PlannedInstance {
     pub(super) id: String,
     pub(super) subset: Option<String>,
     pub(super) labels: Vec<Label>,
+    /// Where its proxy opens what policy says with `calls … { listen }`, there and nowhere else: on one machine only
+    /// one can.
+    pub(super) listen: Vec<SocketAddr>,
 }
 
 /// One instance per subset, or as many as policy declares static endpoints; one edge per call that
@@ -86,12 +91,16 @@ pub(super) fn plan(mesh: &LinkedMesh, slices: &BTreeMap<SpiffeId, Slice>) -> Pla
         };
         slice.gateways.iter().map(gateway)
     });
-    let services = services.chain(gateways).collect();
+    let mut services = services.chain(gateways).collect();
+    share_out(&mut services, slices);
+    // What is sent are requests.
+    let takes_requests = |port: &Port| matches!(port.protocol, Protocol::Http | Protocol::Grpc);
     let edges = mesh
         .edges
         .iter()
         .filter(|edge| !edge.declared.is_empty() && !edge.permitted.is_empty())
         .filter(|edge| matches!(mesh.service(edge.caller).kind, Kind::Service))
+        .filter(|edge| mesh.service(edge.callee).ports.iter().any(takes_requests))
         .filter_map(|edge| {
             let request = mesh_compiler::sample_request(mesh, edge.caller, edge.callee)?;
             let name = |id| mesh.service(id).name.value.clone();
@@ -103,6 +112,22 @@ pub(super) fn plan(mesh: &LinkedMesh, slices: &BTreeMap<SpiffeId, Slice>) -> Pla
         });
     let edges = edges.chain(entering(mesh)).collect();
     Plan { services, edges }
+}
+
+/// Gives each address at which callers listen for callees to the first instance that wants it.
+fn share_out(services: &mut BTreeMap<String, PlannedService>, slices: &BTreeMap<SpiffeId, Slice>) {
+    let mut taken = BTreeSet::new();
+    for service in services.values_mut() {
+        let wanted = slices
+            .iter()
+            .filter(|(identity, _)| identity.as_str() == service.identity)
+            .flat_map(|(_, slice)| &slice.callees)
+            .flat_map(|callee| &callee.listeners)
+            .map(|listener| listener.address);
+        if let Some(first) = service.instances.first_mut() {
+            first.listen = wanted.filter(|address| taken.insert(*address)).collect();
+        }
+    }
 }
 
 /// What clients of the gateways would send, one request for each service behind.
@@ -197,6 +222,7 @@ fn planned_gateway(identity: &SpiffeId, slice: &Slice, gateway: &Gateway) -> Pla
             id: format!("{}-1", gateway.name),
             subset: None,
             labels: Vec::new(),
+            listen: Vec::new(),
         }],
         is_gateway: true,
         certificates,
@@ -213,6 +239,7 @@ fn instances(service: &Service) -> Vec<PlannedInstance> {
                 id: format!("{name}-{number}"),
                 subset: None,
                 labels: Vec::new(),
+                listen: Vec::new(),
             })
             .collect();
     }
@@ -228,6 +255,7 @@ fn instances(service: &Service) -> Vec<PlannedInstance> {
                 id: format!("{name}-{subset}-{number}"),
                 subset: Some(subset.clone()),
                 labels: labels.clone(),
+                listen: Vec::new(),
             })
             .collect::<Vec<_>>()
     };

@@ -68,12 +68,20 @@ pub(super) async fn enter(
             prefix: Vec::new(),
             address: peer,
         };
-        return outbound::carry(client, Toward::Gateway { port, client_ip }, plane, drain).await;
+        let toward = Toward::Gateway { port, client_ip };
+        return Box::pin(outbound::carry(client, toward, plane, drain)).await;
     }
     if !listeners.is_tls() {
         // Nothing is held for a connection that may last.
         drop(tables);
-        return in_plaintext(accepted, peer, entrance(false, None), plane, drain).await;
+        return Box::pin(in_plaintext(
+            accepted,
+            peer,
+            entrance(false, None),
+            plane,
+            drain,
+        ))
+        .await;
     }
     let recheck = plane.recheck();
     let mut name = None;
@@ -81,7 +89,7 @@ pub(super) async fn enter(
         name = hello.server_name().map(str::to_owned);
         listeners.meet(name.as_deref())
     };
-    let stream = match shake_hands(accepted, choose, handshakes).await {
+    let stream = match Box::pin(shake_hands(accepted, choose, handshakes)).await {
         Ok(stream) => stream,
         Err(NoHandshake::TimedOut) => return plane.refused_client(peer.ip()),
         Err(NoHandshake::Failed(error, tcp)) => {
@@ -100,7 +108,8 @@ pub(super) async fn enter(
             prefix: Vec::new(),
             address: peer,
         };
-        return outbound::carry(client, Toward::Gateway { port, client_ip }, plane, drain).await;
+        let toward = Toward::Gateway { port, client_ip };
+        return Box::pin(outbound::carry(client, toward, plane, drain)).await;
     }
     let version = match stream.get_ref().1.alpn_protocol() {
         Some(gateway::tls::HTTP2) => HttpVersion::Http2,
@@ -116,7 +125,8 @@ pub(super) async fn enter(
     };
     // TLS tells by itself that a stream was cut.
     let reset = |_: &_| ();
-    server::serve(
+    // What a connection needs from here on is kept apart from what it took to get here.
+    Box::pin(server::serve(
         stream,
         reset,
         Vec::new(),
@@ -124,6 +134,6 @@ pub(super) async fn enter(
         connection,
         recheck,
         drain,
-    )
+    ))
     .await;
 }

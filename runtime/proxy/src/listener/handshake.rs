@@ -33,15 +33,17 @@ pub(super) async fn shake_hands<IO: AsyncRead + AsyncWrite + Unpin>(
     tcp: IO,
     choose: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
     handshakes: &Semaphore,
-) -> Result<TlsStream<IO>, NoHandshake<IO>> {
+) -> Result<Box<TlsStream<IO>>, NoHandshake<IO>> {
     let mut hello = LazyConfigAcceptor::new(Acceptor::default(), tcp);
     let greeted = timeout(limits::HELLO_TIMEOUT, &mut hello).await?;
     let started = greeted.map_err(|error| NoHandshake::Failed(error, hello.take_io()))?;
     let tls = choose(&started.client_hello());
     let handshake = started.into_stream(tls).into_fallible();
     let _turn = handshakes.acquire().await;
+    // Boxed, since a session is large and is moved from hand to hand.
     timeout(limits::HANDSHAKE_TIMEOUT, handshake)
         .await?
+        .map(Box::new)
         .map_err(|(error, tcp)| NoHandshake::Failed(error, Some(tcp)))
 }
 

@@ -83,7 +83,7 @@ pub(super) async fn admit(
                 peer: None,
                 edge: OnceLock::new(),
             });
-            return in_plaintext(accepted, peer, side, plane, drain).await;
+            return Box::pin(in_plaintext(accepted, peer, side, plane, drain)).await;
         }
         Greeting::Plaintext => {
             let changes = Changes::new(recheck, &plane);
@@ -95,11 +95,11 @@ pub(super) async fn admit(
                 application,
             };
             let stream = Prefixed::new(accepted, prefix);
-            return tcp::inbound::admit(stream, caller, plane, changes, drain).await;
+            return Box::pin(tcp::inbound::admit(stream, caller, plane, changes, drain)).await;
         }
     }
     let accepted = Prefixed::new(accepted, prefix);
-    let met = match shake_hands(accepted, |_| tls, &handshakes).await {
+    let met = match Box::pin(shake_hands(accepted, |_| tls, &handshakes)).await {
         Ok(stream) => meet(&stream).map(|(carries, inbound)| (stream, carries, inbound)),
         Err(NoHandshake::Failed(error, tcp)) => {
             tracing::debug!(%peer, %error, "handshake failed");
@@ -127,7 +127,7 @@ pub(super) async fn admit(
                 application,
             };
             let stream = Prefixed::new(stream, Vec::new());
-            return tcp::inbound::admit(stream, caller, plane, changes, drain).await;
+            return Box::pin(tcp::inbound::admit(stream, caller, plane, changes, drain)).await;
         }
     };
     let Ok(peer_header) = HeaderValue::try_from(identity.spiffe_id.as_str()) else {
@@ -152,7 +152,8 @@ pub(super) async fn admit(
     };
     // TLS tells by itself that a stream was cut.
     let reset = |_: &_| ();
-    server::serve(
+    // What a connection needs from here on is kept apart from what it took to get here.
+    Box::pin(server::serve(
         stream,
         reset,
         Vec::new(),
@@ -160,7 +161,7 @@ pub(super) async fn admit(
         connection,
         recheck,
         drain,
-    )
+    ))
     .await;
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn in_plaintext(
                 prefix,
                 address: peer,
             };
-            return outbound::carry(client, toward, plane, drain).await;
+            return Box::pin(outbound::carry(client, toward, plane, drain)).await;
         }
         (Detected::Http2, _) => HttpVersion::Http2,
         // Whatever else it is, the HTTP/1 codec says what is wrong with it.
@@ -68,7 +68,10 @@ pub(super) async fn in_plaintext(
         side,
         peer_ip: peer.ip(),
     };
-    server::serve(tcp, reset, prefix, version, connection, recheck, drain).await;
+    Box::pin(server::serve(
+        tcp, reset, prefix, version, connection, recheck, drain,
+    ))
+    .await;
 }
 
 /// Tells what a connection speaks by its first bytes. None: the peer closed without a word.

@@ -31,6 +31,12 @@ impl<IO: Socket> Socket for TlsStream<IO> {
     }
 }
 
+impl<IO: Socket> Socket for Box<IO> {
+    fn tcp(&self) -> &TcpStream {
+        self.as_ref().tcp()
+    }
+}
+
 impl Socket for UpstreamIo {
     fn tcp(&self) -> &TcpStream {
         match self {

@@ -67,7 +67,7 @@ pub(crate) async fn admit<D>(
 {
     let mut record = Record::begin(&plane, Reporter::Destination, caller.address.ip());
     record.src.clone_from(&caller.identity);
-    let admitted = match accept(&mut stream, &caller, &plane, &mut record).await {
+    let admitted = match Box::pin(accept(&mut stream, &caller, &plane, &mut record)).await {
         Ok(admitted) => admitted,
         Err(Refused(answer, reason)) => {
             record.end(Some(reason));

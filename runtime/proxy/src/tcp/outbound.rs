@@ -77,7 +77,9 @@ where
     let changes = Changes::new(plane.recheck(), &plane);
     let mut record = Record::begin(&plane, Reporter::Source, address.ip());
     let mut downstream = Prefixed::new(io, prefix);
-    let established = establish(&mut downstream, address, &toward, &plane, &mut record).await;
+    let establishing = establish(&mut downstream, address, &toward, &plane, &mut record);
+    // Most of what it takes is needed no more once it is done.
+    let established = Box::pin(establishing).await;
     let Established {
         reached,
         gate,

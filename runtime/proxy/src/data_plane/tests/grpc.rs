@@ -89,7 +89,7 @@ impl tonic::server::ServerStreamingService<String> for Echo {
         let cancelled = WhenDropped(Arc::clone(&self.cancelled));
         Box::pin(async move {
             let words: Vec<String> = request.get_ref().split(' ').map(str::to_owned).collect();
-            let pause = Duration::from_millis(100);
+            let pause = Duration::from_millis(400);
             let words = stream::iter(words).then(move |word| {
                 let _held = &cancelled;
                 async move {
@@ -193,7 +193,7 @@ impl World {
         reviews.apply(&grpc(mesh.admitting("reviews", &["productpage"])));
         let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
         let mut quick = route();
-        quick.exchange.timeout = Some(Duration::from_millis(250));
+        quick.exchange.timeout = Some(Duration::from_secs(1));
         productpage.apply(&grpc(mesh.calling(vec![quick])));
         let channel = Endpoint::from_shared(format!("http://{}", productpage.outbound()))
             .unwrap()
@@ -265,7 +265,7 @@ async fn unary_calls_with_their_metadata() {
     }
 }
 
-/// design.md, Time: the timeout of the route, 250 ms, ends once a response has begun.
+/// design.md, Time: the timeout of the route, 1 s, ends once a response has begun.
 #[tokio::test]
 async fn streams_of_the_server_outlive_the_timeout() {
     let mut world = World::new().await;
