@@ -176,8 +176,29 @@ pub(crate) const ACCESS_LOG_VALUE_BYTES: usize = 1_024;
 /// into the last.
 pub(crate) const SERIES_PER_ROUTE: usize = 128;
 
-/// How often DNS names of declared endpoints are resolved anew.
+/// How often DNS names of declared endpoints are resolved anew where nobody says how long an answer holds.
 pub(crate) const DNS_REFRESH: Duration = Duration::from_secs(10);
+
+/// The same at most, whatever a name server says.
+pub(crate) const DNS_REFRESH_MIN: Duration = Duration::from_secs(1);
+
+/// And at least.
+pub(crate) const DNS_REFRESH_MAX: Duration = Duration::from_mins(5);
+
+/// How long a name server may think.
+pub(crate) const DNS_QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Name servers that are asked, as resolv.conf(5) has it.
+pub(crate) const DNS_SERVERS_MAX: usize = 3;
+
+/// Domains in which a name is looked for.
+pub(crate) const DNS_SEARCH_MAX: usize = 6;
+
+/// What is taken of an answer.
+pub(crate) const DNS_ANSWER_BYTES_MAX: usize = 4 * 1024;
+
+/// Records that an answer may have, of all kinds; more do not fit.
+pub(crate) const DNS_RECORDS_MAX: usize = 512;
 
 /// Addresses taken from one DNS name.
 pub(crate) const DNS_ADDRESSES_MAX: usize = 256;

@@ -4,5 +4,7 @@
 pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod endpoints;
+pub(crate) mod names;
 pub(crate) mod outside;
 pub(crate) mod pool;
+mod ttl;

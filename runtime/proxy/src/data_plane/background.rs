@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::plane::Plane;
 use crate::limits;
-use crate::upstream::endpoints::resolve;
+use crate::upstream::names::Schedule;
 
 /// One thread per core that the process may use, by its quota.
 pub(super) fn runtime(workers: Option<NonZeroUsize>) -> io::Result<Runtime> {
@@ -35,16 +35,17 @@ pub(super) async fn sweep(plane: Arc<Plane>) {
     }
 }
 
-/// Keeps the names of declared endpoints resolved.
+/// Keeps the names of declared endpoints resolved, each as often as it wants to be.
 pub(super) async fn resolve_names(plane: Arc<Plane>) {
+    let mut schedule = Schedule::default();
     loop {
         let names = plane
             .tables()
             .map(|tables| tables.dns_names())
             .unwrap_or_default();
         let mut news = false;
-        for (name, port) in names {
-            if let Some(addresses) = resolve(&name, port).await {
+        for ((name, port), addresses) in schedule.resolve_due(names).await {
+            if let Some(addresses) = addresses {
                 news |= plane.directory.resolved(&name, port, &addresses);
             }
         }
@@ -53,7 +54,7 @@ pub(super) async fn resolve_names(plane: Arc<Plane>) {
         }
         tokio::select! {
             () = plane.names_changed.notified() => {}
-            () = tokio::time::sleep(limits::DNS_REFRESH) => {}
+            () = tokio::time::sleep_until(schedule.next()) => {}
         }
     }
 }

@@ -16,7 +16,6 @@ use super::dial::{Dialling, Sharing};
 use super::outside::may_be_dialled;
 use super::pool::{Endpoint, Shared};
 use crate::data_plane::EndpointSet;
-use crate::limits;
 
 /// An endpoint as balancing sees it.
 #[derive(Debug)]
@@ -375,22 +374,4 @@ pub(crate) fn dns_names(callee: &CalleeTable, dialling: &Dialling) -> Vec<(Strin
             EndpointAddress::Static(_) => None,
         })
         .collect()
-}
-
-/// Asks the system for the addresses of a name, in one order whatever order they come in.
-pub(crate) async fn resolve(name: &str, port: u16) -> Option<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((name, port)).await;
-    match found {
-        Ok(addresses) => {
-            let mut addresses: Vec<_> = addresses.take(limits::DNS_ADDRESSES_MAX).collect();
-            addresses.sort_unstable();
-            addresses.dedup();
-            Some(addresses)
-        }
-        Err(error) => {
-            // What it resolved to before is kept.
-            tracing::warn!(name, %error, "a declared endpoint's name does not resolve");
-            None
-        }
-    }
 }
