@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::harness::*;
 use super::tcp::Server;
@@ -381,6 +381,8 @@ async fn streams_outlive_the_timeout_and_downloads_do_not() {
         let outbound = productpage.outbound();
         let asking = tokio::spawn(async move { try_send(outbound, get("/")).await });
         let mut upstream = server.accept().await;
+        // An answer before the request is no answer to it.
+        assert_ne!(upstream.read(&mut [0; 4096]).await.unwrap(), 0);
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 9\r\n\r\n");
         upstream.write_all(head.as_bytes()).await.unwrap();
         upstream.write_all(b"first").await.unwrap();
