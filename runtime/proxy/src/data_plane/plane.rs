@@ -231,6 +231,13 @@ impl Plane {
         }
     }
 
+    /// Records a connection over which nothing came in time. `to` is where it was going.
+    pub(crate) fn refused_silent(&self, reporter: Reporter, peer: IpAddr, to: Option<SocketAddr>) {
+        const RULE: &str = "first_byte_timeout";
+        self.metrics.rejected_bytes(RULE);
+        self.refused_connection(reporter, Reason::BadRequest(RULE), peer, to);
+    }
+
     /// Records a connection to a gateway whose client is not known.
     pub(crate) fn refused_unproxied(&self, no_client: &NoClient, peer: IpAddr) {
         const RULE: &str = "proxy_protocol";

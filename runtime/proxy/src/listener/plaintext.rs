@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::Leaving;
 use crate::data_plane::Plane;
+use crate::http::metrics::Reporter;
 use crate::http::server::{self, Connection, Side};
 use crate::http::upgrade::Tunnels;
 use crate::http::wire::WireState;
@@ -42,7 +43,12 @@ pub(super) async fn in_plaintext(
             return;
         }
         Err(_elapsed) => {
-            tracing::debug!(%peer, "nothing came in time");
+            let (reporter, to) = match &side {
+                Side::Outbound(outbound) => (Reporter::Source, outbound.destination),
+                Side::Gateway(_) => (Reporter::Source, None),
+                Side::Inbound(_) => (Reporter::Destination, None),
+            };
+            plane.refused_silent(reporter, peer.ip(), to);
             return;
         }
     };

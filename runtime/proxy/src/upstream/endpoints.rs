@@ -307,7 +307,15 @@ fn candidates<'a>(
     let found = |name: &str, port: u16| {
         let all = resolved.get(&(name.to_owned(), port));
         let all = all.into_iter().flatten().copied();
-        all.filter(move |address| !is_external || may_be_dialled(address.ip()))
+        let leaves = dialling.leaves();
+        all.filter(move |address| {
+            // Whoever is met with mutual TLS must say who it is; anybody else is where the name says.
+            let may_be = !leaves || may_be_dialled(address.ip());
+            if !may_be {
+                tracing::warn!(name, %address, "a name leads where no name may lead, and is not followed");
+            }
+            may_be
+        })
             .collect::<Vec<_>>()
     };
     let declared = declared(callee);

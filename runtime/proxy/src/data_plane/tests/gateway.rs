@@ -347,7 +347,11 @@ async fn nobody_calls_through_a_gateway_from_behind() {
 async fn a_certificate_is_followed() {
     let mut shop = Shop::open().await;
     shop.gateway.apply(&shop.slice(vec![https()]));
-    assert!(shop.shake_hands("shop.example", &[]).await.is_ok());
+    let stream = shop.shake_hands("shop.example", &[]).await.unwrap();
+    let (mut kept, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
     let (text, renewed) = certificate("shop.example");
     std::fs::write(&shop.secret, text).unwrap();
     shop.secrets.refresh();
@@ -357,6 +361,9 @@ async fn a_certificate_is_followed() {
     );
     shop.certificate = renewed;
     assert!(shop.shake_hands("shop.example", &[]).await.is_ok());
+    // Whoever came before goes on.
+    let answer = kept.send_request(ask("shop.example")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
 }
 
 #[tokio::test]

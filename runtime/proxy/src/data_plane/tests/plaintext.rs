@@ -1,5 +1,7 @@
 //! Peers without a certificate: what a mode of mTLS or a probe lets in, and nothing else.
 
+use std::net::SocketAddr;
+
 use http::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -157,6 +159,38 @@ async fn an_unmeshed_service_is_called_as_it_is() {
         .plane
         .set_endpoints(endpoints("reviews", &[("v1", elsewhere)]));
     assert_eq!(send(proxy.outbound(), get("/a")).await.status, 200);
+}
+
+/// A name is followed neither to this machine nor to the metadata of a cloud, whoever holds it.
+#[tokio::test]
+async fn a_name_leads_an_unmeshed_call_nowhere_else() {
+    let mesh = Mesh::new();
+    let application = Application::named("legacy").await;
+    let proxy = mesh.proxy("productpage", None);
+    let mut slice = mesh.calling(vec![route()]);
+    let callee = &mut slice.callees[0];
+    callee.kind = CalleeKind::Unmeshed;
+    callee.identities.clear();
+    callee.subsets.clear();
+    let port = application.address.port();
+    callee.endpoints = EndpointSource::Declared(vec![DeclaredEndpoint {
+        address: EndpointAddress::Dns {
+            name: "legacy.invalid".to_owned(),
+            port,
+        },
+        port: PORT,
+        labels: Vec::new(),
+    }]);
+    proxy.apply(&slice);
+    let plane = &proxy.plane.plane;
+    let metadata = SocketAddr::from(([169, 254, 169, 254], 80));
+    for address in [application.address, metadata] {
+        assert!(plane.directory.resolved("legacy.invalid", port, &[address]));
+        plane.refresh_endpoints();
+        let got = send(proxy.outbound(), get("/a")).await;
+        assert_eq!(got.reason(), "no_healthy_upstream");
+    }
+    assert_eq!(application.requests(), 0);
 }
 
 /// A proxy before a server of bytes, whose mode is this, for `productpage` and for everybody in plaintext.
