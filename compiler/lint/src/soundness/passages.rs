@@ -163,3 +163,28 @@ service b {{ port 80; endpoints {{ static "10.0.0.5:80" }}; {rules} }}
         prop_assert_eq!(route.service, a);
     }
 }
+
+/// The header that the route behind asks for is written by the route before, whose requests must not have it.
+#[test]
+fn a_refusal_is_found_behind_a_route_that_writes_what_the_next_one_asks_for()
+-> Result<(), TestCaseError> {
+    let (mesh, _) = linked(
+        r#"gateway g {
+    listen 80
+    allow unauthenticated { not { header x } }
+    route one { request-headers { set x "1" }; to a }
+    route two { match { path "/b/c" }; to a }
+}
+service a {
+    port 80
+    endpoints { static "10.0.0.4:80" }
+    route own { match { path "/a/**"; header x "1" }; to }
+}
+"#,
+    )?;
+    let gateway = mesh.service_named("g").expect("it is in the policy");
+    let refused = Passages::new(&mesh).refused_behind(gateway);
+    let routes: Vec<usize> = refused.iter().map(|each| each.route.index).collect();
+    assert_eq!(routes, [0]);
+    Ok(())
+}

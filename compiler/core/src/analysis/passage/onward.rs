@@ -26,20 +26,10 @@ pub(super) fn sent_on(
     route: &Route,
     to: Option<&Destination>,
 ) -> Result<Space, CapExceeded> {
-    let mut edited: BTreeMap<&str, Edited> = BTreeMap::new();
-    let of_route = route.actions.request_headers.as_ref();
-    let of_route = of_route.map(|edits| &edits.value);
-    for edits in of_route.into_iter().chain(to.map(|to| &to.request_headers)) {
-        edit(&mut edited, edits);
-    }
+    let edited = edits(route, to);
     let rewrite = route.actions.rewrite.as_ref().map(|rewrite| &rewrite.value);
     let path = rewrite.and_then(|rewrite| rewrite.path.as_ref());
     let host = rewrite.and_then(|rewrite| rewrite.host.as_ref());
-    let changes = Changes {
-        path: path.is_some(),
-        host: host.is_some(),
-        header: &|name| edited.contains_key(name) || is_of_proxies(name),
-    };
     let mut known = Vec::new();
     let mut added = Vec::new();
     if let Some(path) = path {
@@ -66,9 +56,35 @@ pub(super) fn sent_on(
             Edited::Removed => known.push(Condition::Not(Box::new(header(Vec::new())))),
         }
     }
-    let sent = space.sent_on(&changes);
+    let sent = changed(space, route, &edited);
     sent.intersection(&Space::of_conditions(&known, Repeated::Every)?)?
         .intersection(&Space::of_conditions(&added, Repeated::One)?)
+}
+
+/// The requests that may arrive in the set once the route has sent them on: what the route writes may be anything before.
+pub(super) fn arrives_as(space: &Space, route: &Route, to: Option<&Destination>) -> Space {
+    changed(space, route, &edits(route, to))
+}
+
+/// What of a set does not depend on anything that the route writes.
+fn changed(space: &Space, route: &Route, edited: &BTreeMap<&str, Edited>) -> Space {
+    let rewrite = route.actions.rewrite.as_ref().map(|rewrite| &rewrite.value);
+    space.sent_on(&Changes {
+        path: rewrite.is_some_and(|rewrite| rewrite.path.is_some()),
+        host: rewrite.is_some_and(|rewrite| rewrite.host.is_some()),
+        header: &|name| edited.contains_key(name) || is_of_proxies(name),
+    })
+}
+
+/// What becomes of the headers that a route and one of its branches edit, by name.
+fn edits<'r>(route: &'r Route, to: Option<&'r Destination>) -> BTreeMap<&'r str, Edited> {
+    let mut edited = BTreeMap::new();
+    let of_route = route.actions.request_headers.as_ref();
+    let of_route = of_route.map(|edits| &edits.value);
+    for edits in of_route.into_iter().chain(to.map(|to| &to.request_headers)) {
+        edit(&mut edited, edits);
+    }
+    edited
 }
 
 fn exactly(value: &str) -> Vec<StringMatch> {

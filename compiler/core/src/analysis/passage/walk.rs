@@ -179,21 +179,32 @@ impl<'m> Passages<'m> {
         taken.intersection(&identified(self.mesh.service(caller))?)
     }
 
-    /// Sets in which requests are likely that go on as a walk does: what its later routes take, as if nothing was
-    /// rewritten before.
+    /// Sets in which requests are likely that go on as a walk does: what its later routes take, whatever the first one
+    /// writes into the requests, or else as if it wrote nothing.
     pub(super) fn hints(&self, walk: Walk<'m>) -> Result<Vec<Space>, CapExceeded> {
-        let later: Vec<RouteId> = match walk {
-            Walk::Own { .. } | Walk::Called { .. } => Vec::new(),
-            Walk::Through { route, .. } => vec![route],
-            Walk::Behind { branch, .. } => {
+        let (later, first): (Vec<RouteId>, _) = match walk {
+            Walk::Own { .. } | Walk::Called { .. } => return Ok(Vec::new()),
+            Walk::Through {
+                before,
+                first,
+                route,
+                ..
+            } => (vec![route], (before, first)),
+            Walk::Behind { route, branch } => {
                 let service = branch.target.service;
                 let routes = 0..self.mesh.service(service).routes.len();
-                routes.map(|index| RouteId { service, index }).collect()
+                let routes = routes.map(|index| RouteId { service, index });
+                (routes.collect(), (route, branch))
             }
         };
         let mut hints = Vec::new();
         for id in later {
             let own = self.own(id.service, id.index)?;
+            hints.push(onward::arrives_as(
+                &own,
+                self.mesh.route(first.0),
+                first.1.to,
+            ));
             hints.push(own.sent_on(&Changes {
                 path: false,
                 host: false,
