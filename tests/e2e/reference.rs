@@ -55,15 +55,13 @@ fn the_reference_of_arguments_is_up_to_date() -> Result<(), Failure> {
         text.extend(["\n## ", name, "\n\n```text\n", &top, "\n```\n"]);
         for command in commands(&top) {
             let below = help(name, &[command])?;
-            text.extend([
-                "\n### ",
-                name,
-                " ",
-                command,
-                "\n\n```text\n",
-                &below,
-                "\n```\n",
-            ]);
+            text.extend(["\n### ", name, " ", command]);
+            text.extend(["\n\n```text\n", &below, "\n```\n"]);
+            for further in commands(&below) {
+                let last = help(name, &[command, further])?;
+                text.extend(["\n#### ", name, " ", command, " ", further]);
+                text.extend(["\n\n```text\n", &last, "\n```\n"]);
+            }
         }
     }
     compare("cli.md", &text)

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use mesh_tests::{Failure, workspace_root};
 
@@ -27,7 +27,12 @@ pub(crate) fn ready(more: &[&str]) -> Result<bool, Failure> {
     let names = ALWAYS.iter().chain(more);
     let missing: Vec<_> = names.filter(|name| find(name).is_none()).copied().collect();
     if missing.is_empty() {
-        return Ok(true);
+        return if may_redirect()? {
+            Ok(true)
+        } else {
+            // Root of a container, say, that has neither CAP_SYS_ADMIN nor CAP_NET_ADMIN.
+            skipped("this root may not make network namespaces, or redirect in them")
+        };
     }
     let lacking = format!("{} not there; `.ci/run` installs it", missing.join(", "));
     if std::env::var_os("MESH_CI_TOOLS").is_some_and(|wanted| wanted == "required") {
@@ -57,6 +62,25 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 /// The same for what [`ready`] has found.
 pub(crate) fn tool(name: &str) -> Result<PathBuf, Failure> {
     find(name).ok_or_else(|| Failure::new(format!("{name} is not there")))
+}
+
+fn may_redirect() -> Result<bool, Failure> {
+    let mut command = Command::new(tool("unshare")?);
+    command
+        .arg("--net")
+        .arg(tool("iptables-restore")?)
+        .arg("--test");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        let rule = "*nat\n-A OUTPUT -p tcp -j REDIRECT --to-ports 1\nCOMMIT\n";
+        // One that may not even start does not read.
+        drop(input.write_all(rule.as_bytes()));
+    }
+    Ok(child.wait()?.success())
 }
 
 fn is_root() -> Result<bool, Failure> {
