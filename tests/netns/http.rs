@@ -116,7 +116,7 @@ fn what_has_no_proxy_calls_and_is_called() -> Result<(), Failure> {
         return Ok(());
     }
     let mut mesh = Mesh::start()?;
-    mesh.nginx_at_the_switch(8000)?;
+    mesh.nginx_at_the_switch(8000, None)?;
     let got = mesh.host(0)?.curl(&["http://10.7.0.254:8000/"])?;
     assert_eq!(
         (got.status, got.body.as_str()),

@@ -3,6 +3,7 @@
 //! they were skipped. So they do where a program is missing, unless `MESH_CI_TOOLS=required`: then they fail.
 
 mod bytes;
+mod edges;
 mod grpc;
 mod http;
 mod mesh;

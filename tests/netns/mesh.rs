@@ -147,7 +147,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -160,20 +160,27 @@ impl Mesh {
     }
 
     pub(crate) fn host(&self, at: usize) -> Result<&Host, Failure> {
-        let host = self.network.hosts.get(at);
-        host.ok_or_else(|| Failure::new(format!("there is no host {at}")))
+        let hosts = self.network.hosts.iter();
+        let mut hosts = hosts.chain([&self.network.switch]);
+        hosts
+            .nth(at)
+            .ok_or_else(|| Failure::new(format!("there is no host {at}")))
     }
 
     /// Starts a proxy and waits until it serves.
     pub(crate) fn proxy(&mut self, at: usize, service: &str, more: &[&str]) -> Result<(), Failure> {
         let name = format!("{service}-{at}");
+        let (kind, how) = match service {
+            "public" => ("gateway", None),
+            _ => ("service", Some("--intercept")),
+        };
         let home = self.path(&name);
         fs::create_dir(&home)?;
         let join = home.join("join.json");
         let mut token = std::process::Command::new(program("meshd")?);
         token
             .arg("token")
-            .arg(format!("spiffe://netns.example/service/{service}"))
+            .arg(format!("spiffe://netns.example/{kind}/{service}"))
             .arg("--out")
             .arg(&join)
             .arg("--socket")
@@ -186,7 +193,8 @@ impl Mesh {
         let program = self.copied("meshp")?;
         let mut command = self.host(at)?.command_as_proxy(&program)?;
         command
-            .args(["run", "--intercept", "--instance", &name, "--workers", "2"])
+            .args(["run", "--instance", &name, "--workers", "2"])
+            .args(how)
             .arg("--store")
             .arg(home.join("store"))
             .arg("--join")
@@ -261,20 +269,31 @@ impl Mesh {
         let number = self.host(at)?.number;
         let name = format!("nginx-{number}");
         let answer = format!("{number} $http_x_mesh_peer $http_host $server_protocol\\n");
-        let process = nginx(self.host(at)?, self.folder.path(), &name, 8080, &answer)?;
+        let process = nginx(
+            self.host(at)?,
+            self.folder.path(),
+            &name,
+            (8080, None),
+            &answer,
+        )?;
         self.applications.push(process);
         Ok(())
     }
 
-    /// nginx at the switch, without a proxy.
-    pub(crate) fn nginx_at_the_switch(&mut self, port: u16) -> Result<(), Failure> {
+    /// nginx at the switch, without a proxy; with TLS, if there is a certificate.
+    pub(crate) fn nginx_at_the_switch(
+        &mut self,
+        port: u16,
+        certificate: Option<&Path>,
+    ) -> Result<(), Failure> {
         let name = format!("nginx-switch-{port}");
         let answer = format!("switch {port}\\n");
+        let listen = (port, certificate);
         let process = nginx(
             &self.network.switch,
             self.folder.path(),
             &name,
-            port,
+            listen,
             &answer,
         )?;
         self.applications.push(process);
@@ -348,13 +367,21 @@ fn nginx(
     host: &Host,
     folder: &Path,
     name: &str,
-    port: u16,
+    (port, certificate): (u16, Option<&Path>),
     answer: &str,
 ) -> Result<Running, Failure> {
     let home = folder.join(name);
     fs::create_dir(&home)?;
     let config = home.join("nginx.conf");
     let at = home.display();
+    let (scheme, tls) = match certificate.map(Path::display) {
+        None => ("http", String::new()),
+        Some(file) => (
+            "https",
+            format!("ssl_certificate {file}; ssl_certificate_key {file};"),
+        ),
+    };
+    let ssl = if certificate.is_some() { " ssl" } else { "" };
     fs::write(
         &config,
         format!(
@@ -365,7 +392,8 @@ http {{
     client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
     uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
     server {{
-        listen {port}; listen [::]:{port};
+        listen {port}{ssl}; listen [::]:{port}{ssl}; {tls}
+        location /for {{ default_type text/plain; return 200 \"$http_x_forwarded_for\\n\"; }}
         location / {{ default_type text/plain; return 200 \"{answer}\"; }}
     }}
 }}
@@ -387,7 +415,7 @@ http {{
                 "nginx ended with {status}: {why}"
             ))));
         }
-        let got = host.curl(&[&format!("http://127.0.0.1:{port}/")])?;
+        let got = host.curl(&["--insecure", &format!("{scheme}://127.0.0.1:{port}/")])?;
         match got.status {
             200 => Ok(Ok(())),
             _ => Err(Failure::new(got.said)),

@@ -30,7 +30,7 @@ fn what_policy_does_not_name_is_not_reached() -> Result<(), Failure> {
         return Ok(());
     }
     let mut mesh = Mesh::start()?;
-    mesh.nginx_at_the_switch(8001)?;
+    mesh.nginx_at_the_switch(8001, None)?;
     let web = mesh.host(0)?;
     // It is there, and the way is barred.
     let got = web.curl(&["http://10.7.0.254:8001/"])?;
