@@ -6,6 +6,7 @@ mod bytes;
 mod edges;
 mod grpc;
 mod http;
+mod load;
 mod mesh;
 mod network;
 mod refusals;
