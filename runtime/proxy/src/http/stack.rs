@@ -29,6 +29,7 @@ use super::record::Record;
 use super::sanitise::{PEER_HEADER, Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
 use super::timeout::{self, Deadlines};
+use super::upgrade::entry::Entry;
 use super::upgrade::{self, Wanted};
 use crate::limits;
 use crate::tables::{Meant, Tables};
@@ -65,6 +66,7 @@ pub(crate) async fn serve(
         head,
         record,
         upgrade,
+        entry: None,
     };
     let version = exchange.asked.version;
     let body = OutgoingBody::new(body, &mut exchange.record);
@@ -113,6 +115,8 @@ struct Exchanging<'c> {
     record: Box<Record>,
     /// What the client wants to become of its connection.
     upgrade: Option<Wanted>,
+    /// How that was let in.
+    entry: Option<Box<Entry>>,
 }
 
 /// The client's body, until it is known whether it must be kept.
@@ -286,6 +290,7 @@ impl Exchanging<'_> {
                 if !allowed {
                     return self.reply(Reason::AuthzDenied);
                 }
+                self.remember(Some(callee.service()), host, port.number, peer);
             }
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         }
@@ -426,7 +431,7 @@ impl Exchanging<'_> {
 
     /// Whether the request may enter.
     fn authorise(
-        &self,
+        &mut self,
         table: &InboundTable,
         host: &str,
         port: u16,
@@ -440,7 +445,25 @@ impl Exchanging<'_> {
             table.authorise(request).is_allowed()
         })?;
         metrics.decided(allowed);
+        self.remember(None, host, port, peer);
         Ok(allowed)
+    }
+
+    /// Notes what was asked for a tunnel, if one is wanted.
+    fn remember(&mut self, external: Option<&str>, host: &str, port: u16, peer: Peer<'_>) {
+        let entry = || Entry {
+            external: external.map(str::to_owned),
+            port,
+            peer: match peer {
+                Peer::Identity(identity) => Some(Arc::new(identity.clone())),
+                Peer::Unauthenticated => None,
+            },
+            host: host.to_owned(),
+            head: self.head.clone(),
+            peer_ip: self.connection.peer_ip,
+            client_ip: self.client_ip,
+        };
+        self.entry = self.upgrade.as_ref().map(|_| Box::new(entry()));
     }
 
     /// The host as a server outside the mesh expects it: with the port that is really dialled, unless

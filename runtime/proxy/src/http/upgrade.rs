@@ -21,6 +21,10 @@ use mesh_daemon::telemetry::Reason;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub(crate) mod entry;
+
+use entry::Entry;
+
 use super::record::Record;
 use super::server::Connection;
 use crate::tcp::passing::{Ended, Passing};
@@ -193,6 +197,7 @@ impl Wanted {
         upstream: OnUpgrade,
         (record, slot): (Box<Record>, Slot),
         (idle, longest): (Option<Duration>, Option<Duration>),
+        entry: Option<Box<Entry>>,
     ) -> Tunnel {
         Tunnel {
             downstream: self.downstream,
@@ -201,6 +206,7 @@ impl Wanted {
             slot,
             idle,
             longest,
+            entry,
             changes: Changes::new(connection.plane.recheck(), &connection.plane),
         }
     }
@@ -215,6 +221,8 @@ pub(crate) struct Tunnel {
     slot: Slot,
     idle: Option<Duration>,
     longest: Option<Duration>,
+    /// None: the next hop asks itself.
+    entry: Option<Box<Entry>>,
     changes: Changes,
 }
 
@@ -228,6 +236,7 @@ impl Tunnel {
             slot,
             idle,
             longest,
+            entry,
             changes,
         } = self;
         let (downstream, upstream) = tokio::join!(downstream, upstream);
@@ -259,7 +268,10 @@ impl Tunnel {
                 judged.is_ok()
             })
         };
-        let may_go_on = || !plane.is_denying();
+        let may_go_on = || match &entry {
+            Some(entry) => entry.is_open(&plane),
+            None => !plane.is_denying(),
+        };
         let ended = changes
             .watch(&plane, passing, longest, is_trusted, may_go_on)
             .await;

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_bundle::slice::{Route, Upgrade};
+use mesh_bundle::slice::{Condition, PathPattern, PathPatternKind, Route, Upgrade};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -208,6 +208,35 @@ async fn rules_hold_before_anything_becomes_of_it() {
     let mut client = ask(&productpage, ASKING).await;
     assert!(head(&mut client).await.starts_with("http/1.1 403 "));
     assert_eq!(server.count(), 0);
+}
+
+/// A tunnel has no next request at which one could ask again.
+#[tokio::test]
+async fn who_may_no_longer_enter_is_cut() {
+    let mut server = Server::start().await;
+    let (mesh, reviews, productpage) = pair(&server, route());
+    let mut client = ask(&productpage, ASKING).await;
+    let mut upstream = server.accept().await;
+    head(&mut upstream).await;
+    upstream.write_all(AGREEING).await.unwrap();
+    head(&mut client).await;
+    let mut slice = mesh.admitting("reviews", &["productpage"]);
+    let on = |path: &str| {
+        let kind = PathPatternKind::Template(path.to_owned());
+        let ignore_case = false;
+        Condition::Path(vec![PathPattern { kind, ignore_case }])
+    };
+    slice.access.services[0].rules[0].conditions = vec![on("/chat")];
+    reviews.apply(&slice);
+    client.write_all(b"still").await.unwrap();
+    assert_eq!(read_exactly(&mut upstream, 5).await, b"still");
+    slice.access.services[0].rules[0].conditions = vec![on("/news")];
+    reviews.apply(&slice);
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest));
+    assert!(read.await.expect("it goes on").is_err());
+    let record = reviews.record(|record| record["code"] == 101).await;
+    assert_eq!(record["reason"], "authz_denied");
 }
 
 #[tokio::test]

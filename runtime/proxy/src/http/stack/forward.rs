@@ -399,7 +399,7 @@ impl Exchanging<'_> {
         }
         let times = (exchange.stream_idle, exchange.max_duration);
         let record = (self.record, slot);
-        let tunnel = wanted.tunnel(self.connection, upstream, record, times);
+        let tunnel = wanted.tunnel(self.connection, upstream, record, times, self.entry);
         self.connection.tunnels.begin(tunnel);
         Response::from_parts(head, ResponseBody::Local(None))
     }

@@ -1,0 +1,64 @@
+//! How a tunnel was let in, to ask again when policy changes: it has no next request at which one could.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::request;
+use mesh_bundle::spiffe::SpiffeId;
+use mesh_engine::{Peer, path};
+
+use crate::data_plane::Plane;
+
+/// The request that asked for a tunnel, as it was authorised.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Whose rules; none: those of whoever has the port now.
+    pub(crate) external: Option<String>,
+    /// The port that policy speaks of.
+    pub(crate) port: u16,
+    /// Who asked; none: nobody with an identity.
+    pub(crate) peer: Option<Arc<SpiffeId>>,
+    /// The host that was asked.
+    pub(crate) host: String,
+    /// What was asked.
+    pub(crate) head: request::Parts,
+    /// Address of the peer.
+    pub(crate) peer_ip: IpAddr,
+    /// Address of the client.
+    pub(crate) client_ip: IpAddr,
+}
+
+impl Entry {
+    /// Whether the newest policy would let it in.
+    pub(super) fn is_open(&self, plane: &Plane) -> bool {
+        let Some(tables) = plane.tables().filter(|_| !plane.is_denying()) else {
+            return false;
+        };
+        let Ok(path) = path::normalise(self.head.uri.path()) else {
+            return false;
+        };
+        let snapshot = tables.snapshot();
+        let peer = self.peer.as_deref();
+        let request = mesh_engine::Request {
+            method: self.head.method.as_str(),
+            host: &self.host,
+            path: &path,
+            query: self.head.uri.query().unwrap_or_default(),
+            headers: &self.head.headers,
+            claims: None,
+            port: self.port,
+            peer: peer.map_or(Peer::Unauthenticated, Peer::Identity),
+            peer_ip: Some(self.peer_ip),
+            client_ip: Some(self.client_ip),
+        };
+        match &self.external {
+            Some(external) => snapshot.callee(external).is_some_and(|callee| {
+                let verdict = snapshot.leave(callee, &request);
+                verdict.is_some_and(|verdict| verdict.is_allowed())
+            }),
+            None => snapshot
+                .inbound(self.port)
+                .is_some_and(|table| table.authorise(&request).is_allowed()),
+        }
+    }
+}
