@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,20 +22,20 @@ use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
 use crate::limits;
-use crate::listener::{self, Application, Behind, Intercepted, Leaving};
+use crate::listener::{self, Behind, Leaving};
 use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
 use crate::tcp::metrics::TcpMetrics;
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 
 mod background;
+mod opening;
 mod plane;
 mod settings;
 
+use opening::{Opened, With};
 pub(crate) use plane::{InPlaintext, Plane};
-pub(crate) use settings::{
-    AccessLogTarget, BoundPorts, DataPlaneSettings, Intercept, PortBinding, PortError,
-};
+pub(crate) use settings::{AccessLogTarget, BoundPorts, DataPlaneSettings, Intercept, PortBinding};
 
 /// Endpoints of a service that came beside the slices, as far as they may be used. They replace what
 /// the slice declares.
@@ -128,12 +128,6 @@ impl DataPlane {
             .map_err(io::Error::other)?;
         let request_metrics = RequestMetrics::register(metrics);
         let access_log = AccessLog::open(&access_log, request_metrics.log_dropped.clone())?;
-        let outbound = listener::bind(outbound)?;
-        let mut bound = BoundPorts {
-            outbound: outbound.local_addr()?,
-            inbound: BTreeMap::new(),
-            intercepted: Vec::new(),
-        };
         let plane = Arc::new(Plane::new(
             credentials,
             (request_metrics, TcpMetrics::register(metrics)),
@@ -143,83 +137,16 @@ impl DataPlane {
         let connections_max = listener::connections_max();
         let places = || Arc::new(Semaphore::new(connections_max));
         let inbound_places = places();
-        let mesh = Behind::Mesh {
-            alone: ports.is_empty(),
-            intercepts: intercept.is_some(),
-        };
-        let outbound_places = places();
-        let mut listeners = vec![(outbound, mesh.clone(), Arc::clone(&outbound_places))];
-        let mut told = Vec::new();
-        let applications: Vec<_> = ports
-            .iter()
-            .map(|port| (port.service_port, port.application))
-            .collect();
         let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
-        for port in ports {
-            let application = plane.application(port.application);
-            told.push((port.service_port, Arc::clone(&application)));
-            let Some(inbound) = port.inbound else {
-                continue;
-            };
-            let inbound = listener::bind(inbound)?;
-            bound
-                .inbound
-                .insert(port.service_port, inbound.local_addr()?);
-            let behind = Behind::Application(Application {
-                port: port.service_port,
-                endpoint: application,
-                tls: Arc::clone(&server),
-                handshakes: Arc::clone(&handshakes),
-            });
-            listeners.push((inbound, behind, Arc::clone(&inbound_places)));
-        }
         let intercepts = intercept.is_some();
-        if let Some(intercept) = intercept {
-            // `REDIRECT` leads a connection of this host to its loopback, by family.
-            let other = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), bound.outbound.port());
-            if bound.outbound.ip() == Ipv4Addr::LOCALHOST
-                && let Some(outbound) = listener::bind_family(other)?
-            {
-                listeners.push((outbound, mesh, outbound_places));
-            }
-            let wildcards = [
-                IpAddr::from(Ipv4Addr::UNSPECIFIED),
-                IpAddr::from(Ipv6Addr::UNSPECIFIED),
-            ];
-            let mut inbound = Vec::new();
-            for wildcard in wildcards {
-                let address = SocketAddr::new(wildcard, intercept.inbound_port);
-                if let Some(listener) = listener::bind_family(address)? {
-                    bound.intercepted.push(listener.local_addr()?);
-                    inbound.push(listener);
-                }
-            }
-            let mut own_ports = intercept.other_ports;
-            own_ports.push(bound.outbound.port());
-            own_ports.extend(bound.intercepted.iter().map(SocketAddr::port));
-            own_ports.extend(bound.inbound.values().map(SocketAddr::port));
-            let behind = Behind::Intercepted(Arc::new(Intercepted {
-                told,
-                found: Mutex::default(),
-                own_ports,
-                tls: Arc::clone(&server),
-                handshakes: Arc::clone(&handshakes),
-            }));
-            let inbound = inbound.into_iter();
-            listeners.extend(
-                inbound.map(|listener| (listener, behind.clone(), Arc::clone(&inbound_places))),
-            );
-        }
-        let own = bound.all();
-        for (port, application) in &applications {
-            if own.iter().any(|own| is_reached_at(*own, *application)) {
-                let error = PortError::Itself {
-                    port: *port,
-                    application: *application,
-                };
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
-            }
-        }
+        let with = With {
+            plane: &plane,
+            tls: server,
+            handshakes: Arc::clone(&handshakes),
+            outbound_places: places(),
+            inbound_places: Arc::clone(&inbound_places),
+        };
+        let Opened { bound, listeners } = opening::open(outbound, intercept, &ports, with)?;
         let runtime = background::runtime(workers)?;
         let (drain, watcher) = drain::channel();
         let entered = runtime.enter();
@@ -434,12 +361,6 @@ impl DataPlane {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Whether whoever dials the address is taken by a listener that is bound there.
-fn is_reached_at(listener: SocketAddr, address: SocketAddr) -> bool {
-    let everywhere = listener.ip().is_unspecified();
-    listener.port() == address.port() && (everywhere || listener.ip() == address.ip())
 }
 
 impl Drop for DataPlane {
