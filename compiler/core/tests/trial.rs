@@ -293,6 +293,54 @@ fn a_request_into_a_gateway_goes_on_to_the_services_behind_it() {
     assert!(outcome.behind[0].rule.is_some());
 }
 
+/// Nobody stands beside an external: the proxy of the gateway by which requests leave decides.
+#[test]
+fn a_request_may_leave_the_mesh_by_a_gateway() {
+    let sources = sources(&[
+        ("mesh.kdl", MESH),
+        (
+            "a.kdl",
+            r#"
+            service web { port 80; calls bank }
+            external bank {
+                host "bank.example"
+                port 80 dial=443 { tls }
+                allow web out { path "/pay/**" }
+                via out
+            }
+            gateway out {
+                listen 80 { host "bank.example" }
+                allow web unauthenticated
+                route bank { match { path "/pay/**" "/steal" }; to bank }
+                route old { match { path "/old/**" }; rewrite path="/pay/**"; to bank }
+            }
+            "#,
+        ),
+        (
+            "a.test.kdl",
+            r#"
+            test "out" {
+                request GET "/pay/1" from=unauthenticated to=out host="bank.example"
+                expect allowed route=bank service=bank
+            }
+            test "rewritten before it is judged" {
+                request GET "/old/1" from=unauthenticated to=out host="bank.example"
+                expect allowed route=old service=bank path="/pay/1"
+            }
+            test "not that" {
+                request GET "/steal" from=unauthenticated to=out host="bank.example"
+                expect denied status=403 reason=authz_denied
+            }
+            test "of a service" {
+                request GET "/pay/1" from=web to=out host="bank.example"
+                expect allowed
+            }
+            "#,
+        ),
+    ]);
+    passing(&linked(&sources));
+}
+
 #[test]
 fn a_request_without_the_token_that_it_must_bring_is_refused() {
     let sources = sources(&[

@@ -4,7 +4,7 @@
 //! A request is matched as received, then rewritten, then its headers are edited; what comes of it takes
 //! the callee's own routes once, the gateway being the caller.
 
-use mesh_bundle::slice::{Destination, Exchange, Gateway, Port};
+use mesh_bundle::slice::{Destination, Exchange, Gateway, Port, Protocol};
 
 use crate::path::{Accepts, NormalisedPath, PathError};
 use crate::request::{Peer, Request};
@@ -53,6 +53,9 @@ pub enum OnwardError {
     /// No route of the service takes the request.
     #[error("no route of the service takes the request")]
     NoRoute,
+    /// The service is outside the mesh, and its rules do not let the gateway call it like that.
+    #[error("the gateway may not send this to the service outside the mesh")]
+    Denied,
     /// The rewritten path cannot be sent.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -94,7 +97,8 @@ impl GatewayTable {
 }
 
 impl Snapshot {
-    /// What becomes of a request, as received, that a gateway's route sends to this destination.
+    /// What becomes of a request, as received, that a gateway's route sends to this destination. Whether it may
+    /// leave the mesh is decided here too, as nobody behind does.
     pub fn onward<'t>(
         &'t self,
         route: &'t RouteTable,
@@ -112,6 +116,14 @@ impl Snapshot {
                 peer: Peer::Identity(self.identity()),
                 ..*onward
             };
+            let verdict = if matches!(port.protocol, Protocol::Tcp | Protocol::Tls) {
+                self.leave_with_bytes(callee, &onward)
+            } else {
+                self.leave(callee, &onward)
+            };
+            if verdict.is_some_and(|verdict| !verdict.is_allowed()) {
+                return Err(OnwardError::Denied);
+            }
             let next = callee.route(&onward).ok_or(OnwardError::NoRoute)?;
             next.filters().path_accepts.allow(onward.path)?;
             let second = next.rewrite(&onward)?;
@@ -140,8 +152,8 @@ mod tests {
     use std::time::Duration;
 
     use mesh_bundle::slice::{
-        Access, CalleeExchange, HeaderEdits, HeaderLine, InboundService, Rewrite, Route, Slice,
-        Target,
+        Access, AccessRule, CalleeExchange, CalleeKind, Effect, Enforcement, HeaderEdits,
+        HeaderLine, InboundService, OutboundService, Principal, Rewrite, Route, Slice, Target,
     };
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -283,6 +295,45 @@ mod tests {
             onward("/vague/x"),
             "vague: the destination does not say which port of the service is meant"
         );
+    }
+
+    /// Nobody behind the gateway judges what leaves the mesh.
+    #[test]
+    fn what_leaves_the_mesh_by_a_gateway_is_judged_there() {
+        let leaves = |rules: &[&str], protocol| {
+            let mut slice = slice();
+            let only = slice.callees.iter_mut().find(|own| own.service == "only");
+            let only = only.unwrap();
+            only.kind = CalleeKind::External { via: None };
+            only.identities.clear();
+            only.ports[0].protocol = protocol;
+            let rules = rules.iter().map(|who| AccessRule {
+                name: "allow".into(),
+                effect: Effect::Allow,
+                enforcement: Enforcement::Enforce,
+                who: vec![Principal::SpiffeId(id(who))],
+                conditions: Vec::new(),
+            });
+            slice.access.externals = vec![OutboundService {
+                service: "only".into(),
+                rules: rules.collect(),
+            }];
+            let snapshot = Snapshot::build(&slice).unwrap();
+            let path = path::normalise("/one").unwrap();
+            let request = Request {
+                port: 8080,
+                ..Request::new("GET", "shop.example", &path)
+            };
+            let route = snapshot.gateway("public").unwrap().route(&request);
+            let route = route.unwrap();
+            let to = route.split().destinations().first().unwrap();
+            snapshot.onward(route, to, &request).map(|_| ())
+        };
+        for protocol in [Protocol::Http, Protocol::Tcp] {
+            assert_eq!(leaves(&["public"], protocol), Ok(()));
+            assert_eq!(leaves(&["other"], protocol), Err(OnwardError::Denied));
+            assert_eq!(leaves(&[], protocol), Err(OnwardError::Denied));
+        }
     }
 
     #[test]

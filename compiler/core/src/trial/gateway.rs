@@ -193,6 +193,29 @@ impl Trial<'_> {
         };
         let names = self.names(table, to);
         let snapshot = self.snapshot(route.service)?;
+        if callee.is_external() {
+            // Nobody behind judges what leaves the mesh: the gateway's own proxy does.
+            let judged = table.forwarded(request, Some(to), |first| {
+                let table = snapshot.callee(name)?;
+                let port = table.port(to.target.port)?.number;
+                let first = Request {
+                    port,
+                    peer: Peer::Identity(snapshot.identity()),
+                    ..*first
+                };
+                let verdict = snapshot.leave(table, &first)?;
+                let rules = (snapshot.external(name), verdict);
+                let none = Outcome::denied();
+                Some(judge::judged(mesh, target.service, rules, &first, none))
+            });
+            if let Ok(Some(judged)) = judged
+                && judged.decision != Decision::Allowed
+            {
+                behind.rule.clone_from(&judged.rule);
+                behind.refusal.clone_from(&judged.refusal);
+                return Ok((behind, judged));
+            }
+        }
         let onward = match snapshot.onward(table, to, request) {
             Ok(onward) => onward,
             Err(OnwardError::NoRoute | OnwardError::NoPort) => {
@@ -201,7 +224,9 @@ impl Trial<'_> {
                 behind.refusal = nowhere.refusal;
                 return Ok((behind, Outcome::denied()));
             }
-            Err(OnwardError::NoCallee) => return Ok((behind, Outcome::denied())),
+            Err(OnwardError::NoCallee | OnwardError::Denied) => {
+                return Ok((behind, Outcome::denied()));
+            }
             Err(OnwardError::Path(error)) => {
                 behind.refusal = Some(Refusal::bad_request(error.rule()));
                 return Ok((behind, Outcome::denied()));
@@ -221,7 +246,15 @@ impl Trial<'_> {
             };
             behind.losers = losers(mesh, target.service, &onward.callee.explain(&first));
             match (forward::answer(next, &first, "http", None), id) {
-                (Ok(None), Some(id)) => self.arrive(id, next, &first, Outcome::denied()),
+                (Ok(None), Some(id)) => match snapshot.leave(onward.callee, &first) {
+                    Some(verdict) => {
+                        let rules = (snapshot.external(name), verdict);
+                        let none = Outcome::denied();
+                        let judged = judge::judged(mesh, target.service, rules, &first, none);
+                        Ok(self.leave(next, &first, judged))
+                    }
+                    None => self.arrive(id, next, &first, Outcome::denied()),
+                },
                 (Ok(Some(answer)), _) => {
                     let answered = Outcome {
                         answer: Some(answer),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use mesh_daemon::identity::Usage;
 use mesh_daemon::telemetry::Reason;
-use mesh_engine::Peer;
 use mesh_engine::preface::{Answer, Preface};
 use mesh_engine::retry::{self, Next, RetryState, Stop};
+use mesh_engine::{Peer, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
@@ -342,31 +342,52 @@ impl Gate {
         match self {
             Self::Callee => true,
             Self::External { service, port } => {
-                let known = Known {
-                    port: *port,
-                    name,
-                    peer: Peer::Identity(snapshot.identity()),
-                    peer_ip,
-                    client_ip: peer_ip,
-                };
-                let leaves = snapshot.callee(service).and_then(|callee| {
-                    known.ask(|connection| {
-                        let verdict = snapshot.leave_with_bytes(callee, connection);
-                        verdict.is_none_or(|verdict| verdict.is_allowed())
-                    })
-                });
-                leaves.unwrap_or(false)
+                may_leave(snapshot, (service, *port), name, peer_ip)
             }
-            Self::Gateway { port, client_ip } => snapshot.inbound(*port).is_some_and(|table| {
-                let known = Known {
-                    port: *port,
-                    name,
-                    peer: Peer::Unauthenticated,
-                    peer_ip,
-                    client_ip: *client_ip,
-                };
-                inbound::authorise(plane, table, known)
-            }),
+            Self::Gateway {
+                port,
+                client_ip,
+                leaves,
+            } => {
+                let enters = snapshot.inbound(*port).is_some_and(|table| {
+                    let known = Known {
+                        port: *port,
+                        name,
+                        peer: Peer::Unauthenticated,
+                        peer_ip,
+                        client_ip: *client_ip,
+                    };
+                    inbound::authorise(plane, table, known)
+                });
+                let leaves = leaves.as_ref();
+                enters
+                    && leaves.is_none_or(|(service, port)| {
+                        may_leave(snapshot, (service, *port), name, peer_ip)
+                    })
+            }
         }
     }
+}
+
+/// Whether bytes of this workload may go to a port of a service outside the mesh.
+fn may_leave(
+    snapshot: &Snapshot,
+    (service, port): (&str, u16),
+    name: &str,
+    peer_ip: std::net::IpAddr,
+) -> bool {
+    let known = Known {
+        port,
+        name,
+        peer: Peer::Identity(snapshot.identity()),
+        peer_ip,
+        client_ip: peer_ip,
+    };
+    let leaves = snapshot.callee(service).and_then(|callee| {
+        known.ask(|connection| {
+            let verdict = snapshot.leave_with_bytes(callee, connection);
+            verdict.is_none_or(|verdict| verdict.is_allowed())
+        })
+    });
+    leaves.unwrap_or(false)
 }

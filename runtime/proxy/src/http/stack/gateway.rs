@@ -92,6 +92,10 @@ impl Exchanging<'_> {
         }) {
             Ok(Ok(onward)) => onward,
             Ok(Err(OnwardError::Path(error))) => return self.end(error.into()),
+            Ok(Err(OnwardError::Denied)) => {
+                self.connection.plane.metrics.decided(false);
+                return self.reply(Reason::AuthzDenied);
+            }
             Ok(Err(OnwardError::NoCallee)) => return self.reply(Reason::NoHealthyUpstream),
             Ok(Err(OnwardError::NoPort | OnwardError::NoRoute)) => {
                 return self.reply(Reason::NoRoute);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mesh_bundle::slice::{Destination, Exchange, Protocol, Target};
 use mesh_daemon::telemetry::Reason;
+use mesh_engine::gateway::OnwardError;
 use mesh_engine::retry::{BudgetState, RetryPolicy};
 use mesh_engine::{CalleeTable, Peer, RouteTable};
 use tokio::io::AsyncRead;
@@ -44,7 +45,12 @@ pub(super) enum Gate {
     /// The rules about who may leave for an external.
     External { service: String, port: u16 },
     /// The rules of a gateway.
-    Gateway { port: u16, client_ip: IpAddr },
+    Gateway {
+        port: u16,
+        client_ip: IpAddr,
+        /// The service outside the mesh that it goes on to, and its port.
+        leaves: Option<(String, u16)>,
+    },
 }
 
 /// Where a connection goes.
@@ -252,7 +258,14 @@ fn of_gateway<'t>(
         .pick_destination(&mut rand::rng())
         .ok_or(Reason::NoRoute)?;
     let onward = known.ask(|connection| snapshot.onward(route, to, connection));
-    let onward = onward.and_then(Result::ok).ok_or(Reason::NoRoute)?;
+    let onward = match onward.ok_or(Reason::NoRoute)? {
+        Ok(onward) => onward,
+        Err(OnwardError::Denied) => {
+            plane.metrics.decided(false);
+            return Err(Reason::AuthzDenied);
+        }
+        Err(_) => return Err(Reason::NoRoute),
+    };
     let state = tables.state(onward.callee).ok_or(Reason::NoRoute)?;
     if !carries_bytes(Some(onward.port)) {
         return Err(Reason::NoRoute);
@@ -277,7 +290,14 @@ fn of_gateway<'t>(
         exchange: onward.exchange,
         retry: onward.retry,
         budget: state.budget.as_ref(),
-        gate: Gate::Gateway { port, client_ip },
+        gate: Gate::Gateway {
+            port,
+            client_ip,
+            leaves: onward
+                .callee
+                .is_external()
+                .then(|| (onward.callee.service().to_owned(), onward.port.number)),
+        },
     })
 }
 
