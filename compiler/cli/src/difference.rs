@@ -108,6 +108,8 @@ pub(crate) struct Access {
     pub(crate) rule: Option<Rule>,
     #[serde(serialize_with = "witness_out")]
     pub(crate) witness: Option<Witness>,
+    /// Who behind a gateway refuses what the gateway lets in.
+    pub(crate) refused_behind: Option<String>,
     pub(crate) environments: Vec<String>,
 }
 

@@ -115,6 +115,17 @@ impl<'m> Change<'m> {
             .map_or("", |service| service.name.value.as_str())
     }
 
+    /// Whether a request to this service has to name the port, since without it another one is meant before or after, or
+    /// one of several.
+    pub fn names_port(self, name: &str) -> bool {
+        let ports = |mesh: &'m LinkedMesh| Some(ports(mesh.service(mesh.service_named(name)?)));
+        let several = |ports: &Vec<u16>| ports.len() > 1;
+        let (base, head) = (ports(self.base), ports(self.head));
+        let (base, head) = (base.map(Vec::from_iter), head.map(Vec::from_iter));
+        [&base, &head].into_iter().flatten().any(several)
+            || base.zip(head).is_some_and(|(base, head)| base != head)
+    }
+
     /// Services that only the base has, ascending by name.
     pub fn removed(self) -> impl Iterator<Item = ServiceId> + 'm {
         let head = self.head;

@@ -14,7 +14,7 @@ use mesh_engine::{CalleeTable, GatewayTable, InboundTable, Snapshot};
 use crate::analysis::entrance;
 use crate::analysis::request_space::ORDINARY_IP;
 use crate::emit;
-use crate::linked::{Exchange, LinkedMesh, RouteId, ServiceId};
+use crate::linked::{Exchange, LinkedMesh, RouteId, Service, ServiceId};
 use crate::value;
 
 mod connection;
@@ -36,7 +36,7 @@ pub use outcome::{
 };
 pub use sample::sample_request;
 pub use written::{
-    changed_expect_text, coarse_expect_text, expect_text, quoted, request_text, sent_text,
+    changed_expect_text, coarse_expect_text, expect_text, laid_out, quoted, request_text, sent_text,
 };
 
 /// A mesh whose slices are compiled to snapshots as requests need them.
@@ -46,6 +46,22 @@ pub struct Trial<'m> {
     snapshots: BTreeMap<SpiffeId, Arc<Snapshot>>,
     /// Headers of the request that is tried, and those that policy edits on its way.
     names: BTreeSet<String>,
+}
+
+/// Who sends a request.
+#[derive(Debug, Default)]
+struct Sender {
+    /// Whose proxy routes it; none: nobody's.
+    service: Option<ServiceId>,
+    /// How it shows itself; none: not at all.
+    identity: Option<SpiffeId>,
+}
+
+impl Sender {
+    fn peer(&self) -> Peer<'_> {
+        let identity = self.identity.as_ref();
+        identity.map_or(Peer::Unauthenticated, Peer::Identity)
+    }
 }
 
 impl<'m> Trial<'m> {
@@ -67,19 +83,16 @@ impl<'m> Trial<'m> {
 
     fn run_between(&mut self, call: &Call) -> Result<Outcome, TrialError> {
         let callee = self.find(&call.to)?;
-        let caller = call
-            .from
-            .as_deref()
-            .map(|from| self.find(from))
-            .transpose()?
-            // Without a proxy nobody routes for it, nor says who it is.
-            .filter(|caller| !entrance::is_unguarded(self.mesh.service(*caller)));
+        let sender = match &call.from {
+            Some(from) => self.sender(from)?,
+            None => Sender::default(),
+        };
         let port = self.port(callee, call.port);
         // Whatever is sent to a port of bytes, nobody on the way looks into it.
         let to_bytes =
             port.is_some_and(|port| cover::carries_bytes(self.mesh.service(callee), port));
         if call.is_connection || to_bytes {
-            return self.connect(call, caller, callee);
+            return self.connect(call, &sender, callee);
         }
         if !value::is_token(&call.method) {
             return Ok(Outcome::refused(Refusal::no_method()));
@@ -90,7 +103,7 @@ impl<'m> Trial<'m> {
         self.names = call.headers.iter().map(|(name, _)| name.clone()).collect();
         let path = match path::normalise(&call.path) {
             Err(PathError::EncodedSlash | PathError::EncodedBackslash | PathError::Semicolon) => {
-                let accepts = self.path_accepts(caller, callee)?;
+                let accepts = self.path_accepts(sender.service, callee)?;
                 path::normalise_accepting(&call.path, accepts)
             }
             other => other,
@@ -99,7 +112,7 @@ impl<'m> Trial<'m> {
             Ok(path) => path,
             Err(error) => return Ok(Outcome::refused(Refusal::bad_request(error.rule()))),
         };
-        let mut outcome = self.run_path(call, caller, callee, &path)?;
+        let mut outcome = self.run_path(call, &sender, callee, &path)?;
         outcome.normalised_path = Some(path.as_str().to_owned());
         Ok(outcome)
     }
@@ -107,7 +120,7 @@ impl<'m> Trial<'m> {
     fn run_path(
         &mut self,
         call: &Call,
-        caller: Option<ServiceId>,
+        sender: &Sender,
         callee: ServiceId,
         path: &NormalisedPath<'_>,
     ) -> Result<Outcome, TrialError> {
@@ -126,12 +139,11 @@ impl<'m> Trial<'m> {
         let Some(port) = self.port(callee, named_port.or(default)) else {
             return Ok(Outcome::denied());
         };
-        let caller_id = caller.and_then(|id| mesh.service(id).identities.first());
         let request = Request {
             query: &call.query,
             headers: &call.headers,
             port,
-            peer: caller_id.map_or(Peer::Unauthenticated, Peer::Identity),
+            peer: sender.peer(),
             peer_ip: Some(call.peer_ip.unwrap_or(ORDINARY_IP)),
             client_ip: Some(call.client_ip.unwrap_or(ORDINARY_IP)),
             claims: (!call.claims.is_empty()).then_some(&call.claims as &dyn HeaderView),
@@ -140,7 +152,7 @@ impl<'m> Trial<'m> {
         if gateway.is_some() {
             return self.enter(callee, &request);
         }
-        let Some(caller) = caller else {
+        let Some(caller) = sender.service else {
             return self.authorise(callee, &request, None, Outcome::denied());
         };
         let mut outcome = Outcome::denied();
@@ -204,6 +216,8 @@ impl<'m> Trial<'m> {
                 let snapshot = self.snapshot(caller)?;
                 snapshot.callee(name).map(CalleeTable::path_accepts)
             }
+            // Only a caller's proxy lets anything leave.
+            (None, None) if service.is_external() => None,
             (None, None) => {
                 let snapshot = self.snapshot(callee)?;
                 let mut own = snapshot.services().iter();
@@ -212,6 +226,31 @@ impl<'m> Trial<'m> {
             }
         };
         Ok(accepts.unwrap_or_default())
+    }
+
+    /// Who sends a request: a service, or an identity in full, which may be nobody's of this mesh.
+    fn sender(&self, from: &str) -> Result<Sender, TrialError> {
+        let identity = SpiffeId::parse(from).ok();
+        let service = match &identity {
+            Some(identity) => {
+                let mut services = self.mesh.services.iter();
+                let own = |service: &&Service| {
+                    !service.is_external() && service.identities.contains(identity)
+                };
+                services.find(own).map(|service| service.id)
+            }
+            None => Some(self.find(from)?),
+        };
+        let known = service.map(|id| self.mesh.service(id));
+        // Without a proxy nobody routes for it, nor says who it is.
+        if known.is_some_and(entrance::is_unguarded) {
+            return Ok(Sender::default());
+        }
+        let first = || known?.identities.first().cloned();
+        Ok(Sender {
+            service,
+            identity: identity.or_else(first),
+        })
     }
 
     fn find(&self, name: &str) -> Result<ServiceId, TrialError> {

@@ -144,7 +144,7 @@ kinds! {
     /// Who a rule speaks of.
     WHO = who, "a service, any, unauthenticated, or an identity in quotes";
     /// Who sends the request of a test.
-    CALLER = caller, "a service or unauthenticated";
+    CALLER = caller, "a service, unauthenticated, or an identity in quotes";
     /// An address.
     ADDRESS = address, "an address in quotes, such as \"203.0.113.7\"";
     /// A host that names a service.
@@ -508,6 +508,10 @@ pub(crate) fn who(value: &Value) -> Result<Who, Wrong> {
 pub(crate) fn caller(value: &Value) -> Result<Option<String>, Wrong> {
     match value {
         Value::Word(word) if word == "unauthenticated" => Ok(None),
+        Value::Text(text) if text.starts_with("spiffe://") => match SpiffeId::parse(text) {
+            Ok(_) => Ok(Some(text.clone())),
+            Err(error) => Err(Wrong::because(format!("not an identity: {error}"))),
+        },
         other => name(other).map(Some),
     }
 }
@@ -649,7 +653,8 @@ pub(crate) fn cidr(value: &Value) -> Result<ipnet::IpNet, Wrong> {
     Ok(net)
 }
 
-pub(crate) fn is_token(text: &str) -> bool {
+/// Whether a text can be a method or the name of a header (RFC 9110 §5.6.2).
+pub fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()

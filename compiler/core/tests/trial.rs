@@ -341,6 +341,49 @@ fn a_request_may_leave_the_mesh_by_a_gateway() {
     passing(&linked(&sources));
 }
 
+/// An identity is enough to be judged by the callee; of the caller's side nobody knows.
+#[test]
+fn whoever_has_only_an_identity_can_be_tested() {
+    let sources = sources(&[
+        (
+            "mesh.kdl",
+            r#"mesh m { trust-domain "m.example"; federate "other.example" }"#,
+        ),
+        (
+            "a.kdl",
+            r#"
+            service web { port 80; calls api }
+            service api { port 80; allow web "spiffe://other.example/**" { path "/items/**" } }
+            external bank { host "bank.example"; port 80 dial=443 { tls }; allow web }
+            "#,
+        ),
+        (
+            "a.test.kdl",
+            r#"
+            test "of another mesh" {
+                request GET "/items/1" from="spiffe://other.example/service/shop" to=api
+                expect allowed
+            }
+            test "not that" {
+                request GET "/" from="spiffe://other.example/service/shop" to=api
+                expect denied reason=authz_denied
+            }
+            test "of nobody" { request GET "/items/1" from="spiffe://m.example/service/x" to=api; expect denied }
+            test "of a service" {
+                request GET "/items/1" from="spiffe://m.example/service/web" to=api
+                expect allowed route=default
+            }
+            test "nothing of the mesh lets it leave" {
+                request GET "/" from="spiffe://other.example/service/shop" to=bank
+                expect denied
+            }
+            test "nor lets nobody" { request GET "/" from=unauthenticated to=bank; expect denied }
+            "#,
+        ),
+    ]);
+    passing(&linked(&sources));
+}
+
 #[test]
 fn a_request_without_the_token_that_it_must_bring_is_refused() {
     let sources = sources(&[

@@ -265,7 +265,12 @@ impl<'m> Facts<'m> {
             caller.map_or_else(|| identity.clone(), |caller| caller.name.value.clone())
         };
         let from = point.from.as_ref().map(name);
-        point.to_witness(from, to.name.value.clone(), to.ports.len() > 1)
+        let change = self.change.as_ref().map(ChangeFacts::meshes);
+        let names_port = match change {
+            Some(change) => change.names_port(&to.name.value),
+            None => to.ports.len() > 1,
+        };
+        point.to_witness(from, to.name.value.clone(), names_port)
     }
 }
 

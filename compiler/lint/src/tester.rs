@@ -206,6 +206,9 @@ fn draw_one(text: &mut String, sources: &SourceSet, finding: &Diagnostic) -> std
             "  witness: {from} → {}: {} {}{}",
             witness.to, witness.method, witness.host, witness.path
         )?;
+        if let Some(port) = witness.port {
+            write!(text, " port={port}")?;
+        }
         for (name, value) in witness.headers.iter().chain(&witness.query) {
             write!(text, " {name}={value:?}")?;
         }

@@ -1,6 +1,7 @@
 //! What options take, read from the words of a command line.
 
 use mesh_compiler::date::Date;
+use mesh_compiler::value::is_token;
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -53,8 +54,10 @@ pub(super) fn root_path(text: &str) -> Result<String, String> {
 
 pub(super) fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_lowercase(), value.to_owned())),
-        _ => Err("a header is NAME=VALUE".to_owned()),
+        Some((name, value)) if is_token(name) && !value.chars().any(char::is_control) => {
+            Ok((name.to_lowercase(), value.to_owned()))
+        }
+        _ => Err("a header is NAME=VALUE, its name without blanks".to_owned()),
     }
 }
 

@@ -116,9 +116,14 @@ fn calls(change: Change<'_>) -> Vec<Called> {
     added.chain(removed).collect()
 }
 
+/// Whether a service has several ports.
+fn has_several_ports(mesh: &LinkedMesh, name: &str) -> bool {
+    let service = mesh.service_named(name).map(|id| mesh.service(id));
+    service.is_some_and(|service| service.ports.len() > 1)
+}
+
 /// A request as outputs show it, with the name of whoever sends it.
-fn shown(mesh: &LinkedMesh, point: &Point, to: &str) -> Witness {
-    let service = mesh.service_named(to).map(|id| mesh.service(id));
+fn shown(mesh: &LinkedMesh, point: &Point, to: &str, names_port: bool) -> Witness {
     let named = |identity: &String| {
         let mut services = mesh.services.iter();
         let owner = services.find(|service| {
@@ -127,6 +132,5 @@ fn shown(mesh: &LinkedMesh, point: &Point, to: &str) -> Witness {
         });
         owner.map_or_else(|| identity.clone(), |owner| owner.name.value.clone())
     };
-    let several = service.is_some_and(|service| service.ports.len() > 1);
-    point.to_witness(point.from.as_ref().map(named), to.to_owned(), several)
+    point.to_witness(point.from.as_ref().map(named), to.to_owned(), names_port)
 }

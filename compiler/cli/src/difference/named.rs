@@ -188,6 +188,11 @@ pub(super) const SERVICE: &[(&str, Widens, OfService)] = &[
         all.map(|id| (id.to_string(), Some(service.span))).collect()
     }),
     ("mtls", Widens::Never, |_, service| {
+        // Gateways are entered as their listeners say, and where no proxy stands the mode means nothing.
+        let is_guarded = matches!(service.kind, Kind::Service) && service.reach.unmeshed.is_none();
+        if !is_guarded {
+            return Lines::new();
+        }
         let word = |mode| match mode {
             None => "strict",
             Some(mesh_bundle::slice::MtlsMode::Permissive) => "permissive",

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use mesh_compiler::LinkedMesh;
 use mesh_compiler::diff::Change;
-use mesh_compiler::trial::{Call, Outcome, Trial, changed_expect_text, quoted, sent_text};
+use mesh_compiler::trial::{
+    Call, Outcome, Trial, changed_expect_text, laid_out, quoted, sent_text,
+};
 use mesh_syntax::Witness;
 
 use super::Difference;
@@ -80,10 +82,10 @@ impl Proofs {
             let name = quoted(&unique(&mut names, &proof.name));
             let (sent, expect) = (&proof.sent, &proof.expect);
             let blank = if text.is_empty() { "" } else { "\n" };
-            let written = write!(
-                text,
-                "{blank}test {name} {{\n{only}    {sent}\n    {expect}\n}}\n"
-            );
+            let test = laid_out(format!(
+                "test {name} {{\n{only}    {sent}\n    {expect}\n}}\n"
+            ));
+            let written = write!(text, "{blank}{test}");
             written.expect("a string takes everything that is written to it");
         }
         text

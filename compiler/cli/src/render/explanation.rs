@@ -128,7 +128,8 @@ fn route(route: &TakenRoute) -> Vec<String> {
 fn behind(sources: &SourceSet, behind: &Behind) -> Vec<String> {
     let route = match (&behind.route, behind.decision) {
         (Some(route), _) => format!(", route {}", route.name),
-        (None, Decision::Allowed) => ", no route".to_owned(),
+        // A route that leads to another service is the only one that is asked.
+        (None, Decision::Allowed) => ", past its own routes".to_owned(),
         (None, Decision::Denied | Decision::NoRoute) => String::new(),
     };
     let rule = behind.rule.as_ref().map_or_else(String::new, |rule| {

@@ -33,6 +33,37 @@ fn a_request_is_explained_down_to_the_line_that_set_each_value() {
     );
 }
 
+/// What no test takes and no proxy carries is a mistake, and not a request that is refused.
+#[test]
+fn a_request_that_nobody_can_send_is_not_explained() {
+    let fixture = Fixture::with_policy();
+    let said = |request: &'static str, more: &[&'static str]| {
+        let mut args = vec![
+            "explain",
+            "--from",
+            "web",
+            "--to",
+            "api",
+            "--request",
+            request,
+        ];
+        args.extend(more);
+        let run = fixture.meshc(&args);
+        assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""), "{args:?}");
+        run.stderr
+    };
+    let said = [
+        said("get /api/items", &[]),
+        said("GET  HEAD /api/items", &[]),
+        said("GET api/items", &[]),
+        said("GET /api/items#top", &[]),
+        said("GET", &[]),
+        said("GET /api/items", &["--port", "1"]),
+        said("GET /api/items", &["--header", "a b=c"]),
+    ];
+    assert_snapshot!("nonsense", said.join("---\n"));
+}
+
 #[test]
 fn a_code_has_a_page() {
     let fixture = Fixture::empty();

@@ -136,3 +136,86 @@ fn what_is_generated_passes_and_is_written_once() {
     let elsewhere = fixture.meshc(&["test", "policy", "--generate", "--out", "policy/more.kdl"]);
     assert_eq!(elsewhere.code, Some(2), "{elsewhere:?}");
 }
+
+/// A test of a `deny` would pass without the rule if anything else refused its request.
+#[test]
+fn what_is_generated_for_a_deny_fails_without_it() {
+    let fixture = Fixture::empty();
+    let write = |deny: &str| {
+        fixture.write(
+            "policy/mesh.kdl",
+            format!(
+                r#"mesh m {{ trust-domain "m.example" }}
+service web {{ port 80; endpoints {{ static "10.0.0.1:80" }}; calls api }}
+service bot {{ port 80; endpoints {{ static "10.0.0.3:80" }}; calls api }}
+service api {{
+    port 80
+    endpoints {{ static "10.0.0.2:80" }}
+    allow web {{ path "/a/**" }}
+    allow bot {{ method GET; path regex="/a/[0-9]+" }}
+    {deny}
+}}
+"#
+            ),
+        );
+    };
+    write(r#"deny any { path "/a/admin/**" }; deny bot { header x-debug }"#);
+    let args = ["test", "policy", "--generate", "--out", "policy/g.test.kdl"];
+    let run = fixture.meshc(&args);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(fixture.meshc(&["test", "policy"]).code, Some(0));
+    let failed = || {
+        let run = fixture.meshc(&["test", "policy", "--format", "json"]);
+        let tests = run.json()["tests"].as_array().unwrap().clone();
+        let failed = tests.into_iter().filter(|test| test["passed"] == false);
+        let names = failed.map(|test| test["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    write(r#"deny any { path "/a/admin/**" }"#);
+    assert_eq!(failed(), ["api: deny bot"]);
+    write("");
+    assert_eq!(failed(), ["api: deny any", "api: deny bot"]);
+}
+
+/// What holds in some environments alone is tested in those, in the layout of `meshc fmt`.
+#[test]
+fn what_is_generated_says_where_it_holds() {
+    let fixture = Fixture::empty();
+    fixture.write(
+        "policy/mesh.kdl",
+        r#"mesh m {
+    trust-domain "m.example"
+    environment prod
+}
+service web {
+    port 80
+    endpoints { static "10.0.0.1:80" }
+    calls api
+}
+service api {
+    port 80
+    endpoints { static "10.0.0.2:80" version=v1; static "10.0.0.4:80" version=v2 }
+    subset a-subset-of-a-rather-long-name { labels version=v1 }
+    subset another-one-of-a-rather-long-name { labels version=v2 }
+    allow web
+    deny any { path "/admin/**" }
+    route beta { match { header x-beta "1" }; to another-one-of-a-rather-long-name }
+    route rest { to a-subset-of-a-rather-long-name weight=90; to another-one-of-a-rather-long-name weight=10 }
+}
+"#,
+    );
+    fixture.write(
+        "policy/environments/prod/api.kdl",
+        "override service api {\n    remove route rest\n}\n",
+    );
+    let args = ["test", "policy", "--generate", "--out", "policy/g.test.kdl"];
+    let run = fixture.meshc(&args);
+    let written = std::fs::read_to_string(fixture.path("policy/g.test.kdl")).unwrap();
+    assert_snapshot!(
+        "generated_somewhere",
+        format!("{}---\n{written}", run.stderr)
+    );
+    assert_eq!(fixture.meshc(&["test", "policy"]).code, Some(0));
+    let formatted = fixture.meshc(&["fmt", "--check", "policy/g.test.kdl"]);
+    assert_eq!(formatted.code, Some(0), "{formatted:?}");
+}

@@ -9,9 +9,13 @@ use crate::analysis::probe;
 use crate::analysis::request_space::{CapExceeded, FieldKind, Likely, Point, Space};
 use crate::linked::{LinkedMesh, Requirement, Service, ServiceId};
 use crate::model::{RequirementKind, Spanned};
+use crate::trial::{Behind, Call, Decision, Trial};
 
 /// Requests that are tried as a witness before none is shown.
 const SAMPLES_MAX: usize = 16;
+
+/// Methods that are tried at a gateway.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"];
 
 /// What became of the access to one service.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub struct Gain {
     pub witness: Option<Point>,
     /// Why the base refuses the witness.
     pub before: Option<Refused>,
+    /// Who behind a gateway refuses every request that was tried, and so the witness.
+    pub refused_behind: Option<String>,
 }
 
 /// A caller some of whose requests are refused now.
@@ -192,10 +198,14 @@ impl Sides<'_> {
                 continue;
             }
             let shows = |point: &Point| !self.old.lets_in(point) && self.new.lets_in(point);
-            let witness = find(&left, self.new.likely(), shows);
+            let head = (self.change.head, self.after);
+            let sent = |point: &Point| point.clone();
+            let (witness, refused_behind) =
+                find_landing(head, &left, self.new.likely(), shows, sent);
             found.gained.push(Gain {
                 way,
                 is_old: self.is_old(way),
+                refused_behind,
                 before: witness
                     .as_ref()
                     .and_then(|point| self.old.judge(point)?.err()),
@@ -334,6 +344,65 @@ pub(crate) fn find(
         .filter_map(Result::ok)
         .map(issued)
         .find(|point| shows(point))
+}
+
+/// The same, best one that can be sent and arrives: no service calls itself, and what a gateway lets in the services
+/// behind it may refuse. Then also who does. `sent` says who sends it.
+pub(super) fn find_landing(
+    (mesh, callee): (&LinkedMesh, &Service),
+    space: &Space,
+    likely: &Likely,
+    shows: impl Fn(&Point) -> bool,
+    sent: impl Fn(&Point) -> Point,
+) -> (Option<Point>, Option<String>) {
+    let name = &callee.name.value;
+    // Few are gateways, and of the others nobody stands behind.
+    let mut trial = callee.gateway().map(|_| Trial::new(mesh));
+    let mut second = (None, None);
+    let points = space.samples(likely, SAMPLES_MAX).filter_map(Result::ok);
+    // What stands behind a gateway mostly asks for other methods, if it asks for something else.
+    let methods = callee.gateway().map_or(&[][..], |_| &METHODS);
+    let points = points.map(issued).flat_map(|point| {
+        let other = |method: &&str| Point {
+            method: (*method).to_owned(),
+            ..point.clone()
+        };
+        let others: Vec<Point> = methods.iter().map(other).collect();
+        std::iter::once(point).chain(others)
+    });
+    for point in points.filter(|point| shows(point)) {
+        let sent = sent(&point);
+        let from = sent.from.clone();
+        let is_own = |from: &String| callee.identities.iter().any(|own| own.as_str() == from);
+        let refused = match &mut trial {
+            None if from.as_ref().is_some_and(is_own) => {
+                let stranger = format!("spiffe://{}/somebody-else", mesh.trust_domain.value);
+                let other = Point {
+                    from: Some(stranger),
+                    ..point.clone()
+                };
+                if shows(&other) {
+                    return (Some(other), None);
+                }
+                Some(None)
+            }
+            None => None,
+            Some(trial) => {
+                let call = Call::from(&sent.to_witness(from, name.clone(), true));
+                let outcome = trial.run(&call).ok();
+                let mut behind = outcome.iter().flat_map(|outcome| &outcome.behind);
+                let refuses = |behind: &&Behind| behind.decision != Decision::Allowed;
+                let name = behind.find(refuses).map(|behind| behind.service.clone());
+                name.map(Some)
+            }
+        };
+        match refused {
+            None => return (Some(point), None),
+            Some(who) if second.0.is_none() => second = (Some(point), who),
+            Some(_) => {}
+        }
+    }
+    second
 }
 
 fn issued(mut point: Point) -> Point {

@@ -7,7 +7,7 @@ use mesh_bundle::slice::{Enforcement, Principal};
 use mesh_bundle::spiffe::SpiffeId;
 use rayon::prelude::*;
 
-use super::access::{decides_alike, find};
+use super::access::{decides_alike, find_landing};
 use super::{Change, Kept, Pair};
 use crate::analysis::entrance::{Door, Entrance, is_unguarded, peers, sent};
 use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
@@ -31,6 +31,8 @@ pub struct Grant {
     /// A request that one of the two lets in and the other refuses, seen so in the engine; none where the bounds of the
     /// search did not find one.
     pub witness: Option<Point>,
+    /// Who behind a gateway refuses every request that was tried, and so the witness.
+    pub refused_behind: Option<String>,
 }
 
 /// Who calls.
@@ -205,7 +207,7 @@ impl<'m> People<'m> {
         let mut grants = Vec::new();
         // What everybody gains or loses is not told once more for each whom a rule names.
         let mut anybody = [Space::nothing(), Space::nothing()];
-        for (who, example) in self.callers(&spoken_of) {
+        for (who, example) in self.callers(&spoken_of, callee) {
             let was = old.caller(&who, example.as_ref())?;
             let is = new.caller(&who, example.as_ref())?;
             for (is_gained, anybody) in [true, false].into_iter().zip(&mut anybody) {
@@ -230,18 +232,25 @@ impl<'m> People<'m> {
                 let likely = from.likely(more);
                 let routed = from.routed.as_ref();
                 let routed = routed.and_then(|routed| left.intersection(routed).ok());
-                let witness = routed
-                    .and_then(|routed| find(&routed, &likely, shows))
-                    .or_else(|| find(&left, &likely, shows));
+                let sent = |point: &Point| Point {
+                    from: more.identity.clone(),
+                    ..point.clone()
+                };
+                let look = |space: &Space| match from.service {
+                    Some(callee) => find_landing((from.mesh, callee), space, &likely, shows, sent),
+                    None => (None, None),
+                };
+                let (witness, refused_behind) = routed
+                    .map(|routed| look(&routed))
+                    .filter(|(witness, _)| witness.is_some())
+                    .unwrap_or_else(|| look(&left));
                 grants.push(Grant {
                     callee,
                     who: who.clone(),
                     is_gained,
                     is_entire: less.entering.is_empty(),
-                    witness: witness.map(|point| Point {
-                        from: more.identity.clone(),
-                        ..point
-                    }),
+                    witness: witness.as_ref().map(sent),
+                    refused_behind,
                 });
             }
         }
@@ -261,15 +270,18 @@ impl<'m> People<'m> {
     }
 
     /// Everybody of whom a rule speaks, with an identity where it is no service's own.
-    fn callers(&self, spoken_of: &SpokenOf<'_>) -> BTreeMap<Who, Option<SpiffeId>> {
+    fn callers(&self, spoken_of: &SpokenOf<'_>, callee: Pair) -> BTreeMap<Who, Option<SpiffeId>> {
         let mut callers = BTreeMap::new();
         // Probes and services without a proxy let them in, too.
         callers.insert(Who::Unauthenticated, None);
         if spoken_of.any {
-            callers.extend(self.example(spoken_of, None).map(|id| (Who::Any, Some(id))));
+            callers.extend(
+                self.example(spoken_of, None, callee)
+                    .map(|id| (Who::Any, Some(id))),
+            );
         }
         for prefix in &spoken_of.prefixes {
-            let example = self.example(spoken_of, Some(prefix));
+            let example = self.example(spoken_of, Some(prefix), callee);
             let who = Who::Prefix((*prefix).to_owned());
             callers.extend(example.map(|id| (who, Some(id))));
         }
@@ -289,7 +301,12 @@ impl<'m> People<'m> {
 
     /// An identity of which no rule speaks by itself: of a service of both meshes where there is one, so that a test
     /// can be made from it. Which one does not depend on the direction of the change.
-    fn example(&self, spoken_of: &SpokenOf<'_>, prefix: Option<&str>) -> Option<SpiffeId> {
+    fn example(
+        &self,
+        spoken_of: &SpokenOf<'_>,
+        prefix: Option<&str>,
+        callee: Pair,
+    ) -> Option<SpiffeId> {
         let fits = |id: &SpiffeId| match prefix {
             Some(prefix) => id.as_str().starts_with(prefix),
             None => {
@@ -302,7 +319,9 @@ impl<'m> People<'m> {
             let before = change.base.service(kept.base);
             let after = change.head.service(kept.head);
             let is_one = before.identities == after.identities && !after.is_external();
-            after.identities.first().filter(|_| is_one)
+            // No service calls itself.
+            let is_other = Some(kept.head) != callee.head && Some(kept.base) != callee.base;
+            after.identities.first().filter(|_| is_one && is_other)
         });
         let known = in_both.find(|id| !spoken_of.named.contains(id) && fits(id));
         known.cloned().or_else(|| {

@@ -28,7 +28,7 @@ const PROPS: &[Property] = &[
     Property::new(
         "from",
         &value::CALLER,
-        "The calling service or gateway, or `unauthenticated`.",
+        "The calling service or gateway, `unauthenticated`, or an identity in quotes that may be of another mesh.",
     )
     .required()
     .refers(Symbol::Caller),

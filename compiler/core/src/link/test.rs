@@ -64,7 +64,9 @@ impl Linker<'_, '_> {
     fn check_tests(&mut self, tests: &[model::Test], services: &[linked::Service]) {
         let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
         for test in tests {
-            if let Some(from) = &test.request.from {
+            // An identity may be of another mesh.
+            let from = test.request.from.as_ref();
+            if let Some(from) = from.filter(|from| !from.value.starts_with("spiffe://")) {
                 self.find_service(from);
             }
             if let Some(to) = self.find_service(&test.request.to) {

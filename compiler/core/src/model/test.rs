@@ -30,7 +30,7 @@ pub struct TestRequest {
     pub method: Spanned<String>,
     /// Path as sent, without the query.
     pub path: Spanned<String>,
-    /// The calling service; none: a peer without an identity.
+    /// The calling service, or an identity in full; none: a peer without one.
     pub from: Option<Spanned<String>>,
     /// The called service.
     pub to: Spanned<String>,

@@ -2,9 +2,9 @@
 
 use mesh_bundle::slice::Protocol;
 use mesh_engine::path;
-use mesh_engine::request::{Peer, Request};
+use mesh_engine::request::Request;
 
-use super::{Call, Decision, Outcome, Refusal, Trial, TrialError, judge, losers, taken};
+use super::{Call, Decision, Outcome, Refusal, Sender, Trial, TrialError, judge, losers, taken};
 use crate::analysis::entrance;
 use crate::analysis::request_space::ORDINARY_IP;
 use crate::linked::ServiceId;
@@ -15,7 +15,7 @@ impl Trial<'_> {
     pub(super) fn connect(
         &mut self,
         call: &Call,
-        caller: Option<ServiceId>,
+        sender: &Sender,
         callee: ServiceId,
     ) -> Result<Outcome, TrialError> {
         let mesh = self.mesh;
@@ -29,10 +29,9 @@ impl Trial<'_> {
         let ports = &mesh.service(callee).ports;
         let is_tls = |own: &Port| own.number.value == port && own.protocol == Protocol::Tls;
         let host = call.host.as_deref().filter(|_| ports.iter().any(is_tls));
-        let identity = caller.and_then(|id| mesh.service(id).identities.first());
         let connection = Request {
             port,
-            peer: identity.map_or(Peer::Unauthenticated, Peer::Identity),
+            peer: sender.peer(),
             peer_ip: Some(call.peer_ip.unwrap_or(ORDINARY_IP)),
             client_ip: Some(call.client_ip.unwrap_or(ORDINARY_IP)),
             ..Request::new("", host.unwrap_or_default(), &path)
@@ -41,7 +40,7 @@ impl Trial<'_> {
             is_connection: true,
             ..Outcome::denied()
         };
-        if let Some(caller) = caller {
+        if let Some(caller) = sender.service {
             let snapshot = self.snapshot(caller)?;
             let table = snapshot.callee(&call.to);
             let Some(table) = table.filter(|table| table.port(Some(port)).is_some()) else {
@@ -63,6 +62,9 @@ impl Trial<'_> {
         }
         if entrance::is_unguarded(mesh.service(callee)) {
             return Ok(outcome.ending(Decision::Allowed));
+        }
+        if mesh.service(callee).is_external() {
+            return Ok(outcome.over());
         }
         let snapshot = self.snapshot(callee)?;
         let Some(table) = snapshot.inbound(port) else {

@@ -8,7 +8,7 @@ use super::sample::{likely, slice_rule};
 use super::{Call, Decision, Outcome, Trial};
 use crate::analysis::request_space::{CapExceeded, Likely, Space};
 use crate::analysis::{connections, probe};
-use crate::linked::{LinkedMesh, Route, RouteId, Service, ServiceId};
+use crate::linked::{Access, LinkedMesh, Route, RouteId, Service, ServiceId};
 use crate::model::Effect;
 
 /// Callers that are tried: whoever calls a service is mostly among the first.
@@ -70,8 +70,9 @@ struct Caller {
 }
 
 impl Trial<'_> {
-    /// A request that covers something: one that is let in, if there is one. None: none was found, which is no
-    /// proof that there is none.
+    /// A request that covers something: one that is let in, if there is one; of a `deny` one that nothing else refuses,
+    /// if there is one, so that a test of it fails without the rule. None: none was found, which is no proof that there
+    /// is none.
     pub fn covering(&mut self, what: Coverable) -> Option<Witness> {
         let callers = callers(self.mesh, what);
         self.covering_by(what, &callers)
@@ -92,7 +93,7 @@ impl Trial<'_> {
                 continue;
             };
             let likely = likely_of(mesh, caller, service);
-            for space in &spaces {
+            for (promise, space) in &spaces {
                 for point in space.samples(&likely, SAMPLES_MAX).flatten() {
                     let from = caller.service.map(|id| mesh.service(id).name.value.clone());
                     let several = service.ports.len() > 1;
@@ -103,7 +104,7 @@ impl Trial<'_> {
                     if !what.is_touched(&outcome) {
                         continue;
                     }
-                    if outcome.decision == Decision::Allowed {
+                    if outcome.decision == Decision::Allowed || *promise == Promise::Refusal {
                         return Some(witness);
                     }
                     refused.get_or_insert(witness);
@@ -154,8 +155,21 @@ fn callers(mesh: &LinkedMesh, what: Coverable) -> Vec<Caller> {
     callers
 }
 
+/// What the requests of a set are good for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Promise {
+    /// Nothing but a `deny` refuses them.
+    Refusal,
+    /// Better ones may be found.
+    Nothing,
+}
+
 /// Sets to look in, the most promising first.
-fn spaces(mesh: &LinkedMesh, what: Coverable, caller: Caller) -> Result<Vec<Space>, CapExceeded> {
+fn spaces(
+    mesh: &LinkedMesh,
+    what: Coverable,
+    caller: Caller,
+) -> Result<Vec<(Promise, Space)>, CapExceeded> {
     let service = mesh.service(what.service());
     let who = match caller.service {
         Some(id) => {
@@ -167,6 +181,7 @@ fn spaces(mesh: &LinkedMesh, what: Coverable, caller: Caller) -> Result<Vec<Spac
     let ports = Space::to_ports(service.ports.iter().map(|port| port.number.value))?;
     let entering = Space::from(&who)?.intersection(&ports)?;
     let mut spaces = Vec::new();
+    let mut guarded = Vec::new();
     match what {
         Coverable::Route(id) => {
             let route = mesh.route(id);
@@ -183,13 +198,16 @@ fn spaces(mesh: &LinkedMesh, what: Coverable, caller: Caller) -> Result<Vec<Spac
         }
         Coverable::Rule(_, index) => {
             let Some(rule) = service.access.get(index) else {
-                return Ok(spaces);
+                return Ok(Vec::new());
             };
             let spoken_of =
                 connections::spoken_of(service, &slice_rule(rule))?.intersection(&entering)?;
             let spoken_of = if rule.effect == Effect::Allow {
-                without_denied(service, &spoken_of)?
+                without_denied(service, &spoken_of, None)?
             } else {
+                if rule.enforcement == Enforcement::Enforce {
+                    guarded = guarded_by(service, index, &spoken_of)?;
+                }
                 spoken_of
             };
             spaces.push(spoken_of.clone());
@@ -204,8 +222,38 @@ fn spaces(mesh: &LinkedMesh, what: Coverable, caller: Caller) -> Result<Vec<Spac
             }
         }
     }
-    spaces.retain(|space| !space.is_empty());
-    Ok(spaces)
+    let guarded = guarded.into_iter().map(|space| (Promise::Refusal, space));
+    let spaces = spaces.into_iter().map(|space| (Promise::Nothing, space));
+    let all = guarded.chain(spaces).filter(|(_, space)| !space.is_empty());
+    Ok(all.collect())
+}
+
+/// What of the requests that a `deny` speaks of would be let in without it: by a rule each, and where the service has routes
+/// that ask for something, first what they take, for what no route takes never arrives.
+fn guarded_by(
+    service: &Service,
+    index: usize,
+    spoken_of: &Space,
+) -> Result<Vec<Space>, CapExceeded> {
+    let mut all = Vec::new();
+    for allow in allows(service) {
+        let allowed = connections::spoken_of(service, &slice_rule(allow))?;
+        let open = without_denied(service, &spoken_of.intersection(&allowed)?, Some(index))?;
+        for route in service.routes.iter().take(OTHERS_MAX) {
+            if !route.matches.is_empty() {
+                all.push(open.intersection(&route_space(route)?)?);
+            }
+        }
+        all.push(open);
+    }
+    Ok(all)
+}
+
+/// The rules that let something in and that a file writes.
+fn allows(service: &Service) -> impl Iterator<Item = &Access> {
+    service.access.iter().filter(|rule| {
+        rule.effect == Effect::Allow && rule.enforcement == Enforcement::Enforce && !rule.implied
+    })
 }
 
 fn route_space(route: &Route) -> Result<Space, CapExceeded> {
@@ -227,25 +275,26 @@ fn not_of_others(service: &Service, id: RouteId, taken: &Space) -> Result<Space,
 
 /// What each rule lets in, and no `deny` refuses.
 fn admitted(service: &Service) -> Result<Vec<Space>, CapExceeded> {
-    let allows = service.access.iter().filter(|rule| {
-        rule.effect == Effect::Allow && rule.enforcement == Enforcement::Enforce && !rule.implied
-    });
-    let each = allows.map(|rule| {
-        without_denied(
-            service,
-            &connections::spoken_of(service, &slice_rule(rule))?,
-        )
+    let each = allows(service).map(|rule| {
+        let spoken_of = connections::spoken_of(service, &slice_rule(rule))?;
+        without_denied(service, &spoken_of, None)
     });
     each.collect()
 }
 
-fn without_denied(service: &Service, space: &Space) -> Result<Space, CapExceeded> {
-    let denies = service
-        .access
-        .iter()
-        .filter(|rule| rule.effect == Effect::Deny && rule.enforcement == Enforcement::Enforce);
+/// What no `deny` refuses, but perhaps the one at a position.
+fn without_denied(
+    service: &Service,
+    space: &Space,
+    but: Option<usize>,
+) -> Result<Space, CapExceeded> {
+    let denies = service.access.iter().enumerate().filter(|(index, rule)| {
+        Some(*index) != but
+            && rule.effect == Effect::Deny
+            && rule.enforcement == Enforcement::Enforce
+    });
     let denies: Vec<Space> = denies
-        .map(|rule| connections::spoken_of(service, &slice_rule(rule)))
+        .map(|(_, rule)| connections::spoken_of(service, &slice_rule(rule)))
         .collect::<Result<_, _>>()?;
     let denies: Vec<&Space> = denies.iter().collect();
     space.remainder(&denies, SAMPLES_MAX)

@@ -48,7 +48,7 @@ pub struct Call {
     pub query: String,
     /// Headers, by lower-case name.
     pub headers: Vec<(String, String)>,
-    /// The calling service; none: a peer without an identity, for which there is no caller's side.
+    /// The calling service, or an identity in full; none: a peer without one. Without a service there is no caller's side.
     pub from: Option<String>,
     /// The called service.
     pub to: String,

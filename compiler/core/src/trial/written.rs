@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_syntax::Witness;
+use mesh_syntax::{Witness, format_text};
 
 use super::{Arrival, Branch, Call, Decision, Outcome, TakenRoute, Trial, TrialError, percent};
 use crate::value::duration_text;
@@ -24,7 +24,16 @@ fn test_text(name: &str, witness: &Witness, outcome: &Outcome) -> String {
     let head = quoted(name);
     let request = sent_text(witness, outcome);
     let expect = expect_text(witness, outcome);
-    format!("test {head} {{\n    {request}\n    {expect}\n}}\n")
+    laid_out(format!("test {head} {{\n    {request}\n    {expect}\n}}\n"))
+}
+
+/// What is written here, as `meshc fmt` lays it out: long lines are broken.
+pub fn laid_out(text: String) -> String {
+    match format_text(&text) {
+        Ok(Some(formatted)) => formatted,
+        // Nothing to do, or nothing that a formatter understands; then it is shown as it is.
+        Ok(None) | Err(_) => text,
+    }
 }
 
 /// The `request` line of a test, or its `connect` line.

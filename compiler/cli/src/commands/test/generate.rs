@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_compiler::Trial;
 use mesh_compiler::trial::{
-    Call, Coverable, Outcome, Touched, coarse_expect_text, expect_text, quoted, sent_text,
+    Call, Coverable, Outcome, Touched, coarse_expect_text, expect_text, laid_out, quoted, sent_text,
 };
 use mesh_syntax::Witness;
 
@@ -115,6 +115,7 @@ fn write(meshes: &Meshes, results: &Results) -> Written {
     // What a new test touches besides needs none of its own.
     let mut touched: Vec<Touched> = meshes.iter().map(|_| Touched::default()).collect();
     let mut done: BTreeSet<Item> = BTreeSet::new();
+    let mut missing: BTreeSet<Item> = BTreeSet::new();
     for (index, (_, mesh)) in meshes.iter().enumerate() {
         for what in Coverable::all(mesh) {
             let item = Item::of(mesh, what);
@@ -125,31 +126,77 @@ fn write(meshes: &Meshes, results: &Results) -> Written {
                 continue;
             }
             let witness = trials.get_mut(index).and_then(|trial| trial.covering(what));
-            let outcomes = witness.map(|witness| (tried(&mut trials, &witness), witness));
-            let Some((expect, outcomes, witness)) = outcomes.and_then(|(outcomes, witness)| {
-                let outcomes = outcomes?;
-                Some((expected(&witness, &outcomes)?, outcomes, witness))
-            }) else {
-                written.missing.push(item.clone());
-                done.insert(item);
+            let Some(found) = witness.and_then(|witness| Found::of(&mut trials, index, witness))
+            else {
+                missing.insert(item);
                 continue;
             };
-            for (touched, outcome) in touched.iter_mut().zip(&outcomes) {
-                touched.routes.extend(&outcome.touched.routes);
-                touched.rules.extend(&outcome.touched.rules);
+            for (environment, outcome) in &found.holds {
+                if let Some(touched) = touched.get_mut(*environment) {
+                    touched.routes.extend(&outcome.touched.routes);
+                    touched.rules.extend(&outcome.touched.rules);
+                }
             }
             let name = unused(&mut names, &called(&item));
-            let sent = outcomes.first().map(|outcome| sent_text(&witness, outcome));
-            let sent = sent.unwrap_or_default();
-            let text = format!("test {} {{\n    {sent}\n    {expect}\n}}\n", quoted(&name));
-            written.tests.push(text);
+            written.tests.push(found.text(&name, meshes));
             done.insert(item);
         }
     }
     // One environment may have found what another did not.
-    written.missing.sort();
-    written.missing.dedup();
+    written.missing = missing.difference(&done).cloned().collect();
     written
+}
+
+/// A request, and what becomes of it in the environments that a test can speak of.
+struct Found {
+    witness: Witness,
+    expect: String,
+    /// By the position of the environment.
+    holds: Vec<(usize, Outcome)>,
+}
+
+impl Found {
+    /// As much as all environments agree on; where they agree on nothing, what holds in that of this position, and
+    /// which others are like it. None: one can't try it.
+    fn of(trials: &mut [Trial<'_>], index: usize, witness: Witness) -> Option<Self> {
+        let call = Call::from(&witness);
+        let tried = trials.iter_mut().enumerate();
+        let tried = tried.map(|(position, trial)| Some((position, trial.run(&call).ok()?)));
+        let tried: Vec<Option<(usize, Outcome)>> = tried.collect();
+        let exact = |outcome: &Outcome| expect_text(&witness, outcome);
+        let own = tried.get(index)?.as_ref().map(|(_, outcome)| outcome)?;
+        let (own_exact, own_coarse) = (exact(own), coarse_expect_text(own));
+        let holds: Vec<(usize, Outcome)> = tried
+            .into_iter()
+            .flatten()
+            .filter(|(_, outcome)| coarse_expect_text(outcome) == own_coarse)
+            .collect();
+        let is_exact = holds.iter().all(|(_, outcome)| exact(outcome) == own_exact);
+        Some(Self {
+            witness,
+            expect: if is_exact { own_exact } else { own_coarse },
+            holds,
+        })
+    }
+
+    /// The whole test, laid out as `meshc fmt` does.
+    fn text(&self, name: &str, meshes: &Meshes) -> String {
+        let sent = self.holds.first();
+        let sent = sent.map(|(_, outcome)| sent_text(&self.witness, outcome));
+        let (name, sent, expect) = (quoted(name), sent.unwrap_or_default(), &self.expect);
+        let only = if self.holds.len() == meshes.len() {
+            String::new()
+        } else {
+            let named = self.holds.iter().filter_map(|(position, _)| {
+                let (name, _) = meshes.get(*position)?;
+                Some(name.as_str())
+            });
+            format!("    environment {}\n", named.collect::<Vec<_>>().join(" "))
+        };
+        laid_out(format!(
+            "test {name} {{\n{only}    {sent}\n    {expect}\n}}\n"
+        ))
+    }
 }
 
 fn covers(touched: &Touched, what: Coverable) -> bool {
@@ -157,25 +204,6 @@ fn covers(touched: &Touched, what: Coverable) -> bool {
         Coverable::Route(id) => touched.routes.contains(&id),
         Coverable::Rule(service, rule) => touched.rules.contains(&(service, rule)),
     }
-}
-
-/// What becomes of a request in every environment; none: one can't try it.
-fn tried(trials: &mut [Trial<'_>], witness: &Witness) -> Option<Vec<Outcome>> {
-    let call = Call::from(witness);
-    trials
-        .iter_mut()
-        .map(|trial| trial.run(&call).ok())
-        .collect()
-}
-
-/// What a test can expect in every environment: as much as they agree on; none where they agree on nothing.
-fn expected(witness: &Witness, outcomes: &[Outcome]) -> Option<String> {
-    let agreed = |text: &dyn Fn(&Outcome) -> String| {
-        let mut texts = outcomes.iter().map(text);
-        let first = texts.next()?;
-        texts.all(|other| other == first).then_some(first)
-    };
-    agreed(&|outcome| expect_text(witness, outcome)).or_else(|| agreed(&coarse_expect_text))
 }
 
 fn called(item: &Item) -> String {

@@ -26,7 +26,7 @@ pub(super) fn access(meshes: &Meshes<'_>, found: &mut Difference) {
             Who::Service(name) | Who::Identity(name) => name.clone(),
         };
         let point = grant.witness.as_ref();
-        let mut witness = point.map(|point| shown(mesh, point, &to));
+        let mut witness = point.map(|point| shown(mesh, point, &to, change.names_port(&to)));
         if let (Who::Service(name), Some(witness)) = (&grant.who, &mut witness) {
             // To a service without a proxy it shows no identity, and is its caller all the same.
             witness.from = Some(name.clone());
@@ -55,6 +55,7 @@ pub(super) fn access(meshes: &Meshes<'_>, found: &mut Difference) {
             to,
             rule,
             witness,
+            refused_behind: grant.refused_behind,
             environments: Vec::new(),
         });
     }

@@ -5,7 +5,7 @@ use mesh_compiler::diff::routes::Moves;
 use mesh_compiler::linked::Route;
 use mesh_syntax::SourceSet;
 
-use super::{Meshes, shown};
+use super::{Meshes, has_several_ports, shown};
 use crate::difference::written::{place, written};
 use crate::difference::{Branch, Difference, Moved, Taken, Unknown};
 
@@ -24,7 +24,12 @@ pub(super) fn routes(meshes: &Meshes<'_>, found: &mut Difference) {
             kind: after.kind.word(),
             before: was.map(|route| taken(change.base, meshes.old, route)),
             after: is.map(|route| taken(change.head, meshes.new, route)),
-            witness: Some(shown(change.head, &each.witness, &after.name.value)),
+            witness: Some(shown(
+                change.head,
+                &each.witness,
+                &after.name.value,
+                has_several_ports(change.head, &after.name.value),
+            )),
             environments: Vec::new(),
         });
     }

@@ -6,7 +6,7 @@ use mesh_compiler::diff::staging::Staging;
 use mesh_compiler::diff::{Change, staging};
 use mesh_compiler::linked::ServiceId;
 
-use super::{Meshes, shown};
+use super::{Meshes, has_several_ports, shown};
 use crate::difference::{Difference, Skew, Unknown};
 
 pub(super) fn skews(meshes: &Meshes<'_>, found: &mut Difference) {
@@ -28,7 +28,10 @@ pub(super) fn skews(meshes: &Meshes<'_>, found: &mut Difference) {
                 &staging,
                 [skew.edge.caller.head, skew.edge.callee.head],
             ),
-            witness: point.map(|point| shown(change.head, point, &to)),
+            witness: point.map(|point| {
+                let several = has_several_ports(change.head, &to);
+                shown(change.head, point, &to, several)
+            }),
             from,
             to,
             environments: Vec::new(),

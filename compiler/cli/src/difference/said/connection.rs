@@ -1,7 +1,7 @@
 //! How connections are taken and made, as one line of text, and when that lets in more than before.
 
 use mesh_bundle::slice::{ClientAddress, ClientCertificate, TlsVersion};
-use mesh_compiler::linked::{Listener, Service};
+use mesh_compiler::linked::{Kind, Listener, Service};
 use mesh_compiler::model::{Dial, Port, Spanned, Tls};
 
 fn tls_version(version: TlsVersion) -> &'static str {
@@ -132,12 +132,14 @@ pub(in crate::difference) fn dials_looser(before: &Service, after: &Service) -> 
     })
 }
 
-/// Whether a port takes peers without mutual TLS that it refused.
+/// Whether a port takes peers without mutual TLS that it refused. That of a gateway or an external is no proxy's.
 pub(in crate::difference) fn mtls_looser(before: &Service, after: &Service) -> bool {
-    after.ports.iter().any(|port| {
-        let same = |was: &&Port| was.number.value == port.number.value;
-        let was = before.ports.iter().find(same);
-        was.is_some_and(|was| before.mtls_of(was) != after.mtls_of(port))
-            && after.mtls_of(port).is_some()
-    })
+    let is_service = matches!(after.kind, Kind::Service);
+    is_service
+        && after.ports.iter().any(|port| {
+            let same = |was: &&Port| was.number.value == port.number.value;
+            let was = before.ports.iter().find(same);
+            was.is_some_and(|was| before.mtls_of(was) != after.mtls_of(port))
+                && after.mtls_of(port).is_some()
+        })
 }

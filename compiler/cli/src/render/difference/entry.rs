@@ -68,6 +68,13 @@ pub(super) fn access(each: &Access) -> Entry {
         cells.push(vec![Text("a declared caller")]);
     }
     cells.extend(environments(&each.environments));
+    if let Some(service) = &each.refused_behind {
+        cells.push(vec![
+            Text("refused by "),
+            said(service.clone()),
+            Text(" behind it"),
+        ]);
+    }
     let shown = request(each.witness.as_ref());
     let unseen = || vec![Text("no request to show it was found within bounds")];
     Entry {

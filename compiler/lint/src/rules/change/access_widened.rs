@@ -119,7 +119,12 @@ fn check(cx: &mut RuleContext<'_>) {
                 format!("{what} lets requests into `{name}`{others} that the base refuses"),
             )
             .at(because(gain, changed.is_some()))
-            .help("check that the request below is meant to get in; as a test it stays so");
+            .help(match &gain.refused_behind {
+                None => "check that the request below is meant to get in; as a test it stays so".to_owned(),
+                Some(behind) => format!(
+                    "`{behind}` behind it refuses the request below, and nothing else does; check that this is meant"
+                ),
+            });
         if let Some(rule) = gain.way.span(service).filter(|_| changed.is_some()) {
             finding = finding.label(rule, "admits them, the same as before");
         }
@@ -416,6 +421,61 @@ mod tests {
             &with("allow web { method GET }"),
             &with("allow web")
         ));
+    }
+
+    /// Without its port a request would mean the old port before, and the new one after.
+    #[test]
+    fn what_comes_to_another_port_is_shown_with_the_port() {
+        let with = |port: u16| {
+            format!(
+                r#"gateway public {{ listen {port} {{ host "a.test" }}; allow unauthenticated {{ method GET }}; route all {{ to a }} }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow public }}"#
+            )
+        };
+        for (code, port) in [("MSH0810", "port=8443"), ("MSH0811", "port=443")] {
+            let found = changes(code, &with(443), &with(8443));
+            assert!(found.contains(port), "{found}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_shown_to_call_itself() {
+        let base = format!("{WEB} allow web {{ method GET }} }}");
+        let head = format!("{WEB} allow any {{ method GET POST }} }}");
+        let found = changes("MSH0810", &base, &head);
+        assert!(found.contains("witness: web → a: POST"), "{found}");
+        let head = format!("{WEB} allow any {{ method GET }} }}");
+        let found = changes("MSH0810", &base, &head);
+        assert!(
+            found.contains("MSH0810") && !found.contains("witness: a → a"),
+            "{found}"
+        );
+    }
+
+    /// What a gateway lets in, who stands behind may refuse.
+    #[test]
+    fn a_gateway_is_shown_with_what_arrives_behind_it() {
+        let with = |page: &str, behind: &str| {
+            format!(
+                r#"gateway public {{ listen 80; allow unauthenticated; route page {{ match {{ {page} path "/a/**" }}; to a }} }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow public {{ {behind} }} }}"#
+            )
+        };
+        insta::assert_snapshot!(changes(
+            "MSH0810",
+            &with("method GET;", "method GET"),
+            &with("", "method GET")
+        ));
+        let found = changes(
+            "MSH0810",
+            &with("method GET;", "method GET PUT"),
+            &with("", "method GET PUT"),
+        );
+        assert!(
+            found.contains("witness: unauthenticated → public: PUT"),
+            "{found}"
+        );
+        assert!(found.contains("as a test it stays so"), "{found}");
     }
 
     #[test]
