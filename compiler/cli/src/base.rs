@@ -1,24 +1,43 @@
 //! What is deployed, read from git: the other side of `meshc check --base`.
 
+mod root;
+
 use std::path::Path;
 
 use mesh_compiler::{Input, LinkedMesh};
 use mesh_lint::Skipped;
 use mesh_repo::{CommitId, ReadError, Repository, input_digest};
-use mesh_syntax::SourceSet;
+use mesh_syntax::{Diagnostic, Level, SourceSet};
 
 use crate::commands::Failure;
 use crate::load::Loaded;
 
 /// The policies of a commit, as what they are compared with.
 #[derive(Debug)]
-pub(crate) enum Base {
+pub(crate) struct Base {
+    side: Side,
+    /// What is to be known of where they lie.
+    pub(crate) note: Option<String>,
+}
+
+#[derive(Debug)]
+enum Side {
     /// The very same files.
     Same,
     /// Another mesh.
     Mesh(Box<LinkedMesh>),
-    /// There is nothing to compare with, and why.
-    Nothing(String),
+    /// There is nothing to compare with.
+    Nothing(NotCompared),
+}
+
+/// Why nothing was compared.
+#[derive(Clone, Debug)]
+pub(crate) struct NotCompared {
+    /// In words.
+    pub(crate) why: String,
+    /// Whether something is wrong: there is a base, and it can't be understood. Where there is none a change can't do
+    /// harm to it.
+    pub(crate) is_wrong: bool,
 }
 
 /// Why there is no such commit.
@@ -110,49 +129,94 @@ impl Base {
     ) -> Result<Self, Failure> {
         let repository = Repository::discover(folder)?;
         let commit = commit(&repository, name)?;
-        let Some(sources) = files(&repository, (name, commit), &head.root_path)? else {
-            let folder = &head.root_path;
-            return Ok(Self::Nothing(format!("`{name}` has no folder `{folder}`")));
+        let Some(found) = root::find(&repository, (name, commit), head)? else {
+            let folder = root::shown(&head.root_path);
+            return Ok(Side::nothing(format!("`{name}` has no policies in {folder}")).into());
         };
-        if input_digest(&sources) == input_digest(&head.sources) {
-            return Ok(Self::Same);
+        let is_moved = found.path != head.root_path;
+        let note = is_moved.then(|| {
+            let [from, to] = [&found.path, &head.root_path].map(|root| root::shown(root));
+            format!("the policy root moved: {from} of `{name}` is compared with {to}")
+        });
+        if !is_moved && input_digest(&found.sources) == input_digest(&head.sources) {
+            return Ok(Side::Same.into());
         }
         let analysed = mesh_compiler::load(Input {
-            sources: &sources,
+            sources: &found.sources,
             environment,
-            root_path: &head.root_path,
+            root_path: &found.path,
         });
-        Ok(match analysed.mesh {
-            Some(mesh) => Self::Mesh(Box::new(mesh)),
-            None => Self::Nothing(format!("the policies of `{name}` have errors of their own")),
-        })
+        let unknown = mesh_compiler::no_environment(environment);
+        let mut findings = analysed.diagnostics.iter();
+        let is_there = findings.all(|found| found.message != unknown);
+        let side = match analysed.mesh {
+            Some(mesh) => Side::Mesh(Box::new(mesh)),
+            None if !is_there => {
+                Side::nothing(format!("`{name}` has no environment `{environment}`"))
+            }
+            None => Side::Nothing(NotCompared {
+                why: broken(name, &found.sources, &analysed.diagnostics),
+                is_wrong: true,
+            }),
+        };
+        Ok(Self { side, note })
     }
 
     /// What is deployed, where it is another mesh.
     pub(crate) fn mesh(&self) -> Option<&LinkedMesh> {
-        match self {
-            Self::Mesh(base) => Some(base),
-            Self::Same | Self::Nothing(_) => None,
+        match &self.side {
+            Side::Mesh(base) => Some(base),
+            Side::Same | Side::Nothing(_) => None,
         }
     }
 
     /// Why nothing can be compared with a mesh.
-    pub(crate) fn why_not_compared(&self, head: Option<&LinkedMesh>) -> Option<String> {
-        match (self, head) {
-            (Self::Same, _) | (Self::Mesh(_), Some(_)) => None,
-            (Self::Mesh(_), None) => Some("these policies have errors".to_owned()),
-            (Self::Nothing(why), _) => Some(why.clone()),
+    pub(crate) fn why_not_compared(&self, head: Option<&LinkedMesh>) -> Option<NotCompared> {
+        match (&self.side, head) {
+            (Side::Same, _) | (Side::Mesh(_), Some(_)) => None,
+            (Side::Mesh(_), None) => Some(NotCompared {
+                why: "these policies have errors".to_owned(),
+                is_wrong: true,
+            }),
+            (Side::Nothing(why), _) => Some(why.clone()),
         }
     }
 
     /// The checks that it takes away.
     pub(crate) fn skipped(&self, head: Option<&LinkedMesh>) -> Vec<Skipped> {
-        match (self, self.why_not_compared(head)) {
+        match (&self.side, self.why_not_compared(head)) {
             (_, None) => Vec::new(),
-            (Self::Mesh(_), Some(_)) => skipped("needs policies without errors"),
-            (_, Some(why)) => skipped(&why),
+            (Side::Mesh(_), Some(_)) => skipped("needs policies without errors"),
+            (_, Some(not)) => skipped(&not.why),
         }
     }
+}
+
+impl Side {
+    fn nothing(why: String) -> Self {
+        Self::Nothing(NotCompared {
+            why,
+            is_wrong: false,
+        })
+    }
+}
+
+impl From<Side> for Base {
+    fn from(side: Side) -> Self {
+        Self { side, note: None }
+    }
+}
+
+/// That a base can't be understood, with the first of what is wrong in it.
+fn broken(name: &str, sources: &SourceSet, findings: &[Diagnostic]) -> String {
+    let errors = findings.iter().filter(|found| found.level == Level::Error);
+    let first = errors.min_by_key(|found| found.sort_key()).map(|found| {
+        let (line, _) = sources.line_column(found.span);
+        let path = sources.path(found.span.file);
+        format!(" ({} {path}:{line}: {})", found.code, found.message)
+    });
+    let first = first.unwrap_or_default();
+    format!("the policies of `{name}` have errors of their own{first}")
 }
 
 fn skipped(reason: &str) -> Vec<Skipped> {

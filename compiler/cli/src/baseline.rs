@@ -2,9 +2,10 @@
 //!
 //! A finding is known again by its code, by the definitions it stands in and by the names it speaks of; not by its
 //! file, line, numbers or wording. It is accepted as often as it was when the list was written, in the environments it
-//! had then, and while it is no graver.
+//! had then, and while it is no graver and what it measures no worse.
 
 mod fingerprint;
+mod measure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,12 +16,13 @@ use mesh_syntax::{Diagnostic, Level};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::fingerprint::Fingerprints;
+use self::measure::Measures;
 use crate::compile::Compiled;
 use crate::load::Loaded;
 use crate::{atomic, limits};
 
 /// The form of the file that this release writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a list could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +67,8 @@ struct Contents {
     findings: Vec<Entry>,
 }
 
-/// Findings with the same fingerprint.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Findings with the same fingerprint that measure the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entry {
     /// The code.
@@ -79,6 +81,8 @@ pub(crate) struct Entry {
     level: Accepted,
     /// The environments that alone had it; empty: all.
     environments: BTreeSet<String>,
+    /// What they measured, of what can get worse.
+    measures: Measures,
     /// How many there were.
     pub(crate) count: usize,
     /// What one of them said, for whoever reads the list.
@@ -151,16 +155,19 @@ impl Baseline {
     /// The list of everything that was found.
     pub(crate) fn of(path: &Path, loaded: &Loaded, compiled: &Compiled) -> Self {
         let mut fingerprints = Fingerprints::new(loaded);
-        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut entries: BTreeMap<(String, String), Entry> = BTreeMap::new();
         for (index, finding) in compiled.findings.iter().enumerate() {
             let known = fingerprints.of(finding);
             let environments: BTreeSet<String> = compiled.only_in(index).iter().cloned().collect();
-            let entry = entries.entry(known.text.clone()).or_insert_with(|| Entry {
+            let measures = Measures::of(finding);
+            let key = (known.text.clone(), measures.to_string());
+            let entry = entries.entry(key).or_insert_with(|| Entry {
                 code: finding.code.to_owned(),
                 place: known.place,
                 fingerprint: known.text,
                 level: Accepted::of(finding.level),
                 environments: environments.clone(),
+                measures,
                 count: 0,
                 message: finding.message.clone(),
             });
@@ -173,7 +180,8 @@ impl Baseline {
             }
         }
         let mut entries: Vec<Entry> = entries.into_values().collect();
-        entries.sort();
+        // Of the same fingerprint they keep the order of what they measure.
+        entries.sort_by(Entry::order);
         Self {
             path: path.to_path_buf(),
             entries,
@@ -198,37 +206,41 @@ impl Baseline {
     /// Takes out of the findings what the list accepts.
     pub(crate) fn apply(&self, loaded: &Loaded, compiled: &mut Compiled) {
         let mut fingerprints = Fingerprints::new(loaded);
-        let mut left: BTreeMap<&str, Vec<(&Entry, usize)>> = BTreeMap::new();
+        let mut left: BTreeMap<&str, Vec<Left<'_>>> = BTreeMap::new();
         for entry in &self.entries {
             let same = left.entry(&entry.fingerprint).or_default();
-            same.push((entry, entry.count));
+            same.push(Left::of(entry, &compiled.checked_in));
         }
+        let all = compiled.checked_in.clone();
         let (mut new, mut accepted) = (Vec::new(), Vec::new());
         for (finding, environments) in compiled.take_findings() {
             let fingerprint = fingerprints.of(&finding).text;
-            let same = left.get_mut(fingerprint.as_str()).into_iter().flatten();
-            let mut fitting = same
-                .filter(|(entry, left)| *left > 0 && entry.accepts(finding.level, &environments));
-            match fitting.next() {
-                Some((_, left)) => {
-                    *left -= 1;
-                    accepted.push(AcceptedFinding {
-                        finding,
-                        fingerprint,
-                    });
-                }
-                None => new.push((finding, environments)),
+            let mut none = Vec::new();
+            let same = left.get_mut(fingerprint.as_str()).unwrap_or(&mut none);
+            let wanted = if environments.is_empty() {
+                &all
+            } else {
+                &environments
+            };
+            if take(same, &finding, wanted) {
+                accepted.push(AcceptedFinding {
+                    finding,
+                    fingerprint,
+                });
+            } else {
+                new.push((finding, environments));
             }
         }
         compiled.put_findings(new);
-        let unmatched = left.into_values().flatten().filter(|(_, left)| *left > 0);
+        let unmatched = left.into_values().flatten();
         let mut unmatched: Vec<Entry> = unmatched
-            .map(|(entry, count)| Entry {
-                count,
-                ..entry.clone()
+            .filter_map(|left| {
+                let count = left.unused()?;
+                let entry = left.entry.clone();
+                Some(Entry { count, ..entry })
             })
             .collect();
-        unmatched.sort();
+        unmatched.sort_by(Entry::order);
         // Where policies can't be understood most checks were not made.
         if compiled.mesh().is_none() {
             unmatched.clear();
@@ -241,12 +253,68 @@ impl Baseline {
     }
 }
 
+/// What is left of an entry, in each environment that was checked.
+#[derive(Debug)]
+struct Left<'e> {
+    entry: &'e Entry,
+    counts: BTreeMap<String, usize>,
+}
+
+impl<'e> Left<'e> {
+    fn of(entry: &'e Entry, checked: &[String]) -> Self {
+        let known = &entry.environments;
+        let its = checked
+            .iter()
+            .filter(|name| known.is_empty() || known.contains(*name));
+        Self {
+            entry,
+            counts: its.map(|name| (name.clone(), entry.count)).collect(),
+        }
+    }
+
+    /// How many of it nothing matched in any environment; none: all were matched, or its environments were not checked.
+    fn unused(&self) -> Option<usize> {
+        let least = self.counts.values().copied().min();
+        least.filter(|count| *count > 0)
+    }
+}
+
+/// Takes a finding off what is accepted, if it is in each of its environments.
+fn take(same: &mut [Left<'_>], finding: &Diagnostic, environments: &[String]) -> bool {
+    let measures = Measures::of(finding);
+    let mut taken = Vec::new();
+    for environment in environments {
+        let mut entries = same.iter().enumerate();
+        let found = entries.find(|(_, left)| {
+            let is_left = left.counts.get(environment).is_some_and(|left| *left > 0);
+            is_left && left.entry.accepts(finding.level, &measures)
+        });
+        let Some((index, _)) = found else {
+            return false;
+        };
+        taken.push((index, environment));
+    }
+    for (index, environment) in taken {
+        let left = same.get_mut(index);
+        if let Some(count) = left.and_then(|left| left.counts.get_mut(environment)) {
+            *count -= 1;
+        }
+    }
+    true
+}
+
 impl Entry {
-    fn accepts(&self, level: Level, environments: &[String]) -> bool {
-        let known = |name| self.environments.contains(name);
-        let everywhere = self.environments.is_empty();
-        let in_these = !environments.is_empty() && environments.iter().all(known);
-        Accepted::of(level) >= self.level && (everywhere || in_these)
+    fn accepts(&self, level: Level, measures: &Measures) -> bool {
+        Accepted::of(level) >= self.level && measures.are_no_worse_than(&self.measures)
+    }
+
+    /// The order of the file.
+    fn order(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |entry: &Self| {
+            let Self { code, place, .. } = entry;
+            (code.clone(), place.clone(), entry.fingerprint.clone())
+        };
+        key(self).cmp(&key(other))
     }
 }
 

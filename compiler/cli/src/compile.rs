@@ -11,7 +11,7 @@ use mesh_lint::{Checked, Checker, Skipped, Suppressed};
 use mesh_syntax::{Diagnostic, Level, SourceSet};
 
 use crate::args::Place;
-use crate::base::Base;
+use crate::base::{Base, NotCompared};
 use crate::baseline::Compared;
 use crate::load::Loaded;
 
@@ -26,6 +26,8 @@ pub(crate) struct Compiled {
     pub(crate) files: usize,
     /// Declared environments.
     pub(crate) environments: Vec<String>,
+    /// The environments that were checked.
+    pub(crate) checked_in: Vec<String>,
     /// Everything found, in the order of outputs.
     pub(crate) findings: Vec<Diagnostic>,
     /// By index of a finding, the environments that alone have it; others are found in all.
@@ -38,8 +40,11 @@ pub(crate) struct Compiled {
     pub(crate) suppressed: Vec<Suppressed>,
     /// Checks that could not be made for want of data.
     pub(crate) skipped: Vec<Skipped>,
-    /// Why nothing was compared with what is deployed, where that was asked for.
-    pub(crate) not_compared: Option<String>,
+    /// Why nothing was compared with what is deployed, where that was asked for; once for each reason, with the
+    /// environments that alone have it.
+    pub(crate) not_compared: Vec<(NotCompared, Vec<String>)>,
+    /// What is to be known of where the base lies.
+    pub(crate) base_note: Option<String>,
     /// What a baseline made of the findings.
     pub(crate) compared: Option<Compared>,
 }
@@ -86,6 +91,7 @@ pub(crate) fn compile_observed(
         environment: subject.environment,
         root_path: subject.root_path,
     };
+    let checked_in = vec![subject.environment.to_owned()];
     let subject = mesh_lint::Subject {
         input,
         base: base.and_then(Base::mesh),
@@ -103,18 +109,21 @@ pub(crate) fn compile_observed(
     let mesh = checked.as_deref().map(CheckedMesh::mesh);
     let mesh = mesh.or(understood.as_deref());
     let not_compared = base.and_then(|base| base.why_not_compared(mesh));
+    let not_compared = not_compared.map(|not| (not, Vec::new()));
     let compared = base.map(|base| base.skipped(mesh));
     skipped.extend(compared.unwrap_or_default());
     Compiled {
         files,
         environments,
+        checked_in,
         findings,
         only_in: BTreeMap::new(),
         checked,
         understood,
         suppressed,
         skipped,
-        not_compared,
+        not_compared: not_compared.into_iter().collect(),
+        base_note: base.and_then(|base| base.note.clone()),
         compared: None,
     }
 }
@@ -140,6 +149,17 @@ impl Compiled {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Why nothing was compared, in words.
+    pub(crate) fn not_compared(&self) -> impl Iterator<Item = String> {
+        self.not_compared.iter().map(|(not, environments)| {
+            let names = environments.join(", ");
+            match environments.as_slice() {
+                [] => not.why.clone(),
+                _ => format!("{} (in {names})", not.why),
+            }
+        })
     }
 
     /// Every finding in the order of outputs, saying in its text where only some environments have it.

@@ -257,7 +257,11 @@ pub(crate) fn texts_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, LoadErro
     Ok(texts)
 }
 
-fn is_root(folder: &Path) -> Result<bool, LoadError> {
+/// Whether a folder is a policy root; one that is not there is none.
+pub(crate) fn is_root(folder: &Path) -> Result<bool, LoadError> {
+    if !folder.is_dir() {
+        return Ok(false);
+    }
     for entry in fs::read_dir(folder).map_err(failed(folder))? {
         let path = entry.map_err(failed(folder))?.path();
         if is_policy(&path) && read(&path).is_ok_and(|text| holds_mesh(&text)) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_syntax::{Diagnostic, SourceSet, Span};
 
 use super::Compiled;
+use crate::base::NotCompared;
 
 /// What tells findings apart, wherever they were found.
 type Key = (Span, &'static str, String);
@@ -19,6 +20,7 @@ pub(crate) fn together(
     let mut found: BTreeMap<Key, (Diagnostic, Vec<String>)> = BTreeMap::new();
     let mut suppressed = BTreeMap::new();
     let mut skipped = BTreeSet::new();
+    let mut not_compared: Vec<(NotCompared, Vec<String>)> = Vec::new();
     let mut first = None;
     for (environment, mut run) in runs {
         for finding in std::mem::take(&mut run.findings) {
@@ -34,6 +36,13 @@ pub(crate) fn together(
         }
         for one in std::mem::take(&mut run.skipped) {
             skipped.insert((one.code, one.reason));
+        }
+        for (not, _) in std::mem::take(&mut run.not_compared) {
+            let mut known = not_compared.iter_mut();
+            match known.find(|(known, _)| known.why == not.why) {
+                Some((_, environments)) => environments.push(environment.clone()),
+                None => not_compared.push((not, vec![environment.clone()])),
+            }
         }
         first.get_or_insert(run);
     }
@@ -52,6 +61,13 @@ pub(crate) fn together(
             compiled.only_in.insert(index, environments);
         }
     }
+    for (_, environments) in &mut not_compared {
+        if environments.len() == all.len() {
+            environments.clear();
+        }
+    }
+    compiled.not_compared = not_compared;
+    compiled.checked_in = all;
     compiled.suppressed = suppressed.into_values().collect();
     compiled.skipped = skipped
         .into_iter()

@@ -15,7 +15,7 @@ pub(crate) fn check(sources: &SourceSet, compiled: &Compiled) -> String {
     // GitHub shows no more than a few of a step.
     findings.sort_by_key(|found| found.level);
     let findings = findings.iter().map(|found| annotation(sources, found));
-    let not_compared = compiled.not_compared.iter().map(|why| {
+    let not_compared = compiled.not_compared().map(|why| {
         let text = data(&format!("what the change does can't be said: {why}"));
         format!("::warning title=meshc::{text}\n")
     });

@@ -104,6 +104,89 @@ fn what_can_t_be_compared_is_counted_as_skipped() {
     );
 }
 
+/// The same folder under another name, as git sees it.
+fn moved(fixture: &Fixture, from: &str, to: &str) {
+    std::fs::rename(fixture.path(from), fixture.path(to)).unwrap();
+}
+
+#[test]
+fn a_root_that_moved_is_compared_with_where_it_was() {
+    let fixture = committed("allow web { path \"/a/*\" }");
+    moved(&fixture, "policy", "mesh");
+    fixture.write("mesh/mesh.kdl", with("allow web { path \"/a/**\" }"));
+    let run = fixture.meshc(&["check", "mesh", "--base", "HEAD"]);
+    assert!(run.stdout.contains("MSH0810"), "{}", run.stdout);
+    assert!(
+        run.stderr
+            .contains("the policy root moved: `policy` of `HEAD` is compared with `mesh`"),
+        "{}",
+        run.stderr
+    );
+    // A second root beside the first was not moved from there.
+    fixture.write("policy/mesh.kdl", with("allow web"));
+    let run = fixture.meshc(&["check", "mesh", "--base", "HEAD"]);
+    assert!(
+        run.stdout.contains("`HEAD` has no policies in `mesh`"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("checks not made for that: MSH0117"),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+}
+
+#[test]
+fn of_several_roots_that_are_gone_none_is_taken() {
+    let fixture = committed("allow web");
+    fixture.write("other/mesh.kdl", with("allow web"));
+    fixture.commit();
+    moved(&fixture, "policy", "mesh");
+    std::fs::remove_dir_all(fixture.path("other")).unwrap();
+    let run = fixture.meshc(&["check", "mesh", "--base", "HEAD"]);
+    assert_eq!(run.code, Some(2), "{}", run.stdout);
+    assert!(run.stderr.contains("`other`, `policy`"), "{}", run.stderr);
+}
+
+#[test]
+fn a_base_that_means_nothing_is_as_good_as_a_warning() {
+    let fixture = committed("allow wbe");
+    fixture.write("policy/mesh.kdl", with("allow web"));
+    let check = ["check", "policy", "--base", "HEAD"];
+    // Whoever mends it gets through.
+    let run = fixture.meshc(&check);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("(MSH0101 policy/mesh.kdl:"),
+        "{}",
+        run.stdout
+    );
+    let run = fixture.meshc(&[&check[..], &["--deny", "warning"]].concat());
+    assert_eq!(run.code, Some(1), "{}", run.stdout);
+}
+
+#[test]
+fn an_environment_that_is_new_has_no_base_and_the_others_have() {
+    let fixture = committed("allow web");
+    let text =
+        with("allow web { path \"/a\" }").replace("trust-domain", "environment prod; trust-domain");
+    fixture.write("policy/mesh.kdl", text);
+    let run = fixture.meshc(&["check", "policy", "--base", "HEAD"]);
+    assert!(
+        run.stdout
+            .contains("`HEAD` has no environment `prod` (in prod)."),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        !run.stdout.contains("errors of their own"),
+        "{}",
+        run.stdout
+    );
+}
+
 #[test]
 fn outside_of_a_repository_there_is_no_base() {
     let fixture = Fixture::empty();

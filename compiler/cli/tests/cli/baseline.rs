@@ -97,7 +97,7 @@ fn a_bad_baseline_is_no_clean_check() {
         ),
         (
             Some("{\"version\":9,\"findings\":[]}"),
-            "meshc: the baseline known.json is of version 9, and this release reads 1; write it again with --write-baseline\n",
+            "meshc: the baseline known.json is of version 9, and this release reads 2; write it again with --write-baseline\n",
         ),
     ] {
         match text {
@@ -109,4 +109,49 @@ fn a_bad_baseline_is_no_clean_check() {
     }
     let run = fixture.meshc(&["check", "--write-baseline", "no/such/folder.json"]);
     assert_eq!(run.code, Some(2));
+}
+
+#[test]
+fn a_storm_that_grows_is_new() {
+    let service = |name: &str, port: u16, rest: &str| {
+        format!(
+            "service {name} {{ port 80 protocol=http; endpoints {{ static \"10.0.0.{port}:80\" }}; {rest} }}\n"
+        )
+    };
+    let mesh = |attempts: u32| {
+        let retry = format!("retry \"5xx\" attempts={attempts}");
+        "mesh m { trust-domain \"m.example\" }\n".to_owned()
+            + &service("web", 1, "calls a")
+            + &service("a", 2, &format!("allow web; calls b; {retry}"))
+            + &service("b", 3, &format!("allow a; calls c; {retry}"))
+            + &service("c", 4, &format!("allow b; {retry}"))
+    };
+    let fixture = Fixture::empty();
+    fixture.write("policy/mesh.kdl", mesh(4));
+    let run = fixture.meshc(&["check", "--write-baseline", "known.json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let storm = |attempts: u32| {
+        fixture.write("policy/mesh.kdl", mesh(attempts));
+        let run = fixture.meshc(&["check", "--baseline", "known.json"]);
+        (run.code, run.stdout.contains("MSH0401"))
+    };
+    assert_eq!(storm(5), (Some(1), true));
+    assert_eq!(storm(4), (Some(0), false));
+    assert_eq!(storm(3), (Some(0), false));
+}
+
+#[test]
+fn what_one_environment_has_is_accepted_there_alone_and_together() {
+    let fixture = Fixture::with_policy();
+    let mesh = fs::read_to_string(fixture.path("policy/mesh.kdl")).unwrap();
+    let mesh = mesh.replace("trust-domain", "environment prod\n    trust-domain");
+    fixture.write("policy/mesh.kdl", mesh);
+    fixture.write("policy/old.kdl", OLD);
+    let all = ["check", "--write-baseline", "known.json", "--deny", "note"];
+    assert_eq!(fixture.meshc(&all).code, Some(0));
+    // Of a list that was written for all, one environment is a part.
+    let mut one = vec!["check", "--baseline", "known.json", "--deny", "note"];
+    one.extend(["--env", "prod"]);
+    let run = fixture.meshc(&one);
+    assert_eq!(run.code, Some(0), "{run:?}");
 }

@@ -28,7 +28,14 @@ pub(super) fn summary(sources: &SourceSet, compiled: &Compiled) -> String {
             counted(notes, "note")
         )
     };
-    let skipped = match compiled.skipped.as_slice() {
+    let is_comparing = |code: &str| {
+        let mut all = mesh_lint::COMPARISONS.iter();
+        !compiled.not_compared.is_empty() && all.any(|rule| rule.page.code == code)
+    };
+    // Those that compare are told with what keeps them from it.
+    let all = compiled.skipped.iter();
+    let (compare, lack): (Vec<_>, Vec<_>) = all.partition(|skipped| is_comparing(skipped.code));
+    let skipped = match lack.as_slice() {
         [] => String::new(),
         [only] => format!("\n1 check skipped: {} {}", only.code, only.reason),
         several => {
@@ -41,11 +48,19 @@ pub(super) fn summary(sources: &SourceSet, compiled: &Compiled) -> String {
             )
         }
     };
-    let not_compared = compiled.not_compared.iter().map(|why| {
+    let not_compared = compiled.not_compared().map(|why| {
         let text = format!("\nNothing was compared, so what this change does is not known: {why}.");
         escaped(&text).into_owned()
     });
-    let not_compared: String = not_compared.collect();
+    let mut not_compared: String = not_compared.collect();
+    let compare: BTreeSet<&str> = compare.into_iter().map(|skipped| skipped.code).collect();
+    if !compare.is_empty() {
+        let codes: Vec<&str> = compare.iter().copied().collect();
+        not_compared.extend([
+            format!("\n{} not made for that: ", counted(codes.len(), "check")),
+            codes.join(", "),
+        ]);
+    }
     let suppressed = suppressed(sources, compiled);
     let mesh = compiled.mesh().map_or_else(String::new, |mesh| {
         format!(
