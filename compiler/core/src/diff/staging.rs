@@ -45,7 +45,11 @@ pub struct Beside {
 pub fn of(change: Change<'_>) -> Staging {
     let (skews, unknown) = skew::all(change);
     let orderless = orderless(&skews);
-    let kept_beside = (!skews.is_empty())
+    // Proxies of another scope take neither commit, whatever it keeps.
+    let (base, head) = (change.base, change.head);
+    let is_same_scope =
+        base.name.value == head.name.value && base.trust_domain.value == head.trust_domain.value;
+    let kept_beside = (!skews.is_empty() && is_same_scope)
         .then(|| intermediate(change, &skews))
         .flatten();
     Staging {

@@ -96,6 +96,20 @@ mod tests {
     }
 
     #[test]
+    fn no_plan_leads_into_another_trust_domain() {
+        let mesh = |domain: &str| {
+            format!(
+                r#"mesh m {{ trust-domain "{domain}" }}
+                service web {{ port 80; endpoints {{ static "10.0.0.1:80" }}; calls a }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow web }}"#
+            )
+        };
+        let (before, after) = (mesh("a.example"), mesh("b.example"));
+        assert_eq!(changes("MSH1108", &before, &after), "");
+        assert!(!changes("MSH1105", &before, &after).is_empty());
+    }
+
+    #[test]
     fn a_change_that_breaks_nothing_needs_no_plan() {
         assert_eq!(changes("MSH1108", &with("one", 81), &with("one", 81)), "");
     }
