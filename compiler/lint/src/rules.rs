@@ -35,6 +35,8 @@ mod change {
     pub(crate) mod called_service_removed;
     pub(crate) mod canary_step;
     pub(crate) mod coverage_fell;
+    pub(crate) mod dialled_address;
+    pub(crate) mod endpoints_replaced;
     pub(crate) mod no_effect;
     pub(crate) mod other_scope;
     pub(crate) mod skewed_pair;
@@ -42,6 +44,7 @@ mod change {
     pub(crate) mod staged_plan;
     pub(crate) mod transition;
     pub(crate) mod unsafe_transition;
+    pub(crate) mod weakened_guard;
 }
 mod linking {
     pub(crate) mod reference_cycle;
@@ -252,6 +255,9 @@ pub static COMPARISONS: &[&Rule] = &[
     &change::staged_plan::STAGED_PLAN,
     &change::no_effect::NO_EFFECT,
     &change::coverage_fell::COVERAGE_FELL,
+    &change::weakened_guard::WEAKENED_GUARD,
+    &change::endpoints_replaced::ENDPOINTS_REPLACED,
+    &change::dialled_address::DIALLED_ADDRESS,
 ];
 
 #[cfg(test)]
