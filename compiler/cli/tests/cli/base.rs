@@ -1,5 +1,7 @@
 //! `meshc check --base`
 
+use std::fs;
+
 use insta::assert_snapshot;
 
 use crate::support::Fixture;
@@ -104,15 +106,10 @@ fn what_can_t_be_compared_is_counted_as_skipped() {
     );
 }
 
-/// The same folder under another name, as git sees it.
-fn moved(fixture: &Fixture, from: &str, to: &str) {
-    std::fs::rename(fixture.path(from), fixture.path(to)).unwrap();
-}
-
 #[test]
 fn a_root_that_moved_is_compared_with_where_it_was() {
     let fixture = committed("allow web { path \"/a/*\" }");
-    moved(&fixture, "policy", "mesh");
+    fs::rename(fixture.path("policy"), fixture.path("mesh")).unwrap();
     fixture.write("mesh/mesh.kdl", with("allow web { path \"/a/**\" }"));
     let run = fixture.meshc(&["check", "mesh", "--base", "HEAD"]);
     assert!(run.stdout.contains("MSH0810"), "{}", run.stdout);
@@ -143,8 +140,8 @@ fn of_several_roots_that_are_gone_none_is_taken() {
     let fixture = committed("allow web");
     fixture.write("other/mesh.kdl", with("allow web"));
     fixture.commit();
-    moved(&fixture, "policy", "mesh");
-    std::fs::remove_dir_all(fixture.path("other")).unwrap();
+    fs::rename(fixture.path("policy"), fixture.path("mesh")).unwrap();
+    fs::remove_dir_all(fixture.path("other")).unwrap();
     let run = fixture.meshc(&["check", "mesh", "--base", "HEAD"]);
     assert_eq!(run.code, Some(2), "{}", run.stdout);
     assert!(run.stderr.contains("`other`, `policy`"), "{}", run.stderr);
