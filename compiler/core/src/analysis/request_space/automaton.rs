@@ -167,6 +167,8 @@ fn fold(byte: u8, ignore_case: bool) -> u8 {
 pub(super) struct Classes {
     class: [u16; 256],
     next: u16,
+    /// What was told apart already, with case and without: paths repeat few bytes many times.
+    told: [[bool; 256]; 2],
 }
 
 impl Classes {
@@ -175,12 +177,17 @@ impl Classes {
         Self {
             class: [0; 256],
             next: 1,
+            told: [[false; 256]; 2],
         }
     }
 
     /// Gives a byte a class of its own; without case, together with its other form if that is in the
     /// same class so far.
     fn tell_apart(&mut self, byte: u8, ignore_case: bool) {
+        let told = &mut self.told[usize::from(ignore_case)][usize::from(byte)];
+        if std::mem::replace(told, true) {
+            return;
+        }
         let other = if ignore_case {
             byte.to_ascii_uppercase()
         } else {
@@ -200,12 +207,11 @@ impl Classes {
         let mut numbers: HashMap<(u16, u8), u16> = HashMap::new();
         for byte in 0..=u8::MAX {
             let class = &mut self.class[usize::from(byte)];
-            let number = numbers.entry((*class, part(byte))).or_insert_with(|| {
-                self.next += 1;
-                self.next - 1
-            });
-            *class = *number;
+            // Every class is named anew, so that however many parts cut there are never more names than bytes.
+            let new = u16::try_from(numbers.len()).unwrap_or(u16::MAX);
+            *class = *numbers.entry((*class, part(byte))).or_insert(new);
         }
+        self.next = u16::try_from(numbers.len()).unwrap_or(u16::MAX);
     }
 
     /// One byte for each class, the most readable one.
@@ -334,6 +340,19 @@ mod tests {
         for text in refuses {
             assert!(!automaton.matches(text), "{text} should be refused");
         }
+    }
+
+    #[test]
+    fn bytes_told_apart_ever_again_have_few_classes() {
+        let mut classes = Classes::new();
+        for _ in 0..100_000 {
+            classes.tell_apart(b'x', false);
+            classes.tell_apart(b'x', true);
+        }
+        for part in 0..=u8::MAX {
+            classes.cut(|byte| u8::from(byte < part));
+        }
+        assert_eq!(classes.representatives().len(), 256);
     }
 
     #[test]
