@@ -38,7 +38,8 @@ impl ResponseBounds {
             if edge.parallel {
                 at_once = at_once.max(exchange);
             } else {
-                let all = exchange.as_secs_f64() * edge.per_request;
+                // A mean of half a call for each request is one call for some, and those wait for all of it.
+                let all = exchange.as_secs_f64() * edge.per_request.ceil();
                 in_turn = in_turn
                     .saturating_add(Duration::try_from_secs_f64(all).unwrap_or(Duration::MAX));
             }
@@ -143,6 +144,20 @@ mod tests {
         let bounds = ResponseBounds::of(&graph);
         assert_eq!(bounds.bound(NodeId(0)), None);
         assert_eq!(bounds.bound(NodeId(1)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_call_that_few_requests_make_is_whole_for_those() {
+        for (per_request, seconds) in [(0.1, 2), (1.0, 2), (1.5, 4)] {
+            let mut graph = chain(vec![]);
+            let callee = graph.add_node(crate::analysis::call_graph::Node::default());
+            let mut edge =
+                crate::analysis::call_graph::tests::edge(NodeId(0), callee, policy(1, 2.0, 2.0));
+            edge.per_request = per_request;
+            graph.add_edge(edge);
+            let bound = ResponseBounds::of(&graph).bound(NodeId(0));
+            assert_eq!(bound, Some(Duration::from_secs(seconds)), "{per_request}");
+        }
     }
 
     #[test]
