@@ -19,6 +19,7 @@ service web {
     endpoints { static "10.7.0.1:8080" }
     calls api
     calls pay
+    calls secure
 }
 service api {
     port 8080
@@ -35,6 +36,12 @@ external pay {
         tls trust=pay
     }
     endpoints { static "10.7.0.254:9443" }
+    allow web
+}
+external secure {
+    host "secure.example"
+    port 443 dial=9444 protocol=tls
+    endpoints { static "10.7.0.254:9444" }
     allow web
 }
 gateway public {
@@ -179,5 +186,37 @@ fn a_service_outside_is_called_by_its_name() -> Result<(), Failure> {
     assert_eq!(record["upstream"], "10.7.0.254:9443", "{record}");
     let got = web.curl(&[&resolve[..], &["http://elsewhere.example/"]].concat())?;
     assert_eq!(got.status, 403, "{got:?}");
+    Ok(())
+}
+
+/// TLS of the application's own is passed on by the name that it asks for, and by no other.
+#[test]
+fn tls_to_a_service_outside_is_passed_on_by_its_name() -> Result<(), Failure> {
+    if !ready(&[])? {
+        return Ok(());
+    }
+    let mut mesh = Mesh::distribute(POLICIES)?;
+    let pay = certificate(&mesh, "pay", "pay.example")?;
+    let secure = certificate(&mesh, "secure", "secure.example")?;
+    mesh.proxy(0, "web", &["--secret", &given("pay", &pay)])?;
+    mesh.redirect(0, &[])?;
+    mesh.nginx_at_the_switch(9444, Some(&secure))?;
+    let web = mesh.host(0)?;
+    let trusts = secure.display().to_string();
+    for leads_to in ["198.51.100.9", "[2001:db8::9]"] {
+        let resolve = format!("*:443:{leads_to}");
+        let ask = |url: &str| web.curl(&["--cacert", &trusts, "--resolve", &resolve, url]);
+        let got = ask("https://secure.example/")?;
+        assert_eq!(
+            (got.status, got.body.as_str()),
+            (200, "switch 9444\n"),
+            "{got:?}"
+        );
+        let got = ask("https://elsewhere.example/")?;
+        assert_eq!(got.status, 0, "{got:?}");
+    }
+    let record = mesh.record("web-0", |record| record["service"] == "secure")?;
+    assert_eq!(record["authority"], "secure.example", "{record}");
+    mesh.record("web-0", |record| record["authority"] == "elsewhere.example")?;
     Ok(())
 }
