@@ -1,48 +1,41 @@
 //! One request from head to answer, read from top to bottom:
 //!
 //! record → overload → sanitise → snapshot
-//!   outbound: callee by destination or host → route → destination → endpoint → try, and try again → answer
-//!   inbound:  service by port → authorise → application → answer
-//!   gateway:  see `stack/gateway.rs`
+//!   from the application, a mesh peer or a gateway's client: `outbound.rs`, `inbound.rs`, `gateway.rs`
+//!   endpoint → try, and try again: `forward.rs`
+//!   answer: `answer.rs`
 //!
 //! Every decision is the engine's; what is here is their order. Whatever returns early does so
-//! through `local_reply`, and the record is written when the answer's body has ended. The sending is in
-//! `forward.rs`.
+//! through `local_reply`, and the record is written when the answer's body has ended.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::{HeaderMap, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Body, Incoming};
-use mesh_bundle::slice::{Destination, Exchange, Protocol, Target, Upgrade};
+use mesh_bundle::slice::{Protocol, Upgrade};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry;
 use mesh_engine::{InboundTable, Peer, path};
-use tokio::time::Instant;
 
 use super::body::{Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer};
 use super::local_reply::{self, Asked};
 use super::record::Record;
-use super::sanitise::{PEER_HEADER, Rule, Sanitised, Sender, sanitise};
+use super::sanitise::{Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
-use super::timeout::{self, Deadlines};
 use super::upgrade::entry::Entry;
 use super::upgrade::{self, Wanted};
 use crate::limits;
-use crate::tables::{Meant, Tables};
-use crate::tcp;
 use crate::upstream::connect::HttpVersion;
-use crate::upstream::pool::Failure;
 
+mod answer;
 mod filters;
 mod forward;
 mod gateway;
-
-use filters::{Seen, edits_of_answers};
-use forward::{Way, failed};
+mod inbound;
+mod outbound;
 
 type Reply = Response<ResponseBody>;
 
@@ -245,190 +238,6 @@ impl Exchanging<'_> {
         }
     }
 
-    /// Calls out on behalf of the application. `destination` is where it was going, if it does not know of
-    /// the proxy: that says what is called, and the host only matches within it.
-    async fn outbound(
-        mut self,
-        tables: &Arc<Tables>,
-        destination: Option<SocketAddr>,
-        sanitised: &Sanitised,
-        body: OutgoingBody,
-    ) -> Reply {
-        let (host, named) = (sanitised.authority.host(), sanitised.authority.port());
-        let meant = match destination {
-            Some(address) => tables.meant(address, Some(host)),
-            None => tables.snapshot().outbound(host, named).map(|callee| Meant {
-                callee,
-                port: callee.port(named),
-                pinned: None,
-            }),
-        };
-        let Some(Meant {
-            callee,
-            port,
-            pinned,
-        }) = meant
-        else {
-            return self.reply(Reason::AuthzDenied);
-        };
-        let (Some(port), Some(state)) = (port, tables.state(callee)) else {
-            return self.reply(Reason::NoRoute);
-        };
-        self.record.edge = Some(Arc::clone(&state.no_route));
-        if tcp::carries_bytes(Some(port)) {
-            return self.reply(Reason::NoRoute);
-        }
-        let peer = Peer::Identity(tables.snapshot().identity());
-        let leaving = self.ask(host, port.number, peer, |request| {
-            let verdict = tables.snapshot().leave(callee, request)?;
-            Some(verdict.is_allowed())
-        });
-        match leaving {
-            Ok(None) => {}
-            Ok(Some(allowed)) => {
-                self.connection.plane.metrics.decided(allowed);
-                if !allowed {
-                    return self.reply(Reason::AuthzDenied);
-                }
-                self.remember(Some(callee.service()), host, port.number, peer);
-            }
-            Err(rule) => return self.refuse(Refusal::Rule(rule)),
-        }
-        let route = match self.ask(host, port.number, peer, |request| callee.route(request)) {
-            Ok(Some(route)) => route,
-            Ok(None) => return self.reply(Reason::NoRoute),
-            Err(rule) => return self.refuse(Refusal::Rule(rule)),
-        };
-        if state.dialling.leaves() {
-            self.address_outside(host, state.dialling.really(port.number));
-        }
-        if let Err(refusal) = self.narrow_upgrade(route.filters().upgrade, port.protocol) {
-            return self.refuse(refusal);
-        }
-        let edge = state.edge(route);
-        self.record.edge = Some(Arc::clone(&edge));
-        let seen = Seen {
-            host,
-            port: port.number,
-            peer,
-            tls: false,
-        };
-        let mut edits = Vec::new();
-        let filtered = self.filter(route, sanitised, seen, &mut edits).await;
-        if let Err(ending) = filtered.and_then(|()| self.rewrite(route, seen)) {
-            return self.end(ending);
-        }
-        // An endpoint that is called by its own address is not one of a choice.
-        let itself = pinned.as_ref().map(|_| {
-            Destination::only(Target {
-                service: callee.service().to_owned(),
-                subset: None,
-                port: Some(port.number),
-            })
-        });
-        let to = match &itself {
-            Some(itself) => itself,
-            None => match route.pick_destination(&mut rand::rng()) {
-                Some(picked) => picked,
-                None => return self.reply(Reason::NoRoute),
-            },
-        };
-        self.edit(route, to);
-        edits.splice(0..0, edits_of_answers(route, to));
-        let subset = to.target.subset.as_deref();
-        self.record.subset = subset.and_then(|name| edge.subset(name));
-        let way = Way {
-            destination: to,
-            pinned,
-            port: port.number,
-            exchange: route.exchange(),
-            retry: route.retry(),
-            budget: state.budget.as_ref(),
-            streaming: route.filters().streaming,
-            edits,
-        };
-        self.forward(tables, sanitised, body, way).await
-    }
-
-    /// Lets a peer's request in.
-    async fn inbound(
-        mut self,
-        tables: &Arc<Tables>,
-        inbound: &Inbound,
-        sanitised: &Sanitised,
-        body: OutgoingBody,
-    ) -> Reply {
-        let identity = inbound.peer.as_ref().map(|peer| &peer.identity);
-        self.record.src = identity.map(Arc::clone);
-        let Some(table) = tables.snapshot().inbound(inbound.port) else {
-            return self.reply(Reason::AuthzDenied);
-        };
-        self.record.edge = Some(self.connection.inbound_edge(inbound, table.service()));
-        // Its rules are about connections, and are not asked about requests.
-        let protocol = table.port(inbound.port).map(|port| port.protocol);
-        if tcp::carries_bytes(table.port(inbound.port)) {
-            return self.reply(Reason::NoRoute);
-        }
-        if let Err(refusal) = self.narrow_upgrade(None, protocol.unwrap_or(Protocol::Grpc)) {
-            return self.refuse(refusal);
-        }
-        let peer = identity.map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity));
-        match self.authorise(table, sanitised.authority.host(), inbound.port, peer) {
-            Ok(true) => {}
-            Ok(false) => return self.reply(Reason::AuthzDenied),
-            Err(rule) => return self.refuse(Refusal::Rule(rule)),
-        }
-        if let Some(peer) = &inbound.peer {
-            let headers = &mut self.head.headers;
-            headers.insert(PEER_HEADER, peer.header.clone());
-        }
-
-        let now = self.record.started().into_std();
-        let asked = sanitised
-            .grpc
-            .then(|| timeout::grpc_timeout(&self.head.headers))
-            .flatten();
-        let deadline = retry::deadline(now, sanitised.time_left, asked);
-        let deadlines = Deadlines {
-            exchange: deadline,
-            asked: asked.and_then(|asked| now.checked_add(asked)),
-            streaming: sanitised.streaming,
-        };
-        let exchange = to_application();
-        let transfer = Arc::clone(&body.transfer);
-        let mut spare = self.has_spare(body.is_empty());
-        let (mut sending, _) = body.start(false);
-        self.record.upstream = Some(inbound.application.address());
-        loop {
-            self.record.attempts += 1;
-            let request = self.next_hop(sending, deadlines, spare, false);
-            let limit = deadline
-                .map(|deadline| deadline.saturating_duration_since(Instant::now().into_std()));
-            let sent = timeout::within(
-                limit,
-                inbound
-                    .application
-                    .send(request, self.version(false), exchange.connect_timeout),
-            );
-            match sent.await {
-                Ok(Ok(answer)) => {
-                    self.record.connect = answer.connect;
-                    return self.pass_on(answer, &exchange, deadlines, &[], None);
-                }
-                Ok(Err(Failure::Stale)) if spare => {
-                    spare = false;
-                    sending = RequestBody::Empty;
-                }
-                Ok(Err(_)) if transfer.is_broken() => return self.broken_body(),
-                Ok(Err(failure)) => return self.reply(failed(failure).reason),
-                Err(_elapsed) => {
-                    self.record.count_timeout("request");
-                    return self.reply(Reason::RequestTimeout);
-                }
-            }
-        }
-    }
-
     /// Whether the request may enter.
     fn authorise(
         &mut self,
@@ -464,20 +273,6 @@ impl Exchanging<'_> {
             client_ip: self.client_ip,
         };
         self.entry = self.upgrade.as_ref().map(|_| Box::new(entry()));
-    }
-
-    /// The host as a server outside the mesh expects it: with the port that is really dialled, unless
-    /// that is the one of the scheme (RFC 9110 section 7.2).
-    fn address_outside(&mut self, host: &str, (port, tls): (u16, bool)) {
-        let usual = if tls { 443 } else { 80 };
-        let text = if port == usual {
-            host.to_owned()
-        } else {
-            format!("{host}:{port}")
-        };
-        if let Ok(authority) = HeaderValue::try_from(text) {
-            self.authority = authority;
-        }
     }
 
     /// Asks the engine about this request. Its path is canonical already, so it reads as it is.
@@ -527,24 +322,5 @@ impl Exchanging<'_> {
             Some(rule) => self.refuse(Refusal::Rule(rule)),
             None => self.reply(Reason::ClientDisconnect),
         }
-    }
-}
-
-/// How this proxy waits for its own application: as long as the caller does.
-fn to_application() -> Exchange {
-    Exchange {
-        timeout: None,
-        connect_timeout: limits::APPLICATION_CONNECT_TIMEOUT,
-        retry: mesh_bundle::slice::Retry {
-            attempts: 1,
-            causes: Vec::new(),
-            per_try: None,
-            any_method: false,
-            backoff_base: Duration::ZERO,
-            backoff_max: Duration::ZERO,
-        },
-        stream_idle: None,
-        max_duration: None,
-        ..Exchange::default()
     }
 }

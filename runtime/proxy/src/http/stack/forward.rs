@@ -1,32 +1,27 @@
-//! The sending half of an exchange: endpoint → try, and try again → answer. Where a request goes and
-//! on which terms was decided before.
+//! The sending half of an exchange: endpoint → try, and try again. Where a request goes and on which terms
+//! was decided before.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::uri::{self, Scheme, Uri};
-use http::{HeaderMap, Request, Response, Version, header, response};
+use http::{HeaderMap, Request, Version, header};
 use hyper::body::Body as _;
-use hyper::upgrade::OnUpgrade;
 use mesh_bundle::slice::{Destination, Exchange};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry::{self, BudgetState, Next, RetryPolicy, RetryState, Stop};
 use tokio::time::Instant;
 
-use super::super::body::{RequestBody, ResponseBody, Upstream};
+use super::super::body::RequestBody;
 use super::super::record::grpc_status;
-use super::super::sanitise::{
-    self, HOPS_HEADER, STREAMING_HEADER, Sanitised, Sender, TIMEOUT_HEADER,
-};
-use super::super::stream;
-use super::super::timeout::{self, BodyClock, Deadlines};
-use super::super::upgrade::{Disagreed, Wanted};
+use super::super::sanitise::{HOPS_HEADER, STREAMING_HEADER, Sanitised, TIMEOUT_HEADER};
+use super::super::timeout::{self, Deadlines};
 use super::filters::Edit;
 use super::{Exchanging, OutgoingBody, Reply};
 use crate::tables::Tables;
 use crate::upstream::connect::{ConnectError, HttpVersion};
-use crate::upstream::pool::{Answer, Endpoint, Failure, Slot};
+use crate::upstream::pool::{Answer, Endpoint, Failure};
 
 /// Where a request goes, and on which terms.
 #[derive(Debug)]
@@ -316,93 +311,6 @@ impl Exchanging<'_> {
             self.connection.plane.metrics.retried(well);
         }
     }
-
-    /// Passes an answer on; the exchange is over when its body is.
-    pub(super) fn pass_on(
-        mut self,
-        answer: Answer,
-        exchange: &Exchange,
-        deadlines: Deadlines,
-        edits: &[Edit<'_>],
-        reason: Option<Reason>,
-    ) -> Reply {
-        let Answer {
-            mut response,
-            mut slot,
-            peer,
-            ..
-        } = answer;
-        let upstream = hyper::upgrade::on(&mut response);
-        let (mut head, body) = response.into_parts();
-        let agreed = match self.upgrade.take() {
-            None => None,
-            Some(wanted) => {
-                // A server that was asked may think that it has agreed (bad-inputs 19).
-                slot.spoil();
-                match wanted.is_agreed(self.asked.version, &head) {
-                    Ok(agreed) => agreed.then_some(wanted),
-                    Err(Disagreed) => return self.reply(Reason::UpstreamProtocolError),
-                }
-            }
-        };
-        // What is not of the mesh says nothing in its name.
-        let from = match peer {
-            Some(_) => Sender::MeshPeer,
-            None => Sender::Application,
-        };
-        if sanitise::sanitise_answer(&mut head, from, agreed.is_some()).is_err() {
-            return self.reply(Reason::UpstreamProtocolError);
-        }
-        head.extensions.clear();
-        for edit in edits {
-            edit.apply(&mut head.headers);
-        }
-        if let Some(wanted) = agreed {
-            wanted.agree(self.asked.version, &mut head);
-            return self.become_tunnel(wanted, upstream, head, slot, exchange);
-        }
-        self.close_unless_read(&mut head.headers);
-        let (grpc, mut record) = (self.asked.grpc, self.record);
-        record.answered(head.status, &head.headers);
-        if let Some(reason) = reason {
-            record.end(Some(reason));
-        }
-        let clock = if deadlines.streaming || is_stream(&head.headers, grpc) {
-            let until = exchange.max_duration.map(|max| record.started() + max);
-            BodyClock::new(until, exchange.stream_idle)
-        } else {
-            BodyClock::new(deadlines.exchange.map(Instant::from_std), None)
-        };
-        if self.asked.version != Version::HTTP_2 {
-            self.connection.wire.answer(clock.until());
-        } else if let Some(until) = clock.until() {
-            stream::end_at(until);
-        }
-        let body = Upstream::new(body, clock, slot, record);
-        Response::from_parts(head, ResponseBody::Upstream(body))
-    }
-}
-
-impl Exchanging<'_> {
-    /// Answers that client and endpoint have each other's bytes from here on; the exchange is over when these are.
-    fn become_tunnel(
-        mut self,
-        wanted: Wanted,
-        upstream: OnUpgrade,
-        head: response::Parts,
-        slot: Slot,
-        exchange: &Exchange,
-    ) -> Reply {
-        self.record.answered(head.status, &head.headers);
-        if self.asked.version != Version::HTTP_2 {
-            self.connection.wire.upgrade();
-        }
-        let times = (exchange.stream_idle, exchange.max_duration);
-        let record = (self.record, slot);
-        let tunnel = wanted.tunnel(self.connection, upstream, record, times, self.entry);
-        self.connection.tunnels.begin(tunnel);
-        Response::from_parts(head, ResponseBody::Local(None))
-    }
 }
 
 /// Picks an endpoint of the destination, or of the first of its substitutes that has one.
@@ -449,13 +357,6 @@ fn given_up(stop: Stop, tries: u32) -> Option<Reason> {
         Stop::Attempts if tries > 1 => Some(Reason::RetryLimit),
         Stop::Attempts | Stop::NotRetryable | Stop::Deadline => None,
     }
-}
-
-/// Streams are not bound by the timeout once they have begun (design.md, Time).
-fn is_stream(headers: &HeaderMap, grpc: bool) -> bool {
-    grpc || headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// What HTTP/2 has and HTTP/1.1 has not: crumbs of cookies (RFC 9113 section 8.2.3), and `TE` without
