@@ -5,6 +5,7 @@
 //! Facts only: what is worth a finding is for the lints, how it reads for `meshc diff`.
 
 pub mod access;
+pub mod dropped;
 pub mod fields;
 pub mod grants;
 mod identities;
@@ -14,6 +15,8 @@ pub mod skew;
 pub mod slices;
 pub mod split;
 pub mod staging;
+pub mod unserved;
+pub mod weakened;
 
 use std::collections::BTreeSet;
 

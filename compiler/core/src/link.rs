@@ -126,6 +126,7 @@ fn link_below(
     let invariants = linker.invariants(&mesh.invariants);
     let mut services = linker.services(mesh, before);
     linker.check_claims(&services);
+    linker.check_endpoints(&services);
     linker.check_addresses(&services);
     for service in &services {
         linker.check_opaque(service);

@@ -418,3 +418,24 @@ gateway g {
 "
     ));
 }
+
+#[test]
+fn endpoints_of_two_services() {
+    let two = |one: &str, other: &str| {
+        format!(
+            "service a {{ port 80; endpoints {{ {one} }} }}\nservice b {{ port 81; endpoints {{ {other} }} }}"
+        )
+    };
+    insta::assert_snapshot!(all(&[
+        &two(
+            "static \"10.0.0.1:80\"",
+            "static \"10.0.0.2:81\" \"10.0.0.1:80\""
+        ),
+        &two("dns \"a.test:80\"", "dns \"a.test:80\""),
+        &two("static \"10.0.0.1:80\"", "static \"10.0.0.1:81\""),
+        &two(
+            "static \"10.0.0.1:80\"",
+            "static \"10.0.0.1:80\" }; unmeshed; subset s { labels v=x"
+        ),
+    ]));
+}

@@ -31,12 +31,14 @@ mod change {
     pub(crate) mod access_narrowed;
     pub(crate) mod access_widened;
     pub(crate) mod amplification_grew;
+    pub(crate) mod answered_instead;
     pub(crate) mod blast_radius;
     pub(crate) mod called_service_removed;
     pub(crate) mod canary_step;
     pub(crate) mod coverage_fell;
     pub(crate) mod dialled_address;
     pub(crate) mod endpoints_replaced;
+    pub(crate) mod name_dropped;
     pub(crate) mod no_effect;
     pub(crate) mod other_scope;
     pub(crate) mod skewed_pair;
@@ -45,6 +47,7 @@ mod change {
     pub(crate) mod transition;
     pub(crate) mod unsafe_transition;
     pub(crate) mod weakened_guard;
+    pub(crate) mod weaker_transport;
 }
 mod linking {
     pub(crate) mod reference_cycle;
@@ -243,9 +246,12 @@ pub static RULES: &[&Rule] = &[
 /// Every rule about the difference between two commits, ascending by code.
 pub static COMPARISONS: &[&Rule] = &[
     &change::called_service_removed::CALLED_SERVICE_REMOVED,
+    &change::answered_instead::ANSWERED_INSTEAD,
+    &change::name_dropped::NAME_DROPPED,
     &change::canary_step::CANARY_STEP,
     &change::amplification_grew::AMPLIFICATION_GREW,
     &change::unsafe_transition::UNSAFE_TRANSITION,
+    &change::weaker_transport::WEAKER_TRANSPORT,
     &change::access_widened::ACCESS_WIDENED,
     &change::access_narrowed::ACCESS_NARROWED,
     &change::skewed_pair::SKEWED_PAIR,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mesh_compiler::LinkedMesh;
 use mesh_compiler::date::Date;
-use mesh_compiler::linked::{Service, ServiceId};
+use mesh_compiler::linked::{Service, ServiceId, Team};
 use mesh_compiler::model::{Spanned, SuppressedAt, Suppression};
 use mesh_syntax::{Diagnostic, Edit, FileId, Level, Span};
 
@@ -73,7 +73,7 @@ pub(crate) fn apply(
                 answers.push(*suppression);
             }
         }
-        match answer(&answers, places.concerned(&finding)) {
+        match answer(mesh, &answers, places.concerned(&finding)) {
             Some(answer) => suppressed.push(Suppressed {
                 finding,
                 reason: answer.reason.clone(),
@@ -97,11 +97,23 @@ pub(crate) fn apply(
 
 /// The suppression in whose name a finding is let pass: one that speaks of everything that the finding is about, or the
 /// last of several that do so together.
-fn answer<'s>(answers: &[&'s Suppression], concerned: &[String]) -> Option<&'s Suppression> {
+fn answer<'s>(
+    mesh: &LinkedMesh,
+    answers: &[&'s Suppression],
+    concerned: &[String],
+) -> Option<&'s Suppression> {
     let names = |answer: &&&Suppression, wanted: &str| match answer.at.as_ref().map(|at| &at.value)
     {
         Some(SuppressedAt::Definition(name)) => name == wanted,
-        Some(SuppressedAt::File { .. }) | None => true,
+        // What lies in a file may be wrong for services of others, for whom its owner does not speak.
+        Some(SuppressedAt::File { .. }) | None => {
+            let Some(team) = mesh.owner(answer.span.file) else {
+                return true;
+            };
+            let service = mesh.service_named(wanted);
+            let owns = |other: &Team| service.is_some_and(|id| other.services.contains(&id));
+            owns(team) || !mesh.teams.iter().any(owns)
+        }
     };
     let mut last = answers.last();
     for name in concerned {
@@ -253,6 +265,41 @@ fn is_in_route(suppression: &Suppression, service: &Service, finding: &Diagnosti
 #[cfg(test)]
 mod tests {
     use super::NEVER;
+    use crate::tester::{load, sources, today};
+
+    #[test]
+    fn a_team_lets_nothing_pass_that_its_policy_does_to_a_service_of_others() {
+        let with = |own: &str, rule: &str| {
+            let text = format!(
+                "mesh m {{
+    trust-domain \"m.example\"
+    team shop {{ owns \"shop/**\"; service cart }}
+    team money {{ owns \"money/**\"; service pay }}
+}}
+// file: shop/cart.kdl
+service cart {{ port 80; endpoints {{ static \"10.0.0.1:80\" }}; calls pay; {own} }}
+policy fast {{ timeout \"2s\"; {rule} }}
+suppress MSH0810 at=\"shop/cart.kdl\" reason=\"so\" owner=shop until=\"2099-01-01\"
+// file: money/pay.kdl
+service pay {{ port 80; endpoints {{ static \"10.0.0.2:80\" }}; allow cart {{ method GET }}; {} }}
+",
+                if own.is_empty() { "use fast" } else { "" }
+            );
+            sources(&text)
+        };
+        let found = |own: &str| {
+            let base = load(&with(own, "")).mesh.unwrap();
+            let mut head = load(&with(own, "allow cart"));
+            let judgement = crate::judge(&mut head, Some(&base), today());
+            let gains = judgement
+                .findings
+                .iter()
+                .filter(|one| one.code == "MSH0810");
+            (gains.count(), judgement.suppressed.len())
+        };
+        assert_eq!(found(""), (1, 0), "`pay` is not theirs");
+        assert_eq!(found("use fast"), (0, 1), "`cart` is");
+    }
 
     #[test]
     fn pages_say_what_nobody_can_suppress() {

@@ -178,7 +178,7 @@ fn of(change: Change<'_>, kept: Kept) -> Result<Found, CapExceeded> {
 }
 
 /// Requests that one route takes in the base and another, or the same, in the head, for every pair of routes that
-/// differ in something; where there is one that nothing but its method, host, path and caller sets apart, that one.
+/// differ in something, as far as somebody may send them before or after; where there is one that nothing but its method, host, path and caller sets apart, that one.
 pub(super) fn passed_on(
     change: Change<'_>,
     kept: Kept,
@@ -188,7 +188,27 @@ pub(super) fn passed_on(
         return Ok(Vec::new());
     };
     both.wants_plain = true;
+    both.wants_let_in = true;
     both.look_at_routes()?;
+    Ok(both.found.into_values().collect())
+}
+
+/// Requests that one route took and another, or the same, takes where the two differ; and with `untaken` those that none
+/// takes any more.
+pub(super) fn ended(
+    change: Change<'_>,
+    kept: Kept,
+    differ: Differ<'_>,
+    untaken: bool,
+) -> Result<Vec<Move>, CapExceeded> {
+    let Some(mut both) = Both::of(change, kept, differ)? else {
+        return Ok(Vec::new());
+    };
+    both.wants_let_in = true;
+    both.look_at_routes()?;
+    if untaken {
+        both.look_at_lost()?;
+    }
     Ok(both.found.into_values().collect())
 }
 
@@ -221,6 +241,8 @@ struct Both<'m> {
     differ: Differ<'m>,
     /// Whether it is worth looking further for a request without headers and the like.
     wants_plain: bool,
+    /// Whether only requests count that somebody may send, where anybody may send any.
+    wants_let_in: bool,
     old: Side<'m>,
     new: Side<'m>,
     /// By the routes before and after.
@@ -243,6 +265,7 @@ impl<'m> Both<'m> {
             kept,
             differ,
             wants_plain: false,
+            wants_let_in: false,
             old,
             new,
             found: BTreeMap::new(),
@@ -302,6 +325,23 @@ impl<'m> Both<'m> {
         Ok(())
     }
 
+    /// Requests of which some come to the service as before, and that no route takes any more.
+    fn look_at_lost(&mut self) -> Result<(), CapExceeded> {
+        let comes = self.old.universe.intersection(&self.new.universe)?;
+        let untaken = self.new.untaken(&comes)?;
+        if untaken.is_empty() {
+            return Ok(());
+        }
+        for position in 0..self.old.pieces.len() {
+            let piece = &self.old.pieces[position];
+            let above: Vec<&Space> = self.old.above(piece).collect();
+            let both = piece.space.intersection(&untaken)?;
+            let left = both.remainder(&above, SAMPLES_MAX)?;
+            self.add((Some(piece.route), None), &left);
+        }
+        Ok(())
+    }
+
     /// Takes a request of the set that the engine routes so, if there is one: best one that is let in.
     fn add(&mut self, (before, after): Routes, space: &Space) {
         if space.is_empty() || self.is_settled(&(before, after)) {
@@ -320,13 +360,19 @@ impl<'m> Both<'m> {
             [Some(old), Some(new)] => old.intersection(new).ok(),
             _ => None,
         };
+        let is_known = entered.iter().all(Option::is_some);
         let [old, new] = entered;
         let let_in: Vec<Space> = [both, new, old].into_iter().flatten().collect();
+        let is_open = let_in.iter().any(|space| !space.is_empty());
+        let is_enough = self.wants_let_in && is_known && is_open;
         let best = |shows: &dyn Fn(&Point) -> bool| {
             let let_in = let_in.iter().find_map(|let_in| {
                 let space = let_in.intersection(space).ok()?;
                 super::access::find(&space, &likely, shows)
             });
+            if is_enough {
+                return let_in;
+            }
             let_in.or_else(|| super::access::find(space, &likely, shows))
         };
         let witness = if self.wants_plain {

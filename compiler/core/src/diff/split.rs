@@ -239,32 +239,30 @@ impl<'m> Splits<'m> {
         gains.collect()
     }
 
-    /// Where the requests of the two could have moved: to the subsets of the services that they lead to, and, of a
-    /// split between services, to one of these.
+    /// Where the requests of the two could have moved: to the subsets of the services that they lead to, and, where these
+    /// are several, to one of them.
     fn versions(&self, old: &Route, new: &Route) -> Vec<Version> {
         let (base, head) = (self.change.base, self.change.head);
+        let both = [(base, old), (head, new)].into_iter();
+        let mut names: Vec<&String> = both
+            .flat_map(|(mesh, route)| {
+                let services = route.destinations.iter().map(|to| to.target.service);
+                services.map(|id| &mesh.service(id).name.value)
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
         let mut versions = Vec::new();
-        for (mesh, route) in [(base, old), (head, new)] {
-            let mut services: Vec<_> = route
-                .destinations
-                .iter()
-                .map(|to| to.target.service)
-                .collect();
-            services.sort_unstable();
-            services.dedup();
-            for id in &services {
-                let name = &mesh.service(*id).name.value;
-                let of_all = (services.len() > 1).then(Vec::new);
-                let sides = [base, head].into_iter();
-                let services =
-                    sides.filter_map(|mesh| Some(mesh.service(mesh.service_named(name)?)));
-                let subsets = services.flat_map(|service| &service.subsets);
-                let labels = subsets.map(|subset| plain(&subset.labels));
-                versions.extend(of_all.into_iter().chain(labels).map(|labels| Version {
-                    service: name.clone(),
-                    labels,
-                }));
-            }
+        for name in &names {
+            let of_all = (names.len() > 1).then(Vec::new);
+            let sides = [base, head].into_iter();
+            let services = sides.filter_map(|mesh| Some(mesh.service(mesh.service_named(name)?)));
+            let subsets = services.flat_map(|service| &service.subsets);
+            let labels = subsets.map(|subset| plain(&subset.labels));
+            versions.extend(of_all.into_iter().chain(labels).map(|labels| Version {
+                service: (*name).clone(),
+                labels,
+            }));
         }
         versions.sort_unstable();
         versions.dedup();

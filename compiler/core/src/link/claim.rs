@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mesh_bundle::slice::EndpointAddress;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_syntax::{Diagnostic, Span};
 
 use super::Linker;
+use super::endpoint::address_text;
 use crate::code;
-use crate::linked::{Edge, Exchange, Kind, Service, ServiceId};
+use crate::linked::{Edge, Endpoints, Exchange, Kind, Service, ServiceId};
 
 impl Linker<'_, '_> {
     /// Hosts and inbound ports that two services claim.
@@ -37,6 +39,40 @@ impl Linker<'_, '_> {
                         self.port_claimed(identity, number, service, other);
                     }
                 }
+            }
+        }
+    }
+
+    /// An address at which two services are dialled has one proxy, which shows one identity and tells services apart by
+    /// its port alone. What has no proxy may share an address: there `Host` says who is meant.
+    pub(super) fn check_endpoints(&mut self, services: &[Service]) {
+        let mut taken: BTreeMap<EndpointKey<'_>, (&Service, Span)> = BTreeMap::new();
+        for service in services {
+            let Endpoints::Declared(endpoints) = &service.endpoints else {
+                continue;
+            };
+            let has_proxy =
+                matches!(service.kind, Kind::Service) && service.reach.unmeshed.is_none();
+            // One for each of its ports is one service all the same.
+            for endpoint in endpoints.iter().filter(|_| has_proxy) {
+                let key = endpoint_key(&endpoint.value.address);
+                let (first, span) = *taken.entry(key).or_insert((service, endpoint.span));
+                if first.id == service.id {
+                    continue;
+                }
+                let (name, other) = (&service.name.value, &first.name.value);
+                self.report(
+                    Diagnostic::error(
+                        code::HOST_CLAIMED_TWICE,
+                        endpoint.span,
+                        format!(
+                            "`{name}` and `{other}` have the same endpoint {}",
+                            address_text(&endpoint.value.address)
+                        ),
+                    )
+                    .label(span, format!("an endpoint of `{other}`"))
+                    .help("one proxy answers at an address, for one service: give each an address or a port of its own"),
+                );
             }
         }
     }
@@ -120,6 +156,16 @@ impl Linker<'_, '_> {
                 );
             }
         }
+    }
+}
+
+/// What makes two endpoints one: the address, however it is written.
+type EndpointKey<'a> = (Option<std::net::IpAddr>, &'a str, u16);
+
+fn endpoint_key(address: &EndpointAddress) -> EndpointKey<'_> {
+    match address {
+        EndpointAddress::Static(address) => (Some(address.ip()), "", address.port()),
+        EndpointAddress::Dns { name, port } => (None, name, *port),
     }
 }
 

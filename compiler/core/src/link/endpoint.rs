@@ -119,7 +119,7 @@ impl Linker<'_, '_> {
     }
 }
 
-fn address_text(address: &EndpointAddress) -> String {
+pub(super) fn address_text(address: &EndpointAddress) -> String {
     match address {
         EndpointAddress::Static(address) => address.to_string(),
         EndpointAddress::Dns { name, port } => format!("{name}:{port}"),

@@ -91,9 +91,11 @@ super::declare_pages! {
     code::TWO_SOURCES => "one field set by two sources of one level";
 
     /// ## What it flags
-    /// A host that two services claim on a common port.
+    /// A host that two services claim on a common port, an address by which both are reached, or an endpoint that both
+    /// have. What has no proxy (`external`, `unmeshed`) may share endpoints: there `Host` says who is meant.
     /// ## Why it matters
-    /// Requests name services by host. One of the two would take the other's traffic.
+    /// Requests name services by host. One of the two would take the other's traffic. At an endpoint there is one proxy,
+    /// with one identity: callers of the other service would meet a stranger, and refuse it.
     /// ## Examples
     /// ```kdl bad
     /// service reviews { port 80; host "shop.example"; endpoints { static "10.0.0.7:80" } }

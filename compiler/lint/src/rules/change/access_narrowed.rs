@@ -110,6 +110,7 @@ fn declared(facts: &Facts<'_>, each: &AccessChange, caller: Kept) -> Diagnostic 
             format!("`{to}` refuses some requests of `{from}` that the base lets in"),
         )
         .at("lets in less than before")
+        .about(to)
         .help(format!(
             "if `{from}` still sends such requests, let them in; a `deny … mode=audit` first shows in the logs whether it does"
         ));

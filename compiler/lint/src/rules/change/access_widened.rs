@@ -129,6 +129,9 @@ fn check(cx: &mut RuleContext<'_>) {
             finding = finding.label(rule, "admits them, the same as before");
         }
         finding = facts.witnessed(finding, gain.witness.as_ref(), service.id);
+        for (each, ..) in &gains {
+            finding.add_subject(&mesh.service(each.service.head).name.value);
+        }
         cx.report(finding);
     }
 }

@@ -15,8 +15,8 @@ declare_rule! {
     /// than `refuse canary-step=` permits; or, in a split between services, one of these. What counts is
     /// where the requests go, not the numbers of one split: a new route that takes the requests of another, a subset or
     /// endpoint with other labels, and other weights move them alike. Where a branch takes all endpoints of a service,
-    /// they are counted, in policy or in the inventory. Without that setting there is no limit. Found with
-    /// `meshc check --base REF`.
+    /// they are counted, in policy or in the inventory. Without that setting there is no limit. Requests that
+    /// nobody may send do not count. Found with `meshc check --base REF`.
     ///
     /// Requests that a new route sets apart by a header, query parameter, cookie, claim or address are a note, for
     /// policy does not say how many they are: trying a version with testers first is a good step.
@@ -258,6 +258,39 @@ mod tests {
         ));
         let split_too = "route get { match { method GET }; to v1 weight=9; to v2 weight=1 }";
         assert_eq!(changes("MSH0311", &before, &and(split_too)), "");
+    }
+
+    #[test]
+    fn all_of_the_traffic_moves_to_another_service_at_once() {
+        let with = |to: &str| {
+            format!(
+                r#"mesh m {{ trust-domain "m.example"; {LIMIT} }}
+                gateway g {{ listen 80; allow unauthenticated; route all {{ {to} }} }}
+                service a {{ port 80; endpoints {{ static "10.0.0.1:80" }}; allow g }}
+                service b {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow g }}"#
+            )
+        };
+        insta::assert_snapshot!(changes("MSH0311", &with("to a"), &with("to b")));
+        assert_ne!(
+            changes(
+                "MSH0311",
+                &with("to a"),
+                &with("to a weight=1; to b weight=99")
+            ),
+            ""
+        );
+    }
+
+    #[test]
+    fn requests_that_nobody_may_send_move_nothing() {
+        let open =
+            with(LIMIT, 90, 10).replace("route all", "allow any { path \"/a/**\" }\nroute all");
+        let and = |path: &str| {
+            let route = format!("route z {{ match {{ path \"{path}\" }}; to v2 }}\nroute all");
+            changes("MSH0311", &open, &open.replace("route all", &route))
+        };
+        assert_eq!(and("/zzz/**"), "");
+        assert_ne!(and("/a/z/**"), "");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `rollout/other-scope`
 
+use mesh_compiler::diff::Change;
+
 use crate::rule::{RuleContext, declare_rule};
 
 declare_rule! {
@@ -27,8 +29,14 @@ declare_rule! {
     pub(crate) static OTHER_SCOPE = {
         code: "MSH1105", name: "rollout/other-scope",
         summary: "no proxy takes the change, and none could be rolled back over it",
-        level: Warning, since: "0.1.0", check: check,
+        level: Error, since: "0.1.0", check: check,
     }
+}
+
+/// Whether the head is another mesh to every proxy.
+pub(super) fn is_other_mesh(change: Change<'_>) -> bool {
+    let (base, head) = (change.base, change.head);
+    base.name.value != head.name.value || base.trust_domain.value != head.trust_domain.value
 }
 
 fn check(cx: &mut RuleContext<'_>) {
@@ -73,6 +81,20 @@ mod tests {
             )
         };
         insta::assert_snapshot!(changes("MSH1105", &with("a.example"), &with("b.example")));
+        let with = |domain: &str| {
+            format!(
+                r#"mesh m {{ trust-domain "{domain}" }}
+                service web {{ port 80; endpoints {{ static "10.0.0.1:80" }}; calls a }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow web }}"#
+            )
+        };
+        for said in ["MSH0704", "MSH1104", "MSH1108"] {
+            let found = changes(said, &with("a.example"), &with("b.example"));
+            assert_eq!(
+                found, "",
+                "nothing is in between, and no plan would be taken"
+            );
+        }
         assert_eq!(
             changes("MSH1105", &with("a.example"), &with("a.example")),
             ""

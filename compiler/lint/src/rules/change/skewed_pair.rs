@@ -1,5 +1,6 @@
 //! `rollout/skewed-pair`
 
+use super::other_scope::is_other_mesh;
 use super::transition::show;
 use crate::rule::{RuleContext, declare_rule};
 
@@ -58,6 +59,10 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let Some(change) = facts.change() else { return };
+    if is_other_mesh(change.meshes()) {
+        // No proxy takes the change, so nothing is in between.
+        return;
+    }
     let staging = change.staging();
     for (position, skew) in staging.skews.iter().enumerate() {
         if staging.orderless.contains(&position) {
