@@ -21,6 +21,7 @@ mod access {
     pub(crate) mod refused_probe;
     pub(crate) mod shared;
     pub(crate) mod shared_identity;
+    pub(crate) mod undecided_access;
     pub(crate) mod unenforced_rule;
     pub(crate) mod unused_permission;
     pub(crate) mod unverified_claim;
@@ -142,6 +143,7 @@ mod timeouts {
     pub(crate) mod timeout_inversion;
     pub(crate) mod unbounded_call;
 }
+pub(crate) mod undecided;
 pub(crate) mod words;
 
 /// Every rule, ascending by code.
@@ -234,6 +236,7 @@ pub static RULES: &[&Rule] = &[
     &access::negated_range::NEGATED_RANGE,
     &access::invariant_violated::INVARIANT_VIOLATED,
     &gateways::open_to_outside::OPEN_TO_OUTSIDE,
+    &access::undecided_access::UNDECIDED_ACCESS,
     &gateways::plaintext_on_tls_port::PLAINTEXT_ON_TLS_PORT,
     &gateways::wide_egress::WIDE_EGRESS,
     &inventory::undeclared_egress::UNDECLARED_EGRESS,

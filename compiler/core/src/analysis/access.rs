@@ -3,14 +3,17 @@
 use mesh_bundle::slice::{Effect, Enforcement, Principal};
 
 mod decided;
+mod undecided;
 
 use decided::Decided;
 pub use decided::{Bypass, Open, Overruled, Spelling};
+use undecided::Asked;
+pub use undecided::{Question, Undecided};
 
 use super::connections;
 use super::entrance;
 use super::probe::{self, Probe};
-use super::request_space::{CapExceeded, Likely, Point, Space};
+use super::request_space::{CapExceeded, Likely, Point, Space, effort};
 use crate::linked::{Access, Edge, LinkedMesh, Service, ServiceId};
 
 /// What is known about the access rules of one service. Numbers are positions in its list of rules.
@@ -31,6 +34,8 @@ pub struct AccessFacts {
     /// Declared calls to the service, and routes of gateways that lead to it, of which no request gets
     /// in, ascending by caller.
     pub lockouts: Vec<Lockout>,
+    /// Questions that were too large to answer: all above says nothing of them.
+    pub undecided: Vec<Undecided>,
 }
 
 /// A rule that could be left out.
@@ -85,9 +90,13 @@ fn ports(service: &Service) -> Result<Space, CapExceeded> {
     Space::to_ports(service.ports.iter().map(|port| port.number.value))
 }
 
-/// Whether a declared call is refused whatever the request. A question that is too large to answer is
-/// no lockout.
-fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Option<Lockout> {
+/// Whether a declared call is refused whatever the request.
+fn lockout(
+    mesh: &LinkedMesh,
+    edge: &Edge,
+    probe: &Probe,
+    ports: &Space,
+) -> Result<Option<Lockout>, CapExceeded> {
     let callee = mesh.service(edge.callee);
     let identities = &mesh.service(edge.caller).identities;
     let likely = Likely {
@@ -102,9 +111,9 @@ fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Opti
         .cloned()
         .map(Principal::SpiffeId)
         .collect::<Vec<_>>();
-    let from = Space::from(&from).ok()?.intersection(ports).ok()?;
+    let from = Space::from(&from)?.intersection(ports)?;
     // A port of plaintext meets no identity. Where all are, the mode is what is wrong (MSH0701).
-    let met = from.intersection(&entrance::met(callee).ok()?).ok()?;
+    let met = from.intersection(&entrance::met(callee)?)?;
     let from = if met.is_empty() { from } else { met };
     // Rules that admit the caller may still ask what no request has, or be overruled.
     for rule in edge
@@ -112,35 +121,37 @@ fn lockout(mesh: &LinkedMesh, edge: &Edge, probe: &Probe, ports: &Space) -> Opti
         .iter()
         .filter_map(|rule| callee.access.get(*rule))
     {
-        let takes = space(callee, rule).ok()?.intersection(&from).ok()?;
-        let point = takes.pick(&likely).ok()?;
+        let takes = space(callee, rule)?.intersection(&from)?;
+        // A request that is too large to make says nothing yet.
+        let point = takes.pick(&likely).ok().flatten();
         if point.is_some_and(|point| probe.is_allowed(&point) == Some(true)) {
-            return None;
+            return Ok(None);
         }
     }
     if !edge.permitted.is_empty() {
         let denied: Vec<Space> = enforced(callee, Effect::Deny)
             .map(|rule| space(callee, rule))
-            .collect::<Result<_, _>>()
-            .ok()?;
+            .collect::<Result<_, _>>()?;
         let denied: Vec<&Space> = denied.iter().collect();
         for rule in enforced(callee, Effect::Allow) {
-            let takes = space(callee, rule).ok()?.intersection(&from).ok()?;
-            if !takes.remainder(&denied, 1).ok()?.is_empty() {
-                return None;
+            let takes = space(callee, rule)?.intersection(&from)?;
+            if !takes.remainder(&denied, 1)?.is_empty() {
+                return Ok(None);
             }
         }
     }
-    let witness = asked_for(callee, edge, &from, &likely)?;
+    let Some(witness) = asked_for(callee, edge, &from, &likely) else {
+        return Ok(None);
+    };
     let refused = probe.is_allowed(&witness) == Some(false);
     debug_assert!(
         refused,
         "the engine lets in what no rule admits: {witness:?}"
     );
-    refused.then_some(Lockout {
+    Ok(refused.then_some(Lockout {
         caller: edge.caller,
         witness,
-    })
+    }))
 }
 
 /// A request that the caller would really send: one that a rule for it speaks of, or that a route of the callee takes.
@@ -162,9 +173,8 @@ fn asked_for(callee: &Service, edge: &Edge, from: &Space, likely: &Likely) -> Op
 }
 
 impl AccessFacts {
-    /// Computes the facts of one service. A question that is too large to answer has no fact. They depend on nothing but
-    /// the service, its edges, the services at their other ends, and what [`Unchanged`](crate::Unchanged) compares of the
-    /// whole mesh.
+    /// Computes the facts of one service. They depend on nothing but the service, its edges, the services at their other
+    /// ends, and what [`Unchanged`](crate::Unchanged) compares of the whole mesh.
     pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Self {
         let probe = Probe::of(mesh, id);
         probe.map_or_else(Self::default, |probe| Self::asking(mesh, id, &probe))
@@ -172,18 +182,22 @@ impl AccessFacts {
 
     /// The same, for who has the service's probe.
     pub fn asking(mesh: &LinkedMesh, id: ServiceId, probe: &Probe) -> Self {
+        let parts = mesh.service(id).access.len() + mesh.edges.entering(id).count();
+        effort::within(effort::bound(parts), || Self::compute(mesh, id, probe))
+    }
+
+    fn compute(mesh: &LinkedMesh, id: ServiceId, probe: &Probe) -> Self {
         let mut facts = Self::default();
         let service = mesh.service(id);
-        let Ok(ports) = ports(service) else {
+        let asked = Asked::default();
+        let Some(ports) = asked.known(Question::Service, ports(service)) else {
+            facts.undecided = asked.undecided();
             return facts;
         };
-        let spaces: Vec<Option<Space>> = service
-            .access
-            .iter()
-            .map(|rule| {
-                space(service, rule)
-                    .and_then(|space| space.intersection(&ports))
-                    .ok()
+        let spaces: Vec<Option<Space>> = (service.access.iter().enumerate())
+            .map(|(index, rule)| {
+                let space = space(service, rule).and_then(|space| space.intersection(&ports));
+                asked.known(Question::Rule(index), space)
             })
             .collect();
         for (rule, space) in spaces.iter().enumerate() {
@@ -203,27 +217,41 @@ impl AccessFacts {
             .filter(declared)
             .filter(|edge| is_judged && !entrance::is_unguarded(mesh.service(edge.caller)));
         facts.lockouts = calls
-            .filter_map(|edge| lockout(mesh, edge, probe, &ports))
+            .filter_map(|edge| {
+                let lockout = lockout(mesh, edge, probe, &ports);
+                asked.known(Question::Call(edge.caller), lockout)?
+            })
             .collect();
         let decided = Decided {
             service,
             probe,
             spaces: &spaces,
+            asked: &asked,
         };
         facts.overruled = decided.overruled();
         facts.bypassed = decided.bypassed(&ports);
-        facts.open = decided.open(mesh, &ports).ok().flatten();
+        let open = decided.open(mesh, &ports);
+        facts.open = asked.known(Question::Service, open).flatten();
         facts.closed = decided.is_closed();
         // Of two that say the same the later one goes, and no longer counts for those before it.
         // What a health check implies is nobody's to take out.
-        let mut left_out = facts.never.clone();
-        left_out.extend((0..service.access.len()).filter(|rule| service.access[*rule].implied));
+        let mut counts: Vec<bool> = service.access.iter().map(|rule| !rule.implied).collect();
+        for rule in &facts.never {
+            counts[*rule] = false;
+        }
+        // What asks for a name covers nothing: what is spoken of by name is not all that comes.
+        let covers: Vec<bool> = (service.access.iter())
+            .map(|rule| !connections::asks_for_a_name(service, &probe::access_rule(rule)))
+            .collect();
         for rule in (0..service.access.len()).rev() {
-            if left_out.contains(&rule) {
+            if !counts[rule] {
                 continue;
             }
-            if let Some(covered_by) = cover(service, &spaces, rule, &left_out) {
-                left_out.push(rule);
+            let cover = cover(service, &spaces, rule, |other| {
+                counts[other] && covers[other]
+            });
+            if let Some(covered_by) = asked.known(Question::Rule(rule), cover).flatten() {
+                counts[rule] = false;
                 let witness = witness(probe, &spaces, rule, &covered_by);
                 facts.redundant.push(Redundant {
                     rule,
@@ -233,62 +261,35 @@ impl AccessFacts {
             }
         }
         facts.redundant.reverse();
+        facts.undecided = asked.undecided();
         facts
     }
 }
 
+/// Those of the chosen rules that cover a rule, none of which could be left out; none if they don't.
 fn cover(
     service: &Service,
     spaces: &[Option<Space>],
     rule: usize,
-    left_out: &[usize],
-) -> Option<Vec<usize>> {
-    let of = |index: usize| service.access.get(index);
-    let mine = of(rule)?;
-    let space = spaces.get(rule)?.as_ref()?;
-    let mut others: Vec<usize> = (0..spaces.len())
-        .filter(|other| *other != rule && !left_out.contains(other))
-        .filter(|other| {
-            let other = of(*other).map(probe::access_rule);
-            !other.is_some_and(|other| connections::asks_for_a_name(service, &other))
-        })
-        .filter(|other| {
-            of(*other).is_some_and(|other| {
-                other.effect == mine.effect && other.enforcement == mine.enforcement
-            })
-        })
-        .filter(|other| {
-            let meets =
-                |other: &Space| space.intersection(other).is_ok_and(|both| !both.is_empty());
-            spaces
-                .get(*other)
-                .and_then(Option::as_ref)
-                .is_some_and(meets)
-        })
-        .collect();
-    let covers = |others: &[usize]| {
-        let others: Vec<&Space> = others
-            .iter()
-            .filter_map(|other| spaces.get(*other)?.as_ref())
-            .collect();
-        space
-            .remainder(&others, 1)
-            .is_ok_and(|left| left.is_empty())
+    is_chosen: impl Fn(usize) -> bool,
+) -> Result<Option<Vec<usize>>, CapExceeded> {
+    let (Some(mine), Some(Some(space))) = (service.access.get(rule), spaces.get(rule)) else {
+        return Ok(None);
     };
-    if !covers(&others) {
-        return None;
-    }
-    let mut index = 0;
-    while index < others.len() {
-        let mut without = others.clone();
-        without.remove(index);
-        if covers(&without) {
-            others = without;
-        } else {
-            index += 1;
+    let like_mine =
+        |other: &Access| other.effect == mine.effect && other.enforcement == mine.enforcement;
+    let mut others: Vec<(usize, &Space)> = Vec::new();
+    for (other, (declared, theirs)) in service.access.iter().zip(spaces).enumerate() {
+        if let Some(theirs) = theirs
+            && other != rule
+            && is_chosen(other)
+            && like_mine(declared)
+            && !space.intersection(theirs)?.is_empty()
+        {
+            others.push((other, theirs));
         }
     }
-    Some(others)
+    decided::smallest(&others, |others| Ok(space.remainder(others, 1)?.is_empty()))
 }
 
 fn witness(

@@ -11,10 +11,10 @@ use mesh_syntax::Span;
 
 use super::entrance::Door;
 use super::probe::Probe;
-use super::request_space::{CapExceeded, Point, Space};
+use super::request_space::{CapExceeded, Point, Space, effort};
 use super::routes::Contest;
 use crate::diff::access::find;
-use crate::linked::{Destination, LinkedMesh, Route, RouteId, ServiceId, Target};
+use crate::linked::{Destination, LinkedMesh, Route, RouteId, Service, ServiceId, Target};
 
 mod onward;
 mod walk;
@@ -59,6 +59,15 @@ pub struct Closed {
     pub witness: Point,
 }
 
+/// A route of which it is too large to say whether whoever gets its requests lets one in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// The route.
+    pub route: RouteId,
+    /// The bound.
+    pub why: CapExceeded,
+}
+
 /// One branch of a route.
 #[derive(Clone, Copy)]
 pub(super) struct Branch<'m> {
@@ -101,6 +110,26 @@ pub struct Passages<'m> {
     probes: BTreeMap<ServiceId, Option<Probe>>,
     gateways: BTreeMap<ServiceId, Option<GatewayTable>>,
     callees: BTreeMap<(ServiceId, ServiceId), Option<CalleeTable>>,
+    undecided: Vec<Undecided>,
+}
+
+/// Asks about passages, and says which of the questions were too large, each route once. All of them together look at
+/// no more than grows with the mesh.
+pub fn ask<'m, T>(
+    mesh: &'m LinkedMesh,
+    questions: impl FnOnce(&mut Passages<'m>) -> T,
+) -> (T, Vec<Undecided>) {
+    let parts = |service: &Service| {
+        let matches = service.routes.iter().map(|route| route.matches.len() + 1);
+        matches.sum::<usize>() + service.access.len()
+    };
+    let parts = mesh.services.iter().map(parts).sum::<usize>() + mesh.edges.iter().count();
+    let mut passages = Passages::new(mesh);
+    let answer = effort::within(effort::bound(parts), || questions(&mut passages));
+    let mut undecided = passages.undecided;
+    undecided.sort_by_key(|each| each.route);
+    undecided.dedup_by_key(|each| each.route);
+    (answer, undecided)
 }
 
 impl<'m> Passages<'m> {
@@ -113,6 +142,7 @@ impl<'m> Passages<'m> {
             probes: BTreeMap::new(),
             gateways: BTreeMap::new(),
             callees: BTreeMap::new(),
+            undecided: Vec::new(),
         }
     }
 
@@ -120,17 +150,26 @@ impl<'m> Passages<'m> {
     pub fn closed(&mut self, gateway: ServiceId) -> Vec<Closed> {
         let service = self.mesh.service(gateway);
         let mut closed = Vec::new();
-        let Some(entered) = self.entered(gateway) else {
-            return closed;
-        };
-        for route in 0..service.routes.len() {
-            if let Ok(Some(witness)) = self.closed_route(gateway, route, &entered) {
+        let entered = self.entered(gateway).ok_or(CapExceeded::Cells);
+        for index in 0..service.routes.len() {
+            let answer = match &entered {
+                Ok(entered) => self.closed_route(gateway, index, entered),
+                Err(why) => Err(*why),
+            };
+            let route = RouteId {
+                service: gateway,
+                index,
+            };
+            if let Some(witness) = self.known(route, answer).flatten() {
                 closed.push(Closed {
-                    route: Some(route),
+                    route: Some(index),
                     witness,
                 });
             }
         }
+        let Ok(entered) = entered else {
+            return closed;
+        };
         match closed.first() {
             Some(first) if entered.is_empty() || closed.len() == service.routes.len() => {
                 vec![Closed {
@@ -250,7 +289,8 @@ impl<'m> Passages<'m> {
                     route,
                     branch,
                 };
-                match self.verdict(walk).ok()? {
+                let verdict = self.verdict(walk);
+                match self.known(route, verdict)? {
                     Verdict::Idle => {}
                     Verdict::Admitted => return None,
                     Verdict::Refused(point) => found = found.or(Some(point)),
@@ -261,10 +301,18 @@ impl<'m> Passages<'m> {
     }
 
     fn refusal(&mut self, walk: Walk<'m>, branch: Branch<'m>, route: RouteId) -> Option<Refusal> {
-        match self.verdict(walk) {
-            Ok(Verdict::Refused(witness)) => Some(refusal(route, branch, witness)),
-            Ok(Verdict::Idle | Verdict::Admitted) | Err(_) => None,
+        let verdict = self.verdict(walk);
+        match self.known(route, verdict)? {
+            Verdict::Refused(witness) => Some(refusal(route, branch, witness)),
+            Verdict::Idle | Verdict::Admitted => None,
         }
+    }
+
+    /// The answer, if there is one; that there is none is noted.
+    fn known<T>(&mut self, route: RouteId, answer: Result<T, CapExceeded>) -> Option<T> {
+        let undecided = &mut self.undecided;
+        let note = |why| undecided.push(Undecided { route, why });
+        answer.map_err(note).ok()
     }
 
     /// Whether some request of a walk is let in at its end.

@@ -117,6 +117,11 @@ impl RouteFacts {
         let mut facts = Self::default();
         let service = mesh.service(id);
         let Ok(universe) = universe(service) else {
+            let unknown = |route| Unknown {
+                route,
+                why: CapExceeded::Effort,
+            };
+            facts.unknown = (0..service.routes.len()).map(unknown).collect();
             return facts;
         };
         let matches: Vec<Vec<RouteMatch>> = service.routes.iter().map(probe::matches).collect();

@@ -4,6 +4,7 @@
 use mesh_bundle::slice::{Condition, Effect, Enforcement, PathPattern, PathPatternKind, Principal};
 
 use super::enforced;
+use super::undecided::{Asked, Question};
 use crate::analysis::probe::{self, Probe};
 use crate::analysis::request_space::{CapExceeded, Likely, Point, Space};
 use crate::analysis::{connections, entrance};
@@ -59,6 +60,8 @@ pub(super) struct Decided<'m> {
     pub(super) probe: &'m Probe,
     /// What each rule speaks of, on the ports of the service; none where that is too large to say.
     pub(super) spaces: &'m [Option<Space>],
+    /// Where is noted what remains open.
+    pub(super) asked: &'m Asked,
 }
 
 impl Decided<'_> {
@@ -85,9 +88,8 @@ impl Decided<'_> {
             if space.is_empty() {
                 return None;
             }
-            let by = smallest(&denies, |denies| {
-                space.remainder(denies, 1).is_ok_and(|left| left.is_empty())
-            })?;
+            let by = smallest(&denies, |denies| Ok(space.remainder(denies, 1)?.is_empty()));
+            let by = self.asked.known(Question::Rule(*rule), by)??;
             let witness = space.pick(self.probe.likely()).ok().flatten();
             let shows = |point: &Point| {
                 self.probe.takes(*rule, point) && self.probe.is_allowed(point) == Some(false)
@@ -107,12 +109,12 @@ impl Decided<'_> {
             return false;
         };
         let denies: Vec<&Space> = denies.iter().map(|(_, space)| *space).collect();
-        !allows.is_empty()
-            && allows.iter().all(|(_, space)| {
-                space
-                    .remainder(&denies, 1)
-                    .is_ok_and(|left| left.is_empty())
-            })
+        let is_refused = |space: &Space| {
+            let left = space.remainder(&denies, 1);
+            let left = self.asked.known(Question::Service, left);
+            left.is_some_and(|left| left.is_empty())
+        };
+        !allows.is_empty() && allows.iter().all(|(_, space)| is_refused(space))
     }
 
     /// Only rules for many callers can together admit everybody, and most services have none.
@@ -135,9 +137,6 @@ impl Decided<'_> {
         else {
             return Ok(None);
         };
-        let admit = |space: &Space, chosen: &[&Space]| {
-            space.remainder(chosen, 1).is_ok_and(|left| left.is_empty())
-        };
         for (unauthenticated, who) in [
             (true, Principal::Unauthenticated),
             (false, Principal::SpiffePrefix(domain.clone())),
@@ -149,20 +148,22 @@ impl Decided<'_> {
             if space.is_empty() {
                 continue;
             }
-            let refused = denies
-                .iter()
-                .any(|(_, deny)| !space.intersection(deny).is_ok_and(|both| both.is_empty()));
+            let mut refused = false;
+            for (_, deny) in &denies {
+                refused = refused || !space.intersection(deny)?.is_empty();
+            }
             if refused {
                 continue;
             }
-            let Some(rules) = smallest(&allows, |chosen| admit(&space, chosen)) else {
+            let admit = |chosen: &[&Space]| Ok(space.remainder(chosen, 1)?.is_empty());
+            let Some(rules) = smallest(&allows, admit)? else {
                 continue;
             };
             let likely = Likely {
                 callers: Vec::new(),
                 ..self.probe.likely().clone()
             };
-            let witness = space.pick(&likely)?;
+            let witness = space.pick(&likely).ok().flatten();
             return Ok(Some(Open {
                 unauthenticated,
                 rules,
@@ -188,9 +189,8 @@ impl Decided<'_> {
                     let mut rule = probe::access_rule(rule);
                     *rule.conditions.get_mut(position)? = other;
                     let space = connections::spoken_of(self.service, &rule)
-                        .ok()?
-                        .intersection(ports)
-                        .ok()?;
+                        .and_then(|space| space.intersection(ports));
+                    let space = self.asked.known(Question::Rule(index), space)?;
                     let witness = space
                         .samples(self.probe.likely(), BYPASSES_MAX)
                         .filter_map(Result::ok)
@@ -249,23 +249,26 @@ fn in_capitals(text: &str) -> Option<String> {
 }
 
 /// The numbers of a part of some spaces that does and that could not be smaller; none if not even all of
-/// them do.
-fn smallest(all: &[(usize, &Space)], does: impl Fn(&[&Space]) -> bool) -> Option<Vec<usize>> {
-    if !does(&spaces(all)) {
-        return None;
+/// them do. Where it is too large to say whether a smaller part does, the larger one stays.
+pub(super) fn smallest(
+    all: &[(usize, &Space)],
+    does: impl Fn(&[&Space]) -> Result<bool, CapExceeded>,
+) -> Result<Option<Vec<usize>>, CapExceeded> {
+    if !does(&spaces(all))? {
+        return Ok(None);
     }
     let mut chosen = all.to_vec();
     let mut index = 0;
     while index < chosen.len() {
         let mut without = chosen.clone();
         without.remove(index);
-        if does(&spaces(&without)) {
+        if does(&spaces(&without)).unwrap_or(false) {
             chosen = without;
         } else {
             index += 1;
         }
     }
-    Some(chosen.into_iter().map(|(number, _)| number).collect())
+    Ok(Some(chosen.into_iter().map(|(number, _)| number).collect()))
 }
 
 fn spaces<'s>(chosen: &[(usize, &'s Space)]) -> Vec<&'s Space> {

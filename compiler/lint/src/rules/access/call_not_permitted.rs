@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use mesh_compiler::analysis::passage::{Passages, Refusal, When};
+use mesh_compiler::analysis::passage::{self, Refusal, When};
 use mesh_compiler::linked::Service;
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::undecided::{self, Open};
 
 declare_rule! {
     /// ## What it flags
@@ -16,7 +17,8 @@ declare_rule! {
     /// a caller like any other, with an identity of its own, of which only the requests count that its
     /// route takes, as they arrive: with the path, host and headers that the route writes, and after the
     /// routes of the service itself. That a part of them is refused is no finding: a service may let in
-    /// less than a gateway sends, and only its author knows what is meant.
+    /// less than a gateway sends, and only its author knows what is meant. A note says where sets are
+    /// too large to decide it.
     ///
     /// ## Why it matters
     /// Access is denied unless it is allowed, so every such call ends with 403 the moment this is
@@ -43,11 +45,22 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let mesh = facts.mesh();
-    let mut passages = Passages::new(mesh);
     let gateways = mesh.services.iter().filter(|each| each.gateway().is_some());
-    let behind: Vec<Refusal> = gateways
-        .flat_map(|gateway| passages.refused_behind(gateway.id))
-        .collect();
+    let (behind, undecided): (Vec<Refusal>, _) = passage::ask(mesh, |passages| {
+        gateways
+            .flat_map(|gateway| passages.refused_behind(gateway.id))
+            .collect()
+    });
+    let open = undecided.into_iter().map(|each| Open {
+        span: mesh.route(each.route).name.span,
+        question: format!(
+            "whether what the route `{}` of `{}` sends on is let in",
+            mesh.route(each.route).name.value,
+            mesh.service(each.route.service).name.value
+        ),
+        why: each.why,
+    });
+    undecided::report(cx, &CALL_NOT_PERMITTED, open);
     let mut locked_out = BTreeSet::new();
     let lockouts = facts
         .access()

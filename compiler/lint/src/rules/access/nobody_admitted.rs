@@ -1,13 +1,14 @@
 //! `access/nobody-admitted`
 
 use mesh_bundle::slice::{Effect, Enforcement};
-use mesh_compiler::analysis::passage::{Closed, Passages};
+use mesh_compiler::analysis::passage::{self, Closed};
 use mesh_compiler::analysis::probe::Probe;
 use mesh_compiler::linked::{Kind, Service};
 use mesh_syntax::{Diagnostic, Level};
 
 use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::undecided::{self, Open};
 
 declare_rule! {
     /// ## What it flags
@@ -68,7 +69,6 @@ fn check(cx: &mut RuleContext<'_>) {
         cx.report(finding);
     }
     let mesh = facts.mesh();
-    let mut passages = Passages::new(mesh);
     // What leaves by a gateway is judged where it leaves; nobody comes to its routes.
     let is_left_by = |gateway: &Service| {
         mesh.services.iter().any(|each| match &each.kind {
@@ -77,11 +77,27 @@ fn check(cx: &mut RuleContext<'_>) {
         })
     };
     let gateways = mesh.services.iter().filter(|each| each.gateway().is_some());
-    for gateway in gateways.filter(|gateway| !is_left_by(gateway)) {
-        for closed in passages.closed(gateway.id) {
+    let gateways = gateways.filter(|gateway| !is_left_by(gateway));
+    let (closed, undecided): (Vec<_>, _) = passage::ask(mesh, |passages| {
+        gateways
+            .map(|gateway| (gateway, passages.closed(gateway.id)))
+            .collect()
+    });
+    for (gateway, closed) in closed {
+        for closed in closed {
             cx.report(closed_gateway(facts, gateway, &closed));
         }
     }
+    let open = undecided.into_iter().map(|each| Open {
+        span: mesh.route(each.route).name.span,
+        question: format!(
+            "whether `{}` lets in a request that its route `{}` takes",
+            mesh.service(each.route.service).name.value,
+            mesh.route(each.route).name.value
+        ),
+        why: each.why,
+    });
+    undecided::report(cx, &NOBODY_ADMITTED, open);
 }
 
 fn closed_gateway(facts: &Facts<'_>, gateway: &Service, closed: &Closed) -> Diagnostic {

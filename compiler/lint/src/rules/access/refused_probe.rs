@@ -9,6 +9,7 @@ use mesh_compiler::linked::Service;
 use mesh_syntax::Span;
 
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::undecided::{self, Open};
 
 declare_rule! {
     /// ## What it flags
@@ -47,13 +48,22 @@ fn check(cx: &mut RuleContext<'_>) {
     // A probe of `defaults` stands in every service; one place is one finding.
     let mut told: BTreeSet<Span> = BTreeSet::new();
     for service in mesh.services.iter().filter(|each| !each.probes.is_empty()) {
-        let (Ok(entrance), Some(door)) =
-            (Entrance::of(mesh, service.id), Door::of(mesh, service.id))
-        else {
+        let Some(door) = Door::of(mesh, service.id) else {
             continue;
         };
-        let (Ok(ways), Ok(refused)) = (entrance.ways(), entrance.refused()) else {
-            continue;
+        let entrance = Entrance::of(mesh, service.id)
+            .and_then(|entrance| Ok((entrance.ways()?, entrance.refused()?)));
+        let (ways, refused) = match entrance {
+            Ok(entrance) => entrance,
+            Err(why) => {
+                let open = Open {
+                    span: service.name.span,
+                    question: format!("whether the probes of `{}` get in", service.name.value),
+                    why,
+                };
+                undecided::report(cx, &REFUSED_PROBE, [open]);
+                continue;
+            }
         };
         // What looks whether an instance lives brings no token.
         let token = Condition::Claim(FieldMatch {
@@ -69,10 +79,21 @@ fn check(cx: &mut RuleContext<'_>) {
             let Some(probe) = service.probes.get(index) else {
                 continue;
             };
-            let nobody = takes
-                .remainder(&refused, 1)
-                .is_ok_and(|left| left.is_empty());
             let span = probe.source.span().unwrap_or(service.name.span);
+            let nobody = match takes.remainder(&refused, 1) {
+                Ok(left) => left.is_empty(),
+                Err(why) => {
+                    let name = &service.name.value;
+                    let question = format!("whether this probe of `{name}` gets in");
+                    let open = Open {
+                        span,
+                        question,
+                        why,
+                    };
+                    undecided::report(cx, &REFUSED_PROBE, [open]);
+                    continue;
+                }
+            };
             if !nobody || takes.is_empty() || !told.insert(span) {
                 continue;
             }

@@ -6,6 +6,7 @@ use mesh_compiler::analysis::request_space::{CapExceeded, Repeated, Space};
 use mesh_compiler::linked::{Listener, Service};
 
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::undecided::{self, Open};
 
 declare_rule! {
     /// ## What it flags
@@ -46,9 +47,23 @@ fn check(cx: &mut RuleContext<'_>) {
             continue;
         };
         for listener in &gateway.listeners {
-            // What is too large to compare is in use, for all that is known.
-            if is_used(service, listener).unwrap_or(true) {
-                continue;
+            match is_used(service, listener) {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(why) => {
+                    let open = Open {
+                        span: listener.span,
+                        question: format!(
+                            "whether a route of `{}` takes what comes to port {}{}",
+                            service.name.value,
+                            listener.port.value,
+                            hosts(listener)
+                        ),
+                        why,
+                    };
+                    undecided::report(cx, &UNUSED_LISTENER, [open]);
+                    continue;
+                }
             }
             cx.report(
                 UNUSED_LISTENER

@@ -7,14 +7,15 @@ use mesh_bundle::slice::{
 };
 use mesh_compiler::LinkedMesh;
 use mesh_compiler::analysis::probe::Probe;
-use mesh_compiler::analysis::request_space::{Likely, Point, Repeated, Space};
-use mesh_compiler::linked::{HealthCheck, Service};
+use mesh_compiler::analysis::request_space::{CapExceeded, Likely, Point, Repeated, Space};
+use mesh_compiler::linked::{HealthCheck, Requirement, Service};
 use mesh_compiler::model::{Effect, RequirementKind};
 use mesh_compiler::value::duration_text;
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::undecided::{self, Open};
 use crate::rules::words::list;
 
 declare_rule! {
@@ -85,7 +86,18 @@ fn check(cx: &mut RuleContext<'_>) {
                 }
             } else if let HealthCheckKind::Http(path) = kind {
                 cx.report_some(refused(facts, service, path, span));
-                cx.report_some(without_token(mesh, service, path, span));
+                match without_token(mesh, service, path, span) {
+                    Ok(finding) => cx.report_some(finding),
+                    Err(why) => {
+                        let name = &service.name.value;
+                        let open = Open {
+                            span,
+                            question: format!("whether `{name}` asks this question for a token"),
+                            why,
+                        };
+                        undecided::report(cx, &FAILING_HEALTH_CHECK, [open]);
+                    }
+                }
             }
         }
     }
@@ -199,18 +211,40 @@ fn without_token(
     service: &Service,
     path: &str,
     span: Span,
-) -> Option<Diagnostic> {
-    let asks = asks(service, path)?;
-    let requirement = service.requirements.iter().find(|requirement| {
+) -> Result<Option<Diagnostic>, CapExceeded> {
+    let Some(asks) = asks(service, path) else {
+        return Ok(None);
+    };
+    for requirement in &service.requirements {
+        let Some(jwt) = mesh.jwts.get(requirement.provider) else {
+            continue;
+        };
+        if requirement.kind != RequirementKind::RequireJwt {
+            continue;
+        }
         let conditions: Vec<Condition> = (requirement.conditions.iter())
             .map(|condition| condition.value.clone())
             .collect();
-        let about = Space::of_conditions(&conditions, Repeated::One)
-            .and_then(|about| about.intersection(&asks));
-        requirement.kind == RequirementKind::RequireJwt
-            && about.is_ok_and(|about| !about.is_empty())
-    })?;
-    let jwt = &mesh.jwts.get(requirement.provider)?.name.value;
+        let about = Space::of_conditions(&conditions, Repeated::One)?;
+        if !about.intersection(&asks)?.is_empty() {
+            let jwt = &jwt.name.value;
+            return Ok(Some(asked_for_token(
+                service,
+                (path, span),
+                requirement,
+                jwt,
+            )));
+        }
+    }
+    Ok(None)
+}
+
+fn asked_for_token(
+    service: &Service,
+    (path, span): (&str, Span),
+    requirement: &Requirement,
+    jwt: &str,
+) -> Diagnostic {
     let finding = FAILING_HEALTH_CHECK
         .at(
             span,
@@ -224,10 +258,10 @@ fn without_token(
         .help(format!(
             "leave it out: `require jwt {jwt} {{ not {{ path \"{path}\" }} }}`"
         ));
-    Some(match requirement.source.span() {
+    match requirement.source.span() {
         Some(other) => finding.label(other, "required here"),
         None => finding,
-    })
+    }
 }
 
 /// The questions of a check, whoever asks.

@@ -1,11 +1,12 @@
 //! `routing/refused-target`
 
-use mesh_compiler::analysis::passage::{Passages, Refusal, When};
+use mesh_compiler::analysis::passage::{self, Refusal, When};
 use mesh_compiler::linked::{Edge, Service};
 use mesh_syntax::Diagnostic;
 
 use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
+use crate::rules::undecided::{self, Open};
 
 declare_rule! {
     /// ## What it flags
@@ -41,20 +42,33 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
     let mesh = facts.mesh();
-    let mut passages = Passages::new(mesh);
-    for edge in mesh.edges.iter().filter(|edge| !edge.led.is_empty()) {
-        let (caller, target) = (mesh.service(edge.caller), mesh.service(edge.callee));
-        for id in &edge.led {
-            for refusal in passages.led(edge.caller, edge.callee, *id) {
-                let finding = refused(facts, (caller, target), &refusal);
-                let happens = id.service == edge.caller
-                    || mesh
-                        .edge(edge.caller, id.service)
-                        .is_some_and(Edge::is_used);
-                cx.report(if happens { finding } else { finding.possible() });
-            }
-        }
+    let led = mesh.edges.iter().filter(|edge| !edge.led.is_empty());
+    let (refusals, undecided): (Vec<_>, _) = passage::ask(mesh, |passages| {
+        let routes = led.flat_map(|edge| edge.led.iter().map(move |id| (edge, *id)));
+        routes
+            .flat_map(|(edge, id)| {
+                let refusals = passages.led(edge.caller, edge.callee, id);
+                refusals.into_iter().map(move |refusal| (edge, id, refusal))
+            })
+            .collect()
+    });
+    for (edge, id, refusal) in refusals {
+        let ends = (mesh.service(edge.caller), mesh.service(edge.callee));
+        let finding = refused(facts, ends, &refusal);
+        let to_owner = || mesh.edge(edge.caller, id.service);
+        let happens = id.service == edge.caller || to_owner().is_some_and(Edge::is_used);
+        cx.report(if happens { finding } else { finding.possible() });
     }
+    let open = undecided.into_iter().map(|each| Open {
+        span: mesh.route(each.route).name.span,
+        question: format!(
+            "whether those to whom the route `{}` of `{}` leads let its requests in",
+            mesh.route(each.route).name.value,
+            mesh.service(each.route.service).name.value
+        ),
+        why: each.why,
+    });
+    undecided::report(cx, &REFUSED_TARGET, open);
 }
 
 fn refused(
