@@ -29,4 +29,6 @@ pub use windows::{SlowCalls, overlap, slow_calls, slow_calls_abandoned};
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod storms;
+#[cfg(test)]
 mod tests;
