@@ -203,7 +203,7 @@ pub(crate) struct Explain {
     /// A request, as in 'GET /reviews/7'.
     #[arg(long, value_name = "METHOD PATH", requires_all = ["from", "to"])]
     pub(crate) request: Option<String>,
-    /// The calling service or gateway, or `unauthenticated`.
+    /// The calling service or gateway, `unauthenticated`, or an identity in full.
     #[arg(long, value_name = "SERVICE", requires = "request")]
     pub(crate) from: Option<String>,
     /// The called service.

@@ -310,7 +310,8 @@ fn a_request_may_leave_the_mesh_by_a_gateway() {
             }
             gateway out {
                 listen 80 { host "bank.example" }
-                allow web unauthenticated
+                allow unauthenticated { path "/pay/**" "/old/**" "/steal" }
+                allow web
                 route bank { match { path "/pay/**" "/steal" }; to bank }
                 route old { match { path "/old/**" }; rewrite path="/pay/**"; to bank }
             }
@@ -338,7 +339,11 @@ fn a_request_may_leave_the_mesh_by_a_gateway() {
             "#,
         ),
     ]);
-    passing(&linked(&sources));
+    let mesh = linked(&sources);
+    let mut trial = passing(&mesh);
+    for what in Coverable::all(&mesh) {
+        assert!(trial.covering(what).is_some(), "{what:?}");
+    }
 }
 
 /// An identity is enough to be judged by the callee; of the caller's side nobody knows.

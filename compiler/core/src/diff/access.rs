@@ -381,8 +381,9 @@ pub(super) fn find_landing(
                     from: Some(stranger),
                     ..point.clone()
                 };
-                if shows(&other) {
-                    return (Some(other), None);
+                // Better one of a service that there is, if another part of the set has one.
+                if second.0.is_none() && shows(&other) {
+                    second = (Some(other), None);
                 }
                 Some(None)
             }

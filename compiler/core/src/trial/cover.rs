@@ -119,9 +119,6 @@ impl Trial<'_> {
 fn callers(mesh: &LinkedMesh, what: Coverable) -> Vec<Caller> {
     let callee = mesh.service(what.service());
     let nobody = Caller { service: None };
-    if callee.gateway().is_some() {
-        return vec![nobody];
-    }
     let mut edges: Vec<_> = mesh.edges.entering(callee.id).collect();
     let is_gateway = |id: ServiceId| mesh.service(id).gateway().is_some();
     edges.sort_by_key(|edge| {
@@ -137,6 +134,10 @@ fn callers(mesh: &LinkedMesh, what: Coverable) -> Vec<Caller> {
             service: Some(edge.caller),
         })
         .collect();
+    if callee.gateway().is_some() {
+        // Who comes from outside first; of the mesh only those come whose calls leave by it.
+        callers.insert(0, nobody);
+    }
     if let Coverable::Rule(_, rule) = what
         && let Some(rule) = callee.access.get(rule)
     {
@@ -149,7 +150,14 @@ fn callers(mesh: &LinkedMesh, what: Coverable) -> Vec<Caller> {
         callers.retain(speaks_of);
         callers.truncate(CALLERS_MAX);
         let of_strangers = rule.who.is_empty() || rule.who.contains(&Principal::Unauthenticated);
-        callers.extend(of_strangers.then_some(nobody));
+        if of_strangers {
+            let first = if callee.gateway().is_some() {
+                0
+            } else {
+                callers.len()
+            };
+            callers.insert(first, nobody);
+        }
     }
     callers.truncate(CALLERS_MAX + 1);
     callers

@@ -19,17 +19,17 @@ pub(super) fn routes(meshes: &Meshes<'_>, found: &mut Difference) {
         );
         let was = each.before.and_then(|index| before.routes.get(index));
         let is = each.after.and_then(|index| after.routes.get(index));
+        // What no route takes on one side may have come to a port that is not there.
+        let is_new_or_gone = was.is_none() || is.is_none();
+        let name = &after.name.value;
+        let names_port =
+            has_several_ports(change.head, name) || (is_new_or_gone && change.names_port(name));
         found.routes.push(Moved {
-            service: after.name.value.clone(),
+            service: name.clone(),
             kind: after.kind.word(),
             before: was.map(|route| taken(change.base, meshes.old, route)),
             after: is.map(|route| taken(change.head, meshes.new, route)),
-            witness: Some(shown(
-                change.head,
-                &each.witness,
-                &after.name.value,
-                has_several_ports(change.head, &after.name.value),
-            )),
+            witness: Some(shown(change.head, &each.witness, name, names_port)),
             environments: Vec::new(),
         });
     }

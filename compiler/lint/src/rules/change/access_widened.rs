@@ -449,10 +449,13 @@ mod tests {
         assert!(found.contains("witness: web → a: POST"), "{found}");
         let head = format!("{WEB} allow any {{ method GET }} }}");
         let found = changes("MSH0810", &base, &head);
-        assert!(
-            found.contains("MSH0810") && !found.contains("witness: a → a"),
-            "{found}"
-        );
+        let stranger = "witness: spiffe://example.test/somebody-else → a: GET";
+        assert!(found.contains(stranger), "{found}");
+        // Somebody whom there is comes first, although he gains less.
+        let base = format!("{WEB} allow web {{ path \"/a\" }}; allow any {{ path \"/b\" }} }}");
+        let head = format!("{WEB} allow any }}");
+        let found = changes("MSH0810", &base, &head);
+        assert!(found.contains("witness: web → a: GET"), "{found}");
     }
 
     /// What a gateway lets in, who stands behind may refuse.
