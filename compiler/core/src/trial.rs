@@ -196,7 +196,7 @@ impl<'m> Trial<'m> {
             let outcome = judge::judged(mesh, callee, (rules, verdict), &request, outcome);
             return Ok(self.leave(winner, &request, outcome));
         }
-        self.arrive(id, winner, &request, outcome)
+        self.arrive(id, (&snapshot, winner), &request, outcome)
     }
 
     /// What a path may hold until its route is known.

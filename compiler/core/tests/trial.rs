@@ -346,6 +346,39 @@ fn a_request_may_leave_the_mesh_by_a_gateway() {
     }
 }
 
+/// Whoever sends it decides, by the rules of the external, of what its route makes of the request.
+#[test]
+fn a_route_may_lead_out_of_the_mesh() {
+    let sources = sources(&[
+        ("mesh.kdl", MESH),
+        (
+            "a.kdl",
+            r#"
+            service web { port 80; calls api }
+            service api {
+                port 80
+                allow web public
+                route pay { match { path "/x/**" }; rewrite path="/pay/**"; to service=bank }
+                route rest
+            }
+            external bank { host "bank.example"; port 80 dial=443 { tls }; allow web public { method GET; path "/pay/**" } }
+            gateway public { listen 80; allow unauthenticated; route api { to api } }
+            "#,
+        ),
+        (
+            "a.test.kdl",
+            r#"
+            test "out" { request GET "/x/1" from=web to=api; expect allowed route=pay service=bank path="/pay/1" }
+            test "not so" { request POST "/x/1" from=web to=api; expect denied status=403 reason=authz_denied }
+            test "out by a gateway" { request GET "/x/1" from=unauthenticated to=public; expect allowed }
+            test "not so by a gateway" { request POST "/x/1" from=unauthenticated to=public; expect denied }
+            test "in" { request POST "/" from=web to=api; expect allowed route=rest }
+            "#,
+        ),
+    ]);
+    passing(&linked(&sources));
+}
+
 /// An identity is enough to be judged by the callee; of the caller's side nobody knows.
 #[test]
 fn whoever_has_only_an_identity_can_be_tested() {

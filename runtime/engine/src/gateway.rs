@@ -125,6 +125,14 @@ impl Snapshot {
                 return Err(OnwardError::Denied);
             }
             let next = callee.route(&onward).ok_or(OnwardError::NoRoute)?;
+            // The gateway names the branch, or any of the service's own may be picked.
+            let mut branches = next.split().destinations().iter();
+            let is_refused = |branch: &Destination| {
+                branch.weight > 0 && !self.may_go(callee, next, branch, &onward)
+            };
+            if to.target.subset.is_none() && branches.any(is_refused) {
+                return Err(OnwardError::Denied);
+            }
             next.filters().path_accepts.allow(onward.path)?;
             let second = next.rewrite(&onward)?;
             let (exchange, retry) = route.exchange_through(callee.service(), next.name());
@@ -334,6 +342,53 @@ mod tests {
             assert_eq!(leaves(&["other"], protocol), Err(OnwardError::Denied));
             assert_eq!(leaves(&[], protocol), Err(OnwardError::Denied));
         }
+    }
+
+    /// A route may lead to another service, and that one be outside of the mesh.
+    #[test]
+    fn what_leaves_the_mesh_by_a_route_of_a_service_is_judged_where_it_is_sent() {
+        let goes = |who: &str, received: &str| {
+            let mut slice = slice();
+            let mut out = callee("out", vec![route("all", Vec::new())]);
+            out.kind = CalleeKind::External { via: None };
+            out.identities.clear();
+            slice.callees[1].routes[0].destinations = vec![to("out", None)];
+            slice.callees.insert(1, out);
+            slice
+                .callees
+                .sort_by(|one, other| one.service.cmp(&other.service));
+            slice.access.externals = vec![OutboundService {
+                service: "out".into(),
+                rules: vec![AccessRule {
+                    name: "allow".into(),
+                    effect: Effect::Allow,
+                    enforcement: Enforcement::Enforce,
+                    who: vec![Principal::SpiffeId(id(who))],
+                    conditions: vec![path_is("/one")],
+                }],
+            }];
+            let snapshot = Snapshot::build(&slice).unwrap();
+            let path = path::normalise(received).unwrap();
+            let request = Request {
+                port: 80,
+                ..Request::new("GET", "only", &path)
+            };
+            let callee = snapshot.callee("only").unwrap();
+            let route = callee.routes().first().unwrap();
+            let own = route.split().destinations().first().unwrap();
+            let gateway = snapshot.gateway("public").unwrap();
+            let other = gateway
+                .routes()
+                .iter()
+                .find(|route| route.name() == "other");
+            let other = other.unwrap();
+            let branch = other.split().destinations().first().unwrap();
+            let by_gateway = snapshot.onward(other, branch, &request).is_ok();
+            (snapshot.may_go(callee, route, own, &request), by_gateway)
+        };
+        assert_eq!(goes("public", "/one"), (true, true));
+        assert_eq!(goes("other", "/one"), (false, false));
+        assert!(!goes("public", "/two").0);
     }
 
     #[test]

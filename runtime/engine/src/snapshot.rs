@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use mesh_bundle::slice::{Authorizer, Gateway, JwtProvider, OutboundService, Slice, Telemetry};
+use mesh_bundle::slice::{
+    Authorizer, Destination, Gateway, JwtProvider, OutboundService, Protocol, Slice, Telemetry,
+};
 use mesh_bundle::spiffe::SpiffeId;
 
 use crate::gateway::GatewayTable;
@@ -11,7 +13,7 @@ use crate::host::HostIndex;
 use crate::inbound::{Gate, InboundError, InboundTable};
 use crate::rbac::{RuleError, Rules, Verdict};
 use crate::request::{Peer, Request};
-use crate::route::{CalleeTable, RouteError};
+use crate::route::{CalleeTable, RouteError, RouteTable};
 
 mod address;
 
@@ -231,6 +233,38 @@ impl Snapshot {
             ..*connection
         };
         Some(rules.authorise_connection(&connection))
+    }
+
+    /// Whether a request that a route of a callee sends to another service may be sent there: where that one is outside of
+    /// the mesh its rules say so, of the request as it then is. What goes to the callee itself is judged as it
+    /// comes, see [`Self::leave`].
+    pub fn may_go(
+        &self,
+        callee: &CalleeTable,
+        route: &RouteTable,
+        to: &Destination,
+        request: &Request<'_>,
+    ) -> bool {
+        let target = &to.target;
+        let other = self.callee(&target.service);
+        let other = other.filter(|other| other.is_external());
+        let Some(other) = other.filter(|other| other.service() != callee.service()) else {
+            return true;
+        };
+        let judge = |request: &Request<'_>| {
+            let port = target.port.unwrap_or(request.port);
+            let request = Request { port, ..*request };
+            let carries_bytes = other
+                .port(Some(port))
+                .is_some_and(|port| matches!(port.protocol, Protocol::Tcp | Protocol::Tls));
+            let verdict = if carries_bytes {
+                self.leave_with_bytes(other, &request)
+            } else {
+                self.leave(other, &request)
+            };
+            verdict.is_none_or(|verdict| verdict.is_allowed())
+        };
+        route.forwarded(request, Some(to), judge).unwrap_or(false)
     }
 
     /// The rules of an external.

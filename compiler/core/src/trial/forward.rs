@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use mesh_bundle::slice::Destination;
+use mesh_engine::Snapshot;
 use mesh_engine::filter::redirect::Received;
 use mesh_engine::filter::{Action, CorsDecision};
 use mesh_engine::request::Request;
 use mesh_engine::route::RouteTable;
 
-use super::{Arrival, Behind, Decision, FaultMet, Outcome, Refusal, Trial, TrialError};
+use super::{Arrival, Behind, Decision, FaultMet, Outcome, Refusal, Trial, TrialError, judge};
 use crate::linked::{LinkedMesh, RouteId, ServiceId};
 
 /// An answer that the proxy gives instead of sending a request on.
@@ -89,7 +90,7 @@ impl Trial<'_> {
     pub(super) fn arrive(
         &mut self,
         id: RouteId,
-        table: &RouteTable,
+        (sender, table): (&Snapshot, &RouteTable),
         request: &Request<'_>,
         mut outcome: Outcome,
     ) -> Result<Outcome, TrialError> {
@@ -113,8 +114,15 @@ impl Trial<'_> {
             let arrived = table.forwarded(request, Some(to), |request| {
                 let request = Request { port, ..*request };
                 let mut there = Outcome::denied();
-                if !again {
-                    there = self.authorise(service, &request, None, there)?;
+                let callee = sender.callee(&to.target.service);
+                match callee.and_then(|callee| sender.leave(callee, &request)) {
+                    _ if again => {}
+                    // Nobody stands there that would judge: the proxy that sends it does.
+                    Some(verdict) => {
+                        let rules = (sender.external(&to.target.service), verdict);
+                        there = judge::judged(mesh, service, rules, &request, there);
+                    }
+                    None => there = self.authorise(service, &request, None, there)?,
                 }
                 there.arrivals.push(arrival(table, to, &request, &names));
                 Ok::<_, TrialError>(there)

@@ -253,7 +253,7 @@ impl Trial<'_> {
                         let judged = judge::judged(mesh, target.service, rules, &first, none);
                         Ok(self.leave(next, &first, judged))
                     }
-                    None => self.arrive(id, next, &first, Outcome::denied()),
+                    None => self.arrive(id, (&snapshot, next), &first, Outcome::denied()),
                 },
                 (Ok(Some(answer)), _) => {
                     let answered = Outcome {

@@ -88,7 +88,7 @@ impl Exchanging<'_> {
         };
         let mut edits = Vec::new();
         let filtered = self.filter(route, sanitised, seen, &mut edits).await;
-        if let Err(ending) = filtered.and_then(|()| self.rewrite(route, seen)) {
+        if let Err(ending) = filtered {
             return self.end(ending);
         }
         // An endpoint that is called by its own address is not one of a choice.
@@ -106,6 +106,20 @@ impl Exchanging<'_> {
                 None => return self.reply(Reason::NoRoute),
             },
         };
+        let snapshot = tables.snapshot();
+        match self.ask(host, port.number, peer, |request| {
+            snapshot.may_go(callee, route, to, request)
+        }) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.connection.plane.metrics.decided(false);
+                return self.reply(Reason::AuthzDenied);
+            }
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        }
+        if let Err(ending) = self.rewrite(route, seen) {
+            return self.end(ending);
+        }
         self.edit(route, to);
         edits.splice(0..0, edits_of_answers(route, to));
         let subset = to.target.subset.as_deref();

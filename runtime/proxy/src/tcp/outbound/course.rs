@@ -210,6 +210,20 @@ fn of_application<'t>(
     let route = route.ok_or(Reason::NoRoute)?;
     route.name().clone_into(&mut record.route);
     let destination = destination(route, record)?;
+    let may_go = known.ask(|connection| snapshot.may_go(callee, route, destination, connection));
+    if may_go != Some(true) {
+        plane.metrics.decided(false);
+        return Err(Reason::AuthzDenied);
+    }
+    let target = &destination.target;
+    let other = snapshot.callee(&target.service);
+    let gate = match other.filter(|other| other.is_external()) {
+        Some(other) => Gate::External {
+            service: other.service().to_owned(),
+            port: target.port.unwrap_or(port),
+        },
+        None => gate,
+    };
     Ok(Course {
         destination: Cow::Borrowed(destination),
         port,
