@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_bundle::slice::RetryCause;
+use mesh_bundle::slice::{Protocol, RetryCause};
 use rayon::prelude::*;
 
 use super::passage::Passages;
@@ -12,7 +12,7 @@ use super::{
     Policy, Provenance, Purpose,
 };
 use crate::linked::{self, Destination, Exchange, LinkedMesh, Route, Service, ServiceId, Source};
-use crate::model::{BudgetMinimum, CallMode, RetryBudget};
+use crate::model::{BudgetMinimum, CallMode, Port, RetryBudget};
 
 impl CallGraph {
     /// The declared calls, and the calls that are only permitted. Nodes are in the order of
@@ -354,7 +354,11 @@ fn branches(to: &Service, route: &Route) -> Vec<Branch> {
 /// The policy of a route whose requests go to endpoints of `to`.
 fn policy(route: &str, exchange: &Exchange, to: &Service) -> Policy {
     // Attempts without a cause, or causes without attempts, never try again.
-    let causes: Vec<RetryCause> = exchange.causes.value.clone();
+    let mut causes: Vec<RetryCause> = exchange.causes.value.clone();
+    if to.ports.iter().all(carries_bytes) {
+        // Nothing is known of bytes but whether there is a connection for them.
+        causes.retain(|cause| *cause == RetryCause::ConnectFailure);
+    }
     Policy {
         route: route.to_owned(),
         attempts: if causes.is_empty() {
@@ -377,6 +381,10 @@ fn policy(route: &str, exchange: &Exchange, to: &Service) -> Policy {
         attempts_span: exchange.attempts.source.span(),
         limit_span: limit_source(exchange).span(),
     }
+}
+
+fn carries_bytes(port: &Port) -> bool {
+    matches!(port.protocol, Protocol::Tcp | Protocol::Tls)
 }
 
 fn limit_source(exchange: &Exchange) -> Source {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use mesh_bundle::slice::{Effect, MtlsMode, Principal};
+use mesh_compiler::linked::{Kind, Service};
 use mesh_syntax::Span;
 
 use super::shared;
@@ -34,7 +35,9 @@ declare_rule! {
 fn check(cx: &mut RuleContext<'_>) {
     let mesh = cx.facts().mesh();
     let mut seen: BTreeSet<Span> = BTreeSet::new();
-    for service in &mesh.services {
+    // Callers of externals are known to their own proxy, and clients of gateways to its listeners.
+    let meshed = |service: &&Service| matches!(service.kind, Kind::Service);
+    for service in mesh.services.iter().filter(meshed) {
         for rule in &service.access {
             // Only the ports that the rule leaves in question count.
             let mut ports = shared::ports_of(service, rule).peekable();
@@ -82,6 +85,16 @@ mod tests {
     #[test]
     fn a_rule_for_identities_in_plaintext_is_found() {
         insta::assert_snapshot!(findings("MSH0807", &with("mtls off")));
+    }
+
+    #[test]
+    fn who_leaves_for_an_external_is_known() {
+        none(
+            "MSH0807",
+            r#"mesh m { trust-domain "m.example"; mtls off }
+            service a { port 80; endpoints { static "10.0.0.2:80" }; calls e; allow unauthenticated }
+            external e { host "e.test"; port 80; allow a }"#,
+        );
     }
 
     #[test]

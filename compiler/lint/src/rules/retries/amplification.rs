@@ -378,6 +378,14 @@ mod tests {
     }
 
     #[test]
+    fn a_hop_of_bytes_tries_only_connections_again() {
+        let policy = mesh("defaults { retry \"5xx\" attempts=3 }; refuse amplification=10");
+        assert!(findings("MSH0401", &policy).contains("amplification=27"));
+        let bytes = policy.replace("service b { port 80;", "service b { port 80 protocol=tcp;");
+        none("MSH0401", &bytes);
+    }
+
+    #[test]
     fn a_storm_of_hangs_is_certain_only_if_abandoned_work_need_not_go_on() {
         insta::assert_snapshot!(findings(
             "MSH0401",

@@ -1,6 +1,6 @@
 //! `retries/retry-cycle`
 
-use mesh_compiler::analysis::call_graph::{CallGraph, Edge};
+use mesh_compiler::analysis::call_graph::{CallGraph, Edge, Origin};
 use mesh_compiler::analysis::retry::{Round, rounds};
 use mesh_syntax::Level;
 
@@ -74,13 +74,23 @@ fn report(cx: &mut RuleContext<'_>, graph: &CallGraph, round: &Round) {
     let Some(span) = first.span.or(graph.node(first.from).span) else {
         return;
     };
-    let end = if round.is_bounded() {
-        "they come to an end only while budgets and shares hold"
-    } else {
-        "they never come to an end"
+    // Of some of these calls policy says only that they are let in.
+    let (call, brings, end) = match (round.declared, round.is_bounded()) {
+        (true, true) => (
+            "call",
+            "brings",
+            "they come to an end only while budgets and shares hold",
+        ),
+        (true, false) => ("call", "brings", "they never come to an end"),
+        (false, true) => (
+            "may call",
+            "would bring",
+            "they would come to an end only while budgets and shares hold",
+        ),
+        (false, false) => ("may call", "would bring", "they would never come to an end"),
     };
     let message = format!(
-        "{} call each other in a round and retry: each call brings {} back, and {end}",
+        "{} {call} each other in a round and retry: each call {brings} {} back, and {end}",
         crate::rules::words::list(names),
         calls(round.gain),
     );
@@ -99,7 +109,14 @@ fn report(cx: &mut RuleContext<'_>, graph: &CallGraph, round: &Round) {
     {
         if let Some(span) = edge.span {
             let (from, to) = (&graph.node(edge.from).name, &graph.node(edge.to).name);
-            finding = finding.label(span, format!("`{from}` calls `{to}`"));
+            finding = finding.label(
+                span,
+                if edge.origin() == Origin::Declared {
+                    format!("`{from}` calls `{to}`")
+                } else {
+                    format!("`{from}` may call `{to}`, and does not declare it")
+                },
+            );
         }
     }
     for node in &round.services {
@@ -150,6 +167,13 @@ mod tests {
     #[test]
     fn a_round_that_is_only_permitted_is_possible() {
         insta::assert_snapshot!(findings("MSH0402", &mesh("retry \"5xx\" attempts=3", "")));
+    }
+
+    #[test]
+    fn of_calls_that_are_only_let_in_it_says_that_they_may_be() {
+        let policy =
+            mesh("retry \"5xx\" attempts=3", "").replace("allow b; calls b", "allow any; calls b");
+        insta::assert_snapshot!(findings("MSH0402", &policy));
     }
 
     #[test]

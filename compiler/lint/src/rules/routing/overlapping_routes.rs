@@ -80,6 +80,10 @@ fn check(cx: &mut RuleContext<'_>) {
                         format!("add `not {{ {condition} }}` to `{to}`"),
                         vec![Edit::new(after, format!("; not {{ {condition} }}"))],
                     ),
+                None if has_not(first_match) || has_not(second_match) => finding.help(
+                    "let one of them ask for more (a longer path, a method, another header); a header that comes twice \
+                     may be what one asks for and what the other leaves out",
+                ),
                 None => finding.help(
                     "let one of them ask for more (a longer path, a method, another header), or leave out \
                      with `not` what the other one asks for",
@@ -90,12 +94,22 @@ fn check(cx: &mut RuleContext<'_>) {
     }
 }
 
+fn has_not(written: Option<&Match>) -> bool {
+    let conditions = written.map_or(&[][..], |written| &written.conditions);
+    conditions
+        .iter()
+        .any(|condition| matches!(condition.value, Condition::Not(_)))
+}
+
 /// What one match asks for and another does not, as a condition to write, and the place behind the other's last one.
 fn left_out(one: Option<&Match>, other: Option<&Match>) -> Option<(String, Span)> {
     let (one, other) = (one?, other?);
     let asks = |wanted: &&Spanned<Condition>| {
         let mut own = other.conditions.iter();
-        !own.any(|own| own.value == wanted.value)
+        // A header may come twice, and then `not` sets nothing apart.
+        let not = Condition::Not(Box::new(wanted.value.clone()));
+        let is_negated = matches!(wanted.value, Condition::Not(_));
+        !is_negated && !own.any(|own| own.value == wanted.value || own.value == not)
     };
     let mut more = one.conditions.iter().filter(asks);
     let condition = more.find_map(|condition| condition_text(&condition.value))?;
@@ -129,6 +143,21 @@ mod tests {
         }}"
             )
         ));
+    }
+
+    #[test]
+    fn what_is_left_out_already_is_not_proposed() {
+        let found = findings(
+            "MSH0204",
+            &format!(
+                "{START}
+            route one {{ match {{ header x \"1\" }} }}
+            route two {{ match {{ not {{ header x \"1\" }} }} }}
+        }}"
+            ),
+        );
+        assert!(!found.contains("leave out of"), "{found}");
+        assert!(found.contains("a header that comes twice"), "{found}");
     }
 
     #[test]
