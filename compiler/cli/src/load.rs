@@ -7,7 +7,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mesh_repo::{LinkedFolder, Repository, holds_mesh, is_policy_file, led_to};
+use mesh_repo::{LinkedFolder, Repository, SUBMODULE, holds_mesh, is_policy_file, led_to};
 use mesh_syntax::{KEY_SET_SUFFIX, SourceSet, limits as source_limits};
 
 use crate::{limits, terminal};
@@ -83,11 +83,14 @@ pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     let root_path = relative(root, &top)?;
     // In an editor a root may be open before its folder is there.
     let files = if root.exists() {
-        all_files(root)?
+        all_files(root, Submodules::Refused)?
     } else {
         Files::default()
     };
+    let mut submodules = files.submodules;
+    submodules.sort();
     let all = files.found.into_iter().chain(files.links);
+    let all = all.chain(submodules.iter().cloned());
     let named = all.map(|path| Ok((relative(&path, &top)?, path)));
     let mut paths = named.collect::<Result<Vec<_>, _>>()?;
     paths.sort();
@@ -96,7 +99,9 @@ pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     ignored.sort();
     let mut sources = SourceSet::new();
     for (name, path) in paths {
-        if is_policy(&path) {
+        if submodules.binary_search(&path).is_ok() {
+            sources.add_refused(name, SUBMODULE);
+        } else if is_policy(&path) {
             add(&mut sources, name, &path)?;
         } else if let Some(folder) = linked_folder(&name, &path, &top) {
             sources.add_passed(name, folder.why());
@@ -110,23 +115,51 @@ pub(crate) fn load_root(root: &Path) -> Result<(Loaded, PathBuf), LoadError> {
     Ok((loaded, top))
 }
 
-/// What the policy files below a folder are, without reading them: enough to see that one of them changed. An error is
-/// a state too, and another one when it is mended.
+/// What the policy files below a folder are, and what is told instead of read, without reading them: enough to see that
+/// one of them changed. An error is a state too, and another one when it is mended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State(Result<Vec<(PathBuf, FileState)>, String>);
 
-/// Size, time of the last change, and what kind of thing it is; none if it is gone.
-type FileState = Option<(u64, Option<SystemTime>, fs::FileType)>;
+/// What a file, link or submodule is; none if it is gone.
+type FileState = Option<Seen>;
+
+/// What is seen of it from outside.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    bytes: u64,
+    changed: Option<SystemTime>,
+    kind: fs::FileType,
+    /// Where a link leads, and to what: both may change without the link.
+    leads: Option<(PathBuf, Option<fs::FileType>)>,
+}
+
+impl Seen {
+    fn of(path: &Path) -> FileState {
+        let found = fs::symlink_metadata(path).ok()?;
+        let leads = found.is_symlink().then(|| {
+            let to = fs::canonicalize(path).or_else(|_broken| fs::read_link(path));
+            let kind = fs::metadata(path).ok().map(|target| target.file_type());
+            (to.unwrap_or_default(), kind)
+        });
+        Some(Self {
+            // What lies in a submodule is not read.
+            bytes: if found.is_dir() { 0 } else { found.len() },
+            changed: found.modified().ok().filter(|_| !found.is_dir()),
+            kind: found.file_type(),
+            leads,
+        })
+    }
+}
 
 impl State {
     /// Looks at the folder.
     pub(crate) fn of(folder: &Path) -> Self {
-        Self::of_files(find_root(folder).and_then(|root| policy_files(&root)))
+        Self::of_files(find_root(folder).and_then(|root| all_files(&root, Submodules::Refused)))
     }
 
     /// Looks at a folder that is known to be a root.
     pub(crate) fn of_root(root: &Path) -> Self {
-        Self::of_files(policy_files(root))
+        Self::of_files(all_files(root, Submodules::Refused))
     }
 
     /// Whether another state has the same files, and those that changed are all among some paths.
@@ -143,20 +176,16 @@ impl State {
         own.len() == other.len() && own.iter().zip(other).all(same)
     }
 
-    fn of_files(files: Result<Vec<PathBuf>, LoadError>) -> Self {
-        Self(files.map_err(|error| error.to_string()).map(|mut files| {
-            files.sort_unstable();
-            let state = |path: &Path| {
-                let found = fs::symlink_metadata(path).ok()?;
-                Some((found.len(), found.modified().ok(), found.file_type()))
+    fn of_files(files: Result<Files, LoadError>) -> Self {
+        Self(files.map_err(|error| error.to_string()).map(|files| {
+            let told = files.links.into_iter().chain(files.submodules);
+            let mut paths: Vec<PathBuf> = files.found.into_iter().chain(told).collect();
+            paths.sort_unstable();
+            let seen = |path: PathBuf| {
+                let seen = Seen::of(&path);
+                (path, seen)
             };
-            files
-                .into_iter()
-                .map(|path| {
-                    let state = state(&path);
-                    (path, state)
-                })
-                .collect()
+            paths.into_iter().map(seen).collect()
         }))
     }
 }
@@ -215,7 +244,8 @@ pub(crate) fn roots_in(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
         return Ok(vec![root]);
     }
     let mut roots: Vec<PathBuf> = Vec::new();
-    for file in policy_files(&folder)? {
+    // A submodule is a repository of its own, which may be the one that is meant.
+    for file in all_files(&folder, Submodules::Entered)?.found {
         let parent = file.parent().unwrap_or(&folder);
         if roots.last().is_none_or(|root| root != parent)
             && read(&file).is_ok_and(|text| holds_mesh(&text))
@@ -244,7 +274,7 @@ pub(crate) fn texts_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, LoadErro
     terminal::paths_are_in(&top);
     let mut texts = Vec::new();
     for folder in folders {
-        for path in policy_files(&folder)? {
+        for path in all_files(&folder, Submodules::Refused)?.found {
             let name = relative(&path, &top)?;
             if !name.ends_with(KEY_SET_SUFFIX) {
                 texts.push((name, path));
@@ -278,6 +308,8 @@ struct Files {
     found: Vec<PathBuf>,
     /// Links with other names.
     links: Vec<PathBuf>,
+    /// Folders of which a commit has the submodule alone.
+    submodules: Vec<PathBuf>,
     /// Those that git ignores, as far as they are looked for.
     ignored: Vec<PathBuf>,
 }
@@ -295,14 +327,19 @@ fn linked_folder(name: &str, path: &Path, top: &Path) -> Option<LinkedFolder> {
     target.is_dir().then_some(LinkedFolder::Within)
 }
 
-/// Every policy file below a folder, links included, in no particular order but folder by folder.
-fn policy_files(root: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    all_files(root).map(|files| files.found)
+/// What becomes of folders that are submodules.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Submodules {
+    /// No commit of this repository holds what is in them.
+    Refused,
+    /// They are looked through.
+    Entered,
 }
 
-/// The same, and those that git ignores: what is not committed is no policy, whatever lies there. Of a folder that is
-/// itself ignored, or in no repository, everything is read: whoever names it means it.
-fn all_files(root: &Path) -> Result<Files, LoadError> {
+/// Every policy file below a folder, links included, in no particular order but folder by folder, and those that git
+/// ignores: what is not committed is no policy, whatever lies there. Of a folder that is itself ignored, or in no
+/// repository, everything is read: whoever names it means it.
+fn all_files(root: &Path, submodules: Submodules) -> Result<Files, LoadError> {
     let repository = Repository::discover(root).ok();
     let top = top(root);
     let ignored = repository.as_ref().and_then(|repository| {
@@ -312,6 +349,12 @@ fn all_files(root: &Path) -> Result<Files, LoadError> {
     let leaves_out = |path: &Path| {
         let ignored = ignored.as_ref();
         ignored.is_some_and(|ignored| ignored.leaves_out(path))
+    };
+    let is_submodule = |path: &Path| {
+        let ignored = ignored
+            .as_ref()
+            .filter(|_| submodules == Submodules::Refused);
+        ignored.is_some_and(|ignored| ignored.is_submodule(path))
     };
     let mut files = Files::default();
     let (mut visited, mut aside) = (0, 0);
@@ -331,7 +374,10 @@ fn all_files(root: &Path) -> Result<Files, LoadError> {
             }
             // What is ignored is looked for to be named, as long as that is little.
             let is_bounded = aside <= limits::IGNORED_ENTRIES_MAX;
-            if kind.is_dir() && !is_hidden(&entry.file_name()) && is_bounded {
+            if kind.is_dir() && !is_ignored && !is_hidden(&entry.file_name()) && is_submodule(&path)
+            {
+                files.submodules.push(path);
+            } else if kind.is_dir() && !is_hidden(&entry.file_name()) && is_bounded {
                 let is_ignored = is_ignored || leaves_out(&path);
                 folders.push((path, depth + 1, is_ignored));
             } else if kind.is_symlink() && !is_policy(&path) && !is_hidden(&entry.file_name()) {

@@ -181,7 +181,8 @@ enum Found {
 }
 
 const LINK: &str = "this is a symbolic link; a policy file is a file of its own";
-const SUBMODULE: &str = "this is a submodule; policies are files of the repository itself";
+/// What is said of a submodule, wherever it is found.
+pub const SUBMODULE: &str = "this is a submodule; policies are files of the repository itself";
 
 /// SHA-256 over paths and contents of the files, ascending by path, each with its length before it: what a generation
 /// says it was compiled from.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use git2::FileMode;
+
 use crate::is_policy_file;
 use crate::repository::{ReadError, Repository};
 
@@ -13,6 +15,8 @@ pub struct Ignored<'r> {
     top: PathBuf,
     /// Policy files of the index, which are no longer ignored.
     tracked: BTreeSet<String>,
+    /// Submodules of the index.
+    submodules: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Ignored<'_> {
@@ -24,13 +28,22 @@ impl std::fmt::Debug for Ignored<'_> {
 impl Repository {
     /// What is left out of the work tree; `top` is its folder, as paths begin with it.
     pub fn ignored(&self, top: &Path) -> Result<Ignored<'_>, ReadError> {
-        let index = self.git.index()?;
-        let paths = index.iter().map(|entry| entry.path);
-        let paths = paths.filter_map(|path| String::from_utf8(path).ok());
+        let (mut tracked, mut submodules) = (BTreeSet::new(), BTreeSet::new());
+        for entry in self.git.index()?.iter() {
+            let Ok(path) = String::from_utf8(entry.path) else {
+                continue;
+            };
+            if entry.mode == u32::from(FileMode::Commit) {
+                submodules.insert(path);
+            } else if is_policy_file(&path) {
+                tracked.insert(path);
+            }
+        }
         Ok(Ignored {
             repository: self,
             top: top.to_path_buf(),
-            tracked: paths.filter(|path| is_policy_file(path)).collect(),
+            tracked,
+            submodules,
         })
     }
 }
@@ -48,6 +61,20 @@ impl Ignored<'_> {
         let git = &self.repository.git;
         // What git can't say is read: too much is seen, too little is not.
         git.is_path_ignored(inside).unwrap_or(false)
+    }
+
+    /// Whether a commit of everything would have a submodule here, and nothing of what is in this folder: one that is
+    /// tracked, or another repository, which `git add` makes one of.
+    pub fn is_submodule(&self, folder: &Path) -> bool {
+        let inside = folder.strip_prefix(&self.top).ok();
+        let Some(inside) = inside.and_then(Path::to_str) else {
+            return false;
+        };
+        if inside.is_empty() {
+            return false;
+        }
+        self.submodules.contains(inside)
+            || folder.join(".git").exists() && !self.is_tracked(inside) && !self.leaves_out(folder)
     }
 
     /// Whether it is tracked, or holds what is.
@@ -84,5 +111,49 @@ mod tests {
         assert!(out("draft.kdl") && out("out") && out("out/b.kdl"));
         assert!(!out("kept.kdl") && !out("old") && !out("old/a.kdl") && !out("new.kdl"));
         assert!(!ignored.leaves_out(&top) && !ignored.leaves_out(Path::new("/")));
+    }
+
+    #[test]
+    fn submodules_are_those_of_the_index_and_other_repositories() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(folder.path()).unwrap();
+        let git = git2::Repository::init(&top).unwrap();
+        for path in ["shared", "cloned", "ours", "out"] {
+            fs::create_dir_all(top.join(path)).unwrap();
+        }
+        for path in ["cloned", "ours", "out"] {
+            git2::Repository::init(top.join(path)).unwrap();
+        }
+        fs::write(top.join("ours/a.kdl"), "").unwrap();
+        fs::write(top.join(".gitignore"), "out/\n").unwrap();
+        let mut index = git.index().unwrap();
+        let entry = |mode: FileMode, path: &str, id| git2::IndexEntry {
+            ctime: git2::IndexTime::new(0, 0),
+            mtime: git2::IndexTime::new(0, 0),
+            dev: 0,
+            ino: 0,
+            mode: mode.into(),
+            uid: 0,
+            gid: 0,
+            file_size: 0,
+            id,
+            flags: 0,
+            flags_extended: 0,
+            path: path.as_bytes().to_vec(),
+        };
+        let blob = git.blob(b"").unwrap();
+        let commit = git2::Oid::from_str("0123456789012345678901234567890123456789").unwrap();
+        index
+            .add(&entry(FileMode::Commit, "shared", commit))
+            .unwrap();
+        index
+            .add(&entry(FileMode::Blob, "ours/a.kdl", blob))
+            .unwrap();
+        index.write().unwrap();
+        let repository = Repository::open(&top).unwrap();
+        let ignored = repository.ignored(&top).unwrap();
+        let is_submodule = |path: &str| ignored.is_submodule(&top.join(path));
+        assert!(is_submodule("shared") && is_submodule("cloned"));
+        assert!(!is_submodule("ours") && !is_submodule("out") && !ignored.is_submodule(&top));
     }
 }

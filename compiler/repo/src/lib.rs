@@ -15,7 +15,7 @@ mod repository;
 mod root;
 
 pub use append::{AppendError, Appended, Note};
-pub use files::input_digest;
+pub use files::{SUBMODULE, input_digest};
 pub use history::HistoryError;
 pub use ignored::Ignored;
 pub use link::{LinkedFolder, led_to};

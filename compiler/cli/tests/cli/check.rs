@@ -271,6 +271,45 @@ fn a_watched_folder_is_checked_again_when_a_file_changes() {
         let expected = cold();
         while watching.next() != expected {}
     }
+    // A link to a folder is told of: when it comes, when what it leads to goes, and when it leads elsewhere.
+    let link = fixture.path("policy/shared");
+    let retarget = |target: &str| {
+        drop(std::fs::remove_file(&link));
+        std::os::unix::fs::symlink(target, &link).unwrap();
+    };
+    let steps: [&dyn Fn(); 4] = [
+        &|| {
+            std::fs::create_dir(fixture.path("policy/common")).unwrap();
+            retarget("common");
+        },
+        &|| std::fs::remove_dir(fixture.path("policy/common")).unwrap(),
+        &|| retarget("../.."),
+        &|| std::fs::remove_file(&link).unwrap(),
+    ];
+    for step in steps {
+        step();
+        let expected = cold();
+        while watching.next() != expected {}
+    }
+}
+
+/// A commit has no more of a submodule than its name, whatever lies in its folder at a desk.
+#[test]
+fn a_submodule_is_refused_in_the_work_tree_as_in_a_commit() {
+    let fixture = Fixture::with_policy();
+    fixture.commit();
+    fixture.write("policy/vendored/a.kdl", "service unread {}\n");
+    git2::Repository::init(fixture.path("policy/vendored")).unwrap();
+    let json = fixture
+        .meshc(&["check", "policy", "--format", "json"])
+        .json();
+    let found = json["findings"].as_array().unwrap();
+    let is_submodule = |each: &&serde_json::Value| {
+        let message = each["message"].to_string();
+        each["file"] == "policy/vendored" && message.contains("this is a submodule")
+    };
+    assert_eq!(found.iter().filter(is_submodule).count(), 1, "{json:#}");
+    assert!(!json.to_string().contains("unread"), "{json:#}");
 }
 
 #[test]
