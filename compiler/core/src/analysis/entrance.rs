@@ -153,6 +153,20 @@ impl<'m> Entrance<'m> {
         }
     }
 
+    /// The requests about which an authorizer is asked: it may refuse what gets in otherwise.
+    pub fn authorized(&self) -> Result<Space, CapExceeded> {
+        let mut authorized = Space::nothing();
+        if is_unguarded(self.service) {
+            return Ok(authorized);
+        }
+        for requirement in &self.service.requirements {
+            if requirement.kind == model::RequirementKind::RequireAuthorizer {
+                authorized = authorized.union(&self.asked(requirement)?)?;
+            }
+        }
+        Ok(authorized)
+    }
+
     /// The requests that the gateway answers itself, as far as they are let in.
     pub fn answered(&self) -> Result<Space, CapExceeded> {
         if self.service.gateway().is_none() {

@@ -28,6 +28,9 @@ pub enum Violation {
         witness: Option<Point>,
         /// What lets the witness in; none if it is refused, or there is none.
         way: Option<Way>,
+        /// The requirement, as an index of [`Service::requirements`], by which an authorizer decides about it, which
+        /// may be against the claim or for it.
+        authorizer: Option<usize>,
     },
     /// A path of permitted calls.
     Path {
@@ -37,7 +40,8 @@ pub enum Violation {
         ways: Vec<Option<Way>>,
         /// A request of the last hop.
         witness: Option<Point>,
-        /// Whether the engine lets a request in at every hop; sets may hold more than it does.
+        /// Whether the engine lets a request in at every hop, about which no authorizer is asked; sets may hold more
+        /// than it does.
         certain: bool,
     },
 }
@@ -59,13 +63,19 @@ pub fn violation(mesh: &LinkedMesh, claim: &Claim) -> Result<Option<Violation>, 
             if !from.is_empty() {
                 asked = asked.intersection(&Space::from(from)?)?;
             }
-            let let_in = Entrance::admitting(mesh, *to)?.entered()?;
-            let against = if *allowed {
-                asked.remainder(&[&let_in], SAMPLES_MAX)?
-            } else {
-                asked.intersection(&let_in)?
-            };
-            Ok(request(mesh, *to, &against, !allowed))
+            let entrance = Entrance::admitting(mesh, *to)?;
+            let let_in = entrance.entered()?;
+            let authorized = entrance.authorized()?;
+            if !*allowed {
+                let against = asked.intersection(&let_in)?;
+                return request(mesh, *to, &against, &authorized);
+            }
+            let against = asked.remainder(&[&let_in], SAMPLES_MAX)?;
+            if against.is_empty() {
+                // What an authorizer is asked about is let in if it says so.
+                return Ok(left_open(mesh, *to, &asked.intersection(&authorized)?));
+            }
+            Ok(refused(mesh, *to, &against))
         }
     }
 }
@@ -81,41 +91,81 @@ fn reaches(
         .chain([&target])
         .flat_map(|id| principals(mesh.service(*id)))
         .collect::<Vec<_>>();
-    let let_in = Entrance::admitting(mesh, target)?.entered()?;
-    let others = let_in.remainder(&[&Space::from(&named)?], SAMPLES_MAX)?;
-    Ok(request(mesh, target, &others, true))
+    let entrance = Entrance::admitting(mesh, target)?;
+    let others = (entrance.entered()?).remainder(&[&Space::from(&named)?], SAMPLES_MAX)?;
+    request(mesh, target, &others, &entrance.authorized()?)
 }
 
 fn principals(service: &Service) -> impl Iterator<Item = Principal> + '_ {
     service.identities.iter().cloned().map(Principal::SpiffeId)
 }
 
-/// A request of the set of which the engine says what the set does.
+/// A request of the set that the engine lets in: one about which nobody else is asked, if there is one.
 fn request(
     mesh: &LinkedMesh,
     to: ServiceId,
     against: &Space,
-    is_allowed: bool,
-) -> Option<Violation> {
-    if against.is_empty() {
-        return None;
-    }
-    let door = Door::of(mesh, to)?;
-    let witness = against
-        .samples(door.likely(), SAMPLES_MAX)
-        .filter_map(Result::ok)
-        .find(|point| door.admits(point).is_some() == is_allowed);
-    Some(Violation::Request {
+    authorized: &Space,
+) -> Result<Option<Violation>, CapExceeded> {
+    let Some(door) = Door::of(mesh, to).filter(|_| !against.is_empty()) else {
+        return Ok(None);
+    };
+    let certain = against.remainder(&[authorized], SAMPLES_MAX)?;
+    let witness = shown(&door, &[&certain, against], |point| {
+        door.admits(point).is_some()
+    });
+    Ok(Some(Violation::Request {
         to,
         way: witness.as_ref().and_then(|point| door.admits(point)),
+        authorizer: witness.as_ref().and_then(|point| door.authorizer(point)),
         witness,
+    }))
+}
+
+/// A request of the set that the engine refuses.
+fn refused(mesh: &LinkedMesh, to: ServiceId, against: &Space) -> Option<Violation> {
+    let door = Door::of(mesh, to)?;
+    Some(Violation::Request {
+        to,
+        way: None,
+        authorizer: None,
+        witness: shown(&door, &[against], |point| door.admits(point).is_none()),
     })
+}
+
+/// A request of the set that an authorizer may refuse.
+fn left_open(mesh: &LinkedMesh, to: ServiceId, asked: &Space) -> Option<Violation> {
+    let door = Door::of(mesh, to).filter(|_| !asked.is_empty())?;
+    let is_open = |point: &Point| door.admits(point).is_some() && door.authorizer(point).is_some();
+    let witness = shown(&door, &[asked], is_open)?;
+    Some(Violation::Request {
+        to,
+        way: door.admits(&witness),
+        authorizer: door.authorizer(&witness),
+        witness: Some(witness),
+    })
+}
+
+fn shown(door: &Door, spaces: &[&Space], shows: impl Fn(&Point) -> bool) -> Option<Point> {
+    let samples = |space: &&Space| {
+        let samples = space.samples(door.likely(), SAMPLES_MAX);
+        samples.filter_map(Result::ok).collect::<Vec<_>>()
+    };
+    spaces.iter().flat_map(samples).find(|point| shows(point))
 }
 
 /// How one service on the way was come to.
 struct Hop {
     from: Option<ServiceId>,
-    way: Option<Way>,
+    permit: Option<Permit>,
+}
+
+/// What lets a request in.
+#[derive(Clone, Copy)]
+struct Permit {
+    way: Way,
+    /// Whether an authorizer may still refuse it.
+    is_open: bool,
 }
 
 /// The shortest path of permitted calls from one of the first to one of the others, by breadth.
@@ -127,7 +177,7 @@ fn isolated(
     let start = |id: &ServiceId| {
         let hop = Hop {
             from: None,
-            way: None,
+            permit: None,
         };
         (*id, hop)
     };
@@ -145,32 +195,36 @@ fn isolated(
             let Some(permitted) = entrances.permitted(caller, callee)? else {
                 continue;
             };
-            let (witness, way) = permitted.unzip();
+            let (witness, permit) = permitted.unzip();
             if to.contains(&callee) {
                 let mut services = vec![callee, caller];
-                let mut ways = vec![way];
+                let mut permits = vec![permit];
                 let mut last = caller;
                 while let Some(Hop {
                     from: Some(earlier),
-                    way,
+                    permit,
                 }) = before.get(&last)
                 {
                     services.push(*earlier);
-                    ways.push(*way);
+                    permits.push(*permit);
                     last = *earlier;
                 }
                 services.reverse();
-                ways.reverse();
+                permits.reverse();
+                let is_certain =
+                    |permit: &Option<Permit>| permit.is_some_and(|permit| !permit.is_open);
                 return Ok(Some(Violation::Path {
                     services,
-                    certain: ways.iter().all(Option::is_some),
-                    ways,
+                    certain: permits.iter().all(is_certain),
+                    ways: (permits.iter())
+                        .map(|permit| permit.map(|permit| permit.way))
+                        .collect(),
                     witness,
                 }));
             }
             let hop = Hop {
                 from: Some(caller),
-                way,
+                permit,
             };
             before.insert(callee, hop);
             waiting.push_back(callee);
@@ -210,7 +264,15 @@ fn callees(mesh: &LinkedMesh, caller: ServiceId) -> Vec<ServiceId> {
 /// How services are entered, worked out once for each.
 struct Entrances<'m> {
     mesh: &'m LinkedMesh,
-    known: BTreeMap<ServiceId, (Space, Option<Door>)>,
+    known: BTreeMap<ServiceId, Known>,
+}
+
+/// How one service is entered.
+struct Known {
+    entered: Space,
+    /// That part of it about which no authorizer is asked.
+    certain: Space,
+    door: Option<Door>,
 }
 
 impl Entrances<'_> {
@@ -224,21 +286,29 @@ impl Entrances<'_> {
         &mut self,
         caller: ServiceId,
         callee: ServiceId,
-    ) -> Result<Option<Option<(Point, Way)>>, CapExceeded> {
+    ) -> Result<Option<Option<(Point, Permit)>>, CapExceeded> {
         let mesh = self.mesh;
-        let (entered, door) = match self.known.entry(callee) {
+        let known = match self.known.entry(callee) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let entered = Entrance::admitting(mesh, callee)?.entered()?;
-                new.insert((entered, Door::of(mesh, callee)))
+                let entrance = Entrance::admitting(mesh, callee)?;
+                let entered = entrance.entered()?;
+                let certain = entered.remainder(&[&entrance.authorized()?], usize::MAX)?;
+                new.insert(Known {
+                    entered,
+                    certain,
+                    door: Door::of(mesh, callee),
+                })
             }
         };
         let ends = (mesh.service(caller), mesh.service(callee));
-        let let_in = entered.intersection(&sent(ends.0, ends.1)?)?;
+        let sent = sent(ends.0, ends.1)?;
+        let let_in = known.entered.intersection(&sent)?;
         if let_in.is_empty() {
             return Ok(None);
         }
-        let Some(door) = door else {
+        let certain = known.certain.intersection(&sent)?;
+        let Some(door) = &known.door else {
             return Ok(Some(None));
         };
         let names = peers(ends.0, ends.1).into_iter();
@@ -246,12 +316,17 @@ impl Entrances<'_> {
             callers: names.map(Option::unwrap_or_default).collect(),
             ..door.likely().clone()
         };
-        let witness = let_in
-            .samples(&likely, SAMPLES_MAX)
-            .filter_map(Result::ok)
+        let samples = |space: &Space| {
+            let samples = space.samples(&likely, SAMPLES_MAX);
+            samples.filter_map(Result::ok).collect::<Vec<_>>()
+        };
+        let witness = samples(&certain)
+            .into_iter()
+            .chain(samples(&let_in))
             .find_map(|point| {
                 let way = door.admits(&point)?;
-                Some((point, way))
+                let is_open = door.authorizer(&point).is_some();
+                Some((point, Permit { way, is_open }))
             });
         Ok(Some(witness))
     }

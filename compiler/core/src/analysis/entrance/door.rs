@@ -198,6 +198,25 @@ impl Door {
         missing.next()
     }
 
+    /// By which requirement, as a position among those of the service, an authorizer is asked about the request: it may
+    /// refuse what rules let in.
+    pub fn authorizer(&self, point: &Point) -> Option<usize> {
+        let asks = |request: &Request<'_>| {
+            if connections::carries_bytes(&self.inbound, request.port) {
+                return None;
+            }
+            let route = self.gateway.as_ref().and_then(|(table, _)| {
+                let route = table.route(request)?;
+                Some(route.name())
+            });
+            let mut asked = self.inbound.requirements_by_position(request, route);
+            let by =
+                asked.find(|(_, each)| matches!(each.kind, RequirementKind::RequireAuthorizer(_)));
+            by.map(|(position, _)| position)
+        };
+        ask(point, asks)?
+    }
+
     /// Whether an authorizer is asked about the request.
     pub fn asks(&self, authorizer: &str, point: &Point) -> bool {
         let asks = |request: &Request<'_>| {

@@ -16,7 +16,8 @@ declare_rule! {
     ///
     /// What is permitted counts, whether or not anybody declares to use it, and by whatever it is let in: a
     /// rule, a `probe`, or an `unmeshed` service, which lets in everybody and comes to others without an
-    /// identity. Where nothing but a probe breaks `reaches`, it is a warning. A gateway counts as a hop of a service where it lets the service's identity in.
+    /// identity. What an authorizer is asked about it may let in or refuse: where a claim stands on that, the
+    /// finding is a warning, and possible. Where nothing but a probe breaks `reaches`, it is a warning. A gateway counts as a hop of a service where it lets the service's identity in.
     ///
     /// ## Why it matters
     /// Rules are written service by service, by different teams. What must hold for all of them together
@@ -70,9 +71,19 @@ fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagn
     };
     let name = |id| mesh.service(id).name.value.as_str();
     Some(match violation {
-        Violation::Request { to, witness, way } => {
+        Violation::Request {
+            to,
+            witness,
+            way,
+            authorizer,
+        } => {
             let service = name(to);
             let says = match &claim.kind {
+                ClaimKind::Decided { allowed: true, .. } if authorizer.is_some() => {
+                    format!(
+                        "an authorizer of `{service}` may refuse a request that must be allowed"
+                    )
+                }
                 ClaimKind::Decided { allowed: true, .. } => {
                     format!("`{service}` refuses a request that must be allowed")
                 }
@@ -88,8 +99,12 @@ fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagn
                 Some(Way::Unguarded) => "has no proxy, so that nothing refuses it",
                 None => "its rules decide",
             };
+            let holds = match authorizer {
+                Some(_) => "may not hold",
+                None => "does not hold",
+            };
             let finding = INVARIANT_VIOLATED
-                .at(claim.span, format!("\"{text}\" does not hold: {says}"))
+                .at(claim.span, format!("\"{text}\" {holds}: {says}"))
                 .label(place.unwrap_or(mesh.service(to).name.span), decides)
                 .help("change the rules of the service, or whoever wrote the invariant changes it");
             let finding = match way {
@@ -99,6 +114,19 @@ fn look(facts: &Facts<'_>, invariant: &Invariant, claim: &Claim) -> Option<Diagn
                     ..finding.help("say with `peer-ip` who looks whether the service lives, and suppress this with the reason")
                 },
                 _ => finding,
+            };
+            let asked = authorizer.and_then(|by| mesh.service(to).requirements.get(by));
+            let finding = match asked {
+                Some(asked) => {
+                    let finding = match asked.source.span() {
+                        Some(span) => {
+                            finding.label(span, "an authorizer decides, which nobody knows here")
+                        }
+                        None => finding,
+                    };
+                    possible(finding)
+                }
+                None => finding,
             };
             match witness {
                 Some(point) => finding.witness(facts.witness(&point, to)),
@@ -169,6 +197,32 @@ mod tests {
 
     fn policy(claim: &str) -> String {
         format!("invariant \"as agreed\" {{ {claim} }}\n{SERVICES}")
+    }
+
+    #[test]
+    fn what_an_authorizer_decides_is_only_possible() {
+        let with = |claim: &str, asked: &str| {
+            format!(
+                r#"
+                invariant "as agreed" {{ {claim} }}
+                authorizer door {{ to guard }}
+                service guard {{ port 80; endpoints {{ static "10.0.0.9:80" }}; allow any }}
+                service web {{ port 80; endpoints {{ static "10.0.0.1:80" }} }}
+                service shop {{ port 80; endpoints {{ static "10.0.0.2:80" }}; allow web; require authorizer door {asked} }}"#
+            )
+        };
+        let allowed = r#"allowed { from web; to shop; path "/a" }"#;
+        let denied = r#"denied { from web; to shop; path "/a/**" }"#;
+        insta::assert_snapshot!(findings("MSH0817", &with(allowed, "")));
+        insta::assert_snapshot!(findings("MSH0817", &with(denied, "")));
+        insta::assert_snapshot!(findings(
+            "MSH0817",
+            &with("isolated { from web; to shop }", "")
+        ));
+        // Where nobody is asked, it is as certain as ever.
+        none("MSH0817", &with(allowed, r#"{ path "/b" }"#));
+        let certain = findings("MSH0817", &with(denied, r#"{ path "/a/x" }"#));
+        assert!(certain.starts_with("error"), "{certain}");
     }
 
     #[test]
