@@ -67,7 +67,7 @@ pub fn allowed(service: &Service) -> Result<Space, CapExceeded> {
 pub(super) fn by_rules_alone(service: &Service) -> Result<Space, CapExceeded> {
     let mut allowed = Space::nothing();
     for rule in enforced(service, Effect::Allow) {
-        allowed = allowed.union(&space(service, rule)?)?;
+        allowed.add(space(service, rule)?)?;
     }
     for rule in enforced(service, Effect::Deny) {
         allowed = allowed.difference(&space(service, rule)?)?;

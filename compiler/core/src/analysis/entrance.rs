@@ -161,7 +161,7 @@ impl<'m> Entrance<'m> {
         }
         for requirement in &self.service.requirements {
             if requirement.kind == model::RequirementKind::RequireAuthorizer {
-                authorized = authorized.union(&self.asked(requirement)?)?;
+                authorized.add(self.asked(requirement)?)?;
             }
         }
         Ok(authorized)
@@ -182,7 +182,7 @@ impl<'m> Entrance<'m> {
         let refused: Vec<&Space> = refused.iter().collect();
         let mut entered = Space::nothing();
         for (_, way) in self.ways()? {
-            entered = entered.union(&way.remainder(&refused, usize::MAX)?)?;
+            entered.add(way.remainder(&refused, usize::MAX)?)?;
         }
         Ok(entered)
     }
@@ -222,7 +222,7 @@ pub(in crate::analysis) fn met(service: &Service) -> Result<Space, CapExceeded> 
                 if several {
                     conditions.push(Condition::Port(ports));
                 }
-                met = met.union(&Space::of_conditions(&conditions, Repeated::One)?)?;
+                met.add(Space::of_conditions(&conditions, Repeated::One)?)?;
             }
             Ok(met)
         }

@@ -103,7 +103,7 @@ impl Space {
         }
         let mut sum = Self::nothing();
         for each in matches {
-            sum = sum.union(&Self::of_match(each)?)?;
+            sum.add(Self::of_match(each)?)?;
         }
         Ok(sum)
     }
@@ -169,6 +169,15 @@ impl Space {
     /// Whether there is no such request.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
+    }
+
+    /// Adds the requests of another set: a sum of many is made in place, or each of its steps would copy all before.
+    pub fn add(&mut self, other: Self) -> Result<(), CapExceeded> {
+        if self.cells.len() + other.cells.len() > CELLS_MAX {
+            return Err(CapExceeded::Cells);
+        }
+        self.cells.extend(other.cells);
+        Ok(())
     }
 
     /// The requests of either.

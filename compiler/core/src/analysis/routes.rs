@@ -189,7 +189,7 @@ pub fn universe(service: &Service) -> Result<Space, CapExceeded> {
         if !listener.hosts.is_empty() {
             conditions.push(Condition::Host(listener.hosts.clone()));
         }
-        universe = universe.union(&Space::of_conditions(&conditions, Repeated::One)?)?;
+        universe.add(Space::of_conditions(&conditions, Repeated::One)?)?;
     }
     Ok(universe)
 }

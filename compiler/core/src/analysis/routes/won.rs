@@ -50,10 +50,10 @@ impl Contest {
                 .filter(|other| other.alternative.compare(&piece.alternative) == Precedence::Higher)
                 .map(|other| &other.space)
                 .collect();
-            won = match above.as_slice() {
-                [] => won.union(&piece.space)?,
-                above => won.union(&piece.space.remainder(above, usize::MAX)?)?,
-            };
+            won.add(match above.as_slice() {
+                [] => piece.space.clone(),
+                above => piece.space.remainder(above, usize::MAX)?,
+            })?;
         }
         Ok(won)
     }
