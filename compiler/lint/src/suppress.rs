@@ -10,7 +10,7 @@ use mesh_compiler::model::{Spanned, SuppressedAt, Suppression};
 use mesh_syntax::{Diagnostic, Edit, FileId, Level, Span};
 
 use crate::rules::governance::expired_suppression::EXPIRED_SUPPRESSION;
-use crate::rules::governance::foreign_file::FOREIGN_FILE;
+use crate::rules::governance::foreign_file::{FOREIGN_FILE, foreign_suppression};
 use crate::rules::governance::unused_suppression::UNUSED_SUPPRESSION;
 
 /// What fails for certain once it is deployed, or has no meaning of its own: nobody can answer for that, and what was
@@ -51,6 +51,12 @@ pub(crate) fn apply(
     let mut used = vec![false; mesh.suppressions.len()];
     let mut foreign: BTreeMap<usize, Diagnostic> = BTreeMap::new();
     let mut kept = Vec::new();
+    // What is not theirs to give has no effect, unless whoever keeps the mesh lets it pass: so that is judged first.
+    let all = mesh.suppressions.iter();
+    let mut given: Vec<bool> = all
+        .map(|suppression| foreign_suppression(mesh, suppression).is_none())
+        .collect();
+    findings.sort_by_key(|finding| finding.code != FOREIGN_FILE.page.code);
     for mut finding in findings.drain(..) {
         let stays = finding.level == Level::Error && NEVER.contains(&finding.code);
         let candidates = by_code.get(finding.code).into_iter().flatten();
@@ -65,21 +71,34 @@ pub(crate) fn apply(
                     suppression.code.span,
                     "has no effect: what is certain to fail can't be suppressed",
                 );
+            } else if given.get(*index) != Some(&true) {
+                // The finding about it says why.
             } else if let Some(writer) = not_theirs(mesh, &finding, suppression) {
                 foreign
                     .entry(*index)
                     .or_insert_with(|| writers_only(suppression, writer));
+            } else if let Some(service) = places.of_others(&finding, suppression) {
+                foreign
+                    .entry(*index)
+                    .or_insert_with(|| users_only(suppression, service));
             } else if suppression.until.value >= today {
                 answers.push(*suppression);
             }
         }
         match answer(mesh, &answers, places.concerned(&finding)) {
-            Some(answer) => suppressed.push(Suppressed {
-                finding,
-                reason: answer.reason.clone(),
-                owner: answer.owner.value.clone(),
-                until: answer.until.value,
-            }),
+            Some(answer) => {
+                if finding.code == FOREIGN_FILE.page.code {
+                    for (suppression, given) in mesh.suppressions.iter().zip(&mut given) {
+                        *given |= is_within(finding.span, suppression.span);
+                    }
+                }
+                suppressed.push(Suppressed {
+                    finding,
+                    reason: answer.reason.clone(),
+                    owner: answer.owner.value.clone(),
+                    until: answer.until.value,
+                });
+            }
             None => kept.push(finding),
         }
     }
@@ -181,6 +200,22 @@ fn writers_only(suppression: &Suppression, writer: Span) -> Diagnostic {
         .help("move the suppression to a file of theirs, in a change that they approve")
 }
 
+/// What a shared policy does to a service is for whoever owns the service.
+fn users_only(suppression: &Suppression, service: &Service) -> Diagnostic {
+    let (code, name) = (&suppression.code.value, &service.name.value);
+    FOREIGN_FILE
+        .at(
+            suppression.code.span,
+            format!("{code} can't be suppressed in this file: it is about `{name}`, which uses the policy"),
+        )
+        .label(service.name.span, "who owns this decides about it")
+        .help(format!("whoever owns `{name}` suppresses it in a file of theirs, with `at={name}`"))
+}
+
+fn is_within(inner: Span, outer: Span) -> bool {
+    outer.file == inner.file && outer.start <= inner.start && inner.end <= outer.end
+}
+
 /// Where each service is spoken of: its definition, and what the environment changes of it.
 struct Places<'m> {
     mesh: &'m LinkedMesh,
@@ -232,6 +267,26 @@ impl<'m> Places<'m> {
             }
         };
         about && is_in_route(suppression, self.mesh.service(service), finding)
+    }
+
+    /// A service of another team that a finding in a named policy is about, where the suppression does not name it.
+    fn of_others(&self, finding: &Diagnostic, suppression: &Suppression) -> Option<&'m Service> {
+        let at = suppression.at.as_ref().map(|at| &at.value);
+        let mut policies = self.mesh.policies.iter();
+        if matches!(at, Some(SuppressedAt::Definition(_)))
+            || !policies.any(|policy| is_within(finding.span, policy.span))
+        {
+            return None;
+        }
+        let team = self.mesh.owner(suppression.span.file)?;
+        let asked = finding.witness.iter().map(|witness| &witness.to);
+        let mut about = finding.about.iter().chain(asked);
+        let other = about.find_map(|name| {
+            let id = self.mesh.service_named(name)?;
+            let owns = |team: &Team| team.services.contains(&id);
+            (!owns(team) && self.mesh.teams.iter().any(owns)).then_some(id)
+        });
+        other.map(|id| self.mesh.service(id))
     }
 
     /// The services for each of which somebody must answer before a finding is let pass: those that a value which is

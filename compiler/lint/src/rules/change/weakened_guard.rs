@@ -257,7 +257,9 @@ fn hidden(change: Change<'_>, claims: Vec<Invariant>) -> Vec<Diagnostic> {
                 "the limit was lower before this change".clone_into(&mut label.message);
             }
         }
-        let help = finding.help.take().map(|help| format!("{help}; "));
+        let help = finding.help.take();
+        // To raise the limit is no way out here.
+        let help = help.map(|help| help.replace("; or raise `refuse amplification=`", "") + "; ");
         finding.help = Some(format!(
             "{}it is judged by the guard as it was: weaken that first, in a change of its own",
             help.unwrap_or_default()

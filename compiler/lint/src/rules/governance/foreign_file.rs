@@ -2,7 +2,7 @@
 
 use mesh_compiler::LinkedMesh;
 use mesh_compiler::linked::ServiceId;
-use mesh_compiler::model::SuppressedAt;
+use mesh_compiler::model::{SuppressedAt, Suppression};
 use mesh_syntax::{Diagnostic, Span};
 
 use crate::rule::{RuleContext, declare_rule};
@@ -14,8 +14,9 @@ declare_rule! {
     /// files it may declare, change and suppress for its own services only. Files that no team owns
     /// belong to whoever keeps the mesh, and may speak of everything. A finding about a limit of
     /// `refuse` or about an `invariant` is suppressed only in a file of whoever wrote that, one about a route that is not
-    /// delegated (MSH0106) in a file of the gateway's owner, and this one in a file of whoever keeps the mesh. What is
-    /// certain to fail is suppressed nowhere; its page says so.
+    /// delegated (MSH0106) in a file of the gateway's owner, and this one in a file of whoever keeps the mesh. What a
+    /// named `policy` does to the services of another team is theirs to suppress, with `at=SERVICE`. A suppression that
+    /// is not its file's to give has no effect. What is certain to fail is suppressed nowhere; its page says so.
     ///
     /// ## Why it matters
     /// The review of a file is asked of the people who own it. If any file could change any service, a
@@ -76,24 +77,28 @@ fn check(cx: &mut RuleContext<'_>) {
         }
     }
     for suppression in &mesh.suppressions {
-        let at = suppression.at.as_ref();
-        let span = at.map_or(suppression.code.span, |at| at.span);
-        let what = format!("{} is suppressed", suppression.code.value);
-        match at.map(|at| &at.value) {
-            Some(SuppressedAt::Definition(name)) => {
-                let subject = mesh.service_named(name);
-                if subject.is_some() {
-                    cx.report_some(foreign(mesh, span, subject, &what));
-                }
-            }
-            // What lies in a file is for whoever owns the file.
-            Some(SuppressedAt::File {
-                file: Some(file), ..
-            }) if mesh.ownership.owner(*file) == mesh.ownership.owner(span.file) => {}
-            Some(SuppressedAt::File { .. }) | None => {
-                cx.report_some(foreign(mesh, span, None, &what));
-            }
+        cx.report_some(foreign_suppression(mesh, suppression));
+    }
+}
+
+/// A finding if a suppression is not its file's team's to give.
+pub(crate) fn foreign_suppression(
+    mesh: &LinkedMesh,
+    suppression: &Suppression,
+) -> Option<Diagnostic> {
+    let at = suppression.at.as_ref();
+    let span = at.map_or(suppression.code.span, |at| at.span);
+    let what = format!("{} is suppressed", suppression.code.value);
+    match at.map(|at| &at.value) {
+        Some(SuppressedAt::Definition(name)) => {
+            let subject = mesh.service_named(name)?;
+            foreign(mesh, span, Some(subject), &what)
         }
+        // What lies in a file is for whoever owns the file.
+        Some(SuppressedAt::File {
+            file: Some(file), ..
+        }) if mesh.ownership.owner(*file) == mesh.ownership.owner(span.file) => None,
+        Some(SuppressedAt::File { .. }) | None => foreign(mesh, span, None, &what),
     }
 }
 
@@ -170,6 +175,63 @@ suppress MSH0405 reason=\"so\" owner=money until=\"2099-01-01\"
 "
             )
         ));
+    }
+
+    /// The findings of two codes, and how many are suppressed.
+    fn suppressed(policy: &str, codes: [&str; 2]) -> ([bool; 2], usize) {
+        let (found, suppressed) = crate::tester::judged(policy);
+        (codes.map(|code| found.contains(code)), suppressed)
+    }
+
+    const RETRIED: &str =
+        "service pay { port 80; endpoints { static \"10.0.0.2:80\" }; retry reset attempts=2 }";
+
+    const CART: &str = "service cart { port 80; endpoints { static \"10.0.0.1:80\" } }";
+
+    fn suppress(at: &str) -> String {
+        format!("suppress MSH0405{at} reason=\"so\" owner=shop until=\"2099-01-01\"")
+    }
+
+    #[test]
+    fn what_is_not_theirs_to_suppress_stays() {
+        for at in [" at=pay", "", " at=\"money/pay.kdl\""] {
+            let by_shop = format!(
+                "{MESH}// file: money/pay.kdl\n{RETRIED}\n// file: shop/cart.kdl\n{CART}\n{}\n",
+                suppress(at)
+            );
+            let found = suppressed(&by_shop, ["MSH0405", "MSH0107"]);
+            assert_eq!(found, ([true, true], 0), "{at}");
+        }
+        // Who keeps the mesh may let a team do it.
+        let allowed = format!(
+            "suppress MSH0107 at=\"shop/cart.kdl\" reason=\"so\" owner=money until=\"2099-01-01\"\n{MESH}// file: money/pay.kdl\n{RETRIED}\n// file: shop/cart.kdl\n{CART}\n{}\n",
+            suppress(" at=pay")
+        );
+        let found = suppressed(&allowed, ["MSH0405", "MSH0107"]);
+        assert_eq!(found, ([false, false], 2));
+    }
+
+    #[test]
+    fn what_a_policy_does_to_others_is_theirs_to_suppress() {
+        let with = |user: &str, (shop, money): (&str, &str)| {
+            let uses = |name: &str| if name == user { "use eager" } else { "" };
+            let service = |name: &str, last: u32| {
+                let uses = uses(name);
+                format!(
+                    "service {name} {{ port 80; endpoints {{ static \"10.0.0.{last}:80\" }}; {uses} }}"
+                )
+            };
+            let text = format!(
+                "{MESH}// file: shop/cart.kdl\npolicy eager {{ retry reset attempts=2 }}\n{}\n{shop}\n// file: money/pay.kdl\n{}\n{money}\n",
+                service("cart", 1),
+                service("pay", 2),
+            );
+            suppressed(&text, ["MSH0405", "MSH0107"])
+        };
+        let at_file = suppress(" at=\"shop/cart.kdl\"");
+        assert_eq!(with("pay", (&at_file, "")), ([true, true], 0));
+        assert_eq!(with("pay", ("", &suppress(" at=pay"))), ([false, false], 1));
+        assert_eq!(with("cart", (&at_file, "")), ([false, false], 1));
     }
 
     #[test]
