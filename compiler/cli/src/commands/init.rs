@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Failure, folder};
 use crate::args::{Ci, Format, Init, Place};
 use crate::exit_code::Exit;
+use crate::load;
 use crate::output;
 use crate::render::json;
 
@@ -27,6 +28,10 @@ const NAME_BYTES_MAX: usize = 63;
 enum InitError {
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    #[error(
+        "{} is in the policy root {}, which a second `mesh` would break; add definitions there, or name a folder outside", folder.display(), root.display()
+    )]
+    Inside { folder: PathBuf, root: PathBuf },
     #[error(
         "{} exists already, and nothing is overwritten; with `--ci none` no CI file is written", .0.display()
     )]
@@ -53,6 +58,7 @@ struct Written {
 
 pub(super) fn run(args: &Init, place: &Place) -> Result<Exit, Failure> {
     let folder = folder(place, args.folder.as_deref());
+    outside(&folder)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => {
@@ -97,6 +103,25 @@ pub(super) fn run(args: &Init, place: &Place) -> Result<Exit, Failure> {
     };
     output::data(&text)?;
     Ok(Exit::Clean)
+}
+
+/// Refuses a folder inside of a policy root, before anything is made there.
+fn outside(folder: &Path) -> Result<(), Failure> {
+    let mut above = folder.ancestors().filter(|above| above.exists());
+    // A relative path has no name for where it begins.
+    let nearest = above.find(|above| !above.as_os_str().is_empty());
+    let nearest = nearest.unwrap_or(Path::new("."));
+    let whole = fs::canonicalize(nearest).map_err(failed(nearest))?;
+    let root = load::root_above(&whole, &|_| false)?;
+    // What is a root itself has files that are not overwritten.
+    match root.filter(|root| nearest != folder || *root != whole) {
+        Some(root) => Err(InitError::Inside {
+            folder: folder.to_path_buf(),
+            root,
+        }
+        .into()),
+        None => Ok(()),
+    }
 }
 
 fn summary(folder: &Path, files: &[String]) -> String {

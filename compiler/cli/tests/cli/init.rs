@@ -28,6 +28,24 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
+fn there_is_no_root_inside_of_another() {
+    let fixture = Fixture::with_policy();
+    let before = files(&fixture.path(""));
+    for inside in ["policy/sub", "policy/sub/deep"] {
+        let run = fixture.meshc(&["init", inside, "--name", "shop"]);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.contains("is in the policy root"), "{run:?}");
+    }
+    assert_eq!(files(&fixture.path("")), before);
+    assert_eq!(
+        fixture
+            .meshc(&["init", "beside", "--name", "shop", "--ci", "none"])
+            .code,
+        Some(0)
+    );
+}
+
+#[test]
 fn every_change_of_it_is_checked_in_ci() {
     let fixture = Fixture::empty();
     fixture.write("README", "");

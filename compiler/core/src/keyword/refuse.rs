@@ -10,7 +10,7 @@ pub(super) static REFUSE: Keyword = Keyword {
         Property::new(
             "amplification",
             &value::AMPLIFICATION,
-            "Most calls that one request from outside may become at any service, by retries.",
+            "Most times that retries along one path may multiply a request from outside, however many calls it is without failures.",
         ),
         Property::new(
             "attempts",

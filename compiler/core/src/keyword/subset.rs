@@ -32,14 +32,19 @@ pub(super) static LABELS: Keyword = Keyword {
 pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<model::Subset> {
     let children = reader.block(entry);
     let mut labels = Vec::new();
+    let mut is_labelled = false;
     let mut pool = model::Pool::default();
     for child in children {
         match child.word() {
-            "labels" => labels = endpoints::labels(child),
+            "labels" => {
+                labels = endpoints::labels(child);
+                // What is wrong with a label is told where it stands.
+                is_labelled = !child.node.props.is_empty();
+            }
             _ => defaults::pool(reader, child, &mut pool),
         }
     }
-    if labels.is_empty() {
+    if labels.is_empty() && !is_labelled {
         reader.report(
             Diagnostic::error(
                 code::MISSING,

@@ -30,10 +30,12 @@ declare_rule! {
 
 fn check(cx: &mut RuleContext<'_>) {
     let facts = cx.facts();
-    let Some(slices) = facts.change().and_then(|change| change.slices()) else {
+    let Some(change) = facts.change() else { return };
+    let Some(slices) = change.slices() else {
         return;
     };
-    if slices.is_nothing() {
+    // Who has no proxy any more lets in what no slice speaks of.
+    if slices.is_nothing() && change.access().is_empty() {
         let message = format!(
             "nothing changes for any of the {} workloads: their slices are the same, byte for byte",
             slices.after
@@ -61,5 +63,20 @@ mod tests {
             &format!("{a}\n{b}"),
             &format!("{b}\n{a}")
         ));
+    }
+
+    #[test]
+    fn whoever_has_no_proxy_any_more_lets_others_in() {
+        let with = |reach: &str| {
+            format!(
+                r#"service web {{ port 80; endpoints {{ static "10.0.0.1:80" }} }}
+                service a {{ port 80; endpoints {{ static "10.0.0.2:80" }}; {reach} }}"#
+            )
+        };
+        let (before, after) = (with("mtls permissive"), with("mtls permissive; unmeshed"));
+        let codes = crate::tester::compared(&before, &after);
+        let codes: Vec<_> = codes.iter().map(|found| found.code).collect();
+        assert!(codes.contains(&"MSH0810"), "{codes:?}");
+        assert!(!codes.contains(&"MSH1109"), "{codes:?}");
     }
 }
