@@ -125,7 +125,9 @@ impl<'m> Entrance<'m> {
             }
         }
         for requirement in &self.service.requirements {
-            if requirement.kind == model::RequirementKind::RequireJwt
+            // Whoever lets requests leave the mesh reads no tokens.
+            if !self.service.is_external()
+                && requirement.kind == model::RequirementKind::RequireJwt
                 && let Some(jwt) = self.mesh.jwts.get(requirement.provider)
             {
                 let asked = self.asked(requirement)?;

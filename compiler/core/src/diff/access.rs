@@ -237,7 +237,7 @@ impl Sides<'_> {
             let authorizer = mesh.authorizers.get(requirement.provider);
             authorizer.map(|authorizer| authorizer.name.value.clone())
         };
-        if is_unguarded(self.after) {
+        if is_unguarded(self.after) || self.after.is_external() {
             return Ok(());
         }
         for (index, requirement) in self.before.requirements.iter().enumerate() {

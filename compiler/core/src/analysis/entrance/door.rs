@@ -50,7 +50,11 @@ impl Door {
     /// Compiles what guards a service. None if the engine refuses it; linking has then said why.
     pub fn of(mesh: &LinkedMesh, id: ServiceId) -> Option<Self> {
         let service = mesh.service(id);
-        let inbound = emit::inbound(mesh, service);
+        let mut inbound = emit::inbound(mesh, service);
+        if service.is_external() {
+            // The proxy of the caller knows nothing but its rules.
+            inbound.requirements.clear();
+        }
         let gateway = match service.kind {
             Kind::Gateway(_) => {
                 let leads = |(index, route): (usize, &crate::linked::Route)| {

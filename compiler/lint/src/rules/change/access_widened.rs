@@ -441,6 +441,27 @@ mod tests {
         }
     }
 
+    /// Who may leave is said by rules alone, and no proxy asks for a token there.
+    #[test]
+    fn tokens_say_nothing_of_services_outside() {
+        let with = |require: &str| {
+            format!(
+                r#"mesh m {{ trust-domain "m.example"; defaults {{ {require} }} }}
+                {WEB} allow web; calls bank }}
+                external bank {{ host "bank.test"; port 80; allow a }}
+                jwt shop {{ issuer "https://id.test"; jwks file="keys/public.jwks.json" }}"#
+            )
+        };
+        let (bare, asking) = (with(""), with("require jwt shop"));
+        let found = [
+            changes("MSH0810", &asking, &bare),
+            changes("MSH0811", &bare, &asking),
+        ];
+        for found in found {
+            assert!(found.contains("`a`") && !found.contains("bank"), "{found}");
+        }
+    }
+
     #[test]
     fn nobody_is_shown_to_call_itself() {
         let base = format!("{WEB} allow web {{ method GET }} }}");
