@@ -78,6 +78,7 @@ mod tests {
             syntax::LIMIT_EXCEEDED,
             syntax::OUTSIDE_REPOSITORY,
             syntax::NOT_FORMATTED,
+            syntax::MERGE_CONFLICT,
         ];
         for code in mesh_compiler::code::ALL.iter().chain(&reading) {
             let page = page(code.code).unwrap_or_else(|| panic!("{} has no page", code.code));

@@ -88,6 +88,11 @@ pub mod code {
         code: "MSH0017",
         name: "source/not-formatted",
     };
+    /// Both sides of a merge that nobody has finished.
+    pub const MERGE_CONFLICT: Code = Code {
+        code: "MSH0020",
+        name: "source/merge-conflict",
+    };
 }
 
 /// Text that belongs to another place than the finding's own.

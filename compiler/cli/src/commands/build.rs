@@ -118,7 +118,7 @@ pub(super) fn run(args: &Build, place: &Place) -> Result<Exit, Failure> {
     compiled.has_environment(place.environment())?;
     let Some(checked) = &compiled.checked else {
         output::note(human::check(&sources, &compiled).trim_end());
-        return Ok(Exit::Findings);
+        return Ok(Exit::from_findings(false, &compiled.findings));
     };
     let emitted = mesh_compiler::emit(checked);
     if let Some(root) = pin.trust_root.filter(|root| root.scope != emitted.scope) {

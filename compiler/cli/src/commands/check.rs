@@ -57,9 +57,10 @@ pub(super) fn run(args: &Check, place: &Place) -> Result<Exit, Failure> {
     let mut not_compared = compiled.not_compared.iter();
     let denied =
         denied || level(args.deny) >= Level::Warning && not_compared.any(|(not, _)| not.is_wrong);
+    let exit = Exit::from_findings(!denied, &compiled.findings);
     // The program ends here, and gives back its memory whole, which is sooner than value by value.
     std::mem::forget((loaded, checker, compiled));
-    Ok(Exit::from_clean(!denied))
+    Ok(exit)
 }
 
 /// What is wrong, as far as no baseline accepts it.

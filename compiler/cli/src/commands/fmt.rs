@@ -104,7 +104,8 @@ pub(super) fn run(args: &Fmt, place: &Place) -> Result<Exit, Failure> {
     }
     let changed = run.formatted.iter().any(|each| each.text.is_some());
     Ok(if failures.is_empty() {
-        Exit::from_clean(run.findings.is_empty() && !(args.check && changed))
+        let clean = run.findings.is_empty() && !(args.check && changed);
+        Exit::from_findings(clean, &run.findings)
     } else {
         Exit::CouldNotRun
     })

@@ -153,7 +153,7 @@ fn refused(
             ));
         }
     }
-    Ok(Exit::Findings)
+    Ok(Exit::CouldNotRun)
 }
 
 /// Runs every test in every environment that has it.

@@ -126,6 +126,25 @@ fn what_can_not_run_says_why_and_exits_2() {
     assert_snapshot!("several_roots", fixture.meshc(&["check"]).shown());
 }
 
+/// A mesh of two minds is not judged, whatever was found in its other files.
+#[test]
+fn an_unfinished_merge_ends_every_command_with_2() {
+    let fixture = Fixture::with_policy();
+    fixture.write(
+        "policy/merged.kdl",
+        "<<<<<<< HEAD\nteam a\n=======\nteam b\n>>>>>>> theirs\n",
+    );
+    for command in ["check", "test", "graph", "fmt"] {
+        let run = fixture.meshc(&[command, "policy"]);
+        assert_eq!(run.code, Some(2), "{command}: {run:?}");
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains("MSH0020"), "{command}: {said}");
+        assert!(said.contains("remove the lines"), "{command}: {said}");
+    }
+    let asked = ["explain", "--request", "GET /", "--from", "a", "--to", "b"];
+    assert_eq!(fixture.meshc(&asked).code, Some(2));
+}
+
 #[test]
 fn hostile_files_are_findings() {
     let fixture = Fixture::with_policy();

@@ -64,7 +64,7 @@ fn a_file_with_mistakes_is_left_alone_and_the_others_are_not() {
         "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x\n",
     );
     let run = fixture.meshc(&["fmt"]);
-    assert_eq!(run.code, Some(1));
+    assert_eq!(run.code, Some(2));
     assert_snapshot!(run.shown());
     assert_eq!(
         fs::read_to_string(fixture.path("policy/teams/b.kdl")).unwrap(),

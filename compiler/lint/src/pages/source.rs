@@ -167,6 +167,30 @@ super::declare_pages! {
     syntax::OUTSIDE_REPOSITORY => "link that may lead out of the repository";
 
     /// ## What it flags
+    /// A file with the lines `<<<<<<<`, `=======` and `>>>>>>>` that a merge leaves where both sides changed the same lines.
+    /// Every command then ends with status 2, for a mesh of two minds can't be judged.
+    /// ## Why it matters
+    /// Nobody has decided yet which side holds, so nothing that is found in the other files can be relied on.
+    /// ## Examples
+    /// ```kdl bad
+    /// service reviews {
+    /// <<<<<<< HEAD
+    ///     port 9080
+    /// =======
+    ///     port 9081
+    /// >>>>>>> reviews-moves
+    ///     endpoints { static "10.0.0.7:9080" }
+    /// }
+    /// ```
+    /// ```kdl good
+    /// service reviews {
+    ///     port 9081
+    ///     endpoints { static "10.0.0.7:9081" }
+    /// }
+    /// ```
+    syntax::MERGE_CONFLICT => "merge conflict";
+
+    /// ## What it flags
     /// A key, token or password in a policy file, comments included: private keys, tokens in the form that their issuers
     /// give them, a URL with a password, and literal values of headers such as `authorization` and `x-api-key`, where they
     /// are set or compared with. The finding never repeats what it found. What merely has the form of a token is

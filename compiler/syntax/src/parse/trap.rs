@@ -198,7 +198,7 @@ pub(super) fn nothing_commented_out(span: Span) -> Diagnostic {
 
 /// What a merge leaves in a file when both sides changed the same lines.
 pub(super) fn merge_conflict(span: Span) -> Diagnostic {
-    syntax(span, "this file has a merge conflict")
+    Diagnostic::error(code::MERGE_CONFLICT, span, "this file has a merge conflict")
         .at("from here to `>>>>>>>` it holds both sides")
         .help("keep what is meant of each side and remove the lines with `<<<<<<<`, `=======` and `>>>>>>>`")
 }
