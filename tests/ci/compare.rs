@@ -129,7 +129,7 @@ fn what_cannot_run_says_what_to_do() -> Result<(), Failure> {
         ),
         (
             &["--base", "nowhere"],
-            "no commit in common; name another with --base",
+            "there is no commit `nowhere`; fetch it, or name another with --base",
         ),
         (&["--directory", "nowhere"], "there is no folder `nowhere`"),
         (
