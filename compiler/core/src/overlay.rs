@@ -564,7 +564,7 @@ remove route old
         let analysed = load(&sources, "prod");
         let codes = analysed.diagnostics.iter().map(|one| one.code);
         let codes: Vec<&str> = codes.filter(|code| *code != SHARED_DOMAIN).collect();
-        assert_eq!(codes, ["MSH0001"]);
+        assert_eq!(codes, ["MSH0020"]);
     }
 
     #[test]
