@@ -11,8 +11,7 @@ pub(crate) enum Exit {
     Clean = 0,
     /// Findings at or above `--deny`, a failed test, or a policy that can't be built.
     Findings = 1,
-    /// It could not run: bad arguments, an unreadable folder or repository, a merge that is not finished, or
-    /// a question about a mesh that can't be understood.
+    /// It could not run: bad arguments, an unreadable folder or repository, a merge that is not finished.
     CouldNotRun = 2,
 }
 

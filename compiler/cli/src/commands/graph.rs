@@ -29,7 +29,7 @@ pub(super) fn run(args: &Graph, place: &Place) -> Result<Exit, Failure> {
             GraphFormat::Json => output::data(&json::check(&loaded.sources, &compiled)?)?,
             _ => output::note(human::check(&loaded.sources, &compiled).trim_end()),
         }
-        return Ok(Exit::CouldNotRun);
+        return Ok(Exit::from_findings(false, &compiled.findings));
     };
     let calls = CallGraph::of(mesh);
     let question = Question {

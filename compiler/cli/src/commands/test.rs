@@ -153,7 +153,7 @@ fn refused(
             ));
         }
     }
-    Ok(Exit::CouldNotRun)
+    Ok(Exit::from_findings(false, &compiled.findings))
 }
 
 /// Runs every test in every environment that has it.
