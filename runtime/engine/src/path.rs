@@ -105,6 +105,7 @@ pub fn normalise_accepting(raw: &str, accepts: Accepts) -> Result<NormalisedPath
     let text = resolve(&escaped);
     if accepts != Accepts::default() {
         accepts::check_hidden_steps(&text)?;
+        accepts::check_steps_over(&escaped, &text)?;
     }
     // Escaping what arrived bare may have lengthened it.
     if text.len() > limits::PATH_BYTES_MAX {
