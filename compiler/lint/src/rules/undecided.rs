@@ -1,5 +1,6 @@
 //! Questions that were too large to answer, said aloud: who reads no finding must know what was not looked at.
 
+use mesh_compiler::analysis::passage::Undecided;
 use mesh_compiler::analysis::request_space::CapExceeded;
 use mesh_syntax::{Level, Span};
 
@@ -13,6 +14,27 @@ pub(crate) struct Open {
     pub(crate) question: String,
     /// The bound.
     pub(crate) why: CapExceeded,
+}
+
+/// Reports the questions about passages that were too large: `question` says, of a service and its route, what is not
+/// known.
+pub(crate) fn report_routes(
+    cx: &mut RuleContext<'_>,
+    rule: &Rule,
+    undecided: impl IntoIterator<Item = Undecided>,
+    question: impl Fn(&str, &str) -> String,
+) {
+    let mesh = cx.facts().mesh();
+    let open = undecided.into_iter().map(|each| {
+        let service = mesh.service(each.route.service);
+        let route = mesh.route(each.route);
+        Open {
+            span: route.name.span,
+            question: question(&service.name.value, &route.name.value),
+            why: each.why,
+        }
+    });
+    report(cx, rule, open);
 }
 
 /// Notes about one thing: who has that many has one reason, and mends it once.

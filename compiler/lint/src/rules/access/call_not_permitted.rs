@@ -8,7 +8,7 @@ use mesh_syntax::{Diagnostic, Span};
 
 use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::undecided::{self, Open};
+use crate::rules::undecided;
 
 declare_rule! {
     /// ## What it flags
@@ -51,16 +51,9 @@ fn check(cx: &mut RuleContext<'_>) {
             .flat_map(|gateway| passages.refused_behind(gateway.id))
             .collect()
     });
-    let open = undecided.into_iter().map(|each| Open {
-        span: mesh.route(each.route).name.span,
-        question: format!(
-            "whether what the route `{}` of `{}` sends on is let in",
-            mesh.route(each.route).name.value,
-            mesh.service(each.route.service).name.value
-        ),
-        why: each.why,
+    undecided::report_routes(cx, &CALL_NOT_PERMITTED, undecided, |service, route| {
+        format!("whether what the route `{route}` of `{service}` sends on is let in")
     });
-    undecided::report(cx, &CALL_NOT_PERMITTED, open);
     let mut locked_out = BTreeSet::new();
     let lockouts = facts
         .access()

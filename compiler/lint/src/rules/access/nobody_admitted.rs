@@ -8,7 +8,7 @@ use mesh_syntax::{Diagnostic, Level};
 
 use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::undecided::{self, Open};
+use crate::rules::undecided;
 
 declare_rule! {
     /// ## What it flags
@@ -88,16 +88,9 @@ fn check(cx: &mut RuleContext<'_>) {
             cx.report(closed_gateway(facts, gateway, &closed));
         }
     }
-    let open = undecided.into_iter().map(|each| Open {
-        span: mesh.route(each.route).name.span,
-        question: format!(
-            "whether `{}` lets in a request that its route `{}` takes",
-            mesh.service(each.route.service).name.value,
-            mesh.route(each.route).name.value
-        ),
-        why: each.why,
+    undecided::report_routes(cx, &NOBODY_ADMITTED, undecided, |service, route| {
+        format!("whether `{service}` lets in a request that its route `{route}` takes")
     });
-    undecided::report(cx, &NOBODY_ADMITTED, open);
 }
 
 fn closed_gateway(facts: &Facts<'_>, gateway: &Service, closed: &Closed) -> Diagnostic {

@@ -6,7 +6,7 @@ use mesh_syntax::Diagnostic;
 
 use crate::facts::Facts;
 use crate::rule::{RuleContext, declare_rule};
-use crate::rules::undecided::{self, Open};
+use crate::rules::undecided;
 
 declare_rule! {
     /// ## What it flags
@@ -59,16 +59,11 @@ fn check(cx: &mut RuleContext<'_>) {
         let happens = id.service == edge.caller || to_owner().is_some_and(Edge::is_used);
         cx.report(if happens { finding } else { finding.possible() });
     }
-    let open = undecided.into_iter().map(|each| Open {
-        span: mesh.route(each.route).name.span,
-        question: format!(
-            "whether those to whom the route `{}` of `{}` leads let its requests in",
-            mesh.route(each.route).name.value,
-            mesh.service(each.route.service).name.value
-        ),
-        why: each.why,
+    undecided::report_routes(cx, &REFUSED_TARGET, undecided, |service, route| {
+        format!(
+            "whether those to whom the route `{route}` of `{service}` leads let its requests in"
+        )
     });
-    undecided::report(cx, &REFUSED_TARGET, open);
 }
 
 fn refused(
