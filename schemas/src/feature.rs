@@ -244,6 +244,7 @@ pub const SUPPORTED: &[&str] = &[
     ROUTE_REWRITE,
     ROUTE_STREAMING,
     ROUTE_UPGRADE,
+    TIMEOUT_IDLE,
 ];
 
 /// The features that this slice's content needs, ascending: what the compiler writes into

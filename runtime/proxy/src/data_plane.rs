@@ -252,6 +252,7 @@ impl DataPlane {
         plane.policy_has_changed();
         tables.settle(&plane.budgets);
         plane.names_changed.notify_one();
+        plane.idle_changed.notify_one();
         // Not on the clock: taking large tables apart.
         drop(before);
         took

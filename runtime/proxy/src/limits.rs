@@ -136,11 +136,14 @@ pub(crate) const REPLAY_CHUNK_OVERHEAD: usize = 64;
 /// Idle HTTP/1 connections kept per endpoint and identity.
 pub(crate) const POOL_IDLE_MAX: usize = 64;
 
-/// How long an unused upstream connection is kept.
+/// How long an unused upstream connection is kept where policy does not say.
 pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How often unused upstream connections are looked for.
 pub(crate) const POOL_SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// The same at most, however short policy lets them lie. They are never used again after their time.
+pub(crate) const POOL_SWEEP_MIN: Duration = Duration::from_millis(50);
 
 /// Until a connection to the local application is up.
 pub(crate) const APPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_bundle::slice::{
@@ -37,6 +38,7 @@ pub(crate) struct Tables {
     pins: Option<ArcSwap<Pins>>,
     /// Callees by where this proxy listens for them, with the port that is meant.
     listened: BTreeMap<SocketAddr, (Box<str>, u16)>,
+    shortest_idle: Option<Duration>,
 }
 
 /// A port of a callee.
@@ -224,6 +226,7 @@ impl Tables {
         });
         let listened = listened.collect();
         let tables = Self {
+            shortest_idle: shortest_idle(slice),
             listened,
             gateways,
             snapshot,
@@ -259,6 +262,11 @@ impl Tables {
     /// What is kept of a callee.
     pub(crate) fn state(&self, callee: &CalleeTable) -> Option<&CalleeState> {
         self.callees.get(callee.service())
+    }
+
+    /// The shortest time that a connection may lie unused, if policy says one.
+    pub(crate) fn shortest_idle(&self) -> Option<Duration> {
+        self.shortest_idle
     }
 
     /// Forgets what only earlier tables had.
@@ -318,6 +326,18 @@ impl Tables {
             .flat_map(|(callee, state)| dns_names(callee, &state.dialling))
             .collect()
     }
+}
+
+fn shortest_idle(slice: &Slice) -> Option<Duration> {
+    let of_callees = slice.callees.iter().flat_map(|callee| &callee.routes);
+    let of_gateways = slice.gateways.iter().flat_map(|gateway| &gateway.routes);
+    let idle = of_callees.chain(of_gateways).flat_map(|route| {
+        let passed = route.exchanges.iter().map(|each| &each.exchange);
+        passed
+            .chain([&route.exchange])
+            .map(|exchange| exchange.idle)
+    });
+    idle.flatten().min()
 }
 
 /// The listeners of the gateways of a slice. A service's own listeners are opened otherwise.

@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -27,12 +28,21 @@ pub(super) fn runtime(workers: Option<NonZeroUsize>) -> io::Result<Runtime> {
 }
 
 /// Lets go of what lies unused.
-#[expect(clippy::infinite_loop, reason = "it ends with its runtime")]
 pub(super) async fn sweep(plane: Arc<Plane>) {
     loop {
-        tokio::time::sleep(limits::POOL_SWEEP_EVERY).await;
-        plane.directory.sweep();
+        let pause = sweep_pause(plane.tables().and_then(|tables| tables.shortest_idle()));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => plane.directory.sweep(),
+            // Other tables may want it sooner.
+            () = plane.idle_changed.notified() => {}
+        }
     }
+}
+
+/// Often enough that nothing lies unused for a quarter longer than policy has it.
+fn sweep_pause(shortest: Option<Duration>) -> Duration {
+    let pause = shortest.map_or(limits::POOL_SWEEP_EVERY, |shortest| shortest / 4);
+    pause.clamp(limits::POOL_SWEEP_MIN, limits::POOL_SWEEP_EVERY)
 }
 
 /// Keeps the names of declared endpoints resolved, each as often as it wants to be.
@@ -56,5 +66,19 @@ pub(super) async fn resolve_names(plane: Arc<Plane>) {
             () = plane.names_changed.notified() => {}
             () = tokio::time::sleep_until(schedule.next()) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_lives_are_looked_at_more_often() {
+        let pause = |millis| sweep_pause(Some(Duration::from_millis(millis))).as_millis();
+        assert_eq!(sweep_pause(None), limits::POOL_SWEEP_EVERY);
+        assert_eq!(pause(4_000), 1_000);
+        assert_eq!(pause(1), limits::POOL_SWEEP_MIN.as_millis());
+        assert_eq!(pause(600_000), limits::POOL_SWEEP_EVERY.as_millis());
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Plane {
     /// Held while tables or endpoints are changed; never by a request.
     control: Mutex<()>,
     pub(super) names_changed: Notify,
+    /// Woken when there are other tables, which may let connections lie for another time.
+    pub(super) idle_changed: Notify,
 }
 
 /// What a port takes in plaintext.
@@ -96,6 +98,7 @@ impl Plane {
             policy: watch::Sender::new(()),
             control: Mutex::default(),
             names_changed: Notify::new(),
+            idle_changed: Notify::new(),
         }
     }
 

@@ -9,6 +9,7 @@ mod gateway;
 mod grpc;
 mod harness;
 mod identity;
+mod idle;
 mod intercept;
 mod loops;
 mod plaintext;

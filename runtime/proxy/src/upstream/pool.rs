@@ -12,6 +12,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use mesh_bundle::slice::Exchange;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::{Credentials, Usage};
 use mesh_daemon::telemetry::TlsReason;
@@ -50,6 +51,8 @@ struct Http1Connection {
     peer: Option<Peer>,
     ended: Ended,
     idle_since: Instant,
+    /// How long it may lie unused, by the last route that used it.
+    idle: Idle,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +69,42 @@ struct Http2Connection {
     active: Arc<AtomicUsize>,
     ended: Ended,
     idle_since: Instant,
+    /// How long it may lie unused, by the last route that used it.
+    idle: Idle,
+}
+
+/// A time in milliseconds, as policy has it: each answer that is passed on holds one.
+#[derive(Clone, Copy, Debug)]
+struct Idle(u32);
+
+impl From<Duration> for Idle {
+    fn from(idle: Duration) -> Self {
+        Self(u32::try_from(idle.as_millis()).unwrap_or(u32::MAX))
+    }
+}
+
+impl Idle {
+    fn is_over(self, since: Instant) -> bool {
+        since.elapsed() >= Duration::from_millis(u64::from(self.0))
+    }
+}
+
+/// How long a connection may take to be made, and how long it is kept when nobody uses it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Until it is up, TLS included.
+    connect: Duration,
+    /// Without a request.
+    idle: Idle,
+}
+
+impl From<&Exchange> for Times {
+    fn from(exchange: &Exchange) -> Self {
+        Self {
+            connect: exchange.connect_timeout,
+            idle: exchange.idle.unwrap_or(limits::POOL_IDLE_TIMEOUT).into(),
+        }
+    }
 }
 
 /// Whether a connection has ended, and if so whether because the peer did not trust us.
@@ -190,13 +229,13 @@ impl Endpoint {
         self: &Arc<Self>,
         request: Request<RequestBody>,
         version: HttpVersion,
-        connect_timeout: Duration,
+        times: Times,
     ) -> Result<Answer, Failure> {
         self.active.fetch_add(1, Ordering::Relaxed);
         let running = Running(Arc::clone(self));
         match version {
-            HttpVersion::Http1 => self.send_http1(running, request, connect_timeout).await,
-            HttpVersion::Http2 => self.send_http2(running, request, connect_timeout).await,
+            HttpVersion::Http1 => self.send_http1(running, request, times).await,
+            HttpVersion::Http2 => self.send_http2(running, request, times).await,
         }
     }
 
@@ -217,17 +256,18 @@ impl Endpoint {
         self: &Arc<Self>,
         running: Running,
         mut request: Request<RequestBody>,
-        connect_timeout: Duration,
+        times: Times,
     ) -> Result<Answer, Failure> {
         loop {
             let (mut connection, connect) = match self.idle_http1().await {
                 Some(connection) => (connection, None),
                 None => {
                     let started = Instant::now();
-                    let connection = self.connect_http1(connect_timeout).await?;
+                    let connection = self.connect_http1(times.connect).await?;
                     (connection, Some(started.elapsed()))
                 }
             };
+            connection.idle = times.idle;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let peer = connection.peer.as_ref();
@@ -262,7 +302,7 @@ impl Endpoint {
     async fn idle_http1(&self) -> Option<Http1Connection> {
         loop {
             let mut connection = lock(&self.http1).pop()?;
-            let fresh = connection.idle_since.elapsed() < limits::POOL_IDLE_TIMEOUT;
+            let fresh = !connection.idle.is_over(connection.idle_since);
             // It was given back after both bodies had ended, so this does not wait for the peer.
             if fresh && connection.sender.ready().await.is_ok() {
                 return Some(connection);
@@ -299,6 +339,7 @@ impl Endpoint {
             peer,
             ended,
             idle_since: Instant::now(),
+            idle: limits::POOL_IDLE_TIMEOUT.into(),
         })
     }
 
@@ -306,10 +347,10 @@ impl Endpoint {
         self: &Arc<Self>,
         running: Running,
         mut request: Request<RequestBody>,
-        connect_timeout: Duration,
+        times: Times,
     ) -> Result<Answer, Failure> {
         loop {
-            let (mut connection, stream, connect) = self.http2(connect_timeout).await?;
+            let (mut connection, stream, connect) = self.http2(times).await?;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let slot = Slot {
@@ -341,7 +382,10 @@ impl Endpoint {
     /// A connection with room for a stream; waits for one that is being made, or has it made.
     async fn http2(
         self: &Arc<Self>,
-        limit: Duration,
+        Times {
+            connect: limit,
+            idle,
+        }: Times,
     ) -> Result<(Http2Connection, Stream, Option<Duration>), Failure> {
         let started = Instant::now();
         let mut waited = None;
@@ -350,7 +394,7 @@ impl Endpoint {
                 let mut pool = lock(&self.http2);
                 pool.connections
                     .retain(|connection| !connection.sender.is_closed());
-                if let Some((connection, stream)) = pool.pick() {
+                if let Some((connection, stream)) = pool.pick(idle) {
                     return Ok((connection, stream, waited));
                 }
                 if let Some(made) = &pool.connecting {
@@ -416,6 +460,7 @@ impl Endpoint {
             ended,
             active: Arc::default(),
             idle_since: Instant::now(),
+            idle: limits::POOL_IDLE_TIMEOUT.into(),
         })
     }
 
@@ -462,21 +507,21 @@ impl Endpoint {
 
     /// Lets go of what was not used for long.
     pub(crate) fn sweep(&self) {
-        let old = |since: Instant| since.elapsed() >= limits::POOL_IDLE_TIMEOUT;
-        lock(&self.http1)
-            .retain(|connection| !old(connection.idle_since) && !connection.sender.is_closed());
+        lock(&self.http1).retain(|connection| {
+            !connection.idle.is_over(connection.idle_since) && !connection.sender.is_closed()
+        });
         lock(&self.http2).connections.retain_mut(|connection| {
             if connection.active.load(Ordering::Relaxed) > 0 {
                 connection.idle_since = Instant::now();
             }
-            !old(connection.idle_since) && !connection.sender.is_closed()
+            !connection.idle.is_over(connection.idle_since) && !connection.sender.is_closed()
         });
     }
 }
 
 impl Http2Pool {
     /// The least busy connection, unless another one should be opened.
-    fn pick(&mut self) -> Option<(Http2Connection, Stream)> {
+    fn pick(&mut self, idle: Idle) -> Option<(Http2Connection, Stream)> {
         let full = self.connections.len() >= limits::HTTP2_CONNECTIONS_PER_ENDPOINT;
         let active = |connection: &Http2Connection| connection.active.load(Ordering::Relaxed);
         let best = self
@@ -488,6 +533,7 @@ impl Http2Pool {
         }
         best.active.fetch_add(1, Ordering::Relaxed);
         best.idle_since = Instant::now();
+        best.idle = idle;
         let stream = Stream(Arc::clone(&best.active));
         Some((best.clone(), stream))
     }

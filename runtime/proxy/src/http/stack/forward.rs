@@ -254,7 +254,7 @@ impl Exchanging<'_> {
         let sent = endpoint.send(
             request,
             self.version(!endpoint.is_meshed()),
-            exchange.connect_timeout,
+            exchange.into(),
         );
         match timeout::within(limit, sent).await {
             Ok(Ok(answer)) => {

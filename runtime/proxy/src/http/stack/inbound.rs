@@ -19,7 +19,7 @@ use super::{Exchanging, OutgoingBody, Refusal, Reply};
 use crate::limits;
 use crate::tables::Tables;
 use crate::tcp;
-use crate::upstream::pool::Failure;
+use crate::upstream::pool::{Failure, Times};
 
 impl Exchanging<'_> {
     /// Lets a peer's request in.
@@ -80,7 +80,7 @@ impl Exchanging<'_> {
                 limit,
                 inbound
                     .application
-                    .send(request, self.version(false), exchange.connect_timeout),
+                    .send(request, self.version(false), Times::from(&exchange)),
             );
             match sent.await {
                 Ok(Ok(answer)) => {
