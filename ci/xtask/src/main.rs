@@ -55,6 +55,14 @@ enum Task {
         /// What to feed; all if none is named.
         targets: Vec<String>,
     },
+    /// Make faults on purpose and print what was measured.
+    Drills {
+        /// The sizes that the drills are named for, which take minutes.
+        #[arg(long)]
+        long: bool,
+        /// Only those whose names contain this.
+        filter: Option<String>,
+    },
     /// Measure a part of the product and print what was measured.
     Bench {
         /// What to measure.
@@ -106,6 +114,7 @@ fn main() -> ExitCode {
             seed,
             targets,
         } => test::fuzz(&root, long, seed, &targets),
+        Task::Drills { long, filter } => test::drills(&root, long, filter.as_deref()),
         Task::Tidy => tidy::run(&root),
     };
     match done {

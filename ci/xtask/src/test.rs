@@ -58,6 +58,23 @@ pub(crate) fn fuzz(root: &Path, long: bool, seed: u64, targets: &[String]) -> Re
     cargo(root, &words)
 }
 
+/// Runs the drills one after the other, for what they measure.
+pub(crate) fn drills(root: &Path, long: bool, filter: Option<&str>) -> Result<(), Failure> {
+    build_programs(root)?;
+    let mut words = vec![
+        "test",
+        "--release",
+        "--package",
+        "mesh-tests",
+        "--test",
+        "drills",
+    ];
+    words.extend(["--", "--test-threads", "1"]);
+    words.extend(filter);
+    let size = if long { "long" } else { "short" };
+    cargo_with(root, &words, &[("MESH_DRILLS", size)])
+}
+
 /// Builds the three programs.
 pub(crate) fn build_programs(root: &Path) -> Result<(), Failure> {
     cargo(
@@ -86,8 +103,13 @@ fn step(name: &str, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Fa
 
 /// Runs cargo in the workspace.
 pub(crate) fn cargo(root: &Path, words: &[&str]) -> Result<(), Failure> {
+    cargo_with(root, words, &[])
+}
+
+fn cargo_with(root: &Path, words: &[&str], environment: &[(&str, &str)]) -> Result<(), Failure> {
     let status = Command::new("cargo")
         .args(words)
+        .envs(environment.iter().copied())
         .current_dir(root)
         .stdin(Stdio::null())
         .status()?;

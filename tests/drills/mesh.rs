@@ -1,0 +1,269 @@
+//! A small mesh on loopback, of programs that are started as a user would, with what the drill takes from them.
+//!
+//! `web` calls `api`; in front of each stands a proxy in explicit mode. The application of `api` is the drill's own.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mesh_tests::{
+    Failure, PolicyRepository, Response, Running, http_get, program, run, unix_request, wait_until,
+};
+
+/// How long a condition may take to come true before the drill has failed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// The port of `api`, as policy has it.
+const PORT: u16 = 8080;
+
+/// What the drill takes from a proxy, and what it tells it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct With {
+    /// Commands of a shell that come before the program, such as `ulimit -n 256`.
+    pub(crate) before: String,
+    /// Further arguments of `meshp run`.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A running mesh. Dropped, its proxies end before their distributor does.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) web: Proxy,
+    /// To be kept.
+    pub(crate) _api: Proxy,
+    _distributor: Running,
+    _folder: tempfile::TempDir,
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) process: Running,
+    /// Where the application sends its calls.
+    pub(crate) outbound: SocketAddr,
+    metrics: SocketAddr,
+    home: PathBuf,
+}
+
+impl Mesh {
+    /// With defaults.
+    pub(crate) fn start(application: SocketAddr) -> Result<Self, Failure> {
+        Self::start_with(application, "", &With::default(), &With::default())
+    }
+
+    /// `more` is what the policy of `api` says beyond who may call it.
+    pub(crate) fn start_with(
+        application: SocketAddr,
+        more: &str,
+        web: &With,
+        api: &With,
+    ) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("mesh-drill-").tempdir()?;
+        let inbound = free()?;
+        let policies = folder.path().join("policies");
+        fs::create_dir(&policies)?;
+        fs::write(
+            policies.join("mesh.kdl"),
+            format!(
+                "mesh drills {{
+    trust-domain \"drills.example\"
+    defaults {{ timeout \"30s\" }}
+}}
+
+service web {{
+    port {PORT}
+    calls api
+    endpoints {{ static \"127.0.0.1:1\" }}
+}}
+
+service api {{
+    port {PORT}
+    endpoints {{ static \"{inbound}\" }}
+    allow web {{ path \"/**\" }}
+{more}
+}}
+"
+            ),
+        )?;
+        let distributor = distribute(folder.path(), &policies)?;
+        let web = Proxy::start(folder.path(), "web", free()?, free()?, web)?;
+        let api = Proxy::start(folder.path(), "api", inbound, application, api)?;
+        Ok(Self {
+            web,
+            _api: api,
+            _distributor: distributor,
+            _folder: folder,
+        })
+    }
+}
+
+/// A port that nobody has at this moment.
+pub(crate) fn free() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
+    let repository = PolicyRepository::create(folder, policies)?;
+    let trust = folder.join("trust");
+    let mut keygen = Command::new(program("meshc")?);
+    keygen.args(["keygen", "--mesh", "drills"]);
+    keygen.args(["--trust-domain", "drills.example", "--out"]);
+    run(keygen.arg(&trust))?;
+    let log = fs::File::create(folder.join("meshd.log"))?;
+    let socket = folder.join("meshd.sock");
+    let mut serve = Command::new(program("meshd")?);
+    serve
+        .args(["serve", "--poll", "200ms", "--listen"])
+        .arg(free()?.to_string())
+        .arg("--repository")
+        .arg(repository.path())
+        .arg("--trust")
+        .arg(&trust)
+        .arg("--state")
+        .arg(folder.join("distributor"))
+        .arg("--socket")
+        .arg(&socket)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    let mut distributor = Running::start(&mut serve)?;
+    wait_until("the distributor serves", LIMIT, || {
+        if let Some(status) = distributor.ended()? {
+            return Ok(Err(Failure::new(format!("it ended with {status}"))));
+        }
+        let answer = unix_request(&socket, "GET", "/ready", "")?;
+        match answer.status {
+            200 => Ok(Ok(())),
+            _ => Err(Failure::new(answer.body)),
+        }
+    })
+    .and_then(|served| served)
+    .map_err(|failure| failure.while_doing(tail(&folder.join("meshd.log"))))?;
+    Ok(distributor)
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let last = lines.get(lines.len().saturating_sub(20)..).unwrap_or(&[]);
+    format!("{} says\n{}\n", log.display(), last.join("\n"))
+}
+
+impl Proxy {
+    fn start(
+        folder: &Path,
+        service: &str,
+        inbound: SocketAddr,
+        application: SocketAddr,
+        with: &With,
+    ) -> Result<Self, Failure> {
+        let home = folder.join(service);
+        fs::create_dir(&home)?;
+        let join = home.join("join.json");
+        let mut token = Command::new(program("meshd")?);
+        token
+            .arg("token")
+            .arg(format!("spiffe://drills.example/service/{service}"))
+            .arg("--out")
+            .arg(&join)
+            .arg("--socket")
+            .arg(folder.join("meshd.sock"));
+        run(&mut token)?;
+        let (outbound, metrics) = (free()?, free()?);
+        let log = fs::File::create(home.join("log"))?;
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("{}\nexec \"$@\"", with.before))
+            .arg("sh")
+            .arg(program("meshp")?)
+            .args(["run", "--workers", "2", "--health", "127.0.0.1:0"])
+            .args(["--outbound", &outbound.to_string()])
+            .args(["--metrics", &metrics.to_string()])
+            .arg("--port")
+            .arg(format!("{PORT}={inbound},{application}"))
+            .arg("--store")
+            .arg(home.join("store"))
+            .arg("--join")
+            .arg(&join)
+            .arg("--admin")
+            .arg(home.join("admin.sock"))
+            .arg("--access-log")
+            .arg(home.join("access.log"))
+            .args(&with.arguments)
+            .current_dir(&home)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut process = Running::start(&mut command)?;
+        wait_until("a proxy serves", LIMIT, || {
+            if let Some(status) = process.ended()? {
+                return Ok(Err(Failure::new(format!("it ended with {status}"))));
+            }
+            let answer = unix_request(&home.join("admin.sock"), "GET", "/config", "")?.json()?;
+            if answer["sequence"].is_u64() {
+                return Ok(Ok(()));
+            }
+            Err(Failure::new(answer.to_string()))
+        })
+        .and_then(|served| served)
+        .map_err(|failure| failure.while_doing(tail(&home.join("log"))))?;
+        Ok(Self {
+            process,
+            outbound,
+            metrics,
+            home,
+        })
+    }
+
+    /// Asks its admin socket.
+    pub(crate) fn admin(&self, path: &str) -> Result<Response, Failure> {
+        unix_request(&self.home.join("admin.sock"), "GET", path, "")
+    }
+
+    /// The sum of a metric over the series that contain all of `labels`.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, Failure> {
+        let text = http_get(self.metrics, "localhost", "/metrics", &[])?.body;
+        let mut sum = 0.0;
+        for line in text.lines() {
+            let Some(rest) = line.strip_prefix(name) else {
+                continue;
+            };
+            if rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label)) {
+                sum += rest.rsplit(' ').next().unwrap_or_default().parse::<f64>()?;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Its memory in bytes that no file backs.
+    pub(crate) fn memory(&self) -> Result<usize, Failure> {
+        let text = fs::read_to_string(self.proc("status"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.unwrap_or_default().trim().trim_end_matches(" kB");
+        Ok(kib.parse::<usize>()? * 1024)
+    }
+
+    /// The time that it has had of the processors, in ticks of 10 ms.
+    pub(crate) fn ticks(&self) -> Result<u64, Failure> {
+        let text = fs::read_to_string(self.proc("stat"))?;
+        let fields = text.rsplit(')').next().unwrap_or_default();
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut next = || fields.next().unwrap_or_default().parse::<u64>();
+        Ok(next()? + next()?)
+    }
+
+    /// The files and sockets that it has open.
+    pub(crate) fn descriptors(&self) -> Result<usize, Failure> {
+        Ok(fs::read_dir(self.proc("fd"))?.count())
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc")
+            .join(self.process.id().to_string())
+            .join(name)
+    }
+}
