@@ -1,9 +1,7 @@
 //! Plain TCP: a server that speaks first, and ends of one direction at a time.
 
+use mesh_tests::netns::{Mesh, ready};
 use mesh_tests::{Failure, run};
-
-use crate::mesh::Mesh;
-use crate::tools::ready;
 
 #[test]
 fn bytes_go_through_both_ways_and_so_do_their_ends() -> Result<(), Failure> {

@@ -3,11 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use mesh_tests::netns::{LIMIT, Mesh, ready};
 use mesh_tests::{Failure, wait_until};
-
-use crate::mesh::Mesh;
-use crate::network::LIMIT;
-use crate::tools::ready;
 
 const POLICIES: &str = r#"
 mesh netns {

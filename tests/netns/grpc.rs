@@ -1,9 +1,7 @@
 //! Python's grpcio, client and server.
 
+use mesh_tests::netns::{Mesh, ready};
 use mesh_tests::{Failure, run};
-
-use crate::mesh::Mesh;
-use crate::tools::ready;
 
 /// All four kinds of calls, with metadata both ways, trailers, a status of the server's, and a deadline.
 #[test]

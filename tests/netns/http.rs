@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use mesh_tests::Failure;
-
-use crate::mesh::Mesh;
-use crate::tools::ready;
+use mesh_tests::netns::{Mesh, ready};
 
 const CALLER: &str = "spiffe://netns.example/service/web";
 

@@ -1,9 +1,7 @@
 //! Many requests at once, from a program that counts what is not as HTTP has it.
 
 use mesh_tests::Failure;
-
-use crate::mesh::Mesh;
-use crate::tools::ready;
+use mesh_tests::netns::{Mesh, ready};
 
 #[test]
 fn no_request_of_many_is_lost() -> Result<(), Failure> {

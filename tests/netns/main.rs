@@ -7,8 +7,5 @@ mod edges;
 mod grpc;
 mod http;
 mod load;
-mod mesh;
-mod network;
 mod refusals;
 mod rules;
-mod tools;

@@ -1,10 +1,7 @@
 //! Where nobody is taken: bad-inputs row 73, drill D21.
 
 use mesh_tests::Failure;
-
-use crate::mesh::Mesh;
-use crate::network::Host;
-use crate::tools::ready;
+use mesh_tests::netns::{Host, Mesh, ready};
 
 /// Nothing comes back but the end of the connection.
 fn is_refused(from: &Host, url: &str) -> Result<(), Failure> {

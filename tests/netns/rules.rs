@@ -2,10 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use mesh_tests::netns::{Host, Network, ready};
 use mesh_tests::{Failure, program};
-
-use crate::network::{Host, Network};
-use crate::tools::ready;
 
 /// The table of a family, without what changes from call to call.
 fn saved(host: &Host, program: &str) -> Result<String, Failure> {

@@ -4,6 +4,7 @@
 mod dev;
 mod failure;
 mod http;
+pub mod netns;
 mod process;
 mod programs;
 mod repository;

@@ -6,10 +6,10 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use mesh_tests::{Failure, PolicyRepository, Running, program, run, unix_request, wait_until};
+use crate::{Failure, PolicyRepository, Running, program, run, unix_request, wait_until};
 
-use crate::network::{Host, LIMIT, Network, PROXY_UID, SWITCH};
-use crate::tools::tool;
+use super::network::{Host, LIMIT, Network, PROXY_UID, SWITCH};
+use super::tools::tool;
 
 /// Host 1 calls, hosts 2 and 3 answer. `legacy` at the switch has no proxy.
 const POLICIES: &str = r#"
@@ -60,18 +60,19 @@ service legacy {
 "#;
 
 /// A running mesh. Dropped, what runs in it ends before its network does.
-pub(crate) struct Mesh {
+#[derive(Debug)]
+pub struct Mesh {
     proxies: Vec<Running>,
     applications: Vec<Running>,
     distributor: Running,
-    pub(crate) network: Network,
+    pub network: Network,
     folder: tempfile::TempDir,
 }
 
 impl Mesh {
     /// Host 1 is `web`, 2 is `api`, 3 is `api` too, behind a proxy of the identity of `api`. On 2 and 3 nginx
     /// says who it is and what it got. Everything is redirected.
-    pub(crate) fn start() -> Result<Self, Failure> {
+    pub fn start() -> Result<Self, Failure> {
         let mut mesh = Self::distribute(POLICIES)?;
         for (at, service) in [(0, "web"), (1, "api"), (2, "api")] {
             mesh.proxy(at, service, &[])?;
@@ -86,7 +87,7 @@ impl Mesh {
     }
 
     /// Only the distributor.
-    pub(crate) fn distribute(policies: &str) -> Result<Self, Failure> {
+    pub fn distribute(policies: &str) -> Result<Self, Failure> {
         let network = Network::new()?;
         let folder = tempfile::Builder::new().prefix("mesh-netns-").tempdir()?;
         // Proxies are other users.
@@ -147,7 +148,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -159,7 +160,7 @@ impl Mesh {
         format!("{name} says\n{}\n", last.join("\n"))
     }
 
-    pub(crate) fn host(&self, at: usize) -> Result<&Host, Failure> {
+    pub fn host(&self, at: usize) -> Result<&Host, Failure> {
         let hosts = self.network.hosts.iter();
         let mut hosts = hosts.chain([&self.network.switch]);
         hosts
@@ -168,7 +169,7 @@ impl Mesh {
     }
 
     /// Starts a proxy and waits until it serves.
-    pub(crate) fn proxy(&mut self, at: usize, service: &str, more: &[&str]) -> Result<(), Failure> {
+    pub fn proxy(&mut self, at: usize, service: &str, more: &[&str]) -> Result<(), Failure> {
         let name = format!("{service}-{at}");
         let (kind, how) = match service {
             "public" => ("gateway", None),
@@ -235,7 +236,7 @@ impl Mesh {
     }
 
     /// `meshp redirect apply` on a host.
-    pub(crate) fn redirect(&self, at: usize, more: &[&str]) -> Result<(), Failure> {
+    pub fn redirect(&self, at: usize, more: &[&str]) -> Result<(), Failure> {
         let mut command = self.host(at)?.command(program("meshp")?)?;
         let uid = PROXY_UID.to_string();
         command.args(["redirect", "apply", "--proxy-uid", &uid]);
@@ -243,12 +244,7 @@ impl Mesh {
     }
 
     /// A second proxy on a host, which takes what comes in for this port alone.
-    pub(crate) fn second_proxy(
-        &mut self,
-        at: usize,
-        service: &str,
-        port: u16,
-    ) -> Result<(), Failure> {
+    pub fn second_proxy(&mut self, at: usize, service: &str, port: u16) -> Result<(), Failure> {
         let more = [
             ("--outbound", "127.0.0.1:25001"),
             ("--inbound-port", "25006"),
@@ -265,7 +261,7 @@ impl Mesh {
     }
 
     /// nginx on a host, which answers with its number and what it was told of its caller.
-    pub(crate) fn nginx(&mut self, at: usize) -> Result<(), Failure> {
+    pub fn nginx(&mut self, at: usize) -> Result<(), Failure> {
         let number = self.host(at)?.number;
         let name = format!("nginx-{number}");
         let answer = format!("{number} $http_x_mesh_peer $http_host $server_protocol\\n");
@@ -281,7 +277,7 @@ impl Mesh {
     }
 
     /// nginx at the switch, without a proxy; with TLS, if there is a certificate.
-    pub(crate) fn nginx_at_the_switch(
+    pub fn nginx_at_the_switch(
         &mut self,
         port: u16,
         certificate: Option<&Path>,
@@ -301,20 +297,15 @@ impl Mesh {
     }
 
     /// A Python program on a host, with `programs` in its path.
-    pub(crate) fn python(&self, at: usize, file: &str) -> Result<std::process::Command, Failure> {
-        let programs = mesh_tests::workspace_root().join("tests/netns/programs");
+    pub fn python(&self, at: usize, file: &str) -> Result<std::process::Command, Failure> {
+        let programs = crate::workspace_root().join("tests/programs");
         let mut command = self.host(at)?.command(tool("ci-python")?)?;
         command.arg(programs.join(file)).env_remove("http_proxy");
         Ok(command)
     }
 
     /// Starts a Python program on a host that listens on a port, and says so by making a file.
-    pub(crate) fn python_server(
-        &mut self,
-        at: usize,
-        file: &str,
-        port: u16,
-    ) -> Result<(), Failure> {
+    pub fn python_server(&mut self, at: usize, file: &str, port: u16) -> Result<(), Failure> {
         let listening = self.path(&format!("{file}-{port}"));
         let mut server = self.python(at, file)?;
         server.arg(port.to_string()).arg(&listening);
@@ -329,7 +320,7 @@ impl Mesh {
     }
 
     /// What a proxy has written of its requests.
-    pub(crate) fn records(&self, name: &str) -> Result<Vec<serde_json::Value>, Failure> {
+    pub fn records(&self, name: &str) -> Result<Vec<serde_json::Value>, Failure> {
         let text = fs::read_to_string(self.path(name).join("access.log"))?;
         let whole = text
             .split_inclusive('\n')
@@ -338,7 +329,7 @@ impl Mesh {
     }
 
     /// Waits for a record of a proxy.
-    pub(crate) fn record(
+    pub fn record(
         &self,
         name: &str,
         wanted: impl Fn(&serde_json::Value) -> bool,

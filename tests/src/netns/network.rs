@@ -7,39 +7,39 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mesh_tests::{Failure, Running, run, wait_until};
+use crate::{Failure, Running, run, wait_until};
 
-use crate::tools::tool;
+use super::tools::tool;
 
 /// How long a condition may take to come true before the case has failed.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// The user that proxies run as.
-pub(crate) const PROXY_UID: u32 = 1337;
+pub const PROXY_UID: u32 = 1337;
 
 /// The address of the switch, which is everybody's way out.
-pub(crate) const SWITCH: &str = "10.7.0.254";
+pub const SWITCH: &str = "10.7.0.254";
 
 /// A network namespace. It lives as long as a process in it, whose standard input we hold.
 #[derive(Debug)]
-pub(crate) struct Host {
+pub struct Host {
     /// The last part of its addresses, `10.7.0.N` and `fd00:7::N`.
-    pub(crate) number: u8,
+    pub number: u8,
     holder: Running,
     _input: PipeWriter,
 }
 
 /// Hosts on one network.
 #[derive(Debug)]
-pub(crate) struct Network {
+pub struct Network {
     /// Has 254 for its number.
-    pub(crate) switch: Host,
+    pub switch: Host,
     /// 1, 2 and 3.
-    pub(crate) hosts: [Host; 3],
+    pub hosts: [Host; 3],
 }
 
 impl Network {
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub fn new() -> Result<Self, Failure> {
         let switch = Host::new(254)?;
         switch.run(&["ip", "link", "set", "lo", "up"])?;
         switch.run(&["ip", "link", "add", "eth0", "type", "bridge"])?;
@@ -91,17 +91,17 @@ impl Host {
     }
 
     /// Its IPv4 address.
-    pub(crate) fn v4(&self) -> String {
+    pub fn v4(&self) -> String {
         format!("10.7.0.{}", self.number)
     }
 
     /// Its IPv6 address.
-    pub(crate) fn v6(&self) -> String {
+    pub fn v6(&self) -> String {
         format!("fd00:7::{:x}", self.number)
     }
 
     /// The IPv6 address that it has on its link.
-    pub(crate) fn link_local(&self) -> Result<String, Failure> {
+    pub fn link_local(&self) -> Result<String, Failure> {
         let text = self.run(&[
             "ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link",
         ])?;
@@ -114,7 +114,7 @@ impl Host {
     }
 
     /// A program on this host, as root.
-    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Result<Command, Failure> {
+    pub fn command(&self, program: impl AsRef<Path>) -> Result<Command, Failure> {
         let mut command = Command::new(tool("nsenter")?);
         command.arg(format!("--net={}", namespace(&self.holder)));
         command.arg("--").arg(program.as_ref());
@@ -122,7 +122,7 @@ impl Host {
     }
 
     /// A program on this host, as the user that proxies run as.
-    pub(crate) fn command_as_proxy(&self, program: &Path) -> Result<Command, Failure> {
+    pub fn command_as_proxy(&self, program: &Path) -> Result<Command, Failure> {
         let mut command = self.command(tool("setpriv")?)?;
         command
             .arg(format!("--reuid={PROXY_UID}"))
@@ -133,7 +133,7 @@ impl Host {
     }
 
     /// Runs a program to its end; fails unless it succeeds. Its standard output.
-    pub(crate) fn run(&self, words: &[&str]) -> Result<String, Failure> {
+    pub fn run(&self, words: &[&str]) -> Result<String, Failure> {
         let (program, arguments) = words
             .split_first()
             .ok_or_else(|| Failure::new("no program"))?;
@@ -142,7 +142,7 @@ impl Host {
     }
 
     /// curl, as anybody uses it: status, and body.
-    pub(crate) fn curl(&self, words: &[&str]) -> Result<Got, Failure> {
+    pub fn curl(&self, words: &[&str]) -> Result<Got, Failure> {
         let mut command = self.command(tool("curl")?)?;
         let output = command
             .args([
@@ -168,12 +168,12 @@ impl Host {
 
 /// What curl got.
 #[derive(Debug)]
-pub(crate) struct Got {
+pub struct Got {
     /// 0: no answer.
-    pub(crate) status: u16,
-    pub(crate) body: String,
+    pub status: u16,
+    pub body: String,
     /// Why, if there was no answer.
-    pub(crate) said: String,
+    pub said: String,
 }
 
 fn namespace(holder: &Running) -> String {

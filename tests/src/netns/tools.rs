@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use mesh_tests::{Failure, workspace_root};
+use crate::{Failure, workspace_root};
 
 /// What every case needs.
 const ALWAYS: [&str; 8] = [
@@ -20,7 +20,7 @@ const ALWAYS: [&str; 8] = [
 
 /// Whether a case can run: it may make network namespaces, and these programs are there too. Otherwise it
 /// says so, past the harness that keeps what passing tests say.
-pub(crate) fn ready(more: &[&str]) -> Result<bool, Failure> {
+pub fn ready(more: &[&str]) -> Result<bool, Failure> {
     if !is_root()? {
         return skipped("network namespaces need root");
     }
@@ -49,7 +49,7 @@ fn skipped(why: &str) -> Result<bool, Failure> {
 }
 
 /// Where a program is; the tools of CI first, and where only root's `PATH` leads.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let others = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::iter::once(workspace_root().join("target/ci-tools/bin"))
@@ -60,7 +60,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// The same for what [`ready`] has found.
-pub(crate) fn tool(name: &str) -> Result<PathBuf, Failure> {
+pub fn tool(name: &str) -> Result<PathBuf, Failure> {
     find(name).ok_or_else(|| Failure::new(format!("{name} is not there")))
 }
 
