@@ -44,7 +44,7 @@ pub(crate) struct Proxy {
     /// Where the application sends its calls.
     pub(crate) outbound: SocketAddr,
     metrics: SocketAddr,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 impl Mesh {
@@ -193,6 +193,8 @@ impl Proxy {
             .arg(home.join("admin.sock"))
             .arg("--access-log")
             .arg(home.join("access.log"))
+            // Nobody looks at readiness here.
+            .args(["--drain-notice", "0s"])
             .args(&with.arguments)
             .current_dir(&home)
             .stdin(Stdio::null())

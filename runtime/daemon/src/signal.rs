@@ -53,6 +53,18 @@ impl Shutdown {
         Ok(self)
     }
 
+    /// Takes a hang-up for nothing at all, and says so: other programs read their files again then, and this one has
+    /// none to read.
+    pub fn ignoring_hangup(self, why: &'static str) -> io::Result<Self> {
+        let mut hangups = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                tracing::warn!("SIGHUP changes nothing: {why}");
+            }
+        });
+        Ok(self)
+    }
+
     /// Waits for the next of these and returns its name. The first asks for a drain; a program that
     /// is asked twice should end at once.
     pub async fn requested(&mut self) -> &'static str {

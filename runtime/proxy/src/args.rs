@@ -91,9 +91,12 @@ pub(crate) struct RunArguments {
     /// Where the access log goes: stdout, none, or a file that is appended to.
     #[arg(long, value_name = "TARGET", default_value = "stdout", value_parser = access_log)]
     pub(crate) access_log: AccessLogTarget,
-    /// How long requests may finish after SIGTERM.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    /// From SIGTERM until requests and connections that still run are cut.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
+    /// How much of that new connections are taken, while whoever sends them notices that /ready says no.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) drain_notice: Duration,
     /// Writes the bound addresses to this file, as JSON.
     #[arg(long = "ports", value_name = "FILE")]
     pub(crate) ports_file: Option<PathBuf>,
@@ -234,7 +237,8 @@ mod tests {
         let Command::Run(run) = arguments.command else {
             panic!("it is `run`");
         };
-        assert_eq!(run.drain_timeout, Duration::from_secs(10));
+        assert_eq!(run.drain_timeout, Duration::from_secs(20));
+        assert_eq!(run.drain_notice, Duration::from_secs(5));
         assert!(Arguments::try_parse_from(["meshp", "run"]).is_err());
     }
 }

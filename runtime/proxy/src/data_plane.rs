@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use mesh_bundle::slice::{Label, Slice};
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_daemon::drain::{self, DrainTrigger};
 use mesh_daemon::identity::{ClientAuth, Credentials};
 use mesh_daemon::telemetry::Metrics;
 use tokio::net::TcpListener;
@@ -29,10 +28,13 @@ use crate::tcp::metrics::TcpMetrics;
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 
 mod background;
+mod drain;
 mod opening;
 mod plane;
 mod settings;
 
+use drain::{DrainMetrics, Endings};
+pub(crate) use drain::{DrainPlan, DrainReport};
 use opening::{Opened, With};
 pub(crate) use plane::{InPlaintext, Plane};
 pub(crate) use settings::{AccessLogTarget, BoundPorts, DataPlaneSettings, Intercept, PortBinding};
@@ -49,13 +51,6 @@ pub(crate) struct EndpointSet {
     pub(crate) spiffe_id: Option<SpiffeId>,
     /// The port of the service that it serves, and where.
     pub(crate) addresses: Vec<(u16, SocketAddr)>,
-}
-
-/// How a drain ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DrainReport {
-    /// Requests that were still running at the deadline and were cut.
-    pub(crate) cut: usize,
 }
 
 /// Why a slice cannot be served.
@@ -89,7 +84,8 @@ pub(crate) struct Prepared {
 pub(crate) struct DataPlane {
     plane: Arc<Plane>,
     bound: BoundPorts,
-    drain: DrainTrigger,
+    endings: Endings,
+    drained: DrainMetrics,
     secrets: Secrets,
     stand_in: Option<SocketAddr>,
     intercepts: bool,
@@ -148,16 +144,22 @@ impl DataPlane {
         };
         let Opened { bound, listeners } = opening::open(outbound, intercept, &ports, with)?;
         let runtime = background::runtime(workers)?;
-        let (drain, watcher) = drain::channel();
+        let endings = Endings::default();
         let entered = runtime.enter();
         for (listener, behind, places) in listeners {
             let listener = TcpListener::from_std(listener)?;
+            let ending = if behind.is_inbound() {
+                &endings.inbound
+            } else {
+                &endings.outbound
+            };
             let accepting = listener::accept_all(
                 listener,
                 behind,
                 Arc::clone(&plane),
                 places,
-                Leaving::with_proxy(watcher.clone()),
+                endings.accepting.watcher(),
+                Leaving::with_proxy(ending.watcher()),
             );
             runtime.spawn(accepting);
         }
@@ -168,7 +170,8 @@ impl DataPlane {
         Ok(Arc::new(Self {
             plane,
             bound,
-            drain,
+            endings,
+            drained: DrainMetrics::register(metrics),
             secrets,
             stand_in,
             intercepts,
@@ -278,13 +281,19 @@ impl DataPlane {
                 },
                 Purpose::Callee(address) => Behind::Callee(address),
             };
-            let leaving = Leaving::with_listener(self.drain.watcher(), socket.watch());
+            let ending = if behind.is_inbound() {
+                &self.endings.inbound
+            } else {
+                &self.endings.outbound
+            };
+            let stop = self.endings.accepting.watcher();
+            let leaving = Leaving::with_listener(ending.watcher(), socket.watch());
             let (plane, places) = (Arc::clone(&self.plane), Arc::clone(&self.places));
             let entered = runtime.enter();
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
                     runtime.spawn(listener::accept_all(
-                        listener, behind, plane, places, leaving,
+                        listener, behind, plane, places, stop, leaving,
                     ));
                     tracing::info!(port, address = %socket.address(), "listening");
                 }
@@ -341,32 +350,18 @@ impl DataPlane {
         self.plane.refresh_endpoints();
     }
 
-    /// Stops accepting, tells the peers, and waits until the last connection has ended, at most
-    /// `limit`. Whatever is left then is cut.
-    pub(crate) async fn drain(&self, limit: Duration) -> DrainReport {
-        self.plane.draining.store(true, Ordering::Release);
-        self.drain.finish(limit).await;
-        let cut = self.plane.running();
-        self.stop();
-        DrainReport { cut }
-    }
-
-    fn stop(&self) {
-        let runtime = self
-            .runtime
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(runtime) = runtime {
-            // A runtime may not be waited for from within another one.
-            runtime.shutdown_background();
-        }
+    fn take_runtime(&self) -> Option<Runtime> {
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        runtime.take()
     }
 }
 
 impl Drop for DataPlane {
     fn drop(&mut self) {
-        self.stop();
+        if let Some(runtime) = self.take_runtime() {
+            // A runtime may not be waited for from within another one.
+            runtime.shutdown_background();
+        }
     }
 }
 

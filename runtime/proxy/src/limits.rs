@@ -60,6 +60,9 @@ pub(crate) const WRITE_STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// request that is on its way.
 pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
+/// How long what is cut at the deadline of a drain may take to end and to write its record.
+pub(crate) const CUT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Longest silence of a connection between requests. Longer than [`POOL_IDLE_TIMEOUT`], so that
 /// it is the calling proxy that ends an idle connection between proxies.
 pub(crate) const IDLE_TIMEOUT: Duration = mesh_engine::limits::IDLE_TIMEOUT;

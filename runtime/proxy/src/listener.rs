@@ -53,6 +53,16 @@ pub(crate) enum Behind {
     },
 }
 
+impl Behind {
+    /// Whether others than the local application connect there.
+    pub(crate) fn is_inbound(&self) -> bool {
+        match self {
+            Self::Mesh { .. } | Self::Callee(_) => false,
+            Self::Application(_) | Self::Intercepted(_) | Self::Gateway { .. } => true,
+        }
+    }
+}
+
 /// When a connection should finish: when the proxy ends, or when the listener that it came in by is
 /// no more. Whoever holds one is waited for.
 #[derive(Clone, Debug)]
@@ -78,6 +88,13 @@ impl Leaving {
         }
     }
 
+    /// Waits until whoever has only just connected had time enough to say something: its first bytes may have
+    /// crossed with the end.
+    pub(crate) async fn waited(&mut self) {
+        self.draining().await;
+        tokio::time::sleep(limits::DRAIN_GRACE).await;
+    }
+
     /// Waits until it is time to finish.
     pub(crate) async fn draining(&mut self) {
         match &mut self.listener {
@@ -90,22 +107,25 @@ impl Leaving {
     }
 }
 
-/// Accepts until it is time to finish; then the socket is closed.
+/// Accepts until it is told to stop, or to finish; then the socket is closed.
 pub(crate) async fn accept_all(
     listener: TcpListener,
     behind: Behind,
     plane: Arc<Plane>,
     places: Arc<Semaphore>,
+    mut stop: DrainWatcher,
     mut drain: Leaving,
 ) {
     let mut last_failed = false;
     loop {
         let place = tokio::select! {
             () = drain.draining() => return,
+            () = stop.draining() => return,
             place = Arc::clone(&places).acquire_owned() => place,
         };
         let accepted = tokio::select! {
             () = drain.draining() => return,
+            () = stop.draining() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {

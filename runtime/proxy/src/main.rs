@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 
 use crate::admin::{Listeners, Served};
 use crate::args::{Arguments, Command, RunArguments};
-use crate::data_plane::{DataPlane, DataPlaneSettings, Intercept};
+use crate::data_plane::{DataPlane, DataPlaneSettings, DrainPlan, DrainReport, Intercept};
 use crate::exit_code::Exit;
 use crate::redirect::args::RedirectCommand;
 use crate::secrets::Secrets;
@@ -79,7 +79,9 @@ fn redirected(command: &RedirectCommand) -> ExitCode {
 }
 
 async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
-    let mut shutdown = Shutdown::listen()?;
+    let mut shutdown = Shutdown::listen()?.ignoring_hangup(
+        "all configuration comes with generations, and key material is followed",
+    )?;
     if arguments.end_with_stdin {
         shutdown = shutdown.or_end_of_stdin();
     }
@@ -124,10 +126,15 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
         signal = shutdown.requested() => signal,
         () = asked.notified() => "POST /drain",
     };
-    tracing::info!(why, "draining");
+    let plan = DrainPlan {
+        notice: arguments.drain_notice,
+        limit: arguments.drain_timeout,
+        handed_over: false,
+    };
+    tracing::info!(why, notice = ?plan.notice, limit = ?plan.limit, "draining");
     view.update(|state| state.draining = true);
     let report = tokio::select! {
-        report = data_plane.drain(arguments.drain_timeout) => report,
+        report = data_plane.drain(plan) => report,
         again = shutdown.requested() => {
             tracing::warn!(why = again, "asked again, ending at once");
             return Ok(Exit::Cut);
@@ -135,12 +142,22 @@ async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>> {
     };
     trigger.start();
     while servers.join_next().await.is_some() {}
-    tracing::info!(cut = report.cut, "ended");
-    Ok(if report.cut == 0 {
-        Exit::Ended
-    } else {
-        Exit::Cut
-    })
+    if report.cut() == 0 {
+        tracing::info!("ended, and nothing was cut");
+        return Ok(Exit::Ended);
+    }
+    let DrainReport {
+        requests,
+        upgrades,
+        connections,
+    } = report;
+    tracing::warn!(
+        requests,
+        upgrades,
+        connections,
+        "ended, and cut what still ran"
+    );
+    Ok(Exit::Cut)
 }
 
 /// Keeps key material as its files are.

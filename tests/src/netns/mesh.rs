@@ -195,6 +195,8 @@ impl Mesh {
         let mut command = self.host(at)?.command_as_proxy(&program)?;
         command
             .args(["run", "--instance", &name, "--workers", "2"])
+            // Nobody looks at readiness here.
+            .args(["--drain-notice", "0s"])
             .args(how)
             .arg("--store")
             .arg(home.join("store"))

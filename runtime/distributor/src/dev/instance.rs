@@ -316,6 +316,8 @@ impl Launch {
             words.push(value);
         };
         flag("--store", self.store.clone().into());
+        // Nobody balances load over the proxies of one machine by their readiness.
+        flag("--drain-notice", "0s".into());
         flag("--join", self.join.clone().into());
         flag("--ports", self.ports.clone().into());
         flag("--admin", self.admin.clone().into());

@@ -7,11 +7,13 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use mesh_bundle::slice::MtlsMode;
+use mesh_daemon::drain::{self, DrainTrigger, DrainWatcher};
 use mesh_daemon::identity::Credentials;
 use mesh_daemon::telemetry::{Reason, TlsReason};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 
+use super::drain::DrainReport;
 use crate::access_log::{AccessLog, Line};
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
@@ -38,6 +40,10 @@ pub(crate) struct Plane {
     /// Proxies in front of a gateway whose word is taken.
     pub(crate) trusted_proxies: TrustedProxies,
     running: AtomicUsize,
+    /// Of these, requests whose connections have become something else.
+    tunnels: AtomicUsize,
+    /// Ends whatever is left at the deadline of a drain.
+    pub(super) cutting: DrainTrigger,
     in_flight: [Gauge; 2],
     unknown: [Arc<EdgeMetrics>; 2],
     /// What it counts of connections of bytes.
@@ -93,6 +99,8 @@ impl Plane {
             budgets: Budgets::default(),
             trusted_proxies,
             running: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
+            cutting: drain::channel().0,
             unknown,
             tcp,
             policy: watch::Sender::new(()),
@@ -162,6 +170,38 @@ impl Plane {
     /// Notes that it ended.
     pub(crate) fn end_connection(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a request's connection became something else.
+    pub(crate) fn begin_tunnel(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that it ended.
+    pub(crate) fn end_tunnel(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Learns that what is left at the deadline of a drain is to end.
+    pub(crate) fn cut(&self) -> DrainWatcher {
+        self.cutting.watcher()
+    }
+
+    /// Whether that has come.
+    pub(crate) fn is_cutting(&self) -> bool {
+        self.cut().is_draining()
+    }
+
+    /// What runs at this moment.
+    pub(super) fn left(&self) -> DrainReport {
+        let upgrades = self.tunnels.load(Ordering::Relaxed);
+        let in_flight: i64 = self.in_flight.iter().map(Gauge::get).sum();
+        let in_flight = usize::try_from(in_flight).unwrap_or(0);
+        DrainReport {
+            requests: in_flight.saturating_sub(upgrades),
+            upgrades,
+            connections: self.running().saturating_sub(in_flight),
+        }
     }
 
     /// Requests and connections of bytes that run.

@@ -319,9 +319,7 @@ impl Drop for Record {
         let reason = match self.ending {
             Ending::Well => None,
             Ending::Badly(reason) => Some(reason),
-            Ending::Unknown if self.tunnel.is_some() && self.plane.is_draining() => {
-                Some(Reason::Draining)
-            }
+            Ending::Unknown if self.plane.is_cutting() => Some(Reason::Draining),
             // The client's disappearance dropped the exchange.
             Ending::Unknown => Some(Reason::ClientDisconnect),
         };

@@ -287,6 +287,7 @@ async fn run<S: Serving>(
         tokio::time::sleep(grace).await;
     };
     let mut leaving = pin!(leaving);
+    let mut cut = connection.plane.cut();
     let mut finishing = false;
     let mut was_idle = false;
     // `Guarded` ends idle HTTP/1 connections by itself; HTTP/2 wants to be told with GOAWAY.
@@ -298,6 +299,12 @@ async fn run<S: Serving>(
             () = &mut leaving, if !finishing => {
                 finishing = true;
                 serving.as_mut().finish();
+            }
+            () = cut.draining() => {
+                if connection.wire.in_flight() > 0 {
+                    connection.wire.break_off();
+                }
+                return Ok(());
             }
             changed = recheck.changed() => {
                 if changed.is_err() || !connection.is_trusted() {

@@ -3,7 +3,7 @@
 //! GET, so that a rule about a path holds whatever version a client speaks. Once both sides have agreed, the bytes
 //! are passed on as they are.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -27,6 +27,7 @@ use entry::Entry;
 
 use super::record::Record;
 use super::server::Connection;
+use crate::data_plane::Plane;
 use crate::tcp::passing::{Ended, Passing};
 use crate::tcp::watch::{Changes, Cut};
 use crate::upstream::pool::Slot;
@@ -256,6 +257,7 @@ impl Tunnel {
         let mut upstream = TokioIo::new(upstream);
         let meters = record.tunnel();
         let plane = record.plane();
+        let _counted = Counted::begin(&plane);
         let passing = Passing::new(
             &mut downstream,
             &mut upstream,
@@ -289,6 +291,22 @@ impl Tunnel {
             record.break_off_tunnel();
         }
         record.end(reason);
+    }
+}
+
+/// Counts a tunnel for as long as it is there.
+struct Counted(Arc<Plane>);
+
+impl Counted {
+    fn begin(plane: &Arc<Plane>) -> Self {
+        plane.begin_tunnel();
+        Self(Arc::clone(plane))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.end_tunnel();
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn in_plaintext(
     let recheck = plane.recheck();
     let detected = tokio::select! {
         // Nothing was asked yet, so nothing is lost.
-        () = drain.draining() => return,
+        () = drain.waited() => return,
         detected = timeout(limits::DETECT_TIMEOUT, detect(&mut tcp)) => detected,
     };
     let (speaks, prefix) = match detected {

@@ -223,9 +223,6 @@ fn find(
     if plane.running() > limits::REQUESTS_MAX {
         return Err(Refused(Answer::Unavailable, Reason::OverloadShed));
     }
-    if plane.is_draining() {
-        return Err(Refused(Answer::Unavailable, Reason::Draining));
-    }
     let table = tables.snapshot().inbound(caller.port);
     let found = table
         .filter(|table| table.service() == service && port == caller.port)

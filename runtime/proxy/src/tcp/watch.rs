@@ -1,10 +1,11 @@
 //! What ends a connection of bytes before its own end: its peer is no longer trusted, a newer policy does not let it
-//! in, or it has lasted as long as policy lets it. There are no requests after which one could look again.
+//! in, it has lasted as long as policy lets it, or the proxy's own end has come. There are no requests after which one could look again.
 
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use mesh_daemon::drain::DrainWatcher;
 use mesh_daemon::telemetry::Reason;
 use tokio::sync::watch;
 
@@ -17,6 +18,7 @@ use crate::data_plane::Plane;
 pub(crate) struct Changes {
     trust: watch::Receiver<()>,
     policy: watch::Receiver<()>,
+    cut: DrainWatcher,
 }
 
 /// Why a connection was cut.
@@ -29,6 +31,7 @@ impl Changes {
         Self {
             trust,
             policy: plane.policy_changes(),
+            cut: plane.cut(),
         }
     }
 
@@ -52,6 +55,7 @@ impl Changes {
         loop {
             tokio::select! {
                 ended = &mut passing => return Ok(ended),
+                () = self.cut.draining() => return Err(Cut(Reason::Draining)),
                 () = &mut lasted => {
                     plane.metrics.timed_out("max_duration");
                     return Err(Cut(Reason::RequestTimeout));

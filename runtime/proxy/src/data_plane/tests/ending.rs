@@ -38,9 +38,9 @@ async fn a_drain_waits_for_what_runs_and_takes_nothing_new() {
     eventually(|| (application.requests() == 1).then_some(())).await;
 
     let plane = Arc::clone(&reviews.plane);
-    let callee = tokio::spawn(async move { plane.drain(Duration::from_secs(20)).await });
+    let callee = tokio::spawn(async move { plane.drain(at_once(Duration::from_secs(20))).await });
     let plane = Arc::clone(&productpage.plane);
-    let caller = tokio::spawn(async move { plane.drain(Duration::from_secs(20)).await });
+    let caller = tokio::spawn(async move { plane.drain(at_once(Duration::from_secs(20))).await });
     while TcpStream::connect(inbound).await.is_ok() || TcpStream::connect(outbound).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -51,8 +51,8 @@ async fn a_drain_waits_for_what_runs_and_takes_nothing_new() {
         (&*got.body, got.header("connection")),
         (b"late".as_slice(), "close")
     );
-    assert_eq!(caller.await.unwrap().cut, 0);
-    assert_eq!(callee.await.unwrap().cut, 0);
+    assert_eq!(caller.await.unwrap().cut(), 0);
+    assert_eq!(callee.await.unwrap().cut(), 0);
 }
 
 /// A request that crosses the drain on a connection that was idle.
@@ -73,7 +73,7 @@ async fn a_drain_answers_what_is_on_its_way() {
     assert_eq!(got.unwrap().status, 200);
 
     let plane = Arc::clone(&productpage.plane);
-    let draining = tokio::spawn(async move { plane.drain(Duration::from_secs(20)).await });
+    let draining = tokio::spawn(async move { plane.drain(at_once(Duration::from_secs(20))).await });
     while TcpStream::connect(outbound).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -83,7 +83,7 @@ async fn a_drain_answers_what_is_on_its_way() {
         (got.status.as_u16(), got.header("connection")),
         (200, "close")
     );
-    assert_eq!(draining.await.unwrap().cut, 0);
+    assert_eq!(draining.await.unwrap().cut(), 0);
 }
 
 #[tokio::test]
@@ -96,8 +96,11 @@ async fn a_drain_ends_at_its_limit() {
     let outbound = productpage.outbound();
     let running = tokio::spawn(async move { try_send(outbound, get("/")).await });
     eventually(|| (application.requests() == 1).then_some(())).await;
-    let report = productpage.plane.drain(Duration::from_millis(50)).await;
-    assert_eq!(report.cut, 1);
+    let report = productpage
+        .plane
+        .drain(at_once(Duration::from_millis(50)))
+        .await;
+    assert_eq!(report.cut(), 1);
     assert!(running.await.unwrap().is_err());
 }
 

@@ -25,7 +25,9 @@ use mesh_daemon::telemetry::Metrics;
 use mesh_daemon::test_util::TestAuthority;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::data_plane::{AccessLogTarget, DataPlane, DataPlaneSettings, EndpointSet, PortBinding};
+use crate::data_plane::{
+    AccessLogTarget, DataPlane, DataPlaneSettings, DrainPlan, EndpointSet, PortBinding,
+};
 use crate::gateway::sockets::ListenAddress;
 use crate::secrets::Secrets;
 
@@ -375,6 +377,15 @@ pub(super) fn settings(change: impl FnOnce(&mut DataPlaneSettings)) -> DataPlane
     };
     change(&mut settings);
     settings
+}
+
+/// A drain that gives nobody notice.
+pub(super) fn at_once(limit: Duration) -> DrainPlan {
+    DrainPlan {
+        notice: Duration::ZERO,
+        limit,
+        handed_over: false,
+    }
 }
 
 /// Polls for a condition that something else will make true.

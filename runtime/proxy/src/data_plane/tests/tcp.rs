@@ -447,12 +447,19 @@ async fn a_drain_leaves_connections_until_its_end() {
     client.write_all(b"hello").await.unwrap();
     assert_eq!(read(&mut server, 5).await, b"hello");
     let plane = Arc::clone(&world.caller.plane);
-    let draining = tokio::spawn(async move { plane.drain(Duration::from_secs(3)).await });
+    let draining = tokio::spawn(async move { plane.drain(at_once(Duration::from_secs(3))).await });
     let plane = &world.caller.plane.plane;
     eventually(|| plane.is_draining().then_some(())).await;
     server.write_all(b"still").await.unwrap();
     assert_eq!(read(&mut client, 5).await, b"still");
-    assert_eq!(draining.await.unwrap().cut, 1);
+    let report = draining.await.unwrap();
+    assert_eq!((report.connections, report.cut()), (1, 1));
     let record = world.caller.record(|record| record["bytes_out"] == 5).await;
     assert_eq!(record["reason"], "draining");
+    // An end of its own would look different.
+    assert_eq!(failure(&mut client).await, ErrorKind::ConnectionReset);
+    assert_eq!(failure(&mut server).await, ErrorKind::ConnectionReset);
+    let metrics = world.caller.metrics.encode();
+    let counted = "mesh_drain_cut_total{kind=\"connection\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
 }

@@ -240,6 +240,28 @@ async fn who_may_no_longer_enter_is_cut() {
 }
 
 #[tokio::test]
+async fn a_drain_cuts_tunnels_at_its_deadline() {
+    let mut server = Server::start().await;
+    let (_mesh, reviews, productpage) = pair(&server, route());
+    let mut client = ask(&productpage, ASKING).await;
+    let mut upstream = server.accept().await;
+    head(&mut upstream).await;
+    upstream.write_all(AGREEING).await.unwrap();
+    head(&mut client).await;
+    let limit = at_once(Duration::from_millis(100));
+    let report = reviews.plane.drain(limit).await;
+    assert_eq!((report.upgrades, report.cut()), (1, 1));
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), upstream.read_to_end(&mut rest));
+    drop(read.await.expect("it goes on"));
+    let record = reviews.record(|record| record["code"] == 101).await;
+    assert_eq!(record["reason"], "draining");
+    let metrics = reviews.metrics.encode();
+    let counted = "mesh_drain_cut_total{kind=\"upgrade\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test]
 async fn a_drain_waits_for_tunnels() {
     let mut server = Server::start().await;
     let (_mesh, _reviews, productpage) = pair(&server, route());
@@ -249,14 +271,14 @@ async fn a_drain_waits_for_tunnels() {
     upstream.write_all(AGREEING).await.unwrap();
     head(&mut client).await;
     let plane = Arc::clone(&productpage.plane);
-    let draining = tokio::spawn(async move { plane.drain(Duration::from_secs(20)).await });
+    let draining = tokio::spawn(async move { plane.drain(at_once(Duration::from_secs(20))).await });
     let plane = &productpage.plane.plane;
     eventually(|| plane.is_draining().then_some(())).await;
     client.write_all(b"still").await.unwrap();
     assert_eq!(read_exactly(&mut upstream, 5).await, b"still");
     assert!(!draining.is_finished());
     drop((client, upstream));
-    assert_eq!(draining.await.unwrap().cut, 0);
+    assert_eq!(draining.await.unwrap().cut(), 0);
 }
 
 #[tokio::test]
