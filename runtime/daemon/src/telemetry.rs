@@ -1,6 +1,8 @@
 //! One vocabulary of reasons, one registry of metrics, one way to log.
 
+mod process;
 pub mod reason;
+mod runtime;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -15,13 +17,6 @@ pub use reason::{Reason, TlsReason};
 /// Content type of what [`Metrics::encode`] writes.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds, in seconds, of every latency histogram: OpenTelemetry's advice, and three finer
-/// ones because calls inside a mesh are fast.
-pub const LATENCY_BUCKETS: [f64; 17] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
-    7.5, 10.0,
-];
-
 /// The metrics of a program. Registering locks; counting never does.
 #[derive(Clone, Default)]
 pub struct Metrics(Arc<Mutex<Registry>>);
@@ -33,11 +28,12 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// A registry that holds `mesh_build_info` and nothing else.
+    /// A registry that holds `mesh_build_info` and what is told of every process.
     pub fn new(program: &'static str, version: &'static str) -> Self {
         let metrics = Self::default();
         let info = Info::new(vec![("program", program), ("version", version)]);
-        metrics.lock_with(|registry| registry.register("mesh_build", "What this program is", info));
+        metrics.lock_with(|registry| registry.register("mesh_build", "what this program is", info));
+        metrics.register_collector(Box::new(process::Process::new()));
         metrics
     }
 
@@ -51,6 +47,12 @@ impl Metrics {
     /// Registers what is read only when metrics are asked for.
     pub fn register_collector(&self, collector: Box<dyn Collector>) {
         self.lock_with(|registry| registry.register_collector(collector));
+    }
+
+    /// Tells how busy the threads of a runtime are, and how long what is ready waits for one. It watches from a task
+    /// on that runtime, for as long as that runs.
+    pub fn watch_runtime(&self, runtime: &tokio::runtime::Handle) {
+        self.register_collector(Box::new(runtime::Runtime::watch(runtime)));
     }
 
     /// Everything in the OpenMetrics text format.

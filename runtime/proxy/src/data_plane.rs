@@ -32,6 +32,7 @@ mod drain;
 mod opening;
 mod plane;
 mod settings;
+mod shown;
 
 use drain::{DrainMetrics, Endings};
 pub(crate) use drain::{DrainPlan, DrainReport};
@@ -164,6 +165,8 @@ impl DataPlane {
             runtime.spawn(accepting);
         }
         drop(entered);
+        metrics.watch_runtime(runtime.handle());
+        metrics.register_collector(Box::new(shown::Endpoints(Arc::downgrade(&plane))));
         // These two end with the runtime.
         runtime.spawn(background::sweep(Arc::clone(&plane)));
         runtime.spawn(background::resolve_names(Arc::clone(&plane)));

@@ -178,9 +178,15 @@ pub(crate) const ACCESS_LOG_QUEUE: usize = 4_096;
 /// Bytes of a value that came from outside, in an access-log line.
 pub(crate) const ACCESS_LOG_VALUE_BYTES: usize = 1_024;
 
-/// Sets of labels that one route keeps for its counters; requests beyond go uncounted by label
-/// into the last.
+/// Sets of labels that one route keeps for its counters; requests beyond are counted without them.
 pub(crate) const SERIES_PER_ROUTE: usize = 128;
+
+/// Edges, and as many rules, that are counted apart; who comes after is counted nowhere.
+pub(crate) const SERIES_MAX: usize = 50_000;
+
+/// How long counters are shown that nobody counts in any more: several times as long as anybody lets pass
+/// between two readings.
+pub(crate) const SERIES_KEPT: Duration = Duration::from_mins(10);
 
 /// How often DNS names of declared endpoints are resolved anew where nobody says how long an answer holds.
 pub(crate) const DNS_REFRESH: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@
 
 mod apply;
 pub(crate) mod belief;
-mod endpoints;
+pub(crate) mod endpoints;
 mod enrol;
 mod link;
 mod renew;

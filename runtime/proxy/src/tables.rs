@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use mesh_bundle::slice::{
     ClientAddress, ClientCertificate, RetryBudget, Slice, Target, TlsVersion,
 };
+use mesh_engine::rbac::Rules;
 use mesh_engine::retry::BudgetState;
 use mesh_engine::{CalleeTable, RouteTable, Snapshot, SnapshotError};
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use crate::gateway::entries::{Entries, Listener, ListenerError};
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::tls::Terms;
-use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
+use crate::http::metrics::{AuthzCounters, EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::secrets::Secrets;
 use crate::upstream::dial::{DialError, Dialling};
 use crate::upstream::endpoints::{Directory, Group, dns_names};
@@ -33,6 +34,10 @@ pub(crate) struct Tables {
     generation: String,
     callees: HashMap<Box<str>, CalleeState>,
     entries: Entries,
+    /// Of services, gateways and externals.
+    authz: HashMap<Box<str>, AuthzCounters>,
+    /// Of what has no rules at all.
+    no_rules: AuthzCounters,
     gateways: HashMap<Box<str>, GatewayState>,
     /// Endpoints by their own addresses; none: nobody can call them by these.
     pins: Option<ArcSwap<Pins>>,
@@ -176,6 +181,11 @@ impl Tables {
                         .iter()
                         .map(|subset| subset.name.clone())
                         .collect(),
+                    dst_identities: callee
+                        .identities()
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
                 })
             };
             let edges = callee
@@ -205,6 +215,7 @@ impl Tables {
                     dst_service: gateway.name().to_owned(),
                     route: route.to_owned(),
                     subsets: Vec::new(),
+                    dst_identities: Vec::new(),
                 })
             };
             let edges = gateway.routes().iter();
@@ -217,6 +228,15 @@ impl Tables {
             (gateway.name().into(), state)
         });
         let gateways = gateways.collect();
+        let entered = snapshot.services().iter();
+        let entered = entered.map(|table| (table.service(), table.rules()));
+        let left = snapshot.callees().iter().filter_map(|callee| {
+            let rules = snapshot.external(callee.service())?;
+            Some((callee.service(), rules))
+        });
+        let authz = entered.chain(left);
+        let authz = authz.map(|(service, rules)| (service.into(), metrics.authz(service, rules)));
+        let authz = authz.collect();
         let listened = snapshot.callees().iter().flat_map(|callee| {
             let listeners = callee.listeners().iter();
             listeners.map(|listener| {
@@ -228,6 +248,8 @@ impl Tables {
         let tables = Self {
             shortest_idle: shortest_idle(slice),
             listened,
+            authz,
+            no_rules: metrics.authz("", &Rules::default()),
             gateways,
             snapshot,
             generation: generation.to_owned(),
@@ -247,6 +269,11 @@ impl Tables {
     /// Name of the generation that the slice came with.
     pub(crate) fn generation(&self) -> &str {
         &self.generation
+    }
+
+    /// Counts what the rules of a service, a gateway or an external decide.
+    pub(crate) fn authz(&self, service: &str) -> &AuthzCounters {
+        self.authz.get(service).unwrap_or(&self.no_rules)
     }
 
     /// The listeners of a gateway.
@@ -316,6 +343,13 @@ impl Tables {
             .iter()
             .find(|group| group.is(target.subset.as_deref(), port))
             .cloned()
+    }
+
+    /// How many endpoints a callee has, each port counted.
+    pub(crate) fn endpoints(&self, callee: &CalleeTable) -> usize {
+        let groups = self.state(callee).map(|state| state.groups.load_full());
+        let groups = groups.iter().flat_map(|groups| groups.iter());
+        groups.map(|group| group.whole().count()).sum()
     }
 
     /// The names that have to be resolved.

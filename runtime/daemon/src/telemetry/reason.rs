@@ -59,6 +59,66 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, that of a bad request without its rule. New ones go to the end.
+    pub const ALL: [Self; 24] = [
+        Self::NoRoute,
+        Self::NoHealthyUpstream,
+        Self::ConnectFailure,
+        Self::ConnectTimeout,
+        Self::UpstreamReset,
+        Self::UpstreamProtocolError,
+        Self::RequestTimeout,
+        Self::PerTryTimeout,
+        Self::RetryLimit,
+        Self::BudgetExhausted,
+        Self::CircuitOpen,
+        Self::Overflow,
+        Self::RateLimited,
+        Self::AuthzDenied,
+        Self::ExtAuthzDenied,
+        Self::JwtInvalid,
+        Self::TlsFailure,
+        Self::ClientDisconnect,
+        Self::BadRequest(""),
+        Self::OverloadShed,
+        Self::FaultInjected,
+        Self::Draining,
+        Self::Loop,
+        Self::NoConfig,
+    ];
+
+    /// What it means, for the reference.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no route takes the request",
+            Self::NoHealthyUpstream => "the destination has no endpoint to send to",
+            Self::ConnectFailure => "no connection to the endpoint",
+            Self::ConnectTimeout => "the connection took too long",
+            Self::UpstreamReset => "the endpoint broke the connection or the stream",
+            Self::UpstreamProtocolError => "the endpoint did not speak HTTP",
+            Self::RequestTimeout => "the whole exchange took too long",
+            Self::PerTryTimeout => "the last try took too long",
+            Self::RetryLimit => "every attempt was used up",
+            Self::BudgetExhausted => "the retry budget did not allow another try",
+            Self::CircuitOpen => "the circuit of the destination is open",
+            Self::Overflow => "a queue or a pool is full",
+            Self::RateLimited => "over the rate that policy allows",
+            Self::AuthzDenied => "not allowed by policy",
+            Self::ExtAuthzDenied => "not allowed by the external authorizer",
+            Self::JwtInvalid => "no token, or one that is not valid",
+            Self::TlsFailure => "no trusted connection",
+            Self::ClientDisconnect => "the client went away",
+            Self::BadRequest(_) => {
+                "the request is malformed; logs and answers add the rule that it broke"
+            }
+            Self::OverloadShed => "the proxy protects itself",
+            Self::FaultInjected => "policy injected a fault",
+            Self::Draining => "the proxy is ending",
+            Self::Loop => "the request would go round in circles",
+            Self::NoConfig => "the proxy has no configuration yet, or none for this workload",
+        }
+    }
+
     /// The name without the rule of a bad request, for metric labels.
     pub fn name(self) -> &'static str {
         match self {
@@ -179,5 +239,12 @@ mod tests {
         assert_eq!(reason.to_string(), "bad_request:two_hosts");
         assert_eq!(reason.name(), "bad_request");
         assert_eq!(Reason::NoHealthyUpstream.envoy_flag(), "UH");
+    }
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let mut names = Reason::ALL.map(Reason::name);
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 use super::plane::Plane;
 use crate::limits;
@@ -32,7 +33,12 @@ pub(super) async fn sweep(plane: Arc<Plane>) {
     loop {
         let pause = sweep_pause(plane.tables().and_then(|tables| tables.shortest_idle()));
         tokio::select! {
-            () = tokio::time::sleep(pause) => plane.directory.sweep(),
+            () = tokio::time::sleep(pause) => {
+                plane.directory.sweep();
+                let now = Instant::now();
+                plane.metrics.expire(now);
+                plane.tcp.expire(now);
+            }
             // Other tables may want it sooner.
             () = plane.idle_changed.notified() => {}
         }

@@ -86,6 +86,7 @@ impl Plane {
                 dst_service: String::new(),
                 route: String::new(),
                 subsets: Vec::new(),
+                dst_identities: Vec::new(),
             })
         });
         Self {

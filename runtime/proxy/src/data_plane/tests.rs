@@ -15,6 +15,7 @@ mod intercept;
 mod loops;
 mod plaintext;
 mod raw;
+mod reference;
 mod retries;
 mod tcp;
 mod tls;

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_daemon::telemetry::Reason;
 
+use super::grpc::MessageCounter;
 use super::record::Record;
 use super::sanitise::sanitise_trailers;
 use super::timeout::{BodyClock, Expired};
@@ -42,12 +43,26 @@ pub(crate) struct Transfer {
     bytes: AtomicU64,
     ended: AtomicBool,
     broken: AtomicBool,
+    /// Whether messages of gRPC are counted.
+    grpc: AtomicBool,
+    /// Those that nobody has counted on yet.
+    messages: AtomicU64,
 }
 
 impl Transfer {
     /// Bytes read from the client.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Messages of gRPC are to be counted.
+    pub(crate) fn expect_messages(&self) {
+        self.grpc.store(true, Ordering::Relaxed);
+    }
+
+    /// The messages that were read since this was asked last.
+    pub(crate) fn take_messages(&self) -> u64 {
+        self.messages.swap(0, Ordering::Relaxed)
     }
 
     /// Whether all of it has been read.
@@ -77,12 +92,17 @@ pub(crate) enum RequestBody {
 pub(crate) struct Downstream {
     body: Incoming,
     transfer: Arc<Transfer>,
+    messages: MessageCounter,
 }
 
 impl Downstream {
     /// Counts what comes into `transfer`.
     pub(crate) fn new(body: Incoming, transfer: Arc<Transfer>) -> Self {
-        Self { body, transfer }
+        Self {
+            body,
+            transfer,
+            messages: MessageCounter::default(),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -93,6 +113,12 @@ impl Downstream {
                     self.transfer
                         .bytes
                         .fetch_add(data.len() as u64, Ordering::Relaxed);
+                    if self.transfer.grpc.load(Ordering::Relaxed) {
+                        let messages = self.messages.read(data);
+                        self.transfer
+                            .messages
+                            .fetch_add(messages, Ordering::Relaxed);
+                    }
                 }
                 if let Some(trailers) = frame.trailers_mut() {
                     sanitise_trailers(trailers);
@@ -324,7 +350,7 @@ impl Upstream {
                 self.clock.touch();
                 if let Some(record) = &mut self.record {
                     if let Some(data) = frame.data_ref() {
-                        record.add_bytes_out(data.len());
+                        record.passed_on(data);
                     }
                     if let Some(trailers) = frame.trailers_mut() {
                         sanitise_trailers(trailers);

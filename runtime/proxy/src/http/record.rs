@@ -13,7 +13,8 @@ use mesh_daemon::telemetry::Reason;
 use tokio::time::Instant;
 
 use super::body::Transfer;
-use super::metrics::{self, EdgeMetrics, METHODS, Reporter, method_index};
+use super::grpc::MessageCounter;
+use super::metrics::{self, EdgeMetrics, METHODS, Measures, Messages, Reporter, Tls, method_index};
 use super::wire::WireState;
 use crate::access_log::Line;
 use crate::data_plane::Plane;
@@ -51,6 +52,11 @@ pub(crate) struct Record {
     pub(crate) connect: Option<Duration>,
     /// Where the last try went.
     pub(crate) upstream: Option<SocketAddr>,
+    /// How the mesh side of it is kept from others.
+    pub(crate) tls: Tls,
+    /// For endpoints, and as policy says.
+    waited: Duration,
+    messages: MessageCounter,
     tables: Option<Arc<Tables>>,
     transfer: Option<Arc<Transfer>>,
     tunnel: Option<Arc<Tunnelled>>,
@@ -131,6 +137,9 @@ impl Record {
             attempts: 0,
             connect: None,
             upstream: None,
+            tls: Tls::None,
+            waited: Duration::ZERO,
+            messages: MessageCounter::default(),
             tables: None,
             transfer: None,
             tunnel: None,
@@ -189,6 +198,18 @@ impl Record {
             .is_none_or(|transfer| transfer.has_ended())
     }
 
+    /// Notes that since then nothing was done but waiting.
+    pub(crate) fn waited(&mut self, since: Instant) {
+        self.waited += since.elapsed();
+    }
+
+    /// Counts messages of gRPC, as it is gRPC.
+    pub(crate) fn expect_messages(&self) {
+        if let Some(transfer) = &self.transfer {
+            transfer.expect_messages();
+        }
+    }
+
     /// Notes the head of the answer.
     pub(crate) fn answered(&mut self, code: http::StatusCode, headers: &HeaderMap) {
         self.code = code.as_u16();
@@ -205,9 +226,26 @@ impl Record {
         }
     }
 
-    /// Counts a part of the answer's body.
+    /// Counts what the proxy itself answers.
     pub(crate) fn add_bytes_out(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
+    }
+
+    /// Counts a part of the answer's body.
+    pub(crate) fn passed_on(&mut self, data: &[u8]) {
+        self.bytes_out += data.len() as u64;
+        if self.grpc
+            && let Some(edge) = &self.edge
+        {
+            edge.count_messages(Messages::Response, self.messages.read(data));
+            self.count_request_messages(edge);
+        }
+    }
+
+    fn count_request_messages(&self, edge: &EdgeMetrics) {
+        if let Some(transfer) = &self.transfer {
+            edge.count_messages(Messages::Request, transfer.take_messages());
+        }
     }
 
     /// Counts a time that ran out.
@@ -286,14 +324,7 @@ impl Record {
         line.text("subset", subset.map(String::as_bytes));
         line.text("src_identity", id(&self.src).as_deref());
         line.text("dst_identity", id(&self.dst).as_deref());
-        line.text(
-            "tls",
-            Some(if self.is_mutual() {
-                b"TLSv1.3".as_slice()
-            } else {
-                b"none"
-            }),
-        );
+        line.text("tls", Some(tls_version(self.tls()).as_bytes()));
         line.text("trace_id", trace_id(&texts.trace));
         line.text("request_id", some(&texts.request).as_deref());
         line.text("user_agent", some(&texts.user_agent).as_deref());
@@ -305,11 +336,13 @@ impl Record {
         self.plane.access_log.write(line.finish());
     }
 
-    /// Whether the mesh side of the exchange was an mTLS connection.
-    fn is_mutual(&self) -> bool {
+    /// How the mesh side of the exchange was kept from others.
+    fn tls(&self) -> Tls {
         match self.reporter {
-            Reporter::Source => self.dst.is_some(),
-            Reporter::Destination => self.src.is_some(),
+            Reporter::Source if self.tls == Tls::Mutual && self.dst.is_none() => Tls::None,
+            Reporter::Source => self.tls,
+            Reporter::Destination if self.src.is_some() => Tls::Mutual,
+            Reporter::Destination => Tls::None,
         }
     }
 }
@@ -341,10 +374,30 @@ impl Drop for Record {
             grpc_status: self.grpc_status,
             reason,
             subset: self.subset,
-            mutual: self.is_mutual(),
+            dst_identity: match self.reporter {
+                Reporter::Source => self
+                    .dst
+                    .as_ref()
+                    .and_then(|identity| edge.dst_identity(identity.as_str())),
+                Reporter::Destination => Some(0),
+            },
+            tls: self.tls(),
         };
-        edge.count(ending, duration, self.first_byte);
-        edge.count_bytes(bytes_in, self.bytes_out);
+        let reached = self.attempts > 0;
+        let measures = Measures {
+            duration,
+            first_byte: self.first_byte,
+            overhead: self
+                .first_byte
+                .filter(|_| reached)
+                .map(|first_byte| first_byte.saturating_sub(self.waited)),
+            bytes_in,
+            bytes_out: self.bytes_out,
+        };
+        edge.count(ending, &measures);
+        if self.grpc {
+            self.count_request_messages(&edge);
+        }
         self.edge = Some(edge);
         if let Some(texts) = self.texts.take() {
             self.write_line(&texts, reason, duration, bytes_in);
@@ -357,6 +410,15 @@ impl Drop for Record {
 /// The status in a head or in trailers.
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
     headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// As the access log has it: mesh peers speak nothing but 1.3, and others are not asked twice.
+pub(crate) fn tls_version(tls: Tls) -> &'static str {
+    match tls {
+        Tls::None => "none",
+        Tls::Simple => "TLS",
+        Tls::Mutual => "TLSv1.3",
+    }
 }
 
 /// The trace id of a W3C `traceparent`, version 00.

@@ -116,7 +116,12 @@ impl Connection {
     }
 
     /// The counters of the peer's calls to `service`.
-    pub(crate) fn inbound_edge(&self, inbound: &Inbound, service: &str) -> Arc<EdgeMetrics> {
+    pub(crate) fn inbound_edge(
+        &self,
+        inbound: &Inbound,
+        service: &str,
+        identity: &SpiffeId,
+    ) -> Arc<EdgeMetrics> {
         let make = || {
             self.plane.metrics.edge(EdgeLabels {
                 reporter: Reporter::Destination,
@@ -127,6 +132,7 @@ impl Connection {
                 dst_service: service.to_owned(),
                 route: String::new(),
                 subsets: Vec::new(),
+                dst_identities: vec![identity.to_string()],
             })
         };
         let edge = inbound.edge.get_or_init(make);

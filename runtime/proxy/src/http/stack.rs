@@ -28,6 +28,7 @@ use super::server::{Connection, Inbound, Side};
 use super::upgrade::entry::Entry;
 use super::upgrade::{self, Wanted};
 use crate::limits;
+use crate::tables::Tables;
 use crate::upstream::connect::HttpVersion;
 
 mod answer;
@@ -177,6 +178,9 @@ impl Exchanging<'_> {
         let sanitised = sanitise(&mut self.head, sender).map_err(Refusal::Rule)?;
         self.asked.grpc = sanitised.grpc;
         self.record.grpc = sanitised.grpc;
+        if sanitised.grpc {
+            self.record.expect_messages();
+        }
         self.authority.clone_from(&sanitised.authority_value);
         let authority = sanitised.authority_value.to_str().unwrap_or_default();
         self.record.normalised(authority, self.head.uri.path());
@@ -241,19 +245,21 @@ impl Exchanging<'_> {
     /// Whether the request may enter.
     fn authorise(
         &mut self,
+        tables: &Tables,
         table: &InboundTable,
         host: &str,
         port: u16,
         peer: Peer<'_>,
     ) -> Result<bool, Rule> {
-        let metrics = &self.connection.plane.metrics;
+        let counters = tables.authz(table.service());
         let allowed = self.ask(host, port, peer, |request| {
-            for _ in table.audit_hits(request) {
-                metrics.audited.inc();
+            for rule in table.audit_hits(request) {
+                counters.took(rule);
             }
-            table.authorise(request).is_allowed()
+            let verdict = table.authorise(request);
+            counters.decided(verdict);
+            verdict.is_allowed()
         })?;
-        metrics.decided(allowed);
         self.remember(None, host, port, peer);
         Ok(allowed)
     }

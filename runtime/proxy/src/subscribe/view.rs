@@ -124,12 +124,12 @@ impl View {
             endpoints: Arc::default(),
             rejected: metrics.register(
                 "mesh_config_rejected",
-                "Configurations that were refused, by reason",
+                "configurations that were refused",
                 Reasons::default(),
             ),
             endpoints_refused: metrics.register(
                 "mesh_endpoints_refused",
-                "Discovered endpoints that were refused, by reason",
+                "discovered endpoints that may not be used",
                 Reasons::default(),
             ),
         };
@@ -230,17 +230,17 @@ impl Collector for Gauges {
         let gauges = [
             (
                 "mesh_config_generation",
-                "Sequence of the generation that is served",
+                "sequence of the generation that is served",
                 sequence.map(as_float),
             ),
             (
                 "mesh_config_age_seconds",
-                "Time since the newest head was issued",
+                "time since the newest head was issued",
                 age,
             ),
             (
                 "mesh_cert_expiry_timestamp_seconds",
-                "When the certificate expires, Unix time",
+                "when the certificate expires, Unix time",
                 expires.map(as_float),
             ),
         ];

@@ -21,7 +21,7 @@ use super::record::Record;
 use super::watch::{Changes, Cut};
 use super::{Known, carries_bytes};
 use crate::data_plane::Plane;
-use crate::http::metrics::Reporter;
+use crate::http::metrics::{AuthzCounters, Reporter, Tls};
 use crate::limits;
 use crate::listener::{Leaving, linger};
 use crate::upstream::connect::{ConnectError, UpstreamIo};
@@ -100,7 +100,7 @@ pub(crate) async fn admit<D>(
         };
         caller.identity.is_none() || judge().is_ok()
     };
-    let may_go_on = || may_enter(&plane, &caller, &service, &name) == Some(true);
+    let may_go_on = || may_enter(&plane, &caller, &service, &name, false) == Some(true);
     let ended = changes
         .watch(&plane, passing, longest, is_trusted, may_go_on)
         .await;
@@ -160,7 +160,10 @@ where
         (service.unwrap_or_default(), caller.port)
     };
     let protocol = find(caller, (&service, port), plane, record)?;
-    record.found(&service, protocol, is_mesh);
+    let tls = if is_mesh { Tls::Mutual } else { Tls::None };
+    let identity = plane.tables();
+    let identity = identity.as_ref().map(|tables| tables.snapshot().identity());
+    record.found(&service, protocol, tls, identity);
     let mut prefix = stream.take_prefix();
     let mut name = String::new();
     if protocol == Protocol::Tls {
@@ -173,9 +176,8 @@ where
         };
         record.name.clone_from(&name);
     }
-    let may_enter = may_enter(plane, caller, &service, &name);
+    let may_enter = may_enter(plane, caller, &service, &name, true);
     let allowed = may_enter.ok_or(Refused(Answer::NoSuchPort, Reason::NoRoute))?;
-    plane.metrics.decided(allowed);
     if !allowed {
         return Err(Refused(Answer::Denied, Reason::AuthzDenied));
     }
@@ -233,8 +235,14 @@ fn find(
 }
 
 /// Whether the newest policy lets the connection in. None: the port is no longer that of the service, or no
-/// longer carries bytes.
-fn may_enter(plane: &Plane, caller: &Caller, service: &str, name: &str) -> Option<bool> {
+/// longer carries bytes. It is `counted` once, when the connection comes.
+fn may_enter(
+    plane: &Plane,
+    caller: &Caller,
+    service: &str,
+    name: &str,
+    counted: bool,
+) -> Option<bool> {
     let tables = plane.tables()?;
     let table = tables.snapshot().inbound(caller.port)?;
     if table.service() != service || !carries_bytes(table.port(caller.port)) {
@@ -250,20 +258,33 @@ fn may_enter(plane: &Plane, caller: &Caller, service: &str, name: &str) -> Optio
         peer_ip: caller.address.ip(),
         client_ip: caller.address.ip(),
     };
-    Some(!plane.is_denying() && authorise(plane, table, known))
+    let counters = counted.then(|| tables.authz(table.service()));
+    Some(!plane.is_denying() && authorise(counters, table, known))
 }
 
 /// Whether a connection may enter by these rules. Nobody can bring a token, or be asked about, where there
 /// are only bytes: who requires it there lets nobody in.
-pub(super) fn authorise(plane: &Plane, table: &InboundTable, known: Known<'_>) -> bool {
+pub(super) fn authorise(
+    counters: Option<&AuthzCounters>,
+    table: &InboundTable,
+    known: Known<'_>,
+) -> bool {
     let allowed = known.ask(|connection| {
-        for _ in table.rules().audit_hits_of_connection(connection) {
-            plane.metrics.audited.inc();
+        if let Some(counters) = counters {
+            for rule in table.rules().audit_hits_of_connection(connection) {
+                counters.took(rule);
+            }
         }
         let mut requirements = table.requirements(connection, None);
         let asks_more =
             requirements.any(|each| !matches!(each.kind, RequirementKind::AcceptJwt(_)));
-        table.authorise_connection(connection).is_allowed() && !asks_more
+        let verdict = table.authorise_connection(connection);
+        match counters {
+            Some(counters) if asks_more => counters.denied(),
+            Some(counters) => counters.decided(verdict),
+            None => {}
+        }
+        verdict.is_allowed() && !asks_more
     });
     allowed.unwrap_or(false)
 }

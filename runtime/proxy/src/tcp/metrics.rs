@@ -1,80 +1,88 @@
 //! What is counted of connections of bytes. Their bytes are counted as they pass, for a connection may last.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mesh_daemon::telemetry::{Metrics, Reason};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::time::Instant;
 
-use crate::http::metrics::Reporter;
+use crate::histogram::{Histogram, LIVES};
+use crate::http::metrics::{Reporter, Tls, namespace, workload};
+use crate::series::Registry;
 
 /// Who is connected to whom.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TcpLabels {
     /// Which side reports.
-    reporter: &'static str,
+    pub(crate) reporter: Reporter,
     /// SPIFFE ID of the caller; empty if it has none.
-    src_identity: String,
-    /// The last part of it.
-    src_workload: String,
+    pub(crate) src_identity: String,
     /// The service; empty if it is not known.
-    dst_service: String,
+    pub(crate) dst_service: String,
+    /// SPIFFE ID of the callee; empty if it has none, or is not known.
+    pub(crate) dst_identity: String,
     /// `tcp` or `tls`.
-    protocol: &'static str,
-    /// `mutual` between proxies.
-    tls: &'static str,
-}
-
-/// The same, and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClosedLabels {
-    #[prometheus(flatten)]
-    edge: TcpLabels,
-    reason: &'static str,
-}
-
-/// Longest duration of each bucket.
-const DURATIONS: [f64; 10] = [
-    0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0,
-];
-
-#[derive(Clone, Debug)]
-struct Durations;
-
-impl MetricConstructor<Histogram> for Durations {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(DURATIONS)
-    }
+    pub(crate) protocol: &'static str,
+    /// Of the mesh side.
+    pub(crate) tls: Tls,
 }
 
 /// Everything that is counted.
 #[derive(Clone, Debug)]
-pub(crate) struct TcpMetrics {
-    opened: Family<TcpLabels, Counter>,
-    closed: Family<ClosedLabels, Counter>,
-    open: Family<TcpLabels, Gauge>,
-    received: Family<TcpLabels, Counter>,
-    sent: Family<TcpLabels, Counter>,
-    durations: Family<TcpLabels, Histogram, Durations>,
+pub(crate) struct TcpMetrics(Arc<Edges>);
+
+#[derive(Debug, Default)]
+struct Edges(Registry<TcpLabels, Counters>);
+
+/// What is counted of connections with the same labels.
+#[derive(Debug)]
+struct Counters {
+    opened: AtomicU64,
+    open: AtomicI64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    lives: Histogram,
+    /// Those that went well, and then by reason.
+    closed: [AtomicU64; 1 + Reason::ALL.len()],
+}
+
+impl Counters {
+    fn new() -> Self {
+        Self {
+            opened: AtomicU64::new(0),
+            open: AtomicI64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            lives: Histogram::new(&LIVES),
+            closed: [const { AtomicU64::new(0) }; 1 + Reason::ALL.len()],
+        }
+    }
 }
 
 /// One connection, from when it is known who is connected to whom.
 #[derive(Debug)]
-pub(crate) struct Series {
-    labels: TcpLabels,
-    metrics: TcpMetrics,
-    open: Gauge,
-}
+pub(crate) struct Series(Arc<Counters>);
 
 /// Bytes of one direction of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     bytes: AtomicU64,
-    all: Counter,
+    all: Option<(Arc<Counters>, Direction)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Direction {
+    Received,
+    Sent,
 }
 
 impl Meter {
@@ -82,7 +90,13 @@ impl Meter {
     pub(crate) fn count(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.all.inc_by(bytes);
+        if let Some((counters, direction)) = &self.all {
+            let counter = match direction {
+                Direction::Received => &counters.received,
+                Direction::Sent => &counters.sent,
+            };
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Bytes of this connection.
@@ -91,96 +105,157 @@ impl Meter {
     }
 }
 
-impl TcpLabels {
-    /// Of a caller and a service.
-    pub(crate) fn new(
-        reporter: Reporter,
-        caller: Option<&str>,
-        service: &str,
-        protocol: &'static str,
-        is_mutual: bool,
-    ) -> Self {
-        let caller = caller.unwrap_or_default();
-        Self {
-            reporter: reporter.as_str(),
-            src_identity: caller.to_owned(),
-            src_workload: caller.rsplit('/').next().unwrap_or_default().to_owned(),
-            dst_service: service.to_owned(),
-            protocol,
-            tls: if is_mutual { "mutual" } else { "none" },
-        }
-    }
-}
-
 impl TcpMetrics {
     /// Registers everything.
     pub(crate) fn register(metrics: &Metrics) -> Self {
-        Self {
-            opened: metrics.register(
-                "mesh_tcp_connections_opened",
-                "Connections of bytes that were opened",
-                Family::default(),
-            ),
-            closed: metrics.register(
-                "mesh_tcp_connections_closed",
-                "Connections of bytes that have ended, by why",
-                Family::default(),
-            ),
-            open: metrics.register(
-                "mesh_tcp_connections_open",
-                "Connections of bytes that are open",
-                Family::default(),
-            ),
-            received: metrics.register(
-                "mesh_tcp_received_bytes",
-                "Bytes from whoever connected",
-                Family::default(),
-            ),
-            sent: metrics.register(
-                "mesh_tcp_sent_bytes",
-                "Bytes to whoever connected",
-                Family::default(),
-            ),
-            durations: metrics.register(
-                "mesh_tcp_connection_duration_seconds",
-                "How long connections of bytes last",
-                Family::new_with_constructor(Durations),
-            ),
-        }
+        let edges = Arc::new(Edges::default());
+        metrics.register_collector(Box::new(Arc::clone(&edges)));
+        Self(edges)
     }
 
     /// Counts a connection as open, and gives what counts its bytes: from, and to whoever connected.
     pub(crate) fn open(&self, labels: TcpLabels) -> (Series, Meter, Meter) {
-        self.opened.get_or_create(&labels).inc();
-        let open = self.open.get_or_create(&labels).clone();
-        open.inc();
-        let meter = |family: &Family<TcpLabels, Counter>| Meter {
+        let found = self.0.0.get(labels, |_| Counters::new());
+        let counters = found.unwrap_or_else(|| Arc::new(Counters::new()));
+        counters.opened.fetch_add(1, Ordering::Relaxed);
+        counters.open.fetch_add(1, Ordering::Relaxed);
+        let meter = |direction| Meter {
             bytes: AtomicU64::new(0),
-            all: family.get_or_create(&labels).clone(),
+            all: Some((Arc::clone(&counters), direction)),
         };
-        let (received, sent) = (meter(&self.received), meter(&self.sent));
-        let series = Series {
-            labels,
-            metrics: self.clone(),
-            open,
-        };
-        (series, received, sent)
+        let (received, sent) = (meter(Direction::Received), meter(Direction::Sent));
+        (Series(counters), received, sent)
+    }
+
+    /// Forgets what nobody has held for long.
+    pub(crate) fn expire(&self, now: Instant) {
+        self.0.0.expire(now);
     }
 }
 
 impl Series {
     /// Counts the end; `None`: it went well.
     pub(crate) fn close(self, reason: Option<Reason>, duration: Duration) {
-        self.open.dec();
-        let durations = &self.metrics.durations;
-        durations
-            .get_or_create(&self.labels)
-            .observe(duration.as_secs_f64());
-        let closed = &self.metrics.closed;
-        let labels = ClosedLabels {
-            edge: self.labels,
-            reason: reason.map_or("", Reason::name),
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.lives.observe_time(duration);
+        let at = reason.and_then(|reason| {
+            let mut known = Reason::ALL.iter();
+            known.position(|known| known.name() == reason.name())
+        });
+        if let Some(closed) = self.0.closed.get(at.map_or(0, |at| at + 1)) {
+            closed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The labels of a connection, and how it ended if that is counted.
+#[derive(Debug)]
+struct Shown<'l> {
+    labels: &'l TcpLabels,
+    reason: Option<&'static str>,
+}
+
+impl EncodeLabelSet for Shown<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let mut label = |name: &str, value: &str| (name, value).encode(encoder.encode_label());
+        let TcpLabels {
+            reporter,
+            src_identity,
+            dst_service,
+            dst_identity,
+            protocol,
+            tls,
+        } = self.labels;
+        label("reporter", reporter.as_str())?;
+        label("src_identity", src_identity)?;
+        label("src_workload", workload(src_identity))?;
+        label("src_namespace", namespace(src_identity))?;
+        label("dst_service", dst_service)?;
+        label("dst_identity", dst_identity)?;
+        label("dst_workload", workload(dst_identity))?;
+        label("dst_namespace", namespace(dst_identity))?;
+        label("protocol", protocol)?;
+        label("tls", tls.as_str())?;
+        self.reason.map_or(Ok(()), |reason| label("reason", reason))
+    }
+}
+
+/// A counter of connections.
+type Counted = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
+
+const COUNTED: [Counted; 3] = [
+    (
+        "mesh_tcp_connections_opened",
+        "connections of bytes that were opened; `protocol` is `tcp` or `tls`",
+        |counters| &counters.opened,
+    ),
+    (
+        "mesh_tcp_received_bytes",
+        "bytes from whoever connected, counted as they pass",
+        |counters| &counters.received,
+    ),
+    (
+        "mesh_tcp_sent_bytes",
+        "bytes to whoever connected, counted as they pass",
+        |counters| &counters.sent,
+    ),
+];
+
+impl Collector for Edges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let all = self.0.all();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let shown = |labels| Shown {
+            labels,
+            reason: None,
         };
-        closed.get_or_create(&labels).inc();
+        for (name, help, of) in COUNTED {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (labels, counters) in &all {
+                let count = ConstCounter::new(of(counters).load(Ordering::Relaxed));
+                count.encode(family.encode_family(&shown(labels))?)?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "mesh_tcp_connections_open",
+            "connections of bytes that are open",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (labels, counters) in &all {
+            let open = ConstGauge::new(counters.open.load(Ordering::Relaxed));
+            open.encode(family.encode_family(&shown(labels))?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "mesh_tcp_connections_closed",
+            "connections of bytes that have ended, by why",
+            None,
+            MetricType::Counter,
+        )?;
+        for (labels, counters) in &all {
+            let reasons = std::iter::once("").chain(Reason::ALL.into_iter().map(Reason::name));
+            for (reason, closed) in reasons.zip(&counters.closed) {
+                let closed = closed.load(Ordering::Relaxed);
+                if closed > 0 {
+                    let labels = Shown {
+                        labels,
+                        reason: Some(reason),
+                    };
+                    ConstCounter::new(closed).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "mesh_tcp_connection_duration_seconds",
+            "how long connections of bytes last",
+            None,
+            MetricType::Histogram,
+        )?;
+        for (labels, counters) in &all {
+            counters.lives.encode(&mut family, &shown(labels), 1.0)?;
+        }
+        Ok(())
     }
 }

@@ -150,7 +150,7 @@ where
         .await
         .map_err(|no_hello| no_hello.map_or(Reason::NoRoute, |no| no.reason(plane)))?;
     record.name.clone_from(&name);
-    let course = course::choose(&tables, toward, &name, address.ip(), plane, record)?;
+    let course = course::choose(&tables, toward, &name, address.ip(), record)?;
     let reached = reach(&tables, &course, &prefix, plane, record).await?;
     record.received.count(prefix.len());
     record.dst = reached
@@ -357,7 +357,7 @@ impl Gate {
                         peer_ip,
                         client_ip: *client_ip,
                     };
-                    inbound::authorise(plane, table, known)
+                    inbound::authorise(None, table, known)
                 });
                 let leaves = leaves.as_ref();
                 enters

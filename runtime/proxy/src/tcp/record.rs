@@ -14,7 +14,8 @@ use super::metrics::{Meter, Series, TcpLabels};
 use super::passing::Ended;
 use crate::access_log::Line;
 use crate::data_plane::Plane;
-use crate::http::metrics::Reporter;
+use crate::http::metrics::{Reporter, Tls};
+use crate::http::record::tls_version;
 
 /// One connection, from accept to end.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub(crate) struct Record {
     pub(crate) route: String,
     /// Route of the gateway that took it.
     pub(crate) gateway_route: String,
+    tls: Tls,
     /// The subset that was chosen.
     pub(crate) subset: Option<String>,
     /// Who calls.
@@ -80,6 +82,7 @@ impl Record {
             name: String::new(),
             route: String::new(),
             gateway_route: String::new(),
+            tls: Tls::None,
             subset: None,
             src: None,
             dst: None,
@@ -96,24 +99,33 @@ impl Record {
         self.started
     }
 
-    /// Notes which port of which service is meant.
-    pub(crate) fn found(&mut self, service: &str, protocol: Protocol, is_mutual: bool) {
+    /// Notes which port of which service is meant, and whose it is as far as that is sure.
+    pub(crate) fn found(
+        &mut self,
+        service: &str,
+        protocol: Protocol,
+        tls: Tls,
+        identity: Option<&SpiffeId>,
+    ) {
         service.clone_into(&mut self.service);
+        self.tls = tls;
         self.protocol = match protocol {
             Protocol::Tls => "tls",
             _ => "tcp",
         };
-        self.count(is_mutual);
+        self.count(identity);
     }
 
-    fn count(&mut self, is_mutual: bool) {
-        let labels = TcpLabels::new(
-            self.reporter,
-            self.src.as_ref().map(|id| id.as_str()),
-            &self.service,
-            self.protocol,
-            is_mutual,
-        );
+    fn count(&mut self, identity: Option<&SpiffeId>) {
+        let src = self.src.as_ref();
+        let labels = TcpLabels {
+            reporter: self.reporter,
+            src_identity: src.map(ToString::to_string).unwrap_or_default(),
+            dst_service: self.service.clone(),
+            dst_identity: identity.map(ToString::to_string).unwrap_or_default(),
+            protocol: self.protocol,
+            tls: self.tls,
+        };
         let (series, received, sent) = self.plane.tcp.open(labels);
         (self.series, self.received, self.sent) = (Some(series), received, sent);
     }
@@ -153,6 +165,11 @@ impl Record {
             Reporter::Source => self.dst.is_some(),
             Reporter::Destination => self.src.is_some(),
         };
+        let tls = match (is_mutual, self.tls) {
+            (true, _) => Tls::Mutual,
+            (false, Tls::Mutual) => Tls::None,
+            (false, other) => other,
+        };
         let mut line = Line::new(SystemTime::now());
         line.millis("duration_ms", Some(duration));
         line.text("reporter", Some(self.reporter.as_str().as_bytes()));
@@ -171,8 +188,7 @@ impl Record {
         line.text("subset", self.subset.as_deref().map(str::as_bytes));
         line.text("src_identity", id(&self.src).as_deref());
         line.text("dst_identity", id(&self.dst).as_deref());
-        let tls: &[u8] = if is_mutual { b"TLSv1.3" } else { b"none" };
-        line.text("tls", Some(tls));
+        line.text("tls", Some(tls_version(tls).as_bytes()));
         line.text("generation", some(&self.generation).as_deref());
         self.plane.access_log.write(line.finish());
     }
@@ -188,7 +204,7 @@ impl Drop for Record {
         };
         let duration = self.started.elapsed();
         if self.series.is_none() {
-            self.count(false);
+            self.count(None);
         }
         if let Some(series) = self.series.take() {
             series.close(reason, duration);

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
 use crate::http::body::RequestBody;
+use crate::http::metrics::Tls;
 use crate::limits;
 
 /// What the connections of all endpoints share.
@@ -216,6 +217,15 @@ impl Endpoint {
     /// Whether it is a mesh peer.
     pub(crate) fn is_meshed(&self) -> bool {
         matches!(self.security, Security::Mesh(_))
+    }
+
+    /// How what goes there is kept from others.
+    pub(crate) fn tls(&self) -> Tls {
+        match self.security {
+            Security::Plain => Tls::None,
+            Security::Outside(_) => Tls::Simple,
+            Security::Mesh(_) => Tls::Mutual,
+        }
     }
 
     /// Requests that are running on it.

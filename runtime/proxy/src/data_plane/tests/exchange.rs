@@ -61,7 +61,7 @@ async fn a_request_reaches_the_application_and_comes_back() {
         "spiffe://shop.example/service/productpage"
     );
     let text = productpage.metrics.encode();
-    assert!(text.contains("dst_service=\"reviews\",route=\"everyone\",dst_subset=\"\",method=\"POST\",protocol=\"http/1.1\",code=\"200\",grpc_status=\"\",tls=\"mutual\",reason=\"\"} 1"), "{text}");
+    assert!(text.contains("dst_service=\"reviews\",route=\"everyone\",dst_identity=\"spiffe://shop.example/service/reviews\",dst_workload=\"reviews\",dst_namespace=\"\",dst_subset=\"\",method=\"POST\",protocol=\"http/1.1\",code=\"200\",grpc_status=\"\",tls=\"mutual\",reason=\"\"} 1"), "{text}");
     assert!(
         text.contains("mesh_requests_in_flight{reporter=\"source\"} 0"),
         "{text}"

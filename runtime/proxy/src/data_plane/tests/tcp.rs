@@ -205,7 +205,9 @@ async fn bytes_pass_as_they_are() {
         let metrics = proxy.metrics.encode();
         let labels = format!(
             "reporter=\"{reporter}\",src_identity=\"spiffe://shop.example/service/productpage\",\
-             src_workload=\"productpage\",dst_service=\"reviews\",protocol=\"tcp\",tls=\"mutual\""
+             src_workload=\"productpage\",src_namespace=\"\",dst_service=\"reviews\",\
+             dst_identity=\"spiffe://shop.example/service/reviews\",dst_workload=\"reviews\",dst_namespace=\"\",\
+             protocol=\"tcp\",tls=\"mutual\""
         );
         for line in [
             format!("mesh_tcp_connections_opened_total{{{labels}}} 1"),

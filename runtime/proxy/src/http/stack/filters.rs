@@ -12,6 +12,7 @@ use mesh_engine::filter::{
 };
 use mesh_engine::path::PathError;
 use mesh_engine::{NormalisedPath, Peer, RouteTable};
+use tokio::time::Instant;
 
 use super::super::local_reply;
 use super::super::sanitise::{Rule, Sanitised};
@@ -65,7 +66,7 @@ impl Exchanging<'_> {
     /// How the request ends at its route, if it does: preflight, fault, answer. Otherwise what is to be
     /// done to its answer is noted.
     pub(super) async fn filter<'t>(
-        &self,
+        &mut self,
         route: &'t RouteTable,
         sanitised: &Sanitised,
         seen: Seen<'_>,
@@ -96,7 +97,7 @@ impl Exchanging<'_> {
         }
     }
 
-    async fn inject(&self, fault: &FaultPolicy) -> Result<(), Ending> {
+    async fn inject(&mut self, fault: &FaultPolicy) -> Result<(), Ending> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);
@@ -105,7 +106,9 @@ impl Exchanging<'_> {
             self.connection.plane.metrics.fault_injected();
         }
         if let Some(delay) = met.delay {
+            let waiting = Instant::now();
             tokio::time::sleep(delay).await;
+            self.record.waited(waiting);
         }
         match met.abort {
             Some(status) => Err(Ending::Fault(status)),

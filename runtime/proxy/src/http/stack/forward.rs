@@ -106,9 +106,12 @@ impl Exchanging<'_> {
             let request = self.next_hop(sending, deadlines, keep, leaves);
             let limit = tries.try_timeout(Instant::now().into_std());
             self.record.upstream = Some(endpoint.address());
+            self.record.tls = endpoint.tls();
+            let waiting = Instant::now();
             let result = self
                 .attempt(&endpoint, request, exchange, limit, deadline)
                 .await;
+            self.record.waited(waiting);
             if spare && matches!(&result, Err(failed) if failed.stale) {
                 spare = false;
                 sending = RequestBody::Empty;
@@ -160,7 +163,9 @@ impl Exchanging<'_> {
                     // The answer that is not wanted frees its connection or stream first.
                     drop(answer);
                     if !after.is_zero() {
+                        let waiting = Instant::now();
                         tokio::time::sleep(after).await;
+                        self.record.waited(waiting);
                     }
                 }
                 (next, _) => {

@@ -60,7 +60,7 @@ impl Exchanging<'_> {
         };
         self.record.edge = Some(Arc::clone(&state.no_route));
         let peer = Peer::Unauthenticated;
-        match self.authorise(table, host, entrance.port, peer) {
+        match self.authorise(tables, table, host, entrance.port, peer) {
             Ok(true) => {}
             Ok(false) => return self.reply(Reason::AuthzDenied),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
@@ -93,7 +93,7 @@ impl Exchanging<'_> {
             Ok(Ok(onward)) => onward,
             Ok(Err(OnwardError::Path(error))) => return self.end(error.into()),
             Ok(Err(OnwardError::Denied)) => {
-                self.connection.plane.metrics.decided(false);
+                tables.authz(&to.target.service).denied();
                 return self.reply(Reason::AuthzDenied);
             }
             Ok(Err(OnwardError::NoCallee)) => return self.reply(Reason::NoHealthyUpstream),

@@ -35,7 +35,11 @@ impl Exchanging<'_> {
         let Some(table) = tables.snapshot().inbound(inbound.port) else {
             return self.reply(Reason::AuthzDenied);
         };
-        self.record.edge = Some(self.connection.inbound_edge(inbound, table.service()));
+        self.record.edge = Some(self.connection.inbound_edge(
+            inbound,
+            table.service(),
+            tables.snapshot().identity(),
+        ));
         // Its rules are about connections, and are not asked about requests.
         let protocol = table.port(inbound.port).map(|port| port.protocol);
         if tcp::carries_bytes(table.port(inbound.port)) {
@@ -45,7 +49,13 @@ impl Exchanging<'_> {
             return self.refuse(refusal);
         }
         let peer = identity.map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity));
-        match self.authorise(table, sanitised.authority.host(), inbound.port, peer) {
+        match self.authorise(
+            tables,
+            table,
+            sanitised.authority.host(),
+            inbound.port,
+            peer,
+        ) {
             Ok(true) => {}
             Ok(false) => return self.reply(Reason::AuthzDenied),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
@@ -82,7 +92,10 @@ impl Exchanging<'_> {
                     .application
                     .send(request, self.version(false), Times::from(&exchange)),
             );
-            match sent.await {
+            let waiting = Instant::now();
+            let sent = sent.await;
+            self.record.waited(waiting);
+            match sent {
                 Ok(Ok(answer)) => {
                     self.record.connect = answer.connect;
                     return self.pass_on(answer, &exchange, deadlines, &[], None);

@@ -54,12 +54,12 @@ impl Exchanging<'_> {
         let peer = Peer::Identity(tables.snapshot().identity());
         let leaving = self.ask(host, port.number, peer, |request| {
             let verdict = tables.snapshot().leave(callee, request)?;
+            tables.authz(callee.service()).decided(verdict);
             Some(verdict.is_allowed())
         });
         match leaving {
             Ok(None) => {}
             Ok(Some(allowed)) => {
-                self.connection.plane.metrics.decided(allowed);
                 if !allowed {
                     return self.reply(Reason::AuthzDenied);
                 }
@@ -112,7 +112,7 @@ impl Exchanging<'_> {
         }) {
             Ok(true) => {}
             Ok(false) => {
-                self.connection.plane.metrics.decided(false);
+                tables.authz(&to.target.service).denied();
                 return self.reply(Reason::AuthzDenied);
             }
             Err(rule) => return self.refuse(Refusal::Rule(rule)),

@@ -16,6 +16,7 @@ use super::super::inbound;
 use super::super::record::Record;
 use super::super::{Known, carries_bytes};
 use crate::data_plane::Plane;
+use crate::http::metrics::Tls;
 use crate::tables::Tables;
 use crate::upstream::pool::Endpoint;
 
@@ -126,13 +127,12 @@ pub(super) fn choose<'t>(
     toward: &Toward,
     name: &str,
     peer_ip: IpAddr,
-    plane: &Plane,
     record: &mut Record,
 ) -> Result<Course<'t>, Reason> {
     match toward {
         Toward::Listener(address) => {
             let (callee, port) = tables.listens_at(*address).ok_or(Reason::NoRoute)?;
-            of_application(tables, (callee, port), name, peer_ip, plane, record)
+            of_application(tables, (callee, port), name, peer_ip, record)
         }
         Toward::Address(address) => {
             let named = (!name.is_empty()).then_some(name);
@@ -140,7 +140,7 @@ pub(super) fn choose<'t>(
             let meant = tables.meant(*address, named).ok_or(Reason::AuthzDenied)?;
             let port = meant.port.ok_or(Reason::NoRoute)?.number;
             let meant_by = (meant.callee, port);
-            let course = of_application(tables, meant_by, name, peer_ip, plane, record)?;
+            let course = of_application(tables, meant_by, name, peer_ip, record)?;
             Ok(Course {
                 pinned: meant.pinned.map(|endpoint| (endpoint, meant.callee)),
                 ..course
@@ -154,11 +154,11 @@ pub(super) fn choose<'t>(
             let (Some(port), None) = (ports.next(), ports.next()) else {
                 return Err(Reason::NoRoute);
             };
-            of_application(tables, (callee, port.number), name, peer_ip, plane, record)
+            of_application(tables, (callee, port.number), name, peer_ip, record)
         }
         Toward::Gateway { port, client_ip } => {
             let from = (peer_ip, *client_ip);
-            of_gateway(tables, *port, name, from, plane, record)
+            of_gateway(tables, *port, name, from, record)
         }
     }
 }
@@ -168,15 +168,23 @@ fn of_application<'t>(
     (callee, port): (&'t CalleeTable, u16),
     name: &str,
     peer_ip: IpAddr,
-    plane: &Plane,
     record: &mut Record,
 ) -> Result<Course<'t>, Reason> {
     let declared = callee.port(Some(port)).ok_or(Reason::NoRoute)?;
     let state = tables.state(callee).ok_or(Reason::NoRoute)?;
+    let identity = match callee.identities() {
+        [only] => Some(only),
+        _ => None,
+    };
     record.found(
         callee.service(),
         declared.protocol,
-        !state.dialling.leaves(),
+        if state.dialling.leaves() {
+            Tls::None
+        } else {
+            Tls::Mutual
+        },
+        identity,
     );
     if !carries_bytes(Some(declared)) {
         return Err(Reason::NoRoute);
@@ -191,12 +199,12 @@ fn of_application<'t>(
     };
     let leaving = known.ask(|connection| {
         let verdict = snapshot.leave_with_bytes(callee, connection)?;
+        tables.authz(callee.service()).decided(verdict);
         Some(verdict.is_allowed())
     });
     let gate = match leaving.flatten() {
         None => Gate::Callee,
         Some(allowed) => {
-            plane.metrics.decided(allowed);
             if !allowed {
                 return Err(Reason::AuthzDenied);
             }
@@ -212,7 +220,7 @@ fn of_application<'t>(
     let destination = destination(route, record)?;
     let may_go = known.ask(|connection| snapshot.may_go(callee, route, destination, connection));
     if may_go != Some(true) {
-        plane.metrics.decided(false);
+        tables.authz(&destination.target.service).denied();
         return Err(Reason::AuthzDenied);
     }
     let target = &destination.target;
@@ -240,13 +248,17 @@ fn of_gateway<'t>(
     port: u16,
     name: &str,
     (peer_ip, client_ip): (IpAddr, IpAddr),
-    plane: &Plane,
     record: &mut Record,
 ) -> Result<Course<'t>, Reason> {
     let snapshot = tables.snapshot();
     let table = snapshot.inbound(port).ok_or(Reason::AuthzDenied)?;
     let declared = table.port(port).ok_or(Reason::NoRoute)?;
-    record.found(table.service(), declared.protocol, true);
+    record.found(
+        table.service(),
+        declared.protocol,
+        Tls::Mutual,
+        Some(snapshot.identity()),
+    );
     // A swap may have taken the listener away while its connections come.
     let listeners = tables.entries().port(port).ok_or(Reason::NoRoute)?;
     if !listeners.is_tls() && speaks_tls(declared) {
@@ -259,9 +271,8 @@ fn of_gateway<'t>(
         peer_ip,
         client_ip,
     };
-    let allowed = inbound::authorise(plane, table, known);
-    plane.metrics.decided(allowed);
-    if !allowed {
+    let counters = tables.authz(table.service());
+    if !inbound::authorise(Some(counters), table, known) {
         return Err(Reason::AuthzDenied);
     }
     let gateway = snapshot.gateway(table.service()).ok_or(Reason::NoRoute)?;
@@ -275,7 +286,7 @@ fn of_gateway<'t>(
     let onward = match onward.ok_or(Reason::NoRoute)? {
         Ok(onward) => onward,
         Err(OnwardError::Denied) => {
-            plane.metrics.decided(false);
+            tables.authz(&to.target.service).denied();
             return Err(Reason::AuthzDenied);
         }
         Err(_) => return Err(Reason::NoRoute),
