@@ -95,6 +95,7 @@ fn half_a_head_ends_in_time_and_keeps_nobody_waiting() -> Result<(), Failure> {
         "D10: {count} half heads: {each} bytes each; others took {quiet:?} before and {busy:?} meanwhile; all ended after {ended:?}, {told} told why"
     ));
     assert!(each <= BYTES_PER_CONNECTION, "{each}");
+    assert_eq!(told, count);
     #[expect(
         clippy::cast_precision_loss,
         reason = "far fewer than a float can count"

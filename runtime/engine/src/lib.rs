@@ -12,6 +12,7 @@ pub mod detect;
 pub mod filter;
 pub mod gateway;
 pub mod host;
+pub mod http1;
 pub mod inbound;
 pub mod limit;
 pub mod limits;

@@ -70,17 +70,14 @@ pub(crate) const IDLE_TIMEOUT: Duration = mesh_engine::limits::IDLE_TIMEOUT;
 /// A request head, request line included.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Fields of a head. (For HTTP/1 hyper's own limit, 100, is the tighter one.)
-pub(crate) const FIELDS_MAX: usize = 128;
+/// What may be read at once beside a head.
+pub(crate) const READ_BYTES: usize = 16 * 1024;
+
+/// Fields of a head. No more than hyper reads without asking for memory.
+pub(crate) const FIELDS_MAX: usize = 100;
 
 /// A request target.
 pub(crate) const TARGET_BYTES_MAX: usize = 8 * 1024;
-
-/// Blank lines that are skipped before a request line (RFC 9112 section 2.2).
-pub(crate) const BLANK_LINES_MAX: u8 = 4;
-
-/// The size line of a chunk, extensions included.
-pub(crate) const CHUNK_LINE_BYTES_MAX: usize = 256;
 
 /// Trailers of a request, all lines together.
 pub(crate) const TRAILER_BYTES_MAX: usize = 16 * 1024;

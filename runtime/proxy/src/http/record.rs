@@ -156,6 +156,13 @@ impl Record {
         self.started
     }
 
+    /// Notes that what came was not read as a request, so that it has neither method nor path.
+    pub(crate) fn unread(&mut self) {
+        if let Some(texts) = &mut self.texts {
+            texts.path.clear();
+        }
+    }
+
     /// Notes the one reading of host and path.
     pub(crate) fn normalised(&mut self, authority: &str, path: &str) {
         if let Some(texts) = &mut self.texts {

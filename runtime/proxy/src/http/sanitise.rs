@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri, Version, request, response};
 use mesh_engine::host::{self, Authority, HostError};
+use mesh_engine::http1::Fault;
 use mesh_engine::path::{self, PathError};
 use std::time::Duration;
 
@@ -67,24 +68,12 @@ const NEVER_TRAILERS: [HeaderName; 8] = [
 /// Which rule a refused request broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// `Content-Length` that is no number, or two that differ.
-    ContentLength,
+    /// One that the bytes of HTTP/1 broke.
+    Wire(Fault),
     /// `Transfer-Encoding` that is not exactly one `chunked`.
     TransferEncoding,
-    /// Both of them.
+    /// `Content-Length` beside it.
     LengthAndEncoding,
-    /// A line that ends in a bare line feed.
-    BareLineFeed,
-    /// A field over several lines.
-    FoldedField,
-    /// Too many blank lines before a request.
-    BlankLines,
-    /// A target with a fragment.
-    Fragment,
-    /// A chunk that is not as RFC 9112 has it.
-    Chunk,
-    /// A line or a head over its bound.
-    HeadTooLarge,
     /// Half a head for too long.
     HeadTimeout,
     /// A stalled body.
@@ -125,36 +114,13 @@ pub(crate) enum Rule {
     Misdirected,
 }
 
-/// Those that the wire finds, which tells them by number.
-const ON_THE_WIRE: [Rule; 13] = [
-    Rule::ContentLength,
-    Rule::TransferEncoding,
-    Rule::LengthAndEncoding,
-    Rule::BareLineFeed,
-    Rule::FoldedField,
-    Rule::BlankLines,
-    Rule::Fragment,
-    Rule::Chunk,
-    Rule::HeadTooLarge,
-    Rule::HeadTimeout,
-    Rule::BodyTimeout,
-    Rule::ControlFlood,
-    Rule::Malformed,
-];
-
 impl Rule {
     /// As written in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::ContentLength => "content_length",
+            Self::Wire(fault) => fault.rule(),
             Self::TransferEncoding => "transfer_encoding",
             Self::LengthAndEncoding => "length_and_encoding",
-            Self::BareLineFeed => "bare_line_feed",
-            Self::FoldedField => "folded_field",
-            Self::BlankLines => "blank_lines",
-            Self::Fragment => "fragment",
-            Self::Chunk => "chunk",
-            Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::BodyTimeout => "body_timeout",
             Self::ControlFlood => "control_flood",
@@ -180,28 +146,25 @@ impl Rule {
     /// The answer.
     pub(crate) fn status(self) -> StatusCode {
         match self {
+            Self::Wire(fault) => of_fault(fault),
             Self::Connect | Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyFields | Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
         }
     }
+}
 
-    /// For [`Rule::from_number`]; 0 for the rules that the wire does not know.
-    pub(crate) fn number(self) -> u8 {
-        let position = ON_THE_WIRE.iter().position(|rule| *rule == self);
-        position
-            .and_then(|at| u8::try_from(at + 1).ok())
-            .unwrap_or(0)
-    }
-
-    /// The rule of that number.
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        let at = usize::from(number).checked_sub(1)?;
-        ON_THE_WIRE.get(at).copied()
+fn of_fault(fault: Fault) -> StatusCode {
+    match fault {
+        Fault::Connect => StatusCode::METHOD_NOT_ALLOWED,
+        Fault::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Fault::TooManyFields | Fault::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Fault::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        _ => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -654,13 +617,5 @@ mod tests {
             ],
             Rule::TransferEncoding,
         );
-    }
-
-    #[test]
-    fn wire_rules_survive_their_numbers() {
-        for rule in ON_THE_WIRE {
-            assert_eq!(Rule::from_number(rule.number()), Some(rule));
-        }
-        assert_eq!(Rule::from_number(0), None);
     }
 }

@@ -218,7 +218,8 @@ fn http1_builder() -> http1::Builder {
     builder
         // `Guarded` times heads and idleness, with one timer per connection.
         .header_read_timeout(None)
-        .max_buf_size(limits::HEAD_BYTES_MAX)
+        // `Guarded` bounds heads, and what is read beside one is not its own.
+        .max_buf_size(limits::HEAD_BYTES_MAX + limits::READ_BYTES)
         // The end of what a client sends is its disappearance, and cancels its request upstream;
         // a client that only half-closes cannot be told from it.
         .half_close(false);
@@ -330,17 +331,12 @@ async fn run<S: Serving>(
     }
 }
 
-/// Counts what never became a request. A rule that was broken within a body has been counted with
-/// its request.
+/// Counts what never became a request.
 fn ended_badly(connection: &Connection, error: &hyper::Error) {
-    let violation = connection
-        .wire
-        .violation()
-        .filter(|_| !connection.wire.is_in_body());
-    let rule = match violation {
+    let rule = match connection.wire.broken_connection() {
         Some(rule) => rule,
-        None if error.is_parse_too_large() => Rule::HeadTooLarge,
-        None if error.is_parse() && connection.wire.violation().is_none() => Rule::Malformed,
+        // The wire lets nothing through that hyper could not read, or this would be a fault of ours.
+        None if error.is_parse() => Rule::Malformed,
         None => {
             tracing::debug!(%error, "downstream connection ended");
             return;

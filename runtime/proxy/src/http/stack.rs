@@ -64,6 +64,12 @@ pub(crate) async fn serve(
     };
     let version = exchange.asked.version;
     let body = OutgoingBody::new(body, &mut exchange.record);
+    if let Some(refused) = connection.wire.refused_head() {
+        if refused.has_no_line() {
+            exchange.record.unread();
+        }
+        return Ok(exchange.refuse(Refusal::Rule(refused.rule)));
+    }
     let sanitised = match exchange.sanitise() {
         Ok(sanitised) => sanitised,
         Err(refusal) => return Ok(exchange.refuse(refusal)),
@@ -324,7 +330,7 @@ impl Exchanging<'_> {
 
     /// The client's body ended in an error: either its bytes were refused or it went away.
     fn broken_body(self) -> Reply {
-        match self.connection.wire.violation() {
+        match self.connection.wire.broken_body() {
             Some(rule) => self.refuse(Refusal::Rule(rule)),
             None => self.reply(Reason::ClientDisconnect),
         }

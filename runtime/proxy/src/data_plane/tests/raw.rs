@@ -91,10 +91,11 @@ impl Rig {
         let shown = bytes.get(..200).unwrap_or(bytes).escape_ascii().to_string();
         let answer = self.exchange(bytes).await;
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            answer.starts_with(&format!("HTTP/1.1 {status} "))
+                || answer.starts_with(&format!("HTTP/1.0 {status} ")),
             "{shown}: {answer}"
         );
-        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{shown}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{shown}: {answer}");
         assert_eq!(self.recorder.text(), "", "{shown}: something was forwarded");
     }
 }
@@ -156,7 +157,7 @@ async fn ambiguous_framing_is_refused() {
         .await;
     rig.check_refused(b"GET  / HTTP/1.1\r\nHost: reviews\r\n\r\n", 400)
         .await;
-    rig.check_refused(b"GET / HTTP/1.2\r\nHost: reviews\r\n\r\n", 400)
+    rig.check_refused(b"GET / HTTP/1.2\r\nHost: reviews\r\n\r\n", 505)
         .await;
     rig.check_refused(b"G{T / HTTP/1.1\r\nHost: reviews\r\n\r\n", 400)
         .await;
@@ -167,7 +168,10 @@ async fn ambiguous_framing_is_refused() {
         "content_length",
         "bare_line_feed",
         "folded_field",
-        "malformed",
+        "field_name",
+        "field_value",
+        "method",
+        "version",
     ] {
         assert!(
             text.contains(&format!("mesh_rejected_requests_total{{rule=\"{rule}\"}}")),
