@@ -2,6 +2,7 @@
 //! Each drill prints what it measured. The sizes here are those of CI; `cargo xtask drills --long` runs them whole.
 
 mod descriptors;
+mod half_open;
 mod hang_up;
 mod mesh;
 mod slow_clients;

@@ -10,10 +10,13 @@ def serve(connection):
     total = 0
     with connection:
         connection.sendall(b"hello\n")
-        while data := connection.recv(65536):
-            total += len(data)
-            connection.sendall(data)
-        connection.sendall(b"\n%d\n" % total)
+        try:
+            while data := connection.recv(65536):
+                total += len(data)
+                connection.sendall(data)
+            connection.sendall(b"\n%d\n" % total)
+        except ConnectionError:
+            pass
 
 
 listener = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)

@@ -118,7 +118,7 @@ pub(crate) const CONTROL_FRAME_WINDOW: Duration = Duration::from_secs(10);
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the answer to a PING may take.
-pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Streams that h2 resets for errors of the peer before it ends the connection (hyper#3782).
 pub(crate) const LOCAL_RESETS_MAX: usize = 256;
@@ -167,7 +167,14 @@ pub(crate) const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 pub(crate) const TCP_KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// How many of them may stay without an answer.
-pub(crate) const TCP_KEEPALIVE_PROBES: u32 = 4;
+pub(crate) const TCP_KEEPALIVE_PROBES: u32 = 3;
+
+/// How often a connection on which something is on its way is asked for acknowledgements.
+pub(crate) const PULSE_EVERY: Duration = Duration::from_secs(5);
+
+/// How long acknowledgements of such a connection may stay out. With [`PULSE_EVERY`] less than half a minute, as
+/// are keep-alive and PING.
+pub(crate) const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Lines that wait for the access log's writer; further ones are dropped and counted.
 pub(crate) const ACCESS_LOG_QUEUE: usize = 4_096;

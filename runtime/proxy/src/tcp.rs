@@ -14,6 +14,7 @@ pub(crate) mod metrics;
 pub(crate) mod outbound;
 pub(crate) mod passing;
 pub(crate) mod peer;
+pub(crate) mod pulse;
 pub(crate) mod record;
 pub(crate) mod watch;
 

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use mesh_daemon::telemetry::Reason;
 
 use super::grpc::MessageCounter;
+use super::local_reply;
 use super::record::Record;
 use super::sanitise::sanitise_trailers;
 use super::timeout::{BodyClock, Expired};
@@ -367,12 +368,12 @@ impl Upstream {
                 if let Some(record) = &self.record {
                     record.count_timeout("request");
                 }
-                self.end(Some(Reason::RequestTimeout));
-                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+                let error = BodyError::Upstream(error);
+                Poll::Ready(Some(self.break_off(Reason::RequestTimeout, error)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.end(Some(Reason::UpstreamReset));
-                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+                let error = BodyError::Upstream(error);
+                Poll::Ready(Some(self.break_off(Reason::UpstreamReset, error)))
             }
             Poll::Ready(None) => {
                 self.end(None);
@@ -386,10 +387,26 @@ impl Upstream {
                         Expired::Silence => "stream_idle",
                     });
                 }
-                self.end(Some(Reason::RequestTimeout));
-                Poll::Ready(Some(Err(BodyError::Expired)))
+                let error = BodyError::Expired;
+                Poll::Ready(Some(self.break_off(Reason::RequestTimeout, error)))
             }
         }
+    }
+
+    /// Breaks the answer off. gRPC has a status for that, and its clients make of a reset stream what they like;
+    /// everything else must not look whole.
+    fn break_off(&mut self, reason: Reason, error: BodyError) -> Result<Frame<Bytes>, BodyError> {
+        let record = self.record.as_mut().filter(|record| record.has_trailers());
+        let broken = match record {
+            None => Err(error),
+            Some(record) => {
+                let trailers = local_reply::grpc_trailers(reason);
+                record.read_grpc_status(&trailers);
+                Ok(Frame::trailers(trailers))
+            }
+        };
+        self.end(Some(reason));
+        broken
     }
 
     /// Ends the exchange; a second call does nothing.

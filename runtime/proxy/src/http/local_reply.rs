@@ -136,16 +136,20 @@ fn grpc(reason: Reason) -> Response<ResponseBody> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    headers.insert(
-        "grpc-status",
-        HeaderValue::from(u16::from(grpc_status(reason))),
-    );
-    let name = reason.to_string();
-    if let Ok(message) = HeaderValue::try_from(name.as_str()) {
-        headers.insert("grpc-message", message);
-    }
-    insert_reason(headers, name);
+    headers.extend(grpc_trailers(reason));
+    insert_reason(headers, reason.to_string());
     reply
+}
+
+/// The end of an answer of gRPC that began well.
+pub(crate) fn grpc_trailers(reason: Reason) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    let status = HeaderValue::from(u16::from(grpc_status(reason)));
+    trailers.insert("grpc-status", status);
+    if let Ok(message) = HeaderValue::try_from(reason.to_string()) {
+        trailers.insert("grpc-message", message);
+    }
+    trailers
 }
 
 fn insert_reason(headers: &mut HeaderMap, name: String) {

@@ -274,6 +274,11 @@ impl Record {
         }
     }
 
+    /// Whether whoever asked reads of an end in trailers.
+    pub(crate) fn has_trailers(&self) -> bool {
+        self.grpc && self.version == Version::HTTP_2
+    }
+
     /// Notes how it ended; only the first ending counts.
     pub(crate) fn end(&mut self, reason: Option<Reason>) {
         if matches!(self.ending, Ending::Unknown) {

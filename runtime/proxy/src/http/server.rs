@@ -28,6 +28,8 @@ use super::wire::{Guarded, WireState};
 use crate::data_plane::Plane;
 use crate::limits;
 use crate::listener::Leaving;
+use crate::tcp::downstream::Socket;
+use crate::tcp::pulse::Watched;
 use crate::upstream::connect::HttpVersion;
 use crate::upstream::pool::Endpoint;
 
@@ -160,14 +162,14 @@ impl Connection {
 /// message.
 pub(crate) async fn serve<IO>(
     io: IO,
-    reset: fn(&IO),
+    reset: fn(&Watched<IO>),
     prefix: Vec<u8>,
     version: HttpVersion,
     connection: Connection,
     mut recheck: watch::Receiver<()>,
     drain: Leaving,
 ) where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Socket + Unpin + Send + 'static,
 {
     let connection = Arc::new(connection);
     let wire = Arc::clone(&connection.wire);
@@ -179,7 +181,7 @@ pub(crate) async fn serve<IO>(
     };
     let result = match version {
         HttpVersion::Http1 => {
-            let io = TokioIo::new(Guarded::http1(io, prefix, wire).or_reset(reset));
+            let io = TokioIo::new(Guarded::http1(Watched::new(io), prefix, wire).or_reset(reset));
             let serving = http1_builder().serve_connection(io, service);
             run(
                 pin!(serving.with_upgrades()),

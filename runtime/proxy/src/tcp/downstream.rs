@@ -40,8 +40,8 @@ impl<IO: Socket> Socket for Box<IO> {
 impl Socket for UpstreamIo {
     fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls, _) => tls.get_ref().0,
+            Self::Plain(watched) => watched.tcp(),
+            Self::Tls(tls, _) => tls.get_ref().0.tcp(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::downstream::{Prefixed, Socket, reset};
 use super::hello::{self, NoHello};
 use super::passing::{Ended, Passing};
 use super::peer::{NoPreface, read_preface};
+use super::pulse::Watched;
 use super::record::Record;
 use super::watch::{Changes, Cut};
 use super::{Known, carries_bytes};
@@ -88,7 +89,7 @@ pub(crate) async fn admit<D>(
         name,
         prefix,
     } = admitted;
-    let mut downstream = Prefixed::new(stream, prefix);
+    let mut downstream = Prefixed::new(Watched::new(stream), prefix);
     let (idle, longest) = (limits::TCP_IDLE_TIMEOUT, None);
     let meters = (&record.received, &record.sent);
     let passing = Passing::new(&mut downstream, &mut upstream, meters, Some(idle));

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::downstream::{Prefixed, Socket, reset};
 use super::passing::{Ended, Passing};
+use super::pulse::Watched;
 use super::record::Record;
 use super::watch::{Changes, Cut};
 use super::{Known, inbound, peer};
@@ -76,7 +77,7 @@ where
     } = client;
     let changes = Changes::new(plane.recheck(), &plane);
     let mut record = Record::begin(&plane, Reporter::Source, address.ip());
-    let mut downstream = Prefixed::new(io, prefix);
+    let mut downstream = Prefixed::new(Watched::new(io), prefix);
     let establishing = establish(&mut downstream, address, &toward, &plane, &mut record);
     // Most of what it takes is needed no more once it is done.
     let established = Box::pin(establishing).await;

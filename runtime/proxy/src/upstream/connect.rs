@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 use super::outside::OutsideClient;
 use crate::gateway::tls::{HTTP1, HTTP2};
 use crate::tcp::downstream::keep_alive;
+use crate::tcp::pulse::Watched;
 
 /// ALPN of HTTP/1.1 between proxies.
 pub(crate) const MESH_HTTP1: &[u8] = b"mesh-h1";
@@ -165,6 +166,7 @@ async fn connect_unbounded(
             ConnectError::Tcp
         })?;
     keep_alive(&tcp);
+    let tcp = Watched::new(tcp);
     if let Security::Outside(client) = security {
         return leave(address, tcp, client, carries).await;
     }
@@ -207,7 +209,7 @@ async fn connect_unbounded(
 /// TLS with a service outside the mesh.
 async fn leave(
     address: SocketAddr,
-    tcp: TcpStream,
+    tcp: Watched<TcpStream>,
     client: &OutsideClient,
     carries: Carries,
 ) -> Result<Connected, ConnectError> {
@@ -248,9 +250,9 @@ fn handshake_error(address: SocketAddr, error: &io::Error) -> ConnectError {
 #[derive(Debug)]
 pub(crate) enum UpstreamIo {
     /// Plaintext.
-    Plain(TcpStream),
+    Plain(Watched<TcpStream>),
     /// TLS, and where the verdict of a mesh peer is noted.
-    Tls(Box<TlsStream<TcpStream>>, Arc<OnceLock<TlsReason>>),
+    Tls(Box<TlsStream<Watched<TcpStream>>>, Arc<OnceLock<TlsReason>>),
 }
 
 impl AsyncRead for UpstreamIo {
