@@ -6,6 +6,7 @@ mod bytes;
 mod edges;
 mod grpc;
 mod http;
+mod interop;
 mod load;
 mod refusals;
 mod rules;

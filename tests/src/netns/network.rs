@@ -5,7 +5,10 @@ use std::fs;
 use std::io::{PipeWriter, pipe};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
 
 use crate::{Failure, Running, run, wait_until};
 
@@ -130,6 +133,18 @@ impl Host {
             .args(["--clear-groups", "--"])
             .arg(program);
         Ok(command)
+    }
+
+    /// Work in a thread of its own, whose sockets are this host's.
+    pub fn inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<JoinHandle<Result<T, Failure>>, Failure> {
+        let network = fs::File::open(namespace(&self.holder))?;
+        Ok(std::thread::spawn(move || {
+            setns(&network, CloneFlags::CLONE_NEWNET)?;
+            work()
+        }))
     }
 
     /// Runs a program to its end; fails unless it succeeds. Its standard output.
