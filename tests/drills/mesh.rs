@@ -2,6 +2,7 @@
 //!
 //! `web` calls `api`; in front of each stands a proxy in explicit mode. The application of `api` is the drill's own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -31,8 +32,7 @@ pub(crate) struct With {
 #[derive(Debug)]
 pub(crate) struct Mesh {
     pub(crate) web: Proxy,
-    /// To be kept.
-    pub(crate) _api: Proxy,
+    pub(crate) api: Proxy,
     _distributor: Running,
     _folder: tempfile::TempDir,
 }
@@ -45,6 +45,7 @@ pub(crate) struct Proxy {
     pub(crate) outbound: SocketAddr,
     metrics: SocketAddr,
     pub(crate) home: PathBuf,
+    words: Vec<OsString>,
 }
 
 impl Mesh {
@@ -92,7 +93,7 @@ service api {{
         let api = Proxy::start(folder.path(), "api", inbound, application, api)?;
         Ok(Self {
             web,
-            _api: api,
+            api,
             _distributor: distributor,
             _folder: folder,
         })
@@ -152,6 +153,22 @@ fn tail(log: &Path) -> String {
     format!("{} says\n{}\n", log.display(), last.join("\n"))
 }
 
+/// Runs a shell that logs to the folder's file, after what is there.
+fn shell(words: &[OsString], home: &Path) -> Result<Running, Failure> {
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(home.join("log"))?;
+    let mut command = Command::new("sh");
+    command
+        .args(words)
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Running::start(&mut command)
+}
+
 impl Proxy {
     fn start(
         folder: &Path,
@@ -173,7 +190,6 @@ impl Proxy {
             .arg(folder.join("meshd.sock"));
         run(&mut token)?;
         let (outbound, metrics) = (free()?, free()?);
-        let log = fs::File::create(home.join("log"))?;
         let mut command = Command::new("sh");
         command
             .arg("-c")
@@ -195,12 +211,9 @@ impl Proxy {
             .arg(home.join("access.log"))
             // Nobody looks at readiness here.
             .args(["--drain-notice", "0s"])
-            .args(&with.arguments)
-            .current_dir(&home)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let mut process = Running::start(&mut command)?;
+            .args(&with.arguments);
+        let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let mut process = shell(&words, &home)?;
         wait_until("a proxy serves", LIMIT, || {
             if let Some(status) = process.ended()? {
                 return Ok(Err(Failure::new(format!("it ended with {status}"))));
@@ -218,7 +231,20 @@ impl Proxy {
             outbound,
             metrics,
             home,
+            words,
         })
+    }
+
+    /// Starts another process with the same arguments, and these, which takes over from the one that runs.
+    pub(crate) fn successor(&self, more: &[&str]) -> Result<Running, Failure> {
+        let more = ["--replace"].iter().chain(more).map(Into::into);
+        let words: Vec<_> = self.words.iter().cloned().chain(more).collect();
+        shell(&words, &self.home)
+    }
+
+    /// What its processes have logged.
+    pub(crate) fn log(&self) -> Result<String, Failure> {
+        Ok(fs::read_to_string(self.home.join("log"))?)
     }
 
     /// Asks its admin socket.

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
 
 pub use server::{serve_tcp, serve_unix};
-pub use socket::AdminSocket;
+pub use socket::{AdminSocket, SocketHandle};
 
 use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
 

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod clock;
 pub mod drain;
+pub mod handover;
 pub mod identity;
 pub mod join_file;
 pub mod limits;

@@ -66,6 +66,15 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Longest time for a request head, and for a whole exchange, on an admin socket or listener.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long each side of a hand-over waits for the other; a successor boots meanwhile.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest message of a hand-over.
+pub const HANDOVER_FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Sockets that are handed over.
+pub const HANDOVER_SOCKETS_MAX: usize = 1024;
+
 /// Generations kept in the store.
 pub const STORE_GENERATIONS_MAX: usize = 5;
 

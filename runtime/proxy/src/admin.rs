@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use mesh_daemon::admin::{AdminResponse, AdminSocket, Routes, serve_tcp, serve_unix};
+use mesh_daemon::admin::{AdminResponse, AdminSocket, Routes, SocketHandle, serve_tcp, serve_unix};
 use mesh_daemon::drain::DrainWatcher;
 use mesh_daemon::telemetry::Metrics;
 use serde::Serialize;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::args::RunArguments;
 use crate::data_plane::{BoundPorts, DataPlane};
-use crate::listener::cannot_listen;
+use crate::listener::{Inherited, cannot_listen};
 use crate::subscribe::view::{State, View};
 
 /// Bound, and not serving yet.
@@ -27,6 +28,40 @@ pub(crate) struct Listeners {
     health: TcpListener,
     admin: AdminSocket,
 }
+
+/// What is needed to hand them over.
+#[derive(Debug)]
+pub(crate) struct ListenersHandle {
+    metrics: OwnedFd,
+    health: OwnedFd,
+    admin: SocketHandle,
+}
+
+impl ListenersHandle {
+    /// Copies of all of them, by what they are for.
+    pub(crate) fn copies(&self) -> io::Result<[(String, OwnedFd); 3]> {
+        Ok([
+            (METRICS.to_owned(), self.metrics.try_clone()?),
+            (HEALTH.to_owned(), self.health.try_clone()?),
+            (ADMIN.to_owned(), self.admin.copy()?),
+        ])
+    }
+
+    /// Takes the file of the admin socket over.
+    pub(crate) fn keep(&self) {
+        self.admin.keep();
+    }
+
+    /// Leaves the file of the admin socket to the process that has a copy.
+    pub(crate) fn leave(&self) {
+        self.admin.leave();
+    }
+}
+
+/// Names of what listens.
+const METRICS: &str = "metrics";
+const HEALTH: &str = "health";
+const ADMIN: &str = "admin";
 
 /// What was opened, as `--ports` writes it and `GET /config` shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -52,19 +87,34 @@ struct Config<'a> {
     callee_listeners: BTreeMap<SocketAddr, SocketAddr>,
 }
 
-async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+async fn listen(inherited: &Inherited, name: &str, address: SocketAddr) -> io::Result<TcpListener> {
+    if let Some(listener) = inherited.listener(name, address) {
+        return TcpListener::from_std(listener);
+    }
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| cannot_listen(address, source))
 }
 
 impl Listeners {
-    /// Opens all of them.
-    pub(crate) async fn bind(arguments: &RunArguments) -> io::Result<Self> {
+    /// Opens all of them, or takes those that were handed over.
+    pub(crate) async fn bind(arguments: &RunArguments, inherited: &Inherited) -> io::Result<Self> {
+        let admin = match inherited.socket(ADMIN) {
+            Some(socket) => AdminSocket::inherited(socket, &arguments.admin),
+            None => AdminSocket::bind(&arguments.admin),
+        };
         Ok(Self {
-            metrics: listen(arguments.metrics).await?,
-            health: listen(arguments.health).await?,
-            admin: AdminSocket::bind(&arguments.admin)
-                .map_err(|source| cannot_listen(arguments.admin.display(), source))?,
+            metrics: listen(inherited, METRICS, arguments.metrics).await?,
+            health: listen(inherited, HEALTH, arguments.health).await?,
+            admin: admin.map_err(|source| cannot_listen(arguments.admin.display(), source))?,
+        })
+    }
+
+    /// To hand them over while they are served.
+    pub(crate) fn handle(&self) -> io::Result<ListenersHandle> {
+        Ok(ListenersHandle {
+            metrics: self.metrics.as_fd().try_clone_to_owned()?,
+            health: self.health.as_fd().try_clone_to_owned()?,
+            admin: self.admin.handle()?,
         })
     }
 

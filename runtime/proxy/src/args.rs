@@ -36,6 +36,10 @@ pub(crate) enum Command {
 /// Arguments of `meshp run`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArguments {
+    /// Takes the listening sockets over from the proxy that runs with this admin socket, without a refused connection;
+    /// starts as usual if there is none.
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Folder for what outlives a restart; made when missing, mode 0700.
     #[arg(long, value_name = "DIR")]
     pub(crate) store: PathBuf,

@@ -1,7 +1,6 @@
 //! The traffic half of the proxy as the rest of the program sees it: start it, give it slices,
 //! identity and endpoints, drain it. Knows nothing about where those come from.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -12,7 +11,6 @@ use mesh_bundle::slice::{Label, Slice};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::{ClientAuth, Credentials};
 use mesh_daemon::telemetry::Metrics;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
@@ -21,12 +19,13 @@ use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
 use crate::limits;
-use crate::listener::{self, Behind, Leaving};
+use crate::listener::{self, Inherited};
 use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
 use crate::tcp::metrics::TcpMetrics;
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 
+mod accepting;
 mod background;
 mod drain;
 mod opening;
@@ -34,6 +33,7 @@ mod plane;
 mod settings;
 mod shown;
 
+use accepting::Accepting;
 use drain::{DrainMetrics, Endings};
 pub(crate) use drain::{DrainPlan, DrainReport};
 use opening::{Opened, With};
@@ -91,8 +91,7 @@ pub(crate) struct DataPlane {
     stand_in: Option<SocketAddr>,
     intercepts: bool,
     sockets: Sockets,
-    /// Those that are accepted from.
-    open: Mutex<Vec<Arc<Socket>>>,
+    accepting: Accepting,
     /// What a listener needs beyond its socket.
     places: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
@@ -101,13 +100,14 @@ pub(crate) struct DataPlane {
 }
 
 impl DataPlane {
-    /// Opens the listeners and starts to serve. Until the first swap every request is answered
-    /// `no_config`; without a certificate inbound handshakes fail and outbound calls are answered
-    /// `tls_failure`. `credentials` is shared: TLS follows whatever is set there.
-    pub(crate) fn start(
+    /// Opens the listeners, or takes those that were handed over. Nothing is accepted before [`DataPlane::accept`]; until
+    /// the first swap every request is answered `no_config`, and without a certificate inbound handshakes fail and outbound
+    /// calls are answered `tls_failure`. `credentials` is shared: TLS follows whatever is set there.
+    pub(crate) fn open(
         settings: DataPlaneSettings,
         credentials: Credentials,
         metrics: &Metrics,
+        inherited: &Arc<Inherited>,
     ) -> io::Result<Arc<Self>> {
         let DataPlaneSettings {
             outbound,
@@ -138,6 +138,7 @@ impl DataPlane {
         let intercepts = intercept.is_some();
         let with = With {
             plane: &plane,
+            inherited,
             tls: server,
             handshakes: Arc::clone(&handshakes),
             outbound_places: places(),
@@ -145,26 +146,6 @@ impl DataPlane {
         };
         let Opened { bound, listeners } = opening::open(outbound, intercept, &ports, with)?;
         let runtime = background::runtime(workers)?;
-        let endings = Endings::default();
-        let entered = runtime.enter();
-        for (listener, behind, places) in listeners {
-            let listener = TcpListener::from_std(listener)?;
-            let ending = if behind.is_inbound() {
-                &endings.inbound
-            } else {
-                &endings.outbound
-            };
-            let accepting = listener::accept_all(
-                listener,
-                behind,
-                Arc::clone(&plane),
-                places,
-                endings.accepting.watcher(),
-                Leaving::with_proxy(ending.watcher()),
-            );
-            runtime.spawn(accepting);
-        }
-        drop(entered);
         metrics.watch_runtime(runtime.handle());
         metrics.register_collector(Box::new(shown::Endpoints(Arc::downgrade(&plane))));
         // These two end with the runtime.
@@ -173,13 +154,13 @@ impl DataPlane {
         Ok(Arc::new(Self {
             plane,
             bound,
-            endings,
+            endings: Endings::default(),
             drained: DrainMetrics::register(metrics),
             secrets,
             stand_in,
             intercepts,
-            sockets: Sockets::new(listen),
-            open: Mutex::default(),
+            sockets: Sockets::new(listen, Arc::clone(inherited)),
+            accepting: Accepting::new(listeners),
             places: inbound_places,
             handshakes,
             runtime: Mutex::new(Some(runtime)),
@@ -262,77 +243,6 @@ impl DataPlane {
         // Not on the clock: taking large tables apart.
         drop(before);
         took
-    }
-
-    /// Accepts from exactly these sockets; one that stays is not touched.
-    fn listen(&self, sockets: Vec<Arc<Socket>>) {
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
-        // Without it the proxy is ending.
-        let Some(runtime) = runtime.as_ref() else {
-            return;
-        };
-        for socket in &sockets {
-            let Some(listener) = socket.take() else {
-                continue;
-            };
-            let purpose = socket.purpose();
-            let port = purpose.port();
-            let behind = match purpose {
-                Purpose::Gateway(port) => Behind::Gateway {
-                    port,
-                    handshakes: Arc::clone(&self.handshakes),
-                },
-                Purpose::Callee(address) => Behind::Callee(address),
-            };
-            let ending = if behind.is_inbound() {
-                &self.endings.inbound
-            } else {
-                &self.endings.outbound
-            };
-            let stop = self.endings.accepting.watcher();
-            let leaving = Leaving::with_listener(ending.watcher(), socket.watch());
-            let (plane, places) = (Arc::clone(&self.plane), Arc::clone(&self.places));
-            let entered = runtime.enter();
-            match TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    runtime.spawn(listener::accept_all(
-                        listener, behind, plane, places, stop, leaving,
-                    ));
-                    tracing::info!(port, address = %socket.address(), "listening");
-                }
-                Err(error) => tracing::error!(port, %error, "cannot accept"),
-            }
-            drop(entered);
-        }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in open
-            .iter()
-            .filter(|old| !sockets.iter().any(|new| Arc::ptr_eq(new, old)))
-        {
-            tracing::info!(port = gone.purpose().port(), address = %gone.address(), "listening no more");
-            gone.close();
-        }
-        *open = sockets;
-    }
-
-    /// The listeners of a gateway that are open, by the port that policy speaks of.
-    pub(crate) fn listeners(&self) -> BTreeMap<u16, SocketAddr> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_gateway = |socket: &Arc<Socket>| match socket.purpose() {
-            Purpose::Gateway(port) => Some((port, socket.address())),
-            Purpose::Callee(_) => None,
-        };
-        open.iter().filter_map(of_gateway).collect()
-    }
-
-    /// The listeners for callees that are open, by the address that policy speaks of.
-    pub(crate) fn callee_listeners(&self) -> BTreeMap<SocketAddr, SocketAddr> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_callee = |socket: &Arc<Socket>| match socket.purpose() {
-            Purpose::Callee(address) => Some((address, socket.address())),
-            Purpose::Gateway(_) => None,
-        };
-        open.iter().filter_map(of_callee).collect()
     }
 
     /// Refuses every request, in both directions, until the next swap.

@@ -18,6 +18,7 @@ mod destination;
 mod gateway;
 mod handshake;
 mod inbound;
+mod inherited;
 mod intercepted;
 mod plaintext;
 mod socket;
@@ -25,8 +26,9 @@ mod socket;
 use destination::Refused;
 pub(crate) use handshake::linger;
 pub(crate) use inbound::Application;
+pub(crate) use inherited::Inherited;
 pub(crate) use intercepted::Intercepted;
-pub(crate) use socket::{bind, bind_family, cannot_listen, connections_max};
+pub(crate) use socket::{bind, bind_family, cannot_listen, connections_max, inherit_or_bind};
 
 /// What is behind a listener.
 #[derive(Clone, Debug)]
@@ -109,7 +111,7 @@ impl Leaving {
 
 /// Accepts until it is told to stop, or to finish; then the socket is closed.
 pub(crate) async fn accept_all(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     behind: Behind,
     plane: Arc<Plane>,
     places: Arc<Semaphore>,

@@ -1,8 +1,11 @@
 //! A Unix socket that is never open to others, not even between bind and chmod.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixListener;
 
@@ -11,6 +14,32 @@ use tokio::net::UnixListener;
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Another process has it now.
+    left: Arc<AtomicBool>,
+}
+
+/// What is needed to hand an admin socket over while it is served.
+#[derive(Debug)]
+pub struct SocketHandle {
+    socket: OwnedFd,
+    left: Arc<AtomicBool>,
+}
+
+impl SocketHandle {
+    /// A copy of the socket.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// Takes the file over from the process that bound it.
+    pub fn keep(&self) {
+        self.left.store(false, Ordering::Release);
+    }
+
+    /// Leaves the file to the process that has a copy.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
 }
 
 impl AdminSocket {
@@ -29,7 +58,34 @@ impl AdminSocket {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            left: Arc::default(),
         })
+    }
+
+    /// One that another process bound and hands over; the file is that process' until [`SocketHandle::keep`]. Needs a
+    /// tokio runtime.
+    pub fn inherited(socket: OwnedFd, path: &Path) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener: UnixListener::from_std(listener)?,
+            path: path.to_owned(),
+            left: Arc::new(AtomicBool::new(true)),
+        })
+    }
+
+    /// To hand it over later.
+    pub fn handle(&self) -> io::Result<SocketHandle> {
+        Ok(SocketHandle {
+            socket: self.listener.as_fd().try_clone_to_owned()?,
+            left: Arc::clone(&self.left),
+        })
+    }
+
+    /// Accepts one connection, of whomever.
+    pub async fn accept(&self) -> io::Result<std::os::unix::net::UnixStream> {
+        let (stream, _) = self.listener.accept().await?;
+        stream.into_std()
     }
 
     /// What it accepts on.
@@ -45,6 +101,9 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
+        if self.left.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(%error, path = %self.path.display(), "admin socket was gone already");
         }

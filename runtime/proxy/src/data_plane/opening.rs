@@ -11,11 +11,23 @@ use tokio::sync::Semaphore;
 
 use super::plane::Plane;
 use super::settings::{BoundPorts, Intercept, PortBinding, PortError};
-use crate::listener::{self, Application, Behind, Intercepted};
+use crate::listener::{self, Application, Behind, Inherited, Intercepted};
 use crate::upstream::pool::Endpoint;
 
-/// A listener, what is behind it, and how many connections it may have with others.
-pub(super) type Listener = (TcpListener, Behind, Arc<Semaphore>);
+/// A listener that nobody accepts from yet.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// What it is for, as a successor knows it.
+    pub(super) name: String,
+    pub(super) socket: TcpListener,
+    pub(super) behind: Behind,
+    /// How many connections it may have with others.
+    pub(super) places: Arc<Semaphore>,
+}
+
+/// Names of what listens.
+const OUTBOUND: &str = "outbound";
+const INTERCEPTED: &str = "intercepted";
 
 /// What is open.
 pub(super) struct Opened {
@@ -28,6 +40,8 @@ pub(super) struct Opened {
 /// What listeners need beyond their sockets.
 pub(super) struct With<'p> {
     pub(super) plane: &'p Plane,
+    /// What another process has handed over.
+    pub(super) inherited: &'p Inherited,
     /// How peers are met.
     pub(super) tls: Arc<ServerConfig>,
     /// Bounds handshakes.
@@ -43,7 +57,7 @@ pub(super) fn open(
     ports: &[PortBinding],
     with: With<'_>,
 ) -> io::Result<Opened> {
-    let outbound = listener::bind(outbound)?;
+    let outbound = listener::inherit_or_bind(with.inherited, OUTBOUND, outbound)?;
     let mut opened = Opened {
         bound: BoundPorts {
             outbound: outbound.local_addr()?,
@@ -57,7 +71,12 @@ pub(super) fn open(
         intercepts: intercept.is_some(),
     };
     let places = Arc::clone(&with.outbound_places);
-    opened.listeners.push((outbound, mesh.clone(), places));
+    opened.listeners.push(Listener {
+        name: OUTBOUND.to_owned(),
+        socket: outbound,
+        behind: mesh.clone(),
+        places,
+    });
     let mut told = Vec::new();
     for port in ports {
         let application = with.plane.application(port.application);
@@ -95,7 +114,8 @@ impl Opened {
         endpoint: Arc<Endpoint>,
         with: &With<'_>,
     ) -> io::Result<()> {
-        let listener = listener::bind(inbound)?;
+        let name = format!("inbound/{port}");
+        let listener = listener::inherit_or_bind(with.inherited, &name, inbound)?;
         self.bound.inbound.insert(port, listener.local_addr()?);
         let behind = Behind::Application(Application {
             port,
@@ -104,7 +124,12 @@ impl Opened {
             handshakes: Arc::clone(&with.handshakes),
         });
         let places = Arc::clone(&with.inbound_places);
-        self.listeners.push((listener, behind, places));
+        self.listeners.push(Listener {
+            name,
+            socket: listener,
+            behind,
+            places,
+        });
         Ok(())
     }
 
@@ -119,9 +144,14 @@ impl Opened {
         // `REDIRECT` leads a connection of this host to its loopback.
         let other = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), self.bound.outbound.port());
         if self.bound.outbound.ip() == Ipv4Addr::LOCALHOST
-            && let Some(outbound) = listener::bind_family(other)?
+            && let Some(outbound) = of_family(with.inherited, OUTBOUND, other)?
         {
-            self.listeners.push((outbound, mesh, with.outbound_places));
+            self.listeners.push(Listener {
+                name: OUTBOUND.to_owned(),
+                socket: outbound,
+                behind: mesh,
+                places: with.outbound_places,
+            });
         }
         let everywhere = [
             IpAddr::from(Ipv4Addr::UNSPECIFIED),
@@ -130,7 +160,7 @@ impl Opened {
         let mut inbound = Vec::new();
         for address in everywhere {
             let address = SocketAddr::new(address, intercept.inbound_port);
-            if let Some(listener) = listener::bind_family(address)? {
+            if let Some(listener) = of_family(with.inherited, INTERCEPTED, address)? {
                 self.bound.intercepted.push(listener.local_addr()?);
                 inbound.push(listener);
             }
@@ -146,9 +176,25 @@ impl Opened {
         }));
         for listener in inbound {
             let places = Arc::clone(&with.inbound_places);
-            self.listeners.push((listener, behind.clone(), places));
+            self.listeners.push(Listener {
+                name: INTERCEPTED.to_owned(),
+                socket: listener,
+                behind: behind.clone(),
+                places,
+            });
         }
         Ok(())
+    }
+}
+
+fn of_family(
+    inherited: &Inherited,
+    name: &str,
+    address: SocketAddr,
+) -> io::Result<Option<TcpListener>> {
+    match inherited.listener(name, address) {
+        Some(listener) => Ok(Some(listener)),
+        None => listener::bind_family(address),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use mesh_daemon::drain::{self, DrainTrigger, DrainWatcher};
 
 use crate::limits;
-use crate::listener;
+use crate::listener::{self, Inherited};
 
 /// Where a listener is opened, as `--listen PORT=ADDR` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) struct Sockets {
     at: Vec<ListenAddress>,
     /// A generation may be prepared, and another one after it, before either serves.
     known: Mutex<BTreeMap<Purpose, Weak<Socket>>>,
+    /// What another process has handed over.
+    inherited: Arc<Inherited>,
 }
 
 /// What a socket is for.
@@ -39,6 +41,14 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// As a successor knows it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Gateway(port) => format!("gateway/{port}"),
+            Self::Callee(address) => format!("callee/{address}"),
+        }
+    }
+
     /// The port that policy speaks of.
     pub(crate) fn port(self) -> u16 {
         match self {
@@ -60,11 +70,12 @@ pub(crate) struct Socket {
 }
 
 impl Sockets {
-    /// None yet.
-    pub(crate) fn new(at: Vec<ListenAddress>) -> Self {
+    /// None yet, but for those that were handed over.
+    pub(crate) fn new(at: Vec<ListenAddress>, inherited: Arc<Inherited>) -> Self {
         Self {
             at,
             known: Mutex::default(),
+            inherited,
         }
     }
 
@@ -75,7 +86,9 @@ impl Sockets {
         if let Some(open) = open.filter(|open| !open.is_closed()) {
             return Ok(open);
         }
-        let listener = bind(self.address(purpose))?;
+        let address = self.address(purpose);
+        let handed_over = self.inherited.listener(&purpose.name(), address);
+        let listener = handed_over.map_or_else(|| bind(address), Ok)?;
         let socket = Arc::new(Socket {
             purpose,
             address: listener.local_addr()?,
@@ -154,9 +167,13 @@ impl Socket {
 mod tests {
     use super::*;
 
+    fn with(at: Vec<ListenAddress>) -> Sockets {
+        Sockets::new(at, Arc::default())
+    }
+
     fn sockets() -> Sockets {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Sockets::new(vec![ListenAddress {
+        with(vec![ListenAddress {
             port: None,
             address,
         }])
@@ -190,7 +207,7 @@ mod tests {
             port,
             address: text.parse().unwrap(),
         };
-        let sockets = Sockets::new(vec![at(None, "127.0.0.1:0"), at(Some(80), "10.0.0.1:81")]);
+        let sockets = with(vec![at(None, "127.0.0.1:0"), at(Some(80), "10.0.0.1:81")]);
         assert_eq!(
             sockets.address(Purpose::Gateway(80)).to_string(),
             "10.0.0.1:81"
@@ -200,13 +217,11 @@ mod tests {
             "127.0.0.1:0"
         );
         assert_eq!(
-            Sockets::new(Vec::new())
-                .address(Purpose::Gateway(80))
-                .to_string(),
+            with(Vec::new()).address(Purpose::Gateway(80)).to_string(),
             "0.0.0.0:80"
         );
         let callee = Purpose::Callee("127.0.0.1:15432".parse().unwrap());
-        let as_said = Sockets::new(Vec::new()).address(callee);
+        let as_said = with(Vec::new()).address(callee);
         assert_eq!(as_said.to_string(), "127.0.0.1:15432");
     }
 }

@@ -7,7 +7,20 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Inherited;
 use crate::limits;
+
+/// Takes the listening socket that was handed over under this name, or opens one.
+pub(crate) fn inherit_or_bind(
+    inherited: &Inherited,
+    name: &str,
+    address: SocketAddr,
+) -> io::Result<std::net::TcpListener> {
+    match inherited.listener(name, address) {
+        Some(listener) => Ok(listener),
+        None => bind(address),
+    }
+}
 
 /// Opens a listening socket. A proxy that is started again takes its port back at once.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {

@@ -311,7 +311,9 @@ impl Proxy {
             change(settings);
         });
         let metrics = Metrics::new("meshp", "0");
-        let plane = DataPlane::start(settings, credentials.clone(), &metrics).unwrap();
+        let opened = DataPlane::open(settings, credentials.clone(), &metrics, &Arc::default());
+        let plane = opened.unwrap();
+        plane.accept().unwrap();
         Self {
             plane,
             metrics,

@@ -3,6 +3,8 @@
 use super::harness::*;
 use crate::data_plane::{DataPlane, PortBinding};
 use crate::limits::HOPS_MAX;
+use std::sync::Arc;
+
 use mesh_daemon::telemetry::Metrics;
 
 /// The application behind `reviews` is the outbound listener of its caller, which sends it there again.
@@ -43,7 +45,12 @@ async fn a_proxy_is_not_its_own_application() {
             application: free,
         }];
     });
-    let started = DataPlane::start(settings, credentials, &Metrics::new("meshp", "0"));
+    let started = DataPlane::open(
+        settings,
+        credentials,
+        &Metrics::new("meshp", "0"),
+        &Arc::default(),
+    );
     let refused = started.unwrap_err().to_string();
     assert!(refused.contains("is this proxy itself"), "{refused}");
 }
