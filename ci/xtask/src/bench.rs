@@ -14,6 +14,7 @@ use crate::test::cargo;
 
 mod commands;
 mod editor;
+pub(crate) mod proxy;
 
 const ROUTES: usize = 10;
 const SEED: u64 = 1;

@@ -84,6 +84,17 @@ enum Benchmark {
         #[arg(long)]
         long: bool,
     },
+    /// The same work through meshp, Envoy, HAProxy and nginx, as far as they are there.
+    Proxy {
+        /// How to print it.
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+        /// Fewer and shorter runs: under ten minutes.
+        #[arg(long)]
+        quick: bool,
+        /// Only scenarios with this in their names.
+        only: Vec<String>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,6 +120,14 @@ fn main() -> ExitCode {
         Task::Bench {
             what: Benchmark::Compiler { format, long },
         } => bench::compiler(&root, long, format == Format::Json),
+        Task::Bench {
+            what:
+                Benchmark::Proxy {
+                    format,
+                    quick,
+                    only,
+                },
+        } => bench::proxy::run_all(&root, quick, &only, format == Format::Json),
         Task::Fuzz {
             long,
             seed,

@@ -11,7 +11,7 @@ use mesh_tests::{Failure, run as run_command};
 use serde::Deserialize;
 
 /// Each crate with the crates that its arrows point to. `None`: it may use all.
-const ARROWS: [(&str, Option<&[&str]>); 14] = [
+const ARROWS: [(&str, Option<&[&str]>); 15] = [
     ("mesh-bundle", Some(&[])),
     ("mesh-syntax", Some(&[])),
     ("mesh-engine", Some(&["mesh-bundle"])),
@@ -31,6 +31,7 @@ const ARROWS: [(&str, Option<&[&str]>); 14] = [
     ),
     ("mesh-tests", None),
     ("mesh-fuzz", None),
+    ("mesh-load", Some(&[])),
     ("xtask", None),
 ];
 
