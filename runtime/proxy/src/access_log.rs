@@ -22,8 +22,12 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the sink.
-    pub(crate) fn open(target: &AccessLogTarget, dropped: Counter) -> io::Result<Self> {
+    /// Opens the sink, for which at most `lines_max` may wait.
+    pub(crate) fn open(
+        target: &AccessLogTarget,
+        lines_max: usize,
+        dropped: Counter,
+    ) -> io::Result<Self> {
         let sink: Box<dyn Write + Send> = match target {
             AccessLogTarget::Off => {
                 return Ok(Self {
@@ -37,7 +41,7 @@ impl AccessLog {
                 Box::new(OpenOptions::new().create(true).append(true).open(path)?)
             }
         };
-        let (lines, received) = sync_channel(limits::ACCESS_LOG_QUEUE);
+        let (lines, received) = sync_channel(lines_max);
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || write_all(&received, BufWriter::new(sink)))?;
@@ -253,7 +257,7 @@ mod tests {
     fn what_was_handed_over_is_written_at_the_end() {
         let folder = std::env::temp_dir().join(format!("meshp-log-{}", std::process::id()));
         let target = AccessLogTarget::File(folder.clone());
-        let log = AccessLog::open(&target, Counter::default()).unwrap();
+        let log = AccessLog::open(&target, 200, Counter::default()).unwrap();
         for _ in 0..100 {
             log.write(b"{}\n".to_vec());
         }

@@ -85,6 +85,8 @@ struct Config<'a> {
     listeners: BTreeMap<u16, SocketAddr>,
     /// For callees, by the address that policy speaks of.
     callee_listeners: BTreeMap<SocketAddr, SocketAddr>,
+    /// Bounds, by the names that `--limit` has for them.
+    limits: BTreeMap<&'static str, String>,
 }
 
 async fn listen(inherited: &Inherited, name: &str, address: SocketAddr) -> io::Result<TcpListener> {
@@ -157,6 +159,7 @@ impl Listeners {
                 ports: &opened,
                 listeners: data_plane.listeners(),
                 callee_listeners: data_plane.callee_listeners(),
+                limits: data_plane.limits().shown(),
             };
             let answer = AdminResponse::json(&config);
             async move { answer }

@@ -11,6 +11,7 @@ use mesh_daemon::telemetry::log_filter;
 
 use crate::data_plane::{AccessLogTarget, PortBinding};
 use crate::gateway::sockets::ListenAddress;
+use crate::limits::{self, Setting};
 use crate::redirect::args::{RedirectCommand, net};
 use crate::secrets::SecretPath;
 
@@ -104,6 +105,8 @@ pub(crate) struct RunArguments {
     /// Writes the bound addresses to this file, as JSON.
     #[arg(long = "ports", value_name = "FILE")]
     pub(crate) ports_file: Option<PathBuf>,
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = Setting::parse, help = limits::help())]
+    pub(crate) limits: Vec<Setting>,
     /// Threads that carry traffic [default: one per core that the CPU quota allows].
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<std::num::NonZeroUsize>,
@@ -180,7 +183,7 @@ fn access_log(text: &str) -> Result<AccessLogTarget, String> {
 }
 
 /// A number and `ms`, `s`, `m` or `h`, as in policies.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let millis_per_unit = match unit {

@@ -18,7 +18,7 @@ use crate::access_log::AccessLog;
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
-use crate::limits;
+use crate::limits::Limits;
 use crate::listener::{self, Inherited};
 use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
@@ -118,23 +118,29 @@ impl DataPlane {
             secrets,
             stand_in,
             access_log,
+            limits,
             workers,
         } = settings;
         let server = credentials
             .server_config(ClientAuth::Required, &[MESH_HTTP2, MESH_HTTP1, MESH_TCP])
             .map_err(io::Error::other)?;
         let request_metrics = RequestMetrics::register(metrics);
-        let access_log = AccessLog::open(&access_log, request_metrics.log_dropped.clone())?;
+        let access_log = AccessLog::open(
+            &access_log,
+            limits.access_log_lines,
+            request_metrics.log_dropped.clone(),
+        )?;
         let plane = Arc::new(Plane::new(
             credentials,
             (request_metrics, TcpMetrics::register(metrics)),
             access_log,
             TrustedProxies(trusted_proxies),
+            Arc::clone(&limits),
         ));
-        let connections_max = listener::connections_max();
+        let connections_max = listener::connections_max(limits.connections);
         let places = || Arc::new(Semaphore::new(connections_max));
         let inbound_places = places();
-        let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
+        let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let intercepts = intercept.is_some();
         let with = With {
             plane: &plane,
@@ -165,6 +171,11 @@ impl DataPlane {
             handshakes,
             runtime: Mutex::new(Some(runtime)),
         }))
+    }
+
+    /// Its bounds.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.plane.limits
     }
 
     /// The addresses that were opened.

@@ -1,10 +1,10 @@
-//! Every bound of the data plane, by name.
+//! Every bound of the data plane, by name. Those in `settable.rs` an operator may set.
 
 use std::time::Duration;
 
-/// Connections that one direction accepts at once; the next wait in the kernel's backlog. Fewer
-/// where file descriptors are short, see [`connections_max`].
-pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+mod settable;
+
+pub(crate) use settable::{Limits, Setting, help};
 
 /// File descriptors that clients never get: for the listeners, the admin socket, metrics, the store
 /// and the distributor.
@@ -12,49 +12,25 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// Connections that one direction may accept where a process may have so many file descriptors.
 /// Each connection may need another one to an endpoint, or clients could hold all and none be served.
-pub(crate) fn connections_max(descriptors: u64) -> usize {
+pub(crate) fn connections_max(descriptors: u64, wanted: usize) -> usize {
     let each = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 4;
-    usize::try_from(each).map_or(CONNECTIONS_MAX, |each| each.clamp(1, CONNECTIONS_MAX))
+    usize::try_from(each).map_or(wanted, |each| each.clamp(1, wanted))
+}
+
+/// A bound as HTTP/2 writes it.
+pub(crate) fn number(bound: usize) -> u32 {
+    u32::try_from(bound).unwrap_or(u32::MAX)
 }
 
 /// Connections that the kernel holds before they are accepted.
 pub(crate) const ACCEPT_BACKLOG: i32 = 1_024;
 
-/// TLS handshakes that are done at once as a server; the next wait their turn. A peer's turn comes
-/// once it has said hello, so that silent ones take none.
-pub(crate) const HANDSHAKES_MAX: usize = 256;
-
-/// Requests in flight over both directions; the next are shed.
-pub(crate) const REQUESTS_MAX: usize = 20_000;
-
-/// Proxies of callers that one request passes, with all the calls that pass it on with its headers. More than any
-/// chain of services has, and few enough that a circle costs little.
-pub(crate) const HOPS_MAX: u16 = 32;
-
 /// Pause after `accept` failed for want of file descriptors or memory, so that it does not spin.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// From accept until the protocol is known.
-pub(crate) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a port that takes bytes with and without mTLS waits for a peer to speak first: a mesh peer does so
 /// at once, and an application that does not is kept waiting by so much.
 pub(crate) const SILENT_PEER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Until a peer has said hello.
-pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The rest of a TLS handshake as a server, once it is its turn. Short: others wait.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// From the first byte of an HTTP/1 request head to its last.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest silence within a request body.
-pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// How long a client of HTTP/1 may take nothing of what is written to it. (HTTP/2 has PING.)
-pub(crate) const WRITE_STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long an HTTP/1 connection is kept after a drain began: closed at once, it would cross with a
 /// request that is on its way.
@@ -63,49 +39,11 @@ pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// How long what is cut at the deadline of a drain may take to end and to write its record.
 pub(crate) const CUT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Longest silence of a connection between requests. Longer than [`POOL_IDLE_TIMEOUT`], so that
-/// it is the calling proxy that ends an idle connection between proxies.
-pub(crate) const IDLE_TIMEOUT: Duration = mesh_engine::limits::IDLE_TIMEOUT;
-
-/// A request head, request line included.
-pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-
 /// What may be read at once beside a head.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
 
-/// Fields of a head. No more than hyper reads without asking for memory.
-pub(crate) const FIELDS_MAX: usize = 100;
-
-/// A request target.
-pub(crate) const TARGET_BYTES_MAX: usize = 8 * 1024;
-
-/// Trailers of a request, all lines together.
-pub(crate) const TRAILER_BYTES_MAX: usize = 16 * 1024;
-
-/// Streams that a peer may have open on one HTTP/2 connection to us.
-pub(crate) const STREAMS_MAX: u32 = 256;
-
-/// Requests that we put on one HTTP/2 connection before another is opened.
-pub(crate) const STREAMS_PER_UPSTREAM_CONNECTION: usize = 100;
-
-/// HTTP/2 connections to one endpoint; when all are full, the least busy takes more.
-pub(crate) const HTTP2_CONNECTIONS_PER_ENDPOINT: usize = 4;
-
-/// Window of an HTTP/2 stream.
-pub(crate) const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-
-/// Window of an HTTP/2 connection.
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-
-/// What is buffered for one HTTP/2 stream that its reader does not take.
-pub(crate) const STREAM_SEND_BUFFER_BYTES: usize = 64 * 1024;
-
 /// Frame size that we take.
 pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
-
-/// PING, SETTINGS and PRIORITY frames that a peer may send in [`CONTROL_FRAME_WINDOW`];
-/// h2 bounds the other floods itself.
-pub(crate) const CONTROL_FRAMES_MAX: u32 = 200;
 
 /// A peer may send one more for every so many bytes that it is sent: gRPC measures what it
 /// gets with PINGs. More than the answer to a PING has, so that PINGs don't pay for each other.
@@ -114,27 +52,12 @@ pub(crate) const SENT_BYTES_PER_CONTROL_FRAME: usize = 32;
 /// See [`CONTROL_FRAMES_MAX`].
 pub(crate) const CONTROL_FRAME_WINDOW: Duration = Duration::from_secs(10);
 
-/// Silence after which an HTTP/2 peer is sent a PING.
-pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
-
-/// How long the answer to a PING may take.
-pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Streams that h2 resets for errors of the peer before it ends the connection (hyper#3782).
-pub(crate) const LOCAL_RESETS_MAX: usize = 256;
-
-/// Streams that a peer may reset before we took them.
-pub(crate) const PENDING_RESETS_MAX: usize = 32;
-
 /// What of a request body is kept to be sent again, as the compiler's findings have it.
 pub(crate) const REPLAY_BYTES_MAX: usize = mesh_engine::limits::REPLAY_BYTES_MAX;
 
 /// What keeping a chunk of it costs beside its bytes, so that a body in tiny chunks is no way around
 /// [`REPLAY_BYTES_MAX`].
 pub(crate) const REPLAY_CHUNK_OVERHEAD: usize = 64;
-
-/// Idle HTTP/1 connections kept per endpoint and identity.
-pub(crate) const POOL_IDLE_MAX: usize = 64;
 
 /// How long an unused upstream connection is kept where policy does not say.
 pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
@@ -150,9 +73,6 @@ pub(crate) const APPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest deadline that is taken over from a peer.
 pub(crate) const DEADLINE_MAX: Duration = Duration::from_hours(24);
-
-/// Longest silence of a connection of bytes, both directions together, where policy says nothing.
-pub(crate) const TCP_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// What is read of a connection of bytes at once.
 pub(crate) const TCP_READ_BYTES: usize = 16 * 1024;
@@ -175,9 +95,6 @@ pub(crate) const PULSE_EVERY: Duration = Duration::from_secs(5);
 /// How long acknowledgements of such a connection may stay out. With [`PULSE_EVERY`] less than half a minute, as
 /// are keep-alive and PING.
 pub(crate) const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
-
-/// Lines that wait for the access log's writer; further ones are dropped and counted.
-pub(crate) const ACCESS_LOG_QUEUE: usize = 4_096;
 
 /// Bytes of a value that came from outside, in an access-log line.
 pub(crate) const ACCESS_LOG_VALUE_BYTES: usize = 1_024;
@@ -249,11 +166,12 @@ mod tests {
 
     #[test]
     fn clients_never_hold_all_descriptors() {
+        let wanted = Limits::default().connections;
         for descriptors in [128, 256, 1024, 20_000, u64::MAX] {
-            let all = 4 * connections_max(descriptors) as u64 + DESCRIPTORS_RESERVED;
+            let all = 4 * connections_max(descriptors, wanted) as u64 + DESCRIPTORS_RESERVED;
             assert!(all <= descriptors, "{descriptors}");
         }
-        assert_eq!(connections_max(0), 1);
-        assert_eq!(connections_max(u64::MAX), CONNECTIONS_MAX);
+        assert_eq!(connections_max(0, wanted), 1);
+        assert_eq!(connections_max(u64::MAX, wanted), wanted);
     }
 }

@@ -20,7 +20,7 @@ use crate::args::RunArguments;
 use crate::bootstrap::{self, Boot, StartError};
 use crate::data_plane::{DataPlane, DataPlaneSettings, DrainPlan, DrainReport, Intercept};
 use crate::exit_code::Exit;
-use crate::limits;
+use crate::limits::{self, Limits};
 use crate::listener::Inherited;
 use crate::replace::{self, Door, Takeover};
 use crate::secrets::Secrets;
@@ -35,8 +35,9 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>
     if arguments.end_with_stdin {
         shutdown = shutdown.or_end_of_stdin();
     }
+    let limits = Limits::with(&arguments.limits)?;
     let secrets = Secrets::read(&arguments.secrets)?;
-    let settings = settings(arguments, secrets.clone());
+    let settings = settings(arguments, limits, secrets.clone());
     settings.check()?;
     let running = async {
         if arguments.replace {
@@ -315,7 +316,7 @@ async fn follow_secrets(secrets: Secrets) {
     }
 }
 
-fn settings(arguments: &RunArguments, secrets: Secrets) -> DataPlaneSettings {
+fn settings(arguments: &RunArguments, limits: Limits, secrets: Secrets) -> DataPlaneSettings {
     DataPlaneSettings {
         outbound: arguments.outbound,
         intercept: arguments.intercept.then(|| Intercept {
@@ -328,6 +329,7 @@ fn settings(arguments: &RunArguments, secrets: Secrets) -> DataPlaneSettings {
         secrets,
         stand_in: arguments.stand_in,
         access_log: arguments.access_log.clone(),
+        limits: Arc::new(limits),
         workers: arguments.workers,
     }
 }

@@ -18,6 +18,7 @@ use crate::access_log::{AccessLog, Line};
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::sanitise::Rule;
+use crate::limits::Limits;
 use crate::tables::{Budgets, Tables};
 use crate::tcp::carries_bytes;
 use crate::tcp::metrics::TcpMetrics;
@@ -37,6 +38,8 @@ pub(crate) struct Plane {
     pub(crate) access_log: AccessLog,
     pub(super) directory: Directory,
     pub(super) budgets: Budgets,
+    /// Bounds.
+    pub(crate) limits: Arc<Limits>,
     /// Proxies in front of a gateway whose word is taken.
     pub(crate) trusted_proxies: TrustedProxies,
     running: AtomicUsize,
@@ -73,10 +76,12 @@ impl Plane {
         (metrics, tcp): (RequestMetrics, TcpMetrics),
         access_log: AccessLog,
         trusted_proxies: TrustedProxies,
+        limits: Arc<Limits>,
     ) -> Self {
         let shared = Arc::new(Shared {
             credentials,
             recheck: watch::Sender::new(()),
+            limits: Arc::clone(&limits),
         });
         let each = [Reporter::Source, Reporter::Destination];
         let unknown = each.map(|reporter| {
@@ -98,6 +103,7 @@ impl Plane {
             access_log,
             directory: Directory::new(shared),
             budgets: Budgets::default(),
+            limits,
             trusted_proxies,
             running: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
@@ -279,6 +285,7 @@ impl Plane {
     pub(crate) fn refused_silent(&self, reporter: Reporter, peer: IpAddr, to: Option<SocketAddr>) {
         const RULE: &str = "first_byte_timeout";
         self.metrics.rejected_bytes(RULE);
+        self.metrics.limit_reached(RULE);
         self.refused_connection(reporter, Reason::BadRequest(RULE), peer, to);
     }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::gateway::sockets::ListenAddress;
+use crate::limits::Limits;
 use crate::secrets::Secrets;
 
 /// What a proxy is told at start about its traffic.
@@ -29,6 +31,8 @@ pub(crate) struct DataPlaneSettings {
     pub(crate) stand_in: Option<SocketAddr>,
     /// Where the access log goes.
     pub(crate) access_log: AccessLogTarget,
+    /// Bounds.
+    pub(crate) limits: Arc<Limits>,
     /// Worker threads; none: as many as the CPU quota allows.
     pub(crate) workers: Option<NonZeroUsize>,
 }
@@ -154,6 +158,7 @@ mod tests {
                 secrets: Secrets::default(),
                 stand_in: None,
                 access_log: AccessLogTarget::Off,
+                limits: Arc::default(),
                 workers: None,
             };
             settings.check()

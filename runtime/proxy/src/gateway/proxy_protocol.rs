@@ -2,13 +2,12 @@
 //! trusted proxies alone, before the first byte of the client.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use mesh_engine::proxy_protocol::{self, Header, Progress, ProxyProtocolError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
-
-use crate::limits;
 
 /// Why it is not known who the client is.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +43,12 @@ impl TrustedProxies {
         &self,
         io: &mut IO,
         peer: SocketAddr,
+        limit: Duration,
     ) -> Result<SocketAddr, NoClient> {
         if !self.contains(peer.ip()) {
             return Err(NoClient::Stranger(peer.ip()));
         }
-        let header = timeout(limits::DETECT_TIMEOUT, read(io)).await;
+        let header = timeout(limit, read(io)).await;
         let header = header.unwrap_or(Err(NoClient::Nothing))?;
         Ok(match header {
             Header::Proxied { client } => client,
@@ -83,18 +83,27 @@ mod tests {
         let header = b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\nGET / HTTP/1.1\r\n";
         let mut bytes = header.as_slice();
         let proxy = "[::ffff:10.1.2.3]:4".parse().unwrap();
-        let client = trusted.client(&mut bytes, proxy).await.unwrap();
+        let client = trusted
+            .client(&mut bytes, proxy, Duration::from_secs(10))
+            .await
+            .unwrap();
         assert_eq!(client.to_string(), "192.0.2.1:56324");
         assert_eq!(bytes, b"GET / HTTP/1.1\r\n");
         let mut bytes = header.as_slice();
         let stranger = "192.0.2.9:4".parse().unwrap();
-        let refused = trusted.client(&mut bytes, stranger).await;
+        let refused = trusted
+            .client(&mut bytes, stranger, Duration::from_secs(10))
+            .await;
         assert!(matches!(refused, Err(NoClient::Stranger(_))), "{refused:?}");
         let mut bytes = b"PROXY TCP4 192".as_slice();
-        let ended = trusted.client(&mut bytes, proxy).await;
+        let ended = trusted
+            .client(&mut bytes, proxy, Duration::from_secs(10))
+            .await;
         assert!(matches!(ended, Err(NoClient::Nothing)), "{ended:?}");
         let mut bytes = b"GET / HTTP/1.1\r\n".as_slice();
-        let none = trusted.client(&mut bytes, proxy).await;
+        let none = trusted
+            .client(&mut bytes, proxy, Duration::from_secs(10))
+            .await;
         assert!(matches!(none, Err(NoClient::Malformed(_))), "{none:?}");
     }
 }

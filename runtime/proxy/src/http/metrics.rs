@@ -34,6 +34,8 @@ pub(crate) struct RequestMetrics {
     /// By direction.
     in_flight: Family<[(&'static str, &'static str); 1], Gauge>,
     rejected: Family<[(&'static str, &'static str); 1], Counter>,
+    /// By its name.
+    limits_reached: Family<[(&'static str, &'static str); 1], Counter>,
     /// By reporter and reason.
     refused: Family<[(&'static str, &'static str); 2], Counter>,
     retries: Family<[(&'static str, &'static str); 1], Counter>,
@@ -71,6 +73,11 @@ impl RequestMetrics {
             rejected: metrics.register(
                 "mesh_rejected_requests",
                 "requests, and what was to become one, that broke a rule of HTTP or of the mesh",
+                Family::default(),
+            ),
+            limits_reached: metrics.register(
+                "mesh_limits_reached",
+                "times that a limit of the proxy was met, by the name that `--limit` has for it",
                 Family::default(),
             ),
             refused: metrics.register(
@@ -159,6 +166,14 @@ impl RequestMetrics {
         self.rejected
             .get_or_create(&[("rule", rule.as_str())])
             .inc();
+        if let Some(limit) = rule.limit() {
+            self.limit_reached(limit);
+        }
+    }
+
+    /// Counts that a limit was met.
+    pub(crate) fn limit_reached(&self, limit: &'static str) {
+        self.limits_reached.get_or_create(&[("limit", limit)]).inc();
     }
 
     /// Counts a connection that goes nowhere.

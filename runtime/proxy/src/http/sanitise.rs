@@ -11,7 +11,7 @@ use mesh_engine::http1::Fault;
 use mesh_engine::path::{self, PathError};
 use std::time::Duration;
 
-use crate::limits;
+use crate::limits::{self, Limits};
 
 /// Prefix of every header that only the mesh may set.
 pub(crate) const MESH_PREFIX: &str = "x-mesh-";
@@ -80,6 +80,10 @@ pub(crate) enum Rule {
     BodyTimeout,
     /// Too many HTTP/2 control frames.
     ControlFlood,
+    /// Resets, CONTINUATION or empty frames of HTTP/2 without end.
+    Http2Flood,
+    /// Frames that are not as RFC 9113 has them.
+    Http2,
     /// Not HTTP, or a head that the codec refused.
     Malformed,
     /// `CONNECT`: nothing is tunnelled.
@@ -124,6 +128,8 @@ impl Rule {
             Self::HeadTimeout => "head_timeout",
             Self::BodyTimeout => "body_timeout",
             Self::ControlFlood => "control_flood",
+            Self::Http2Flood => "http2_flood",
+            Self::Http2 => "http2",
             Self::Malformed => "malformed",
             Self::Connect => "connect",
             Self::Trace => "trace",
@@ -141,6 +147,20 @@ impl Rule {
             Self::Connection => "connection",
             Self::Misdirected => "misdirected",
         }
+    }
+
+    /// The limit that was met, if it is one.
+    pub(crate) fn limit(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Wire(Fault::HeadTooLarge) => "head_bytes",
+            Self::Wire(Fault::TooManyFields) | Self::TooManyFields => "fields",
+            Self::Wire(Fault::TargetTooLong) | Self::TargetTooLong => "target_bytes",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_idle_timeout",
+            Self::ControlFlood => "control_frames",
+            Self::Http2Flood => "resets",
+            _ => return None,
+        })
     }
 
     /// The answer.
@@ -201,20 +221,24 @@ pub(crate) struct Sanitised {
 }
 
 /// Makes the request safe, in place; its URI is then a canonical path and query.
-pub(crate) fn sanitise(head: &mut request::Parts, sender: Sender) -> Result<Sanitised, Rule> {
+pub(crate) fn sanitise(
+    head: &mut request::Parts,
+    sender: Sender,
+    limits: &Limits,
+) -> Result<Sanitised, Rule> {
     match head.method {
         Method::CONNECT => return Err(Rule::Connect),
         Method::TRACE => return Err(Rule::Trace),
         _ => {}
     }
-    if head.headers.len() > limits::FIELDS_MAX {
+    if head.headers.len() > limits.fields {
         return Err(Rule::TooManyFields);
     }
     framing(&head.headers)?;
     let authority = authority(head, sender)?;
     let authority_value =
         HeaderValue::try_from(authority.to_string()).map_err(|_malformed| Rule::HostMissing)?;
-    target(head)?;
+    target(head, limits)?;
     if let Some(expectation) = head.headers.remove(header::EXPECT)
         && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
     {
@@ -349,12 +373,12 @@ fn authority(head: &request::Parts, sender: Sender) -> Result<Authority<'static>
 }
 
 /// Brings the target into its canonical form: path and query, nothing else.
-fn target(head: &mut request::Parts) -> Result<(), Rule> {
+fn target(head: &mut request::Parts, limits: &Limits) -> Result<(), Rule> {
     let uri = std::mem::take(&mut head.uri);
     let Some(target) = uri.into_parts().path_and_query else {
         return Err(Rule::TargetForm);
     };
-    if target.as_str().len() > limits::TARGET_BYTES_MAX {
+    if target.as_str().len() > limits.target_bytes {
         return Err(Rule::TargetTooLong);
     }
     let query = target.query();
@@ -473,7 +497,7 @@ mod tests {
         headers: &[(&str, &str)],
     ) -> Result<(Sanitised, request::Parts), Rule> {
         let mut head = head(Version::HTTP_11, method, uri, headers);
-        let sanitised = sanitise(&mut head, Sender::Application)?;
+        let sanitised = sanitise(&mut head, Sender::Application, &Limits::default())?;
         Ok((sanitised, head))
     }
 
@@ -504,7 +528,7 @@ mod tests {
     fn http2_authorities_must_agree() {
         let refused = |uri: &str, headers: &[(&str, &str)]| {
             let mut head = head(Version::HTTP_2, "GET", uri, headers);
-            sanitise(&mut head, Sender::Application)
+            sanitise(&mut head, Sender::Application, &Limits::default())
                 .map(|sanitised| sanitised.authority)
                 .unwrap_err()
         };
@@ -512,7 +536,7 @@ mod tests {
         assert_eq!(refused("http://u@a/", &[]), Rule::Host(HostError::BadByte));
         assert_eq!(refused("/", &[]), Rule::HostMissing);
         let mut same = head(Version::HTTP_2, "GET", "http://A/", &[("host", "a")]);
-        let sanitised = sanitise(&mut same, Sender::Application).unwrap();
+        let sanitised = sanitise(&mut same, Sender::Application, &Limits::default()).unwrap();
         assert_eq!(sanitised.authority.host(), "a");
     }
 
@@ -527,7 +551,7 @@ mod tests {
         );
         check_refused("/a;b", &[("host", "a")], Rule::Path(PathError::Semicolon));
         check_refused("*", &[("host", "a")], Rule::Path(PathError::NotAbsolute));
-        let long = format!("/{}", "a".repeat(limits::TARGET_BYTES_MAX));
+        let long = format!("/{}", "a".repeat(Limits::default().target_bytes));
         check_refused(&long, &[("host", "a")], Rule::TargetTooLong);
     }
 
@@ -579,7 +603,9 @@ mod tests {
                 "/",
                 &[("host", "a"), ("x-mesh-timeout-ms", value)],
             );
-            sanitise(&mut head, Sender::MeshPeer).unwrap().time_left
+            sanitise(&mut head, Sender::MeshPeer, &Limits::default())
+                .unwrap()
+                .time_left
         };
         assert_eq!(peer("1500"), Some(Duration::from_millis(1500)));
         assert_eq!(peer("999999999999"), Some(limits::DEADLINE_MAX));
@@ -594,7 +620,8 @@ mod tests {
     fn a_url_has_the_scheme_of_its_connection() {
         let sent = |uri: &str, tls| {
             let mut head = head(Version::HTTP_11, "GET", uri, &[("host", "a")]);
-            sanitise(&mut head, Sender::Client { tls }).map(|sanitised| sanitised.authority)
+            sanitise(&mut head, Sender::Client { tls }, &Limits::default())
+                .map(|sanitised| sanitised.authority)
         };
         assert!(sent("https://a/", true).is_ok());
         assert!(sent("http://a/", false).is_ok());

@@ -1,6 +1,7 @@
 //! One downstream connection: hyper's codec over the guarded bytes, until it ends, drains, lies
 //! idle too long or its peer is no longer trusted.
 
+use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
@@ -26,7 +27,7 @@ use super::stream::StreamExecutor;
 use super::upgrade::Tunnels;
 use super::wire::{Guarded, WireState};
 use crate::data_plane::Plane;
-use crate::limits;
+use crate::limits::{self, Limits};
 use crate::listener::Leaving;
 use crate::tcp::downstream::Socket;
 use crate::tcp::pulse::Watched;
@@ -182,7 +183,7 @@ pub(crate) async fn serve<IO>(
     let result = match version {
         HttpVersion::Http1 => {
             let io = TokioIo::new(Guarded::http1(Watched::new(io), prefix, wire).or_reset(reset));
-            let serving = http1_builder().serve_connection(io, service);
+            let serving = http1_builder(&connection.plane.limits).serve_connection(io, service);
             run(
                 pin!(serving.with_upgrades()),
                 &connection,
@@ -194,7 +195,7 @@ pub(crate) async fn serve<IO>(
         }
         HttpVersion::Http2 => {
             let io = TokioIo::new(Guarded::http2(io, prefix, wire));
-            let serving = http2_builder().serve_connection(io, service);
+            let serving = http2_builder(&connection.plane.limits).serve_connection(io, service);
             // GOAWAY says which requests are still taken.
             run(
                 pin!(serving),
@@ -209,41 +210,43 @@ pub(crate) async fn serve<IO>(
     if let Err(error) = result {
         ended_badly(&connection, &error);
     }
+    if let Some(limit) = connection.wire.met() {
+        connection.plane.metrics.limit_reached(limit);
+    }
     let is_cut = || !connection.is_trusted();
     connection.tunnels.finish(recheck, is_cut).await;
     open.dec();
     drop(drain);
 }
 
-fn http1_builder() -> http1::Builder {
+fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         // `Guarded` times heads and idleness, with one timer per connection.
         .header_read_timeout(None)
         // `Guarded` bounds heads, and what is read beside one is not its own.
-        .max_buf_size(limits::HEAD_BYTES_MAX + limits::READ_BYTES)
+        .max_buf_size(limits.head_bytes + limits::READ_BYTES)
         // The end of what a client sends is its disappearance, and cancels its request upstream;
         // a client that only half-closes cannot be told from it.
         .half_close(false);
     builder
 }
 
-fn http2_builder() -> http2::Builder<StreamExecutor> {
+fn http2_builder(limits: &Limits) -> http2::Builder<StreamExecutor> {
     let mut builder = http2::Builder::new(StreamExecutor);
-    let head_bytes = u32::try_from(limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::STREAMS_MAX)
-        .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits::number(limits.streams))
+        .initial_stream_window_size(limits::number(limits.stream_window_bytes))
+        .initial_connection_window_size(limits::number(limits.connection_window_bytes))
         .max_frame_size(limits::FRAME_BYTES_MAX)
-        .max_header_list_size(head_bytes)
-        .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
-        .max_local_error_reset_streams(limits::LOCAL_RESETS_MAX)
-        .max_pending_accept_reset_streams(limits::PENDING_RESETS_MAX)
+        .max_header_list_size(limits::number(limits.head_bytes))
+        .max_send_buf_size(limits.stream_buffer_bytes)
+        .max_local_error_reset_streams(limits.local_resets)
+        .max_pending_accept_reset_streams(limits.pending_resets)
         .enable_connect_protocol()
-        .keep_alive_interval(limits::PING_EVERY)
-        .keep_alive_timeout(limits::PING_TIMEOUT);
+        .keep_alive_interval(limits.ping_every)
+        .keep_alive_timeout(limits.ping_timeout);
     builder
 }
 
@@ -300,7 +303,7 @@ async fn run<S: Serving>(
     let mut finishing = false;
     let mut was_idle = false;
     // `Guarded` ends idle HTTP/1 connections by itself; HTTP/2 wants to be told with GOAWAY.
-    let half = limits::IDLE_TIMEOUT / 2;
+    let half = connection.plane.limits.idle_timeout / 2;
     let mut idle = interval_at(Instant::now() + half, half);
     loop {
         tokio::select! {
@@ -324,6 +327,7 @@ async fn run<S: Serving>(
             _ = idle.tick() => {
                 let is_idle = connection.wire.in_flight() == 0;
                 if is_idle && was_idle && !finishing {
+                    connection.wire.meet("idle_timeout");
                     finishing = true;
                     serving.as_mut().finish();
                 }
@@ -335,17 +339,32 @@ async fn run<S: Serving>(
 
 /// Counts what never became a request.
 fn ended_badly(connection: &Connection, error: &hyper::Error) {
-    let rule = match connection.wire.broken_connection() {
-        Some(rule) => rule,
-        // The wire lets nothing through that hyper could not read, or this would be a fault of ours.
-        None if error.is_parse() => Rule::Malformed,
-        None => {
-            tracing::debug!(%error, "downstream connection ended");
-            return;
-        }
+    let broken = connection.wire.broken_connection();
+    // The wire lets nothing through that hyper could not read, or this would be a fault of ours.
+    let unread = || error.is_parse().then_some(Rule::Malformed);
+    let Some(rule) = broken.or_else(unread).or_else(|| by_http2(error)) else {
+        tracing::debug!(%error, "downstream connection ended");
+        return;
     };
     let peer = SocketAddr::new(connection.peer_ip, 0);
     connection
         .plane
         .refused_bytes(connection.reporter(), rule, peer.ip());
+}
+
+/// What h2 ended a connection for.
+fn by_http2(error: &hyper::Error) -> Option<Rule> {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(found) = cause {
+        if let Some(error) = found.downcast_ref::<h2::Error>() {
+            let is_ours = error.is_go_away() && !error.is_remote();
+            return match error.reason().filter(|_| is_ours)? {
+                h2::Reason::NO_ERROR => None,
+                h2::Reason::ENHANCE_YOUR_CALM => Some(Rule::Http2Flood),
+                _ => Some(Rule::Http2),
+            };
+        }
+        cause = found.source();
+    }
+    None
 }

@@ -27,7 +27,6 @@ use super::sanitise::{Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
 use super::upgrade::entry::Entry;
 use super::upgrade::{self, Wanted};
-use crate::limits;
 use crate::tables::Tables;
 use crate::upstream::connect::HttpVersion;
 
@@ -172,7 +171,8 @@ enum Refusal {
 
 impl Exchanging<'_> {
     fn sanitise(&mut self) -> Result<Sanitised, Refusal> {
-        if self.connection.plane.running() > limits::REQUESTS_MAX {
+        if self.connection.plane.running() > self.connection.plane.limits.requests {
+            self.connection.plane.metrics.limit_reached("requests");
             return Err(Refusal::Reason(Reason::OverloadShed));
         }
         let sender = match &self.connection.side {
@@ -181,7 +181,8 @@ impl Exchanging<'_> {
             Side::Inbound(_) => Sender::Client { tls: false },
             Side::Gateway(entrance) => Sender::Client { tls: entrance.tls },
         };
-        let sanitised = sanitise(&mut self.head, sender).map_err(Refusal::Rule)?;
+        let sanitised = sanitise(&mut self.head, sender, &self.connection.plane.limits)
+            .map_err(Refusal::Rule)?;
         self.asked.grpc = sanitised.grpc;
         self.record.grpc = sanitised.grpc;
         if sanitised.grpc {
@@ -190,7 +191,8 @@ impl Exchanging<'_> {
         self.authority.clone_from(&sanitised.authority_value);
         let authority = sanitised.authority_value.to_str().unwrap_or_default();
         self.record.normalised(authority, self.head.uri.path());
-        if sanitised.hops >= limits::HOPS_MAX {
+        if usize::from(sanitised.hops) >= self.connection.plane.limits.hops {
+            self.connection.plane.metrics.limit_reached("hops");
             return Err(Refusal::Reason(Reason::Loop));
         }
         let calls = !matches!(self.connection.side, Side::Inbound(_));

@@ -16,16 +16,19 @@ pub(crate) mod frames;
 mod guarded;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
 use super::sanitise::Rule;
+use crate::limits::Limits;
 pub(crate) use guarded::Guarded;
 
 /// What the wire and the requests of one connection tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WireState {
+    /// Bounds.
+    pub(crate) limits: Arc<Limits>,
     in_flight: AtomicUsize,
     /// Requests that have begun.
     begun: AtomicU64,
@@ -34,14 +37,34 @@ pub(crate) struct WireState {
     broken_off: AtomicBool,
     /// What passes is HTTP no longer.
     upgraded: AtomicBool,
+    /// The limit that ended the connection, or that its peer came up to.
+    met: OnceLock<&'static str>,
     /// When the answer that is being written over HTTP/1 must be out.
     answer_until: Mutex<Option<Instant>>,
 }
 
 impl WireState {
+    /// Of a connection that begins.
+    pub(crate) fn new(limits: Arc<Limits>) -> Self {
+        Self {
+            limits,
+            in_flight: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
+            violation: OnceLock::new(),
+            broken_off: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            met: OnceLock::new(),
+            answer_until: Mutex::new(None),
+        }
+    }
+
     /// Notes that a request began.
     pub(crate) fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let running = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        // No more are taken then. Over HTTP/1 there is one at a time.
+        if running > 1 && running >= self.limits.streams {
+            self.meet("streams");
+        }
     }
 
     /// Notes that a request ended.
@@ -100,6 +123,16 @@ impl WireState {
     pub(crate) fn broken_connection(&self) -> Option<Rule> {
         let violation = self.violation.get()?;
         (violation.place == Place::Connection).then_some(violation.rule)
+    }
+
+    /// Notes that a limit was met; the first is told.
+    pub(crate) fn meet(&self, limit: &'static str) {
+        self.met.get_or_init(|| limit);
+    }
+
+    /// The limit that was met.
+    pub(crate) fn met(&self) -> Option<&'static str> {
+        self.met.get().copied()
     }
 
     fn refuse(&self, rule: Rule, place: Place) {

@@ -37,7 +37,10 @@ pub(super) async fn enter(
     let mut accepted = accepted;
     let mut client = peer;
     if listeners.is_proxied() {
-        let told = plane.trusted_proxies.client(&mut accepted, peer).await;
+        let told = plane
+            .trusted_proxies
+            .client(&mut accepted, peer, plane.limits.first_byte_timeout)
+            .await;
         client = match told {
             Ok(client) => client,
             Err(no_client) => {
@@ -89,7 +92,7 @@ pub(super) async fn enter(
         name = hello.server_name().map(str::to_owned);
         listeners.meet(name.as_deref())
     };
-    let stream = match Box::pin(shake_hands(accepted, choose, handshakes)).await {
+    let stream = match Box::pin(shake_hands(accepted, choose, &plane, handshakes)).await {
         Ok(stream) => stream,
         Err(NoHandshake::TimedOut) => return plane.refused_client(peer.ip()),
         Err(NoHandshake::Failed(error, tcp)) => {
@@ -117,8 +120,8 @@ pub(super) async fn enter(
         _ => HttpVersion::Http1,
     };
     let connection = Connection {
+        wire: Arc::new(WireState::new(Arc::clone(&plane.limits))),
         plane,
-        wire: Arc::new(WireState::default()),
         tunnels: Tunnels::default(),
         side: entrance(true, name),
         peer_ip: peer.ip(),

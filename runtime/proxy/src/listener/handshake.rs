@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::data_plane::Plane;
 use crate::limits;
 
 /// Why there is no TLS session.
@@ -32,17 +33,28 @@ impl<IO> From<Elapsed> for NoHandshake<IO> {
 pub(super) async fn shake_hands<IO: AsyncRead + AsyncWrite + Unpin>(
     tcp: IO,
     choose: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
+    plane: &Plane,
     handshakes: &Semaphore,
 ) -> Result<Box<TlsStream<IO>>, NoHandshake<IO>> {
     let mut hello = LazyConfigAcceptor::new(Acceptor::default(), tcp);
-    let greeted = timeout(limits::HELLO_TIMEOUT, &mut hello).await?;
+    let greeted = timeout(plane.limits.hello_timeout, &mut hello)
+        .await
+        .inspect_err(|_elapsed| plane.metrics.limit_reached("hello_timeout"))?;
     let started = greeted.map_err(|error| NoHandshake::Failed(error, hello.take_io()))?;
     let tls = choose(&started.client_hello());
     let handshake = started.into_stream(tls).into_fallible();
-    let _turn = handshakes.acquire().await;
+    let turn = handshakes.try_acquire();
+    let _turn = match turn {
+        Ok(turn) => Ok(turn),
+        Err(_) => {
+            plane.metrics.limit_reached("handshakes");
+            handshakes.acquire().await
+        }
+    };
     // Boxed, since a session is large and is moved from hand to hand.
-    timeout(limits::HANDSHAKE_TIMEOUT, handshake)
-        .await?
+    timeout(plane.limits.handshake_timeout, handshake)
+        .await
+        .inspect_err(|_elapsed| plane.metrics.limit_reached("handshake_timeout"))?
         .map(Box::new)
         .map_err(|(error, tcp)| NoHandshake::Failed(error, Some(tcp)))
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use mesh_daemon::identity::{PeerIdentity, tls};
@@ -63,9 +64,12 @@ pub(super) async fn admit(
     let (mut accepted, mut prefix) = (accepted, Vec::new());
     let greeting = match takes {
         InPlaintext::Nothing => Greeting::Tls,
-        InPlaintext::Requests => greeting(&accepted).await,
+        InPlaintext::Requests => greeting(&accepted, plane.limits.hello_timeout).await,
         InPlaintext::Bytes { only: true } => Greeting::Plaintext,
-        InPlaintext::Bytes { only: false } => greeting_of_bytes(&mut accepted, &mut prefix).await,
+        InPlaintext::Bytes { only: false } => {
+            let limit = plane.limits.first_byte_timeout;
+            greeting_of_bytes(&mut accepted, &mut prefix, limit).await
+        }
     };
     match greeting {
         Greeting::Tls => {}
@@ -99,7 +103,7 @@ pub(super) async fn admit(
         }
     }
     let accepted = Prefixed::new(accepted, prefix);
-    let met = match Box::pin(shake_hands(accepted, |_| tls, &handshakes)).await {
+    let met = match Box::pin(shake_hands(accepted, |_| tls, &plane, &handshakes)).await {
         Ok(stream) => meet(&stream).map(|(carries, inbound)| (stream, carries, inbound)),
         Err(NoHandshake::Failed(error, tcp)) => {
             tracing::debug!(%peer, %error, "handshake failed");
@@ -144,8 +148,8 @@ pub(super) async fn admit(
         edge: OnceLock::new(),
     });
     let connection = Connection {
+        wire: Arc::new(WireState::new(Arc::clone(&plane.limits))),
         plane,
-        wire: Arc::new(WireState::default()),
         tunnels: Tunnels::default(),
         side,
         peer_ip: peer.ip(),
@@ -175,9 +179,9 @@ enum Greeting {
 
 /// Looks at the first byte: a record of TLS begins with its type, 22 for a handshake (RFC 8446 section 5.1),
 /// and no method of HTTP does.
-async fn greeting(tcp: &TcpStream) -> Greeting {
+async fn greeting(tcp: &TcpStream, limit: Duration) -> Greeting {
     let mut first = [0];
-    match timeout(limits::HELLO_TIMEOUT, tcp.peek(&mut first)).await {
+    match timeout(limit, tcp.peek(&mut first)).await {
         Ok(Ok(1)) if first == [HANDSHAKE_RECORD] => Greeting::Tls,
         Ok(Ok(1)) => Greeting::Plaintext,
         _ => Greeting::Nothing,
@@ -186,7 +190,7 @@ async fn greeting(tcp: &TcpStream) -> Greeting {
 
 /// The same where bytes are carried in plaintext too. A mesh peer speaks first, with a protocol of the mesh;
 /// everything else is the application's own, its TLS too, and whoever is silent waits for it to speak.
-async fn greeting_of_bytes(tcp: &mut TcpStream, prefix: &mut Vec<u8>) -> Greeting {
+async fn greeting_of_bytes(tcp: &mut TcpStream, prefix: &mut Vec<u8>, limit: Duration) -> Greeting {
     let mut first = [0];
     match timeout(limits::SILENT_PEER_TIMEOUT, tcp.peek(&mut first)).await {
         Err(_elapsed) => return Greeting::Plaintext,
@@ -194,7 +198,7 @@ async fn greeting_of_bytes(tcp: &mut TcpStream, prefix: &mut Vec<u8>) -> Greetin
         Ok(Ok(1)) => return Greeting::Plaintext,
         Ok(_) => return Greeting::Nothing,
     }
-    match hello::client_hello(tcp, prefix).await {
+    match hello::client_hello(tcp, prefix, limit).await {
         Ok(hello) => {
             let mut offered = hello.protocols.iter();
             let of_mesh = |name: &Vec<u8>| [MESH_HTTP1, MESH_HTTP2, MESH_TCP].contains(&&**name);

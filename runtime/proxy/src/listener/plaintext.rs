@@ -16,7 +16,6 @@ use crate::http::metrics::Reporter;
 use crate::http::server::{self, Connection, Side};
 use crate::http::upgrade::Tunnels;
 use crate::http::wire::WireState;
-use crate::limits;
 use crate::tcp::downstream::reset;
 use crate::tcp::outbound::{self, Client, Toward};
 use crate::upstream::connect::HttpVersion;
@@ -33,7 +32,7 @@ pub(super) async fn in_plaintext(
     let detected = tokio::select! {
         // Nothing was asked yet, so nothing is lost.
         () = drain.waited() => return,
-        detected = timeout(limits::DETECT_TIMEOUT, detect(&mut tcp)) => detected,
+        detected = timeout(plane.limits.first_byte_timeout, detect(&mut tcp)) => detected,
     };
     let (speaks, prefix) = match detected {
         Ok(Ok(Some(detected))) => detected,
@@ -68,8 +67,8 @@ pub(super) async fn in_plaintext(
         _ => HttpVersion::Http1,
     };
     let connection = Connection {
+        wire: Arc::new(WireState::new(Arc::clone(&plane.limits))),
         plane,
-        wire: Arc::new(WireState::default()),
         tunnels: Tunnels::default(),
         side,
         peer_ip: peer.ip(),

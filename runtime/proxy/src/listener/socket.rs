@@ -80,7 +80,7 @@ fn listen_at(address: SocketAddr, alone: bool) -> io::Result<std::net::TcpListen
 
 /// How many connections one direction may accept, with as many file descriptors as the process can
 /// get.
-pub(crate) fn connections_max() -> usize {
+pub(crate) fn connections_max(wanted: usize) -> usize {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {
             setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -90,5 +90,5 @@ pub(crate) fn connections_max() -> usize {
     let descriptors = raised
         .inspect_err(|error| tracing::warn!(%error, "file descriptors stay few"))
         .or_else(|_kept| getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft));
-    limits::connections_max(descriptors.unwrap_or(0))
+    limits::connections_max(descriptors.unwrap_or(0), wanted)
 }

@@ -1,10 +1,10 @@
 //! The name that a TLS client asks for, taken from its first bytes before anybody answers it.
 
+use std::time::Duration;
+
 use mesh_engine::client_hello::{ClientHello, HelloError, HelloReader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
-
-use crate::limits;
 
 /// Why there is no name to go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,9 @@ impl NoHello {
 pub(crate) async fn server_name<IO: AsyncRead + Unpin>(
     io: &mut IO,
     prefix: &mut Vec<u8>,
+    limit: Duration,
 ) -> Result<String, NoHello> {
-    let hello = client_hello(io, prefix).await?;
+    let hello = client_hello(io, prefix, limit).await?;
     Ok(hello.server_name.unwrap_or_default())
 }
 
@@ -44,6 +45,7 @@ pub(crate) async fn server_name<IO: AsyncRead + Unpin>(
 pub(crate) async fn client_hello<IO: AsyncRead + Unpin>(
     io: &mut IO,
     prefix: &mut Vec<u8>,
+    limit: Duration,
 ) -> Result<ClientHello, NoHello> {
     let reading = async {
         let mut reader = HelloReader::default();
@@ -61,7 +63,7 @@ pub(crate) async fn client_hello<IO: AsyncRead + Unpin>(
             }
         }
     };
-    timeout(limits::DETECT_TIMEOUT, reading)
+    timeout(limit, reading)
         .await
         .unwrap_or(Err(NoHello::TimedOut))
 }

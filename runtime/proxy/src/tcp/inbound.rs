@@ -90,7 +90,7 @@ pub(crate) async fn admit<D>(
         prefix,
     } = admitted;
     let mut downstream = Prefixed::new(Watched::new(stream), prefix);
-    let (idle, longest) = (limits::TCP_IDLE_TIMEOUT, None);
+    let (idle, longest) = (plane.limits.bytes_idle_timeout, None);
     let meters = (&record.received, &record.sent);
     let passing = Passing::new(&mut downstream, &mut upstream, meters, Some(idle));
     let is_trusted = || {
@@ -139,7 +139,7 @@ where
     };
     let is_mesh = caller.identity.is_some();
     let (service, port) = if is_mesh {
-        let read = timeout(limits::DETECT_TIMEOUT, read_preface(stream)).await;
+        let read = timeout(plane.limits.first_byte_timeout, read_preface(stream)).await;
         match read {
             Ok(Ok(asked)) => asked,
             Ok(Err(NoPreface::Io(_))) => {
@@ -168,7 +168,8 @@ where
     let mut prefix = stream.take_prefix();
     let mut name = String::new();
     if protocol == Protocol::Tls {
-        name = match hello::server_name(stream, &mut prefix).await {
+        name = match hello::server_name(stream, &mut prefix, plane.limits.first_byte_timeout).await
+        {
             Ok(name) => name,
             Err(NoHello::Gone) => {
                 return Err(Refused(Answer::Malformed, Reason::ClientDisconnect));
@@ -223,7 +224,8 @@ fn find(
         return Err(Refused(Answer::Unavailable, Reason::NoConfig));
     };
     tables.generation().clone_into(&mut record.generation);
-    if plane.running() > limits::REQUESTS_MAX {
+    if plane.running() > plane.limits.requests {
+        plane.metrics.limit_reached("requests");
         return Err(Refused(Answer::Unavailable, Reason::OverloadShed));
     }
     let table = tables.snapshot().inbound(caller.port);

@@ -143,13 +143,20 @@ where
     if plane.is_denying() {
         return Err(Reason::AuthzDenied);
     }
-    if plane.running() > limits::REQUESTS_MAX {
+    if plane.running() > plane.limits.requests {
+        plane.metrics.limit_reached("requests");
         return Err(Reason::OverloadShed);
     }
     let mut prefix = downstream.take_prefix();
-    let name = course::name(downstream, &mut prefix, toward, &tables)
-        .await
-        .map_err(|no_hello| no_hello.map_or(Reason::NoRoute, |no| no.reason(plane)))?;
+    let name = course::name(
+        downstream,
+        &mut prefix,
+        toward,
+        &tables,
+        plane.limits.first_byte_timeout,
+    )
+    .await
+    .map_err(|no_hello| no_hello.map_or(Reason::NoRoute, |no| no.reason(plane)))?;
     record.name.clone_from(&name);
     let course = course::choose(&tables, toward, &name, address.ip(), record)?;
     let reached = reach(&tables, &course, &prefix, plane, record).await?;
@@ -162,7 +169,10 @@ where
     Ok(Established {
         reached,
         name,
-        idle: course.exchange.idle.unwrap_or(limits::TCP_IDLE_TIMEOUT),
+        idle: course
+            .exchange
+            .idle
+            .unwrap_or(plane.limits.bytes_idle_timeout),
         longest: course.exchange.max_duration,
         gate: course.gate,
     })

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
 use crate::http::body::RequestBody;
 use crate::http::metrics::Tls;
-use crate::limits;
+use crate::limits::{self, Limits};
 
 /// What the connections of all endpoints share.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) credentials: Credentials,
     /// Changes whenever peers must be judged again.
     pub(crate) recheck: watch::Sender<()>,
+    /// Bounds.
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// One address that can take requests, and the connections to it.
@@ -326,7 +328,7 @@ impl Endpoint {
         }
         connection.idle_since = Instant::now();
         let mut idle = lock(&self.http1);
-        if idle.len() < limits::POOL_IDLE_MAX {
+        if idle.len() < self.shared.limits.pool_idle {
             idle.push(connection);
         }
     }
@@ -338,7 +340,7 @@ impl Endpoint {
             .await
             .map_err(Failure::Connect)?;
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(limits::HEAD_BYTES_MAX)
+            .max_buf_size(self.shared.limits.head_bytes)
             .handshake(TokioIo::new(connected.io))
             .await
             .map_err(|_broken| Failure::Connect(ConnectError::Tcp))?;
@@ -404,7 +406,7 @@ impl Endpoint {
                 let mut pool = lock(&self.http2);
                 pool.connections
                     .retain(|connection| !connection.sender.is_closed());
-                if let Some((connection, stream)) = pool.pick(idle) {
+                if let Some((connection, stream)) = pool.pick(idle, &self.shared.limits) {
                     return Ok((connection, stream, waited));
                 }
                 if let Some(made) = &pool.connecting {
@@ -446,16 +448,17 @@ impl Endpoint {
     async fn handshake_http2(&self, limit: Duration) -> Result<Http2Connection, ConnectError> {
         let carries = Carries::Http(HttpVersion::Http2);
         let recheck = self.shared.recheck.subscribe();
+        let limits = &self.shared.limits;
         let connected = connect::connect(self.address, &self.security, carries, limit).await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(limits::number(limits.stream_window_bytes))
+            .initial_connection_window_size(limits::number(limits.connection_window_bytes))
             .max_frame_size(limits::FRAME_BYTES_MAX)
-            .max_header_list_size(bytes_max(limits::HEAD_BYTES_MAX))
-            .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
-            .keep_alive_interval(limits::PING_EVERY)
-            .keep_alive_timeout(limits::PING_TIMEOUT)
+            .max_header_list_size(limits::number(limits.head_bytes))
+            .max_send_buf_size(limits.stream_buffer_bytes)
+            .keep_alive_interval(limits.ping_every)
+            .keep_alive_timeout(limits.ping_timeout)
             .handshake(TokioIo::new(connected.io))
             .await
             .map_err(|_broken| ConnectError::Http2)?;
@@ -531,14 +534,14 @@ impl Endpoint {
 
 impl Http2Pool {
     /// The least busy connection, unless another one should be opened.
-    fn pick(&mut self, idle: Idle) -> Option<(Http2Connection, Stream)> {
-        let full = self.connections.len() >= limits::HTTP2_CONNECTIONS_PER_ENDPOINT;
+    fn pick(&mut self, idle: Idle, limits: &Limits) -> Option<(Http2Connection, Stream)> {
+        let full = self.connections.len() >= limits.pool_connections;
         let active = |connection: &Http2Connection| connection.active.load(Ordering::Relaxed);
         let best = self
             .connections
             .iter_mut()
             .min_by_key(|connection| active(connection))?;
-        if active(best) >= limits::STREAMS_PER_UPSTREAM_CONNECTION && !full {
+        if active(best) >= limits.pool_streams && !full {
             return None;
         }
         best.active.fetch_add(1, Ordering::Relaxed);
@@ -589,10 +592,6 @@ fn http2_failure(error: &h2::Error) -> Failure {
         }
         _ => Failure::Reset,
     }
-}
-
-fn bytes_max(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// A panic elsewhere leaves a list of connections that is still good.

@@ -254,7 +254,7 @@ async fn silent_peers_keep_nobody_out() {
     let reviews = mesh.reviews(application.address);
     let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
     let mut silent = Vec::new();
-    for _ in 0..2 * crate::limits::HANDSHAKES_MAX {
+    for _ in 0..2 * crate::limits::Limits::default().handshakes {
         silent.push(TcpStream::connect(reviews.inbound()).await.unwrap());
     }
     let got = send(productpage.outbound(), get("/")).await;

@@ -272,7 +272,7 @@ async fn many_streams_share_few_connections() {
         .lines()
         .find_map(|line| line.strip_prefix("mesh_connections_open{reporter=\"destination\"} "))
         .unwrap();
-    assert!(open.parse::<usize>().unwrap() <= crate::limits::HTTP2_CONNECTIONS_PER_ENDPOINT);
+    assert!(open.parse::<usize>().unwrap() <= crate::limits::Limits::default().pool_connections);
 }
 
 #[tokio::test]

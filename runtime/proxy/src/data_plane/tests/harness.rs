@@ -375,6 +375,7 @@ pub(super) fn settings(change: impl FnOnce(&mut DataPlaneSettings)) -> DataPlane
         secrets: Secrets::default(),
         stand_in: None,
         access_log: AccessLogTarget::Off,
+        limits: Arc::default(),
         workers: NonZeroUsize::new(2),
     };
     change(&mut settings);

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use crate::data_plane::{DataPlane, PortBinding};
-use crate::limits::HOPS_MAX;
+use crate::limits::Limits;
 use std::sync::Arc;
 
 use mesh_daemon::telemetry::Metrics;
@@ -21,7 +21,7 @@ async fn a_request_that_goes_round_ends() {
     assert_eq!(got.status, 508);
     let record = reviews.record(|record| record["reason"] == "loop").await;
     assert_eq!(record["code"], 508);
-    let rounds = usize::from(HOPS_MAX);
+    let rounds = Limits::default().hops;
     eventually(|| (caller.records().len() >= rounds).then_some(())).await;
     assert_eq!(caller.records().len(), rounds);
     // What is no number is no way out either.

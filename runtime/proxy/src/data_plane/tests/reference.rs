@@ -145,6 +145,7 @@ fn experienced(mesh: &Mesh) -> Proxy {
     edge.count_messages(Messages::Request, 1);
     let metrics = &plane.metrics;
     metrics.rejected(Rule::HostMissing);
+    metrics.limit_reached("connections");
     metrics.refused(Reporter::Source, Reason::Loop);
     metrics.retried(true);
     metrics.timed_out("request");

@@ -22,15 +22,19 @@ pub(crate) struct FrameScan {
     skip: usize,
     header: [u8; HEADER_BYTES],
     filled: usize,
-    counted: u32,
+    /// Frames that a peer may send within the window.
+    allowed: usize,
+    counted: usize,
     /// Bytes that were sent to the peer since the window began.
     sent: usize,
     window_start: Option<Instant>,
 }
 
-impl Default for FrameScan {
-    fn default() -> Self {
+impl FrameScan {
+    /// Lets so many frames pass.
+    pub(crate) fn new(allowed: usize) -> Self {
         Self {
+            allowed,
             skip: PREFACE.len(),
             header: [0; HEADER_BYTES],
             filled: 0,
@@ -39,9 +43,7 @@ impl Default for FrameScan {
             window_start: None,
         }
     }
-}
 
-impl FrameScan {
     /// Notes that bytes were sent to the peer.
     pub(crate) fn wrote(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(bytes);
@@ -82,8 +84,8 @@ impl FrameScan {
             self.sent = 0;
         }
         self.counted += 1;
-        let earned = u32::try_from(self.sent / limits::SENT_BYTES_PER_CONTROL_FRAME);
-        let allowed = limits::CONTROL_FRAMES_MAX.saturating_add(earned.unwrap_or(u32::MAX));
+        let earned = self.sent / limits::SENT_BYTES_PER_CONTROL_FRAME;
+        let allowed = self.allowed.saturating_add(earned);
         if self.counted > allowed {
             return Err(Rule::ControlFlood);
         }
@@ -94,6 +96,8 @@ impl FrameScan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALLOWED: usize = 200;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).unwrap();
@@ -106,12 +110,12 @@ mod tests {
     async fn pings_are_bounded_however_they_are_split() {
         for size in [1, 7, 1000] {
             let mut bytes = PREFACE.to_vec();
-            for _ in 0..=limits::CONTROL_FRAMES_MAX {
+            for _ in 0..=ALLOWED {
                 bytes.extend(frame(PING, 0, &[0; 8]));
                 bytes.extend(frame(PING, ACK, &[0; 8]));
                 bytes.extend(frame(0, 0, b"data"));
             }
-            let mut scan = FrameScan::default();
+            let mut scan = FrameScan::new(ALLOWED);
             let now = Instant::now();
             let verdict = bytes.chunks(size).try_for_each(|part| scan.read(part, now));
             assert_eq!(verdict, Err(Rule::ControlFlood), "in pieces of {size}");
@@ -121,9 +125,9 @@ mod tests {
     /// gRPC clients send one for every window of data that they get, to measure it.
     #[tokio::test(start_paused = true)]
     async fn pings_that_measure_an_answer_are_welcome() {
-        let mut scan = FrameScan::default();
+        let mut scan = FrameScan::new(ALLOWED);
         scan.read(PREFACE, Instant::now()).unwrap();
-        for _ in 0..10 * limits::CONTROL_FRAMES_MAX {
+        for _ in 0..10 * ALLOWED {
             // A DATA frame with one small message, and the answer to the PING before.
             scan.wrote(9 + 5 + 2);
             scan.wrote(9 + 8);
@@ -134,13 +138,13 @@ mod tests {
             scan.wrote(9 + 8);
             scan.read(&frame(PING, 0, &[0; 8]), Instant::now())
         });
-        let most = usize::try_from(limits::CONTROL_FRAMES_MAX).unwrap() * 4;
+        let most = ALLOWED * 4;
         assert!(flood.take(most).any(|verdict| verdict.is_err()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_ping_now_and_then_is_welcome() {
-        let mut scan = FrameScan::default();
+        let mut scan = FrameScan::new(ALLOWED);
         scan.read(PREFACE, Instant::now()).unwrap();
         for _ in 0..1000 {
             tokio::time::advance(std::time::Duration::from_secs(1)).await;

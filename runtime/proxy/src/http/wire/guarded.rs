@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use mesh_engine::http1::{Bounds, Http1Scan, Phase, Refusal};
+use mesh_engine::http1::{Http1Scan, Phase, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::frames::FrameScan;
 use super::{Place, WireState};
 use crate::http::sanitise::Rule;
-use crate::limits;
+use crate::limits::{self, Limits};
 
 /// What stands for a request line that was refused, or that never ended.
 const NO_LINE: &[u8] = b"- * HTTP/1.1\r\n\r\n";
@@ -63,18 +63,14 @@ pub(crate) struct Guarded<IO> {
 impl<IO> Guarded<IO> {
     /// Guards an HTTP/1 connection of which `prefix` has been read.
     pub(crate) fn http1(io: IO, prefix: Vec<u8>, state: Arc<WireState>) -> Self {
-        let bounds = Bounds {
-            head_bytes: limits::HEAD_BYTES_MAX,
-            target_bytes: limits::TARGET_BYTES_MAX,
-            fields: limits::FIELDS_MAX,
-            trailer_bytes: limits::TRAILER_BYTES_MAX,
-        };
+        let bounds = state.limits.http1();
         Self::new(io, prefix, state, Scan::Http1(Http1Scan::new(bounds)))
     }
 
     /// Guards an HTTP/2 connection of which `prefix` has been read.
     pub(crate) fn http2(io: IO, prefix: Vec<u8>, state: Arc<WireState>) -> Self {
-        Self::new(io, prefix, state, Scan::Http2(FrameScan::default()))
+        let scan = Scan::Http2(FrameScan::new(state.limits.control_frames));
+        Self::new(io, prefix, state, scan)
     }
 
     fn new(io: IO, prefix: Vec<u8>, state: Arc<WireState>, scan: Scan) -> Self {
@@ -228,11 +224,12 @@ impl<IO> Guarded<IO> {
             (Poll::Pending, Scan::Http1(_)) if !self.state.is_upgraded() => {
                 let state = &self.state;
                 let timer = self.write_timer.get_or_insert_with(|| {
-                    let latest = Instant::now() + limits::WRITE_STALL_TIMEOUT;
+                    let latest = Instant::now() + state.limits.write_stall_timeout;
                     let until = state.lock().map_or(latest, |until| until.min(latest));
                     Box::pin(tokio::time::sleep_until(until))
                 });
                 ready!(timer.as_mut().poll(cx));
+                self.state.meet("write_stall_timeout");
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             _ => {}
@@ -247,7 +244,7 @@ impl<IO> Guarded<IO> {
             return Poll::Pending;
         }
         loop {
-            let wanted = self.phase_since + limit(self.phase);
+            let wanted = self.phase_since + limit(&self.state.limits, self.phase);
             let timer = self
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(wanted)));
@@ -262,7 +259,7 @@ impl<IO> Guarded<IO> {
             if now >= wanted {
                 self.phase_since = now;
             }
-            let next = self.phase_since + limit(self.phase);
+            let next = self.phase_since + limit(&self.state.limits, self.phase);
             timer.as_mut().reset(next);
         }
     }
@@ -276,11 +273,11 @@ impl<IO> Drop for Guarded<IO> {
     }
 }
 
-fn limit(phase: Phase) -> Duration {
+fn limit(limits: &Limits, phase: Phase) -> Duration {
     match phase {
-        Phase::Between => limits::IDLE_TIMEOUT,
-        Phase::Head => limits::HEAD_TIMEOUT,
-        Phase::Body => limits::BODY_IDLE_TIMEOUT,
+        Phase::Between => limits.idle_timeout,
+        Phase::Head => limits.head_timeout,
+        Phase::Body => limits.body_idle_timeout,
     }
 }
 
@@ -316,7 +313,10 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
                         ready!(self.poll_silence(cx));
                         match self.phase {
                             // The end of the connection, as if the peer had closed it.
-                            Phase::Between => return Poll::Ready(Ok(())),
+                            Phase::Between => {
+                                self.state.meet("idle_timeout");
+                                return Poll::Ready(Ok(()));
+                            }
                             Phase::Head => {
                                 self.refuse_held(Rule::HeadTimeout);
                                 continue;
@@ -432,16 +432,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_ends_and_a_busy_one_does_not() {
         let (_peer, ours) = tokio::io::duplex(1024);
-        let state = Arc::new(WireState::default());
+        let state = Arc::new(WireState::new(Arc::default()));
         let mut guarded = Guarded::http1(ours, Vec::new(), Arc::clone(&state));
         state.begin();
         let mut byte = [0; 1];
-        let waited = tokio::time::timeout(limits::IDLE_TIMEOUT * 3, guarded.read(&mut byte)).await;
+        let waited =
+            tokio::time::timeout(Limits::default().idle_timeout * 3, guarded.read(&mut byte)).await;
         assert!(waited.is_err(), "a request runs, so the connection stays");
         state.end();
         let started = Instant::now();
         assert_eq!(guarded.read(&mut byte).await.unwrap(), 0);
-        assert!(started.elapsed() <= limits::IDLE_TIMEOUT);
+        assert!(started.elapsed() <= Limits::default().idle_timeout);
     }
 
     /// The beginning of what stands for a refused head.
@@ -455,7 +456,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn half_a_head_is_timed_from_its_first_byte() {
         let (mut peer, ours) = tokio::io::duplex(1024);
-        let state = Arc::new(WireState::default());
+        let state = Arc::new(WireState::new(Arc::default()));
         let mut guarded = Guarded::http1(ours, Vec::new(), Arc::clone(&state));
         let started = Instant::now();
         let feeding = tokio::spawn(async move {
@@ -466,7 +467,7 @@ mod tests {
             io::Result::Ok(peer)
         });
         assert_eq!(replaced(&mut guarded).await, b"GET / HTTP/1.1\r\n\r\n");
-        assert!(started.elapsed() <= limits::HEAD_TIMEOUT + Duration::from_secs(1));
+        assert!(started.elapsed() <= Limits::default().head_timeout + Duration::from_secs(1));
         let refused = state.refused_head().unwrap();
         assert_eq!(refused.rule, Rule::HeadTimeout);
         drop(guarded);
@@ -488,7 +489,7 @@ mod tests {
             for (before, number) in [("", 0), (GOOD, 1)] {
                 for size in [1, 7, 20, 4096] {
                     let (mut peer, ours) = tokio::io::duplex(4096);
-                    let state = Arc::new(WireState::default());
+                    let state = Arc::new(WireState::new(Arc::default()));
                     let mut guarded = Guarded::http1(ours, Vec::new(), Arc::clone(&state));
                     let all = format!("{before}{sent}GET /smuggled HTTP/1.1\r\n");
                     let feeding = tokio::spawn(async move {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_bundle::slice::{Destination, Exchange, Protocol, Target};
 use mesh_daemon::telemetry::Reason;
@@ -91,6 +92,7 @@ pub(super) async fn name<IO: AsyncRead + Unpin>(
     prefix: &mut Vec<u8>,
     toward: &Toward,
     tables: &Tables,
+    limit: Duration,
 ) -> Result<String, Option<NoHello>> {
     let is_tls = match toward {
         Toward::Name => true,
@@ -114,7 +116,7 @@ pub(super) async fn name<IO: AsyncRead + Unpin>(
     if !is_tls {
         return Ok(String::new());
     }
-    hello::server_name(io, prefix).await.map_err(Some)
+    hello::server_name(io, prefix, limit).await.map_err(Some)
 }
 
 fn speaks_tls(port: mesh_bundle::slice::Port) -> bool {
