@@ -7,9 +7,15 @@ use rand::RngExt as _;
 
 mod ewma;
 mod hash;
+mod locality;
+mod scope;
+mod slow_start;
 
 pub use ewma::PeakEwma;
 pub use hash::{HashTable, stable_hash};
+pub use locality::Nearness;
+use scope::Scope;
+pub use slow_start::share_after;
 
 /// What balancing needs to know of an endpoint.
 pub trait Endpoint {
@@ -21,6 +27,14 @@ pub trait Endpoint {
     fn cost(&self) -> u64 {
         u64::try_from(self.active()).unwrap_or(u64::MAX)
     }
+    /// Of 10,000: in which share of picks it takes part, as [`share_after`] says.
+    fn share(&self) -> u32 {
+        10_000
+    }
+    /// How near it is, 0 the nearest, as [`Nearness`] says; `None`: too far to be picked at all.
+    fn tier(&self) -> Option<usize> {
+        Some(0)
+    }
 }
 
 /// Picks endpoints of one destination; shared by all workers of a proxy.
@@ -31,6 +45,8 @@ pub struct Balancer {
     turn: AtomicUsize,
     /// Endpoints that are compared.
     choices: usize,
+    /// Of 10,000: below this share of available endpoints the next tier joins in.
+    min_healthy: u32,
 }
 
 impl Balancer {
@@ -40,6 +56,7 @@ impl Balancer {
             algorithm,
             turn: AtomicUsize::new(0),
             choices: 2,
+            min_healthy: 0,
         }
     }
 
@@ -52,22 +69,46 @@ impl Balancer {
         }
     }
 
+    /// The same, looking farther where fewer endpoints than this share, of 10,000, are available.
+    #[must_use]
+    pub fn with_min_healthy(self, min_healthy: u32) -> Self {
+        Self {
+            min_healthy,
+            ..self
+        }
+    }
+
     /// The algorithm.
     pub fn algorithm(&self) -> Balance {
         self.algorithm
     }
 
-    /// Picks an available endpoint and returns its position, avoiding those that this request has
-    /// `tried` as long as there are others. `None`: none is available.
+    /// Picks an endpoint and returns its position, avoiding those that this request has `tried` as long as
+    /// there are others. Where most are not available it is taken no notice of that. `None`: there is none.
     pub fn pick<E: Endpoint>(
         &self,
         endpoints: &[E],
         tried: &[usize],
         rng: &mut (impl rand::Rng + ?Sized),
     ) -> Option<usize> {
+        let scope = Scope::of(endpoints, self.min_healthy)?;
+        let any = |_position: usize, endpoint: &E| scope.admits(endpoint);
         let fresh =
-            |position: usize, endpoint: &E| endpoint.is_available() && !tried.contains(&position);
-        let any = |_position: usize, endpoint: &E| endpoint.is_available();
+            |position: usize, endpoint: &E| any(position, endpoint) && !tried.contains(&position);
+        if scope.has_newcomers() {
+            // Drawn once, for what is drawn twice may come out differently.
+            let takes_part: Vec<bool> = endpoints
+                .iter()
+                .map(|endpoint| endpoint.share() > rng.random_range(0..10_000))
+                .collect();
+            let grown = |position: usize, endpoint: &E| {
+                fresh(position, endpoint) && takes_part.get(position).copied().unwrap_or(true)
+            };
+            let picked = self.pick_among(endpoints, grown, rng);
+            if picked.is_some() {
+                return picked;
+            }
+        }
         self.pick_among(endpoints, fresh, rng).or_else(|| {
             if tried.is_empty() {
                 None
@@ -112,18 +153,20 @@ impl Balancer {
         picked.map(|(position, _)| position)
     }
 
-    /// Picks the endpoint of a hash: the first of its endpoints that is available and was not `tried`, else
-    /// the first that is available.
+    /// Picks the endpoint of a hash: the first of its endpoints that may be picked and was not `tried`, else
+    /// the first that may be picked.
     pub fn pick_hashed<E: Endpoint>(
+        &self,
         table: &HashTable,
         hash: u64,
         endpoints: &[E],
         tried: &[usize],
     ) -> Option<usize> {
-        let available = |at: usize| endpoints.get(at).is_some_and(Endpoint::is_available);
+        let scope = Scope::of(endpoints, self.min_healthy)?;
+        let any = |at: usize| endpoints.get(at).is_some_and(|each| scope.admits(each));
         table
-            .find(hash, |at| available(at) && !tried.contains(&at))
-            .or_else(|| table.find(hash, available))
+            .find(hash, |at| any(at) && !tried.contains(&at))
+            .or_else(|| table.find(hash, any))
     }
 }
 
@@ -218,20 +261,63 @@ mod tests {
     }
 
     #[test]
+    fn where_most_are_out_all_are_asked() {
+        // Half of them is enough.
+        assert_eq!(picks(Balance::RoundRobin, "00xx", &[]), [300, 300, 0, 0]);
+        assert_eq!(picks(Balance::RoundRobin, "0xx", &[]), [200, 200, 200]);
+        assert_eq!(picks(Balance::RoundRobin, "xx", &[]), [300, 300]);
+    }
+
+    #[test]
+    fn a_new_endpoint_gets_its_share() {
+        struct Aged(u32);
+        impl Endpoint for Aged {
+            fn is_available(&self) -> bool {
+                true
+            }
+            fn active(&self) -> usize {
+                0
+            }
+            fn share(&self) -> u32 {
+                self.0
+            }
+        }
+        let share_of_last = |shares: &[u32]| {
+            let endpoints: Vec<_> = shares.iter().map(|share| Aged(*share)).collect();
+            let mut rng = TestRng(1);
+            let balancer = Balancer::new(Balance::RoundRobin);
+            let mut picks = (0..6_000).map(|_| balancer.pick(&endpoints, &[], &mut rng));
+            let last = Some(shares.len() - 1);
+            picks.by_ref().filter(|picked| *picked == last).count()
+        };
+        let third = share_of_last(&[10_000, 10_000, 10_000]);
+        let new = share_of_last(&[10_000, 10_000, 1_000]);
+        let half = share_of_last(&[10_000, 10_000, 5_000]);
+        let all_new = share_of_last(&[1_000, 1_000, 1_000]);
+        assert_eq!(third, 2_000);
+        assert!((150..=250).contains(&new), "{new}");
+        assert!((900..=1_100).contains(&half), "{half}");
+        assert!((1_800..=2_200).contains(&all_new), "{all_new}");
+    }
+
+    #[test]
     fn a_hash_has_its_endpoint() {
         let names = ["a", "b", "c"];
         let table = HashTable::build(Balance::Maglev, &names).unwrap();
         let all = endpoints("999");
-        let own = Balancer::pick_hashed(&table, 7, &all, &[]).unwrap();
-        assert_eq!(Balancer::pick_hashed(&table, 7, &all, &[]), Some(own));
-        let next = Balancer::pick_hashed(&table, 7, &all, &[own]).unwrap();
+        let balancer = Balancer::new(Balance::Maglev);
+        let pick = |tried: &[usize]| balancer.pick_hashed(&table, 7, &all, tried);
+        let own = pick(&[]).unwrap();
+        assert_eq!(pick(&[]), Some(own));
+        let next = pick(&[own]).unwrap();
         assert_ne!(next, own);
-        let tried = [0, 1, 2];
-        assert_eq!(Balancer::pick_hashed(&table, 7, &all, &tried), Some(own));
-        assert_eq!(
-            Balancer::pick_hashed(&table, 7, &endpoints("xxx"), &[]),
-            None
-        );
+        assert_eq!(pick(&[0, 1, 2]), Some(own));
+        // Where most are out, the key stays where it is.
+        let out = endpoints("xxx");
+        assert_eq!(balancer.pick_hashed(&table, 7, &out, &[]), Some(own));
+        let mut one_out = endpoints("000");
+        one_out[own].available = false;
+        assert_eq!(balancer.pick_hashed(&table, 7, &one_out, &[]), Some(next));
         assert!(HashTable::build(Balance::Random, &names).is_none());
     }
 
@@ -248,8 +334,7 @@ mod tests {
     fn avoids_what_was_tried_while_there_are_others() {
         for algorithm in [Balance::RoundRobin, Balance::LeastRequest, Balance::Random] {
             assert_eq!(picks(algorithm, "07x", &[0]), [0, 600, 0], "{algorithm:?}");
-            assert_eq!(picks(algorithm, "0xx", &[0]), [600, 0, 0], "{algorithm:?}");
-            assert_eq!(picks(algorithm, "xx", &[]), [0, 0], "{algorithm:?}");
+            assert_eq!(picks(algorithm, "0x", &[0]), [600, 0], "{algorithm:?}");
             assert_eq!(picks(algorithm, "", &[3]), [0; 0], "{algorithm:?}");
         }
     }

@@ -6,16 +6,19 @@
 #![warn(missing_docs)]
 
 pub mod balance;
+pub mod breaker;
 pub mod client_hello;
 pub mod condition;
 pub mod detect;
 pub mod filter;
 pub mod gateway;
+pub mod health;
 pub mod host;
 pub mod http1;
 pub mod inbound;
 pub mod limit;
 pub mod limits;
+pub mod outlier;
 pub mod path;
 pub mod preface;
 pub mod proxy_protocol;

@@ -54,3 +54,10 @@ pub const RING_PLACES_EACH: (usize, usize) = (16, 256);
 /// Places of a table that is filled in turns: a prime, a hundred times the endpoints that one service
 /// may well have (NSDI 2016, §5.3).
 pub const MAGLEV_PLACES: usize = 65_537;
+
+/// Longest ejection of an endpoint, unless policy says that the first one is longer.
+pub const EJECTION_MAX: std::time::Duration = std::time::Duration::from_mins(5);
+/// Of 10,000: where fewer endpoints are well, it is taken no notice of who is (panic).
+pub const PANIC_SHARE: usize = 5_000;
+/// Of 10,000: the share in which a new endpoint begins that gets its share slowly.
+pub const SLOW_START_SHARE: u32 = 1_000;

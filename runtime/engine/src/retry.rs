@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 
+use crate::breaker::{Breaker, Counted, Held};
+
 mod budget;
 mod policy;
 
@@ -33,8 +35,8 @@ pub enum Next {
     Retry {
         /// How long to wait before it.
         after: Duration,
-        /// Kept until the try has ended; `None`: retries are not budgeted.
-        permit: Option<RetryPermit>,
+        /// Kept until the try has ended.
+        permit: Permit,
     },
     /// None: what failed is the answer.
     Stop(Stop),
@@ -51,6 +53,42 @@ pub enum Stop {
     Deadline,
     /// The budget is used up.
     Budget,
+    /// As many retries are in flight as may be.
+    Circuit,
+    /// The server asked not to be tried again, or later than the exchange lasts.
+    Asked,
+}
+
+/// What a retry takes of what all requests to a callee share.
+#[derive(Debug, Default)]
+pub struct Permit {
+    _budget: Option<RetryPermit>,
+    _circuit: Option<Held>,
+}
+
+/// What bounds the retries of all requests to a callee together, and what the server that failed asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds<'b> {
+    /// `None`: retries are not budgeted.
+    pub budget: Option<&'b Arc<BudgetState>>,
+    /// `None`: any number may be in flight.
+    pub breaker: Option<&'b Arc<Breaker>>,
+    /// What the server says of another try.
+    pub wish: Wish,
+}
+
+/// What a server that failed says of another try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Not before so long: `Retry-After`.
+    NotBefore(Duration),
+    /// After so long, neither sooner nor later: gRPC's push-back.
+    After(Duration),
+    /// Not at all: gRPC's push-back.
+    Never,
 }
 
 impl<'p> RetryState<'p> {
@@ -95,12 +133,12 @@ impl<'p> RetryState<'p> {
 
     /// Decides what follows a failed try. On [`Next::Retry`] the next try counts as started.
     ///
-    /// The budget is asked last, so that it only pays for tries that are made.
+    /// What all requests share is asked last, so that it only pays for tries that are made.
     pub fn next(
         &mut self,
         failure: Failure,
         now: Instant,
-        budget: Option<&Arc<BudgetState>>,
+        bounds: Bounds<'_>,
         rng: &mut (impl rand::Rng + ?Sized),
     ) -> Next {
         if !self.policy.retries(failure, self.idempotent) {
@@ -109,19 +147,37 @@ impl<'p> RetryState<'p> {
         if !self.may_retry() {
             return Next::Stop(Stop::Attempts);
         }
-        let after = self.policy.backoff(self.tries, rng);
-        if !self.can_finish(now, after) {
-            return Next::Stop(Stop::Deadline);
-        }
-        let permit = match budget {
-            None => None,
-            Some(budget) => match budget.retry(now) {
-                None => return Next::Stop(Stop::Budget),
-                permit => permit,
-            },
+        let backoff = self.policy.backoff(self.tries, rng);
+        let after = match bounds.wish {
+            Wish::Nothing => backoff,
+            // Clients that were all told the same moment come spread after it.
+            Wish::NotBefore(after) => after.saturating_add(backoff),
+            Wish::After(after) => after,
+            Wish::Never => return Next::Stop(Stop::Asked),
         };
+        if !self.can_finish(now, after) {
+            return Next::Stop(match bounds.wish {
+                Wish::Nothing => Stop::Deadline,
+                _ => Stop::Asked,
+            });
+        }
+        match take(bounds, now) {
+            Err(stop) => Next::Stop(stop),
+            Ok(permit) => {
+                self.tries += 1;
+                Next::Retry { after, permit }
+            }
+        }
+    }
+
+    /// Whether another try may begin now beside those that run, as a hedge does; it counts as started.
+    pub fn hedge(&mut self, most: u32, now: Instant, bounds: Bounds<'_>) -> Option<Permit> {
+        if self.tries >= most || !self.can_finish(now, Duration::ZERO) {
+            return None;
+        }
+        let permit = take(bounds, now).ok()?;
         self.tries += 1;
-        Next::Retry { after, permit }
+        Some(permit)
     }
 
     /// A try that starts at the deadline or later has no time at all. One that starts before it has
@@ -133,6 +189,22 @@ impl<'p> RetryState<'p> {
             (Some(_), None) => false,
         }
     }
+}
+
+/// What one more try takes of what all share.
+fn take(bounds: Bounds<'_>, now: Instant) -> Result<Permit, Stop> {
+    let circuit = match bounds.breaker {
+        None => None,
+        Some(breaker) => Some(breaker.take(Counted::Retries).ok_or(Stop::Circuit)?),
+    };
+    let budget = match bounds.budget {
+        None => None,
+        Some(budget) => Some(budget.retry(now).ok_or(Stop::Budget)?),
+    };
+    Ok(Permit {
+        _budget: budget,
+        _circuit: circuit,
+    })
 }
 
 /// When an exchange ends that begins now: by its own timeout, or by what the caller has left, whichever
@@ -189,10 +261,16 @@ mod tests {
     fn attempts_count_all_tries() {
         let policy = policy(3, None);
         let mut state = RetryState::new(&policy, "GET", None);
-        let mut fail = || stop(&state.next(Failure::Connect, now(), None, &mut TestRng(0)));
+        let mut fail =
+            || stop(&state.next(Failure::Connect, now(), Bounds::default(), &mut TestRng(0)));
         assert_eq!([fail(), fail(), fail()], [None, None, Some(Stop::Attempts)]);
         assert_eq!(state.tries(), 3);
-        let next = state.next(Failure::Status(503), now(), None, &mut TestRng(0));
+        let next = state.next(
+            Failure::Status(503),
+            now(),
+            Bounds::default(),
+            &mut TestRng(0),
+        );
         assert_eq!(stop(&next), Some(Stop::NotRetryable));
     }
 
@@ -204,7 +282,12 @@ mod tests {
         let mut state = RetryState::new(&policy, "GET", end);
         assert_eq!(state.try_timeout(now()), Some(1000 * MILLI));
         let first = now() + 1000 * MILLI;
-        let next = state.next(Failure::PerTryTimeout, first, None, &mut TestRng(0));
+        let next = state.next(
+            Failure::PerTryTimeout,
+            first,
+            Bounds::default(),
+            &mut TestRng(0),
+        );
         assert_eq!(stop(&next), None);
         assert_eq!(
             state.try_timeout(first + 300 * MILLI),
@@ -212,7 +295,12 @@ mod tests {
             "what is left"
         );
         let second = now() + 2000 * MILLI;
-        let next = state.next(Failure::PerTryTimeout, second, None, &mut TestRng(0));
+        let next = state.next(
+            Failure::PerTryTimeout,
+            second,
+            Bounds::default(),
+            &mut TestRng(0),
+        );
         assert_eq!((stop(&next), state.tries()), (Some(Stop::Deadline), 2));
     }
 
@@ -231,7 +319,7 @@ mod tests {
         };
         let policy = RetryPolicy::new(&slow);
         let mut state = RetryState::new(&policy, "GET", Some(now() + MILLI));
-        let next = state.next(Failure::Connect, now(), None, &mut TestRng(0));
+        let next = state.next(Failure::Connect, now(), Bounds::default(), &mut TestRng(0));
         assert_eq!(stop(&next), Some(Stop::Deadline));
     }
 
@@ -252,22 +340,82 @@ mod tests {
         let policy = policy(3, None);
         let next = |method, failure| {
             let mut state = RetryState::new(&policy, method, None);
-            state.next(failure, now(), Some(&budget), &mut TestRng(0))
+            let bounds = Bounds {
+                budget: Some(&budget),
+                ..Bounds::default()
+            };
+            state.next(failure, now(), bounds, &mut TestRng(0))
         };
         assert_eq!(
             stop(&next("POST", Failure::PerTryTimeout)),
             Some(Stop::NotRetryable)
         );
         let first = next("GET", Failure::Connect);
-        assert!(matches!(
-            first,
-            Next::Retry {
-                permit: Some(_),
-                ..
-            }
-        ));
+        assert!(matches!(first, Next::Retry { .. }));
         assert_eq!(stop(&next("GET", Failure::Connect)), Some(Stop::Budget));
         drop(first);
         assert_eq!(stop(&next("GET", Failure::Connect)), None);
+    }
+
+    /// What a try with this wish of the server's comes to, within an exchange of one second.
+    fn wishing(wish: Wish) -> Result<Duration, Stop> {
+        let policy = policy(2, None);
+        let mut state = RetryState::new(&policy, "GET", Some(now() + 1000 * MILLI));
+        let bounds = Bounds {
+            wish,
+            ..Bounds::default()
+        };
+        match state.next(Failure::Connect, now(), bounds, &mut TestRng(0)) {
+            Next::Retry { after, .. } => Ok(after),
+            Next::Stop(stop) => Err(stop),
+        }
+    }
+
+    #[test]
+    fn what_the_server_asks_for() {
+        assert_eq!(wishing(Wish::Nothing), Ok(Duration::ZERO));
+        assert_eq!(wishing(Wish::NotBefore(300 * MILLI)), Ok(300 * MILLI));
+        assert_eq!(wishing(Wish::After(300 * MILLI)), Ok(300 * MILLI));
+        assert_eq!(wishing(Wish::Never), Err(Stop::Asked));
+        for late in [Wish::NotBefore(1000 * MILLI), Wish::After(Duration::MAX)] {
+            assert_eq!(wishing(late), Err(Stop::Asked), "{late:?}");
+        }
+    }
+
+    #[test]
+    fn so_many_retries_at_once() {
+        use mesh_bundle::slice::Limits;
+        let breaker = Arc::new(Breaker::new(Limits {
+            retries: Some(1),
+            ..Limits::default()
+        }));
+        let bounds = Bounds {
+            breaker: Some(&breaker),
+            ..Bounds::default()
+        };
+        let policy = policy(2, None);
+        let next = || {
+            let mut state = RetryState::new(&policy, "GET", None);
+            state.next(Failure::Connect, now(), bounds, &mut TestRng(0))
+        };
+        let first = next();
+        assert_eq!(stop(&first), None);
+        assert_eq!(stop(&next()), Some(Stop::Circuit));
+        drop(first);
+        assert_eq!(stop(&next()), None);
+    }
+
+    #[test]
+    fn a_hedge_is_a_try() {
+        let policy = policy(2, None);
+        let end = now() + 1000 * MILLI;
+        let mut state = RetryState::new(&policy, "GET", Some(end));
+        let bounds = Bounds::default();
+        assert!(state.hedge(3, now(), bounds).is_some());
+        assert!(state.hedge(3, end, bounds).is_none(), "it has no time");
+        assert!(state.hedge(3, now(), bounds).is_some());
+        assert!(state.hedge(3, now(), bounds).is_none());
+        assert_eq!(state.tries(), 3);
+        assert!(!state.may_retry(), "both share their number");
     }
 }

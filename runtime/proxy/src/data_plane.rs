@@ -24,6 +24,7 @@ use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
 use crate::tcp::metrics::TcpMetrics;
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, MESH_TCP};
+use crate::upstream::metrics::UpstreamMetrics;
 
 mod accepting;
 mod background;
@@ -117,6 +118,7 @@ impl DataPlane {
             trusted_proxies,
             secrets,
             stand_in,
+            labels,
             access_log,
             limits,
             workers,
@@ -136,6 +138,7 @@ impl DataPlane {
             access_log,
             TrustedProxies(trusted_proxies),
             Arc::clone(&limits),
+            (UpstreamMetrics::register(metrics), labels),
         ));
         let connections_max = listener::connections_max(limits.connections);
         let places = || Arc::new(Semaphore::new(connections_max));
@@ -156,6 +159,7 @@ impl DataPlane {
         metrics.register_collector(Box::new(shown::Endpoints(Arc::downgrade(&plane))));
         // These two end with the runtime.
         runtime.spawn(background::sweep(Arc::clone(&plane)));
+        runtime.spawn(background::look_at_pools(Arc::clone(&plane)));
         runtime.spawn(background::resolve_names(Arc::clone(&plane)));
         Ok(Arc::new(Self {
             plane,
@@ -248,7 +252,8 @@ impl DataPlane {
         self.listen(sockets);
         drop(control);
         plane.policy_has_changed();
-        tables.settle(&plane.budgets);
+        tables.settle(&plane.budgets, plane.directory.pools());
+        plane.pools_changed.notify_one();
         plane.names_changed.notify_one();
         plane.idle_changed.notify_one();
         // Not on the clock: taking large tables apart.

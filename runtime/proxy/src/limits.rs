@@ -68,6 +68,15 @@ pub(crate) const POOL_SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// The same at most, however short policy lets them lie. They are never used again after their time.
 pub(crate) const POOL_SWEEP_MIN: Duration = Duration::from_millis(50);
 
+/// How long an endpoint is taken to need for an answer before it has given one.
+pub(crate) const EXPECTED_LATENCY: Duration = Duration::from_millis(30);
+
+/// Endpoints that were left out are looked at no more often than this.
+pub(crate) const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
+
+/// Longest wait that a server may ask for before it is tried again; one that asks for more is not.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
+
 /// Until a connection to the local application is up.
 pub(crate) const APPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -328,6 +328,7 @@ fn settings(arguments: &RunArguments, limits: Limits, secrets: Secrets) -> DataP
         trusted_proxies: arguments.trusted_proxies.clone(),
         secrets,
         stand_in: arguments.stand_in,
+        labels: arguments.labels.clone(),
         access_log: arguments.access_log.clone(),
         limits: Arc::new(limits),
         workers: arguments.workers,

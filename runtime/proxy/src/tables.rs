@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_bundle::slice::{
-    ClientAddress, ClientCertificate, RetryBudget, Slice, Target, TlsVersion,
+    ClientAddress, ClientCertificate, Destination, RetryBudget, Slice, Target, TlsVersion,
 };
 use mesh_engine::rbac::Rules;
 use mesh_engine::retry::BudgetState;
@@ -20,7 +20,9 @@ use crate::gateway::tls::Terms;
 use crate::http::metrics::{AuthzCounters, EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::secrets::Secrets;
 use crate::upstream::dial::{DialError, Dialling};
-use crate::upstream::endpoints::{Directory, Group, dns_names};
+use crate::upstream::endpoints::{Directory, Group, Picked, dns_names};
+use crate::upstream::pool::Endpoint;
+use crate::upstream::pools::Pools;
 
 mod meant;
 
@@ -297,8 +299,9 @@ impl Tables {
     }
 
     /// Forgets what only earlier tables had.
-    pub(crate) fn settle(&self, budgets: &Budgets) {
+    pub(crate) fn settle(&self, budgets: &Budgets, pools: &Pools) {
         budgets.keep(&self.snapshot);
+        pools.keep(self.snapshot.callees());
     }
 
     /// Works the endpoints out again.
@@ -345,11 +348,61 @@ impl Tables {
             .cloned()
     }
 
-    /// How many endpoints a callee has, each port counted.
-    pub(crate) fn endpoints(&self, callee: &CalleeTable) -> usize {
+    /// How many endpoints a callee has by state, each port counted.
+    pub(crate) fn endpoints(&self, callee: &CalleeTable) -> [(&'static str, u64); 3] {
         let groups = self.state(callee).map(|state| state.groups.load_full());
         let groups = groups.iter().flat_map(|groups| groups.iter());
-        groups.map(|group| group.whole().count()).sum()
+        let (mut available, mut ejected, mut unhealthy) = (0, 0, 0);
+        for (_, member) in groups.flat_map(|group| group.whole_members()) {
+            match (member.is_healthy(), member.is_ejected()) {
+                (false, _) => unhealthy += 1,
+                (true, true) => ejected += 1,
+                (true, false) => available += 1,
+            }
+        }
+        [
+            ("available", available),
+            ("ejected", ejected),
+            ("unhealthy", unhealthy),
+        ]
+    }
+
+    /// Picks an endpoint of a destination, another one than `tried` if there is any. Its substitutes stand in
+    /// where nobody of it is well; where nobody of them is either, it is taken all the same.
+    pub(crate) fn pick(
+        &self,
+        destination: &Destination,
+        port: u16,
+        tried: &[Arc<Endpoint>],
+        hash: Option<u64>,
+    ) -> Option<(Picked, Place<'_>)> {
+        let mut rng = rand::rng();
+        let mut pick = |target: &Target, unwell: bool| {
+            let place = self.place(target, port)?;
+            let group = self.group(target, port)?;
+            if !unwell && !group.is_available() {
+                return None;
+            }
+            Some((group.pick(tried, hash, &mut rng)?, place))
+        };
+        let (first, otherwise) = (&destination.target, &destination.otherwise);
+        if otherwise.is_empty() {
+            return pick(first, true);
+        }
+        let all = || std::iter::once(first).chain(otherwise);
+        all()
+            .find_map(|target| pick(target, false))
+            .or_else(|| all().find_map(|target| pick(target, true)))
+    }
+
+    /// An endpoint that was asked for by its own address, as one of a destination.
+    pub(crate) fn pinned_of(&self, endpoint: &Arc<Endpoint>, target: &Target, port: u16) -> Picked {
+        let group = self.group(target, port);
+        let found = group.and_then(|group| group.find(endpoint));
+        found.unwrap_or_else(|| Picked {
+            endpoint: Arc::clone(endpoint),
+            of: None,
+        })
     }
 
     /// The names that have to be resolved.

@@ -4,7 +4,10 @@
 pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod endpoints;
+pub(crate) mod gate;
+pub(crate) mod metrics;
 pub(crate) mod names;
 pub(crate) mod outside;
 pub(crate) mod pool;
+pub(crate) mod pools;
 mod ttl;

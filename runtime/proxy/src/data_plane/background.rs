@@ -1,5 +1,6 @@
 //! The threads of the traffic, and what runs on them beside it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::plane::Plane;
 use crate::limits;
 use crate::upstream::names::Schedule;
+use crate::upstream::pools::Name;
 
 /// One thread per core that the process may use, by its quota.
 pub(super) fn runtime(workers: Option<NonZeroUsize>) -> io::Result<Runtime> {
@@ -49,6 +51,39 @@ pub(super) async fn sweep(plane: Arc<Plane>) {
 fn sweep_pause(shortest: Option<Duration>) -> Duration {
     let pause = shortest.map_or(limits::POOL_SWEEP_EVERY, |shortest| shortest / 4);
     pause.clamp(limits::POOL_SWEEP_MIN, limits::POOL_SWEEP_EVERY)
+}
+
+/// Looks which endpoints that were left out may come back, as often as the policies of their pools say.
+pub(super) async fn look_at_pools(plane: Arc<Plane>) {
+    let mut due: BTreeMap<Name, Instant> = BTreeMap::new();
+    loop {
+        let now = Instant::now();
+        let mut wanted = BTreeMap::new();
+        for pool in plane.directory.pools().all() {
+            let at = due.get(pool.name()).copied();
+            let at = match at.filter(|at| *at > now) {
+                Some(at) => Some(at),
+                None => pool
+                    .look(now.into_std())
+                    .map(|every| now + every.max(limits::LOOK_EVERY_MIN)),
+            };
+            if let Some(at) = at {
+                wanted.insert(pool.name().clone(), at);
+            }
+        }
+        due = wanted;
+        let next = due.values().min().copied();
+        let until_next = async {
+            match next {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = plane.pools_changed.notified() => {}
+            () = until_next => {}
+        }
+    }
 }
 
 /// Keeps the names of declared endpoints resolved, each as often as it wants to be.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use mesh_bundle::slice::MtlsMode;
+use mesh_bundle::slice::{Label, MtlsMode};
 use mesh_daemon::drain::{self, DrainTrigger, DrainWatcher};
 use mesh_daemon::identity::Credentials;
 use mesh_daemon::telemetry::{Reason, TlsReason};
@@ -25,6 +25,7 @@ use crate::tcp::metrics::TcpMetrics;
 use crate::upstream::connect::Security;
 use crate::upstream::endpoints::Directory;
 use crate::upstream::pool::{Endpoint, Shared};
+use crate::upstream::pools::Pools;
 
 /// What the connections and requests of the data plane share.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ pub(crate) struct Plane {
     pub(super) names_changed: Notify,
     /// Woken when there are other tables, which may let connections lie for another time.
     pub(super) idle_changed: Notify,
+    pub(super) pools_changed: Notify,
 }
 
 /// What a port takes in plaintext.
@@ -77,6 +79,7 @@ impl Plane {
         access_log: AccessLog,
         trusted_proxies: TrustedProxies,
         limits: Arc<Limits>,
+        (pools, labels): (Arc<Pools>, Vec<Label>),
     ) -> Self {
         let shared = Arc::new(Shared {
             credentials,
@@ -101,7 +104,7 @@ impl Plane {
             in_flight: each.map(|reporter| metrics.in_flight(reporter)),
             metrics,
             access_log,
-            directory: Directory::new(shared),
+            directory: Directory::new(shared, pools, labels),
             budgets: Budgets::default(),
             limits,
             trusted_proxies,
@@ -114,6 +117,7 @@ impl Plane {
             control: Mutex::default(),
             names_changed: Notify::new(),
             idle_changed: Notify::new(),
+            pools_changed: Notify::new(),
         }
     }
 
@@ -365,6 +369,7 @@ impl Plane {
         let _control = self.lock();
         if let Some(tables) = self.tables() {
             tables.refresh_endpoints(&self.directory);
+            self.pools_changed.notify_one();
         }
     }
 

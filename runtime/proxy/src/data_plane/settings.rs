@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use mesh_bundle::slice::Label;
 
 use crate::gateway::sockets::ListenAddress;
 use crate::limits::Limits;
@@ -29,6 +30,8 @@ pub(crate) struct DataPlaneSettings {
     pub(crate) secrets: Secrets,
     /// What answers in place of services outside the mesh, in plaintext.
     pub(crate) stand_in: Option<SocketAddr>,
+    /// Of this instance: what is near to it.
+    pub(crate) labels: Vec<Label>,
     /// Where the access log goes.
     pub(crate) access_log: AccessLogTarget,
     /// Bounds.
@@ -157,6 +160,7 @@ mod tests {
                 trusted_proxies: Vec::new(),
                 secrets: Secrets::default(),
                 stand_in: None,
+                labels: Vec::new(),
                 access_log: AccessLogTarget::Off,
                 limits: Arc::default(),
                 workers: None,

@@ -24,14 +24,15 @@ impl Collector for Endpoints {
         }
         let mut family = encoder.encode_descriptor(
             "mesh_endpoints",
-            "endpoints that a service has as this proxy knows it, each port counted",
+            "endpoints that a service has as this proxy knows it, by state, each port counted",
             None,
             MetricType::Gauge,
         )?;
         for callee in tables.snapshot().callees() {
-            let count = tables.endpoints(callee);
-            let labels = [("dst_service", callee.service()), ("state", "available")];
-            ConstGauge::new(count as u64).encode(family.encode_family(&labels)?)?;
+            for (state, count) in tables.endpoints(callee) {
+                let labels = [("dst_service", callee.service()), ("state", state)];
+                ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

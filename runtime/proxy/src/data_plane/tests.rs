@@ -14,6 +14,7 @@ mod idle;
 mod intercept;
 mod loops;
 mod plaintext;
+mod protection;
 mod raw;
 mod reference;
 mod retries;

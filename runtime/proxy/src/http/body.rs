@@ -309,6 +309,10 @@ impl ReplayHandle {
 }
 
 /// The body of an answer as the client gets it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are passed on, and a box for each would cost more than the room"
+)]
 pub(crate) enum ResponseBody {
     /// Made here.
     Local(Option<Bytes>),

@@ -36,6 +36,7 @@ mod forward;
 mod gateway;
 mod inbound;
 mod outbound;
+mod wish;
 
 type Reply = Response<ResponseBody>;
 

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_bundle::slice::Target;
 use mesh_daemon::identity::Usage;
 use mesh_daemon::telemetry::Reason;
+use mesh_engine::breaker::Counted;
+use mesh_engine::outlier::Outcome;
 use mesh_engine::preface::{Answer, Preface};
-use mesh_engine::retry::{self, Next, RetryState, Stop};
+use mesh_engine::retry::{self, Bounds, Next, RetryState, Stop};
 use mesh_engine::{Peer, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
@@ -25,6 +28,8 @@ use crate::limits;
 use crate::listener::Leaving;
 use crate::tables::{Place, Tables};
 use crate::upstream::connect::{ConnectError, Connected};
+use crate::upstream::endpoints::Picked;
+use crate::upstream::gate;
 use crate::upstream::pool::{Endpoint, Running};
 
 mod course;
@@ -56,6 +61,8 @@ struct Established {
 struct Reached {
     connected: Connected,
     _running: Running,
+    /// Of the destination's connections.
+    _allowed: Option<gate::Place>,
 }
 
 /// Why an endpoint was not reached, and what that is to retries.
@@ -196,7 +203,18 @@ async fn reach(
     let mut permit = None;
     loop {
         record.attempts = tries.tries();
-        let (endpoint, place) = pick(tables, course, &tried).ok_or(Reason::NoHealthyUpstream)?;
+        let (picked, place) = pick(tables, course, &tried).ok_or(Reason::NoHealthyUpstream)?;
+        let endpoint = &picked.endpoint;
+        let allowed = match picked.room() {
+            None => None,
+            Some(room) => match room.gate.connect() {
+                None => {
+                    room.group.pool().refused(Counted::Connections);
+                    return Err(Reason::Overflow);
+                }
+                allowed => allowed,
+            },
+        };
         record.upstream = Some(endpoint.address());
         let preface = Preface {
             service: place.callee.service().into(),
@@ -204,10 +222,17 @@ async fn reach(
         };
         let trying = Instant::now();
         let limit = tries.try_timeout(trying.into_std());
-        let open = open(&endpoint, &preface, prefix, exchange.connect_timeout);
+        let open = open(
+            endpoint,
+            &preface,
+            prefix,
+            exchange.connect_timeout,
+            allowed,
+        );
         let missed = match within(limit, open).await {
             Ok(Ok(reached)) => {
                 record.connect = Some(trying.elapsed());
+                picked.observe(Outcome::Status(200), Some(trying.elapsed()));
                 if tries.tries() > 1 {
                     plane.metrics.retried(true);
                 }
@@ -223,18 +248,27 @@ async fn reach(
             plane.metrics.retried(false);
         }
         drop(permit.take());
+        if missed.cause.is_some() {
+            picked.observe(Outcome::NoAnswer, None);
+        }
         let Some(cause) = missed.cause else {
             return Err(missed.reason);
         };
         let now = Instant::now().into_std();
-        let next = tries.next(cause, now, course.budget, &mut rand::rng());
+        let gate = picked.pool().and_then(|pool| pool.gate());
+        let bounds = Bounds {
+            budget: course.budget,
+            breaker: gate.map(|gate| gate.breaker()),
+            ..Bounds::default()
+        };
+        let next = tries.next(cause, now, bounds, &mut rand::rng());
         match next {
             Next::Retry {
                 after,
                 permit: granted,
             } => {
-                permit = granted;
-                tried.push(endpoint);
+                permit = Some(granted);
+                tried.push(picked.endpoint);
                 if !after.is_zero() {
                     tokio::time::sleep(after).await;
                 }
@@ -254,18 +288,19 @@ fn pick<'t>(
     tables: &'t Tables,
     course: &Course<'t>,
     tried: &[Arc<Endpoint>],
-) -> Option<(Arc<Endpoint>, Place<'t>)> {
+) -> Option<(Picked, Place<'t>)> {
+    let to = course.destination.as_ref();
     if let Some((endpoint, callee)) = &course.pinned {
         let port = course.port;
-        return Some((Arc::clone(endpoint), Place { callee, port }));
+        let itself = Target {
+            service: callee.service().to_owned(),
+            subset: None,
+            port: Some(port),
+        };
+        let picked = tables.pinned_of(endpoint, &itself, port);
+        return Some((picked, Place { callee, port }));
     }
-    let to = course.destination.as_ref();
-    let targets = std::iter::once(&to.target).chain(&to.otherwise);
-    targets.into_iter().find_map(|target| {
-        let place = tables.place(target, course.port)?;
-        let group = tables.group(target, course.port)?;
-        Some((group.pick(tried, &mut rand::rng())?, place))
-    })
+    tables.pick(to, course.port, tried, None)
 }
 
 /// One try at one endpoint.
@@ -274,6 +309,7 @@ async fn open(
     preface: &Preface<'_>,
     prefix: &[u8],
     limit: Duration,
+    allowed: Option<gate::Place>,
 ) -> Result<Reached, (Missed, Option<ConnectError>)> {
     let refused = |error: ConnectError| (Missed::connecting(error), Some(error));
     let (mut connected, running) = endpoint.open(limit).await.map_err(refused)?;
@@ -283,6 +319,7 @@ async fn open(
         return Ok(Reached {
             connected,
             _running: running,
+            _allowed: allowed,
         });
     }
     let none = (Missed::at_connect(Reason::UpstreamProtocolError), None);
@@ -296,6 +333,7 @@ async fn open(
         None => Ok(Reached {
             connected,
             _running: running,
+            _allowed: allowed,
         }),
         Some(missed) => Err((missed, None)),
     }

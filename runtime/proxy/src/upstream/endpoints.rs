@@ -4,30 +4,51 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use mesh_bundle::slice::{DeclaredEndpoint, EndpointAddress, EndpointSource, Label};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::CalleeTable;
-use mesh_engine::balance::{self, Balancer};
+use mesh_engine::balance::{self, Balancer, HashTable, Nearness};
 use mesh_engine::host::HostPattern;
+use mesh_engine::outlier::Outcome;
 
 use super::connect::{MeshClient, Security};
 use super::dial::{Dialling, Sharing};
+use super::gate::{Gate, Room};
 use super::outside::may_be_dialled;
 use super::pool::{Endpoint, Shared};
+use super::pools::{MemberKey, MemberState, PoolState, Pools};
 use crate::data_plane::EndpointSet;
 
 /// An endpoint as balancing sees it.
 #[derive(Debug)]
-pub(crate) struct Member(pub(crate) Arc<Endpoint>);
+pub(crate) struct Member {
+    endpoint: Arc<Endpoint>,
+    state: Arc<MemberState>,
+    slow_start: Option<Duration>,
+    tier: Option<usize>,
+}
 
 impl balance::Endpoint for Member {
     fn is_available(&self) -> bool {
-        true
+        !self.state.is_ejected() && self.state.is_healthy()
     }
 
     fn active(&self) -> usize {
-        usize::try_from(self.0.active()).unwrap_or(usize::MAX)
+        usize::try_from(self.endpoint.active()).unwrap_or(usize::MAX)
+    }
+
+    fn cost(&self) -> u64 {
+        self.state.cost(self.active())
+    }
+
+    fn share(&self) -> u32 {
+        self.state.share(self.slow_start)
+    }
+
+    fn tier(&self) -> Option<usize> {
+        self.tier
     }
 }
 
@@ -37,7 +58,39 @@ pub(crate) struct Group {
     subset: Option<String>,
     port: u16,
     balancer: Balancer,
+    table: Option<HashTable>,
     members: Vec<Member>,
+    pool: Arc<PoolState>,
+}
+
+/// An endpoint that was picked.
+#[derive(Clone, Debug)]
+pub(crate) struct Picked {
+    /// The endpoint.
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// As whose; none: nobody's any more, as may be with one that a connection was made to.
+    pub(crate) of: Option<(Arc<Group>, Arc<MemberState>)>,
+}
+
+impl Picked {
+    /// What is known of the destination.
+    pub(crate) fn pool(&self) -> Option<&Arc<PoolState>> {
+        self.of.as_ref().map(|(group, _)| &group.pool)
+    }
+
+    /// What a connection to it may take of the destination's limits.
+    pub(crate) fn room(&self) -> Option<Room<'_>> {
+        let (group, _) = self.of.as_ref()?;
+        let gate = group.pool.gate()?;
+        Some(Room { gate, group })
+    }
+
+    /// Takes note of what came of a try.
+    pub(crate) fn observe(&self, outcome: Outcome, took: Option<Duration>) {
+        if let Some((group, state)) = &self.of {
+            group.pool.observe(state, outcome, took);
+        }
+    }
 }
 
 impl Group {
@@ -51,26 +104,78 @@ impl Group {
         self.port
     }
 
+    /// What is known of the destination.
+    pub(crate) fn pool(&self) -> &Arc<PoolState> {
+        &self.pool
+    }
+
     /// Its endpoints, if these are all of the port.
     pub(crate) fn whole(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         let all = self.members.iter().filter(|_| self.subset.is_none());
-        all.map(|Member(endpoint)| endpoint)
+        all.map(|member| &member.endpoint)
     }
 
-    /// Picks an endpoint, another one than `tried` if there is any.
-    pub(crate) fn pick(
+    /// The same, with what is known of them.
+    pub(crate) fn whole_members(
         &self,
+    ) -> impl Iterator<Item = (&Arc<Endpoint>, &Arc<MemberState>)> {
+        self.members().filter(|_| self.subset.is_none())
+    }
+
+    /// Its endpoints, and what is known of them.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&Arc<Endpoint>, &Arc<MemberState>)> {
+        let members = self.members.iter();
+        members.map(|member| (&member.endpoint, &member.state))
+    }
+
+    /// Whether any endpoint of it is well.
+    pub(crate) fn is_available(&self) -> bool {
+        let well = |member: &Member| {
+            balance::Endpoint::is_available(member) && balance::Endpoint::tier(member).is_some()
+        };
+        self.members.iter().any(well)
+    }
+
+    /// Picks an endpoint, another one than `tried` if there is any. `hash` is of what tells clients apart; none: they are
+    /// all alike.
+    pub(crate) fn pick(
+        self: &Arc<Self>,
         tried: &[Arc<Endpoint>],
+        hash: Option<u64>,
         rng: &mut impl rand::Rng,
-    ) -> Option<Arc<Endpoint>> {
+    ) -> Option<Picked> {
         let position = |tried: &Arc<Endpoint>| {
             self.members
                 .iter()
-                .position(|member| Arc::ptr_eq(&member.0, tried))
+                .position(|member| Arc::ptr_eq(&member.endpoint, tried))
         };
         let tried: Vec<usize> = tried.iter().filter_map(position).collect();
-        let picked = self.balancer.pick(&self.members, &tried, rng)?;
-        self.members.get(picked).map(|member| Arc::clone(&member.0))
+        let (members, balancer) = (&self.members, &self.balancer);
+        let picked = match self.table.as_ref().zip(hash) {
+            Some((table, hash)) => balancer.pick_hashed(table, hash, members, &tried),
+            None => balancer.pick(members, &tried, rng),
+        };
+        members.get(picked?).map(|member| self.picked(member))
+    }
+
+    /// This endpoint as one of the group, if it is.
+    pub(crate) fn find(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<Picked> {
+        let mut members = self.members.iter();
+        let member = members.find(|member| Arc::ptr_eq(&member.endpoint, endpoint))?;
+        Some(self.picked(member))
+    }
+
+    fn picked(self: &Arc<Self>, member: &Member) -> Picked {
+        Picked {
+            endpoint: Arc::clone(&member.endpoint),
+            of: Some((Arc::clone(self), Arc::clone(&member.state))),
+        }
+    }
+
+    /// Closes a connection of these limits that lies idle; says whether there was one.
+    pub(super) fn make_room(&self, gate: &Arc<Gate>) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.endpoint.close_idle(gate))
     }
 }
 
@@ -78,6 +183,9 @@ impl Group {
 #[derive(Debug)]
 pub(crate) struct Directory {
     shared: Arc<Shared>,
+    pools: Arc<Pools>,
+    /// Of this instance: what is near to it.
+    labels: Vec<Label>,
     state: Mutex<State>,
 }
 
@@ -105,9 +213,11 @@ struct Candidate<'a> {
 
 impl Directory {
     /// Knows nothing yet.
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, pools: Arc<Pools>, labels: Vec<Label>) -> Self {
         Self {
             shared,
+            pools,
+            labels,
             state: Mutex::default(),
         }
     }
@@ -115,6 +225,11 @@ impl Directory {
     /// What all endpoints share.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// What is known of destinations.
+    pub(crate) fn pools(&self) -> &Arc<Pools> {
+        &self.pools
     }
 
     /// A number that changes whenever [`Directory::groups`] could.
@@ -180,22 +295,75 @@ impl Directory {
                 .iter()
                 .map(move |port| (subset, labels, port.number))
         });
-        groups
-            .map(|(subset, labels, port)| {
-                let members = endpoints.iter().filter(|(candidate, _)| {
+        let mut present: BTreeMap<String, (Arc<PoolState>, BTreeSet<MemberKey>)> = BTreeMap::new();
+        let groups = groups.map(|(subset, labels, port)| {
+            let pool = self.pools.of(callee, subset.map(String::as_str));
+            let (_, keys) = present
+                .entry(pool.name().subset.clone())
+                .or_insert_with(|| (Arc::clone(&pool), BTreeSet::new()));
+            let members: Vec<_> = endpoints
+                .iter()
+                .filter(|(candidate, _)| {
                     candidate.port == port
                         && labels.iter().all(|label| candidate.labels.contains(label))
-                });
-                Arc::new(Group {
-                    subset: subset.cloned(),
-                    port,
-                    balancer: Balancer::new(callee.balance()),
-                    members: members
-                        .map(|(_, endpoint)| Member(Arc::clone(endpoint)))
-                        .collect(),
                 })
-            })
-            .collect()
+                .map(|(candidate, endpoint)| (candidate.labels, endpoint))
+                .collect();
+            keys.extend(
+                members
+                    .iter()
+                    .map(|(_, endpoint)| (port, endpoint.address())),
+            );
+            Arc::new(self.group(subset.cloned(), port, &pool, &members))
+        });
+        let groups = groups.collect();
+        for (pool, keys) in present.into_values() {
+            pool.keep(&keys);
+        }
+        groups
+    }
+
+    fn group(
+        &self,
+        subset: Option<String>,
+        port: u16,
+        pool: &Arc<PoolState>,
+        members: &[(&[Label], &Arc<Endpoint>)],
+    ) -> Group {
+        let policy = pool.policy();
+        let locality = policy.locality.as_ref();
+        let tiers = locality.map(|locality| {
+            let labels = members.iter().map(|(labels, _)| *labels);
+            Nearness::new(locality, &self.labels).tiers(labels)
+        });
+        let choices = policy
+            .choices
+            .and_then(|choices| usize::try_from(choices).ok());
+        let balancer = Balancer::new(pool.balance())
+            .with_choices(choices.unwrap_or(2))
+            .with_min_healthy(locality.map_or(0, |locality| locality.min_healthy));
+        let names: Vec<String> = members
+            .iter()
+            .map(|(_, endpoint)| endpoint.address().to_string())
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let member = |(position, (_, endpoint)): (usize, &(&[Label], &Arc<Endpoint>))| Member {
+            state: pool.member((port, endpoint.address())),
+            endpoint: Arc::clone(endpoint),
+            slow_start: policy.slow_start,
+            tier: match &tiers {
+                None => Some(0),
+                Some(tiers) => tiers.get(position).copied().flatten(),
+            },
+        };
+        Group {
+            subset,
+            port,
+            balancer,
+            table: HashTable::build(pool.balance(), &names),
+            members: members.iter().enumerate().map(member).collect(),
+            pool: Arc::clone(pool),
+        }
     }
 
     /// The endpoint with its pool, if it may be dialled at all.

@@ -16,10 +16,12 @@ use mesh_bundle::slice::Exchange;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::{Credentials, Usage};
 use mesh_daemon::telemetry::TlsReason;
+use mesh_engine::breaker::{Counted, Held};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
+use super::gate::{Gate, Place, Room};
 use crate::http::body::RequestBody;
 use crate::http::metrics::Tls;
 use crate::limits::{self, Limits};
@@ -56,6 +58,15 @@ struct Http1Connection {
     idle_since: Instant,
     /// How long it may lie unused, by the last route that used it.
     idle: Idle,
+    terms: Terms<Place>,
+}
+
+/// What the destination's limits say of a connection; nothing of one that is not limited.
+#[derive(Clone, Debug)]
+struct Terms<P> {
+    place: Option<P>,
+    /// Requests that it may still take.
+    left: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +85,7 @@ struct Http2Connection {
     idle_since: Instant,
     /// How long it may lie unused, by the last route that used it.
     idle: Idle,
+    terms: Terms<Arc<Place>>,
 }
 
 /// A time in milliseconds, as policy has it: each answer that is passed on holds one.
@@ -144,6 +156,8 @@ pub(crate) enum Failure {
     Tls(TlsReason),
     /// What came is not HTTP.
     Protocol,
+    /// There are as many connections as there may be, and as many requests that wait for one.
+    Overflow,
 }
 
 /// Counts one request as running on an endpoint.
@@ -163,15 +177,23 @@ pub(crate) struct Slot {
     http1: Option<Http1Connection>,
     _http2: Option<Stream>,
     spoilt: bool,
+    /// What else the exchange takes of its destination's limits.
+    held: Option<Held>,
 }
 
 /// Counts one stream on a connection.
 #[derive(Debug)]
-struct Stream(Arc<AtomicUsize>);
+struct Stream {
+    active: Arc<AtomicUsize>,
+    place: Option<Arc<Place>>,
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let was_last = self.active.fetch_sub(1, Ordering::Relaxed) == 1;
+        if let Some(place) = self.place.as_ref().filter(|_| was_last) {
+            place.is_idle();
+        }
     }
 }
 
@@ -185,6 +207,11 @@ impl Slot {
     /// judged with it.
     pub(crate) fn peer(&self) -> Option<&Peer> {
         self.http1.as_ref()?.peer.as_ref()
+    }
+
+    /// Keeps this for as long as the exchange lasts.
+    pub(crate) fn hold(&mut self, held: Option<Held>) {
+        self.held = held;
     }
 
     /// Gives the connection back for the next request; only after both bodies have ended.
@@ -242,12 +269,13 @@ impl Endpoint {
         request: Request<RequestBody>,
         version: HttpVersion,
         times: Times,
+        room: Option<Room<'_>>,
     ) -> Result<Answer, Failure> {
         self.active.fetch_add(1, Ordering::Relaxed);
         let running = Running(Arc::clone(self));
         match version {
-            HttpVersion::Http1 => self.send_http1(running, request, times).await,
-            HttpVersion::Http2 => self.send_http2(running, request, times).await,
+            HttpVersion::Http1 => self.send_http1(running, request, times, room).await,
+            HttpVersion::Http2 => self.send_http2(running, request, times, room).await,
         }
     }
 
@@ -269,15 +297,12 @@ impl Endpoint {
         running: Running,
         mut request: Request<RequestBody>,
         times: Times,
+        room: Option<Room<'_>>,
     ) -> Result<Answer, Failure> {
         loop {
             let (mut connection, connect) = match self.idle_http1().await {
                 Some(connection) => (connection, None),
-                None => {
-                    let started = Instant::now();
-                    let connection = self.connect_http1(times.connect).await?;
-                    (connection, Some(started.elapsed()))
-                }
+                None => self.wait_http1(times.connect, room).await?,
             };
             connection.idle = times.idle;
             match connection.sender.try_send_request(request).await {
@@ -289,6 +314,7 @@ impl Endpoint {
                         http1: Some(connection),
                         _http2: None,
                         spoilt: false,
+                        held: None,
                     };
                     return Ok(Answer {
                         response,
@@ -323,17 +349,81 @@ impl Endpoint {
     }
 
     fn keep(&self, mut connection: Http1Connection) {
-        if connection.sender.is_closed() {
+        let left = connection.terms.left.map(|left| left.saturating_sub(1));
+        if connection.sender.is_closed() || left == Some(0) {
             return;
         }
+        connection.terms.left = left;
         connection.idle_since = Instant::now();
         let mut idle = lock(&self.http1);
-        if idle.len() < self.shared.limits.pool_idle {
-            idle.push(connection);
+        if idle.len() >= self.shared.limits.pool_idle {
+            return;
+        }
+        idle.push(connection);
+        // Told under the lock: whoever is woken finds it.
+        if let Some(place) = idle.last().and_then(|last| last.terms.place.as_ref()) {
+            place.is_idle();
         }
     }
 
-    async fn connect_http1(&self, limit: Duration) -> Result<Http1Connection, Failure> {
+    /// A new connection, or one that comes free before there may be a new one; with how long a new one took.
+    async fn wait_http1(
+        &self,
+        limit: Duration,
+        room: Option<Room<'_>>,
+    ) -> Result<(Http1Connection, Option<Duration>), Failure> {
+        let Some(room) = room else {
+            let started = Instant::now();
+            let connection = self.connect_http1(limit, Terms::none()).await?;
+            return Ok((connection, Some(started.elapsed())));
+        };
+        let mut waits = None;
+        loop {
+            let mut freed = std::pin::pin!(room.gate.freed());
+            freed.as_mut().enable();
+            if let Some(connection) = self.idle_http1().await {
+                return Ok((connection, None));
+            }
+            if let Some(place) = room.connect() {
+                let started = Instant::now();
+                let connection = self.connect_http1(limit, room.terms(place)).await?;
+                return Ok((connection, Some(started.elapsed())));
+            }
+            // Whoever makes a connection waits for nobody else's.
+            if waits.is_none() {
+                waits = Some(room.queue()?);
+            }
+            freed.await;
+        }
+    }
+
+    /// Closes a connection of these limits that lies idle; says whether there was one.
+    pub(super) fn close_idle(&self, gate: &Arc<Gate>) -> bool {
+        let mut idle = lock(&self.http1);
+        let is_of = |place: Option<&Place>| place.is_some_and(|place| place.is_of(gate));
+        let oldest = idle
+            .iter()
+            .position(|connection| is_of(connection.terms.place.as_ref()));
+        let oldest = oldest.map(|oldest| idle.remove(oldest));
+        drop(idle);
+        if oldest.is_some() {
+            return true;
+        }
+        let mut pool = lock(&self.http2);
+        let unused = pool.connections.iter().position(|connection| {
+            connection.active.load(Ordering::Relaxed) == 0
+                && is_of(connection.terms.place.as_deref())
+        });
+        let unused = unused.map(|unused| pool.connections.remove(unused));
+        drop(pool);
+        unused.is_some()
+    }
+
+    async fn connect_http1(
+        &self,
+        limit: Duration,
+        terms: Terms<Place>,
+    ) -> Result<Http1Connection, Failure> {
         let recheck = self.shared.recheck.subscribe();
         let carries = Carries::Http(HttpVersion::Http1);
         let connected = connect::connect(self.address, &self.security, carries, limit)
@@ -352,6 +442,7 @@ impl Endpoint {
             ended,
             idle_since: Instant::now(),
             idle: limits::POOL_IDLE_TIMEOUT.into(),
+            terms,
         })
     }
 
@@ -360,9 +451,10 @@ impl Endpoint {
         running: Running,
         mut request: Request<RequestBody>,
         times: Times,
+        room: Option<Room<'_>>,
     ) -> Result<Answer, Failure> {
         loop {
-            let (mut connection, stream, connect) = self.http2(times).await?;
+            let (mut connection, stream, connect) = self.http2(times, room).await?;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let slot = Slot {
@@ -370,6 +462,7 @@ impl Endpoint {
                         http1: None,
                         _http2: Some(stream),
                         spoilt: false,
+                        held: None,
                     };
                     return Ok(Answer {
                         response,
@@ -398,25 +491,35 @@ impl Endpoint {
             connect: limit,
             idle,
         }: Times,
+        room: Option<Room<'_>>,
     ) -> Result<(Http2Connection, Stream, Option<Duration>), Failure> {
-        let started = Instant::now();
+        let mut started = Instant::now();
         let mut waited = None;
+        let mut waits = None;
         loop {
-            let mut made = {
-                let mut pool = lock(&self.http2);
-                pool.connections
-                    .retain(|connection| !connection.sender.is_closed());
-                if let Some((connection, stream)) = pool.pick(idle, &self.shared.limits) {
+            let picked = lock(&self.http2).pick(idle, &self.shared.limits, false);
+            if let Some((connection, stream)) = picked {
+                return Ok((connection, stream, waited));
+            }
+            let freed = room.map(|room| room.gate.freed());
+            let mut freed = std::pin::pin!(freed);
+            if let Some(freed) = freed.as_mut().as_pin_mut() {
+                freed.enable();
+            }
+            let Some(mut made) = self.connecting(limit, room) else {
+                // As many connections as there may be: a busy one is better than none.
+                let picked = lock(&self.http2).pick(idle, &self.shared.limits, true);
+                if let Some((connection, stream)) = picked {
                     return Ok((connection, stream, waited));
                 }
-                if let Some(made) = &pool.connecting {
-                    made.clone()
-                } else {
-                    let (sender, made) = watch::channel(None);
-                    pool.connecting = Some(made.clone());
-                    tokio::spawn(Arc::clone(self).connect_http2(limit, sender));
-                    made
+                if let Some(room) = room.filter(|_| waits.is_none()) {
+                    waits = Some(room.queue()?);
                 }
+                if let Some(freed) = freed.as_pin_mut() {
+                    freed.await;
+                }
+                started = Instant::now();
+                continue;
             };
             let left = limit.saturating_sub(started.elapsed());
             // Every loop has waited for a connection, and all of them together for at most `limit`.
@@ -430,14 +533,40 @@ impl Endpoint {
         }
     }
 
+    /// A connection that is being made; none: there may be none.
+    fn connecting(
+        self: &Arc<Self>,
+        limit: Duration,
+        room: Option<Room<'_>>,
+    ) -> Option<watch::Receiver<Option<Result<(), ConnectError>>>> {
+        if let Some(made) = &lock(&self.http2).connecting {
+            return Some(made.clone());
+        }
+        // Not under the lock: making room looks for it too.
+        let terms = match room {
+            None => Terms::none(),
+            Some(room) => room.terms(Arc::new(room.connect()?)),
+        };
+        let mut pool = lock(&self.http2);
+        if let Some(made) = &pool.connecting {
+            return Some(made.clone());
+        }
+        let (sender, made) = watch::channel(None);
+        pool.connecting = Some(made.clone());
+        drop(pool);
+        tokio::spawn(Arc::clone(self).connect_http2(limit, sender, terms));
+        Some(made)
+    }
+
     /// Makes one connection for all who wait for it. A task of its own: whoever asked first may
     /// give up while others still wait.
     async fn connect_http2(
         self: Arc<Self>,
         limit: Duration,
         made: watch::Sender<Option<Result<(), ConnectError>>>,
+        terms: Terms<Arc<Place>>,
     ) {
-        let result = self.handshake_http2(limit).await;
+        let result = self.handshake_http2(limit, terms).await;
         let mut pool = lock(&self.http2);
         pool.connecting = None;
         let result = result.map(|connection| pool.connections.push(connection));
@@ -445,7 +574,11 @@ impl Endpoint {
         made.send_replace(Some(result));
     }
 
-    async fn handshake_http2(&self, limit: Duration) -> Result<Http2Connection, ConnectError> {
+    async fn handshake_http2(
+        &self,
+        limit: Duration,
+        terms: Terms<Arc<Place>>,
+    ) -> Result<Http2Connection, ConnectError> {
         let carries = Carries::Http(HttpVersion::Http2);
         let recheck = self.shared.recheck.subscribe();
         let limits = &self.shared.limits;
@@ -474,6 +607,7 @@ impl Endpoint {
             active: Arc::default(),
             idle_since: Instant::now(),
             idle: limits::POOL_IDLE_TIMEOUT.into(),
+            terms,
         })
     }
 
@@ -533,22 +667,74 @@ impl Endpoint {
 }
 
 impl Http2Pool {
-    /// The least busy connection, unless another one should be opened.
-    fn pick(&mut self, idle: Idle, limits: &Limits) -> Option<(Http2Connection, Stream)> {
-        let full = self.connections.len() >= limits.pool_connections;
+    /// The least busy connection, unless another one should be opened; `any`: none can be.
+    fn pick(
+        &mut self,
+        idle: Idle,
+        limits: &Limits,
+        any: bool,
+    ) -> Option<(Http2Connection, Stream)> {
+        self.connections
+            .retain(|connection| !connection.sender.is_closed());
+        let full = any || self.connections.len() >= limits.pool_connections;
         let active = |connection: &Http2Connection| connection.active.load(Ordering::Relaxed);
-        let best = self
-            .connections
-            .iter_mut()
-            .min_by_key(|connection| active(connection))?;
+        let connections = self.connections.iter().enumerate();
+        let (position, best) = connections.min_by_key(|(_, connection)| active(connection))?;
         if active(best) >= limits.pool_streams && !full {
             return None;
         }
+        let best = self.connections.get_mut(position)?;
         best.active.fetch_add(1, Ordering::Relaxed);
         best.idle_since = Instant::now();
         best.idle = idle;
-        let stream = Stream(Arc::clone(&best.active));
-        Some((best.clone(), stream))
+        best.terms.left = best.terms.left.map(|left| left.saturating_sub(1));
+        let stream = Stream {
+            active: Arc::clone(&best.active),
+            place: best.terms.place.clone(),
+        };
+        let picked = best.clone();
+        if picked.terms.left == Some(0) {
+            // Its streams keep it until the last one has ended.
+            drop(self.connections.swap_remove(position));
+        }
+        Some((picked, stream))
+    }
+}
+
+impl<P> Terms<P> {
+    fn none() -> Self {
+        Self {
+            place: None,
+            left: None,
+        }
+    }
+}
+
+impl Room<'_> {
+    /// Waits with the others, if there is room for one more.
+    fn queue(&self) -> Result<Held, Failure> {
+        let breaker = self.gate.breaker();
+        breaker.take(Counted::Pending).ok_or_else(|| {
+            self.group.pool().refused(Counted::Pending);
+            Failure::Overflow
+        })
+    }
+
+    /// The right to one more connection; one that lies idle at another endpoint gives way.
+    fn connect(&self) -> Option<Place> {
+        self.gate.connect().or_else(|| {
+            // What is closed may be given to somebody else who waits.
+            self.group
+                .make_room(self.gate)
+                .then(|| self.gate.connect())?
+        })
+    }
+
+    fn terms<P>(&self, place: P) -> Terms<P> {
+        Terms {
+            place: Some(place),
+            left: self.gate.requests_per_connection(),
+        }
     }
 }
 

@@ -374,6 +374,7 @@ pub(super) fn settings(change: impl FnOnce(&mut DataPlaneSettings)) -> DataPlane
         trusted_proxies: Vec::new(),
         secrets: Secrets::default(),
         stand_in: None,
+        labels: Vec::new(),
         access_log: AccessLogTarget::Off,
         limits: Arc::default(),
         workers: NonZeroUsize::new(2),

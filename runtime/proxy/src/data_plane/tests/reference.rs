@@ -9,6 +9,8 @@ use std::time::Duration;
 use mesh_bundle::reject::{RejectReason, Rejection};
 use mesh_daemon::clock::Clock;
 use mesh_daemon::telemetry::{Reason, TlsReason};
+use mesh_engine::breaker::Counted;
+use mesh_engine::outlier::Cause;
 
 use super::harness::*;
 use crate::http::local_reply;
@@ -114,6 +116,7 @@ fn experienced(mesh: &Mesh) -> Proxy {
     let proxy = mesh.proxy("productpage", None);
     let mut slice = mesh.calling(vec![route()]);
     slice.access = mesh.admitting("productpage", &["details"]).access;
+    slice.callees[0].pool.limits.requests = Some(1);
     proxy.apply(&slice);
     let plane = &proxy.plane.plane;
     let edge = plane.metrics.edge(EdgeLabels {
@@ -143,6 +146,10 @@ fn experienced(mesh: &Mesh) -> Proxy {
     };
     edge.count(ending, &measures);
     edge.count_messages(Messages::Request, 1);
+    for pool in plane.directory.pools().all() {
+        pool.refused(Counted::Requests);
+        pool.metrics().ejected(pool.name(), Cause::Consecutive5xx);
+    }
     let metrics = &plane.metrics;
     metrics.rejected(Rule::HostMissing);
     metrics.limit_reached("connections");

@@ -10,7 +10,9 @@ use http::{HeaderMap, Request, Version, header};
 use hyper::body::Body as _;
 use mesh_bundle::slice::{Destination, Exchange};
 use mesh_daemon::telemetry::Reason;
-use mesh_engine::retry::{self, BudgetState, Next, RetryPolicy, RetryState, Stop};
+use mesh_engine::breaker::{Counted, Held};
+use mesh_engine::outlier::Outcome;
+use mesh_engine::retry::{self, Bounds, BudgetState, Next, RetryPolicy, RetryState, Stop, Wish};
 use tokio::time::Instant;
 
 use super::super::body::RequestBody;
@@ -18,9 +20,10 @@ use super::super::record::grpc_status;
 use super::super::sanitise::{HOPS_HEADER, STREAMING_HEADER, Sanitised, TIMEOUT_HEADER};
 use super::super::timeout::{self, Deadlines};
 use super::filters::Edit;
-use super::{Exchanging, OutgoingBody, Reply};
+use super::{Exchanging, OutgoingBody, Reply, wish};
 use crate::tables::Tables;
 use crate::upstream::connect::{ConnectError, HttpVersion};
+use crate::upstream::endpoints::Picked;
 use crate::upstream::pool::{Answer, Endpoint, Failure};
 
 /// Where a request goes, and on which terms.
@@ -38,6 +41,8 @@ pub(super) struct Way<'t> {
     pub(super) retry: &'t RetryPolicy,
     /// How often at most, together with other requests to the callee.
     pub(super) budget: Option<&'t Arc<BudgetState>>,
+    /// Of what tells clients apart, where that picks the endpoint.
+    pub(super) hash: Option<u64>,
     /// Whether the timeout ends when the answer begins.
     pub(super) streaming: bool,
     /// What is done to the answer.
@@ -51,6 +56,12 @@ pub(super) struct Failed {
     pub(super) reason: Reason,
     /// On a connection that its other end had most likely closed before.
     stale: bool,
+}
+
+/// An answer, and how long it took.
+struct Tried {
+    answer: Answer,
+    took: Duration,
 }
 
 impl Exchanging<'_> {
@@ -69,6 +80,7 @@ impl Exchanging<'_> {
             exchange,
             retry: policy,
             budget,
+            hash,
             streaming,
             edits,
         } = way;
@@ -95,12 +107,20 @@ impl Exchanging<'_> {
         loop {
             self.record.attempts = tries.tries();
             let picked = match &pinned {
-                Some(pinned) => Some(Arc::clone(pinned)),
-                None => pick(tables, destination, port, &tried),
+                Some(pinned) => Some(tables.pinned_of(pinned, &destination.target, port)),
+                None => tables
+                    .pick(destination, port, &tried, hash)
+                    .map(|(picked, _)| picked),
             };
-            let Some(endpoint) = picked else {
+            let Some(picked) = picked else {
                 return self.reply(Reason::NoHealthyUpstream);
             };
+            let gate = picked.pool().and_then(|pool| pool.gate().cloned());
+            let held = match take(&picked, Counted::Requests) {
+                Ok(held) => held,
+                Err(Full) => return self.reply(Reason::CircuitOpen),
+            };
+            let endpoint = &picked.endpoint;
             let keep = spare || tries.may_retry();
             let leaves = !endpoint.is_meshed();
             let request = self.next_hop(sending, deadlines, keep, leaves);
@@ -109,7 +129,7 @@ impl Exchanging<'_> {
             self.record.tls = endpoint.tls();
             let waiting = Instant::now();
             let result = self
-                .attempt(&endpoint, request, exchange, limit, deadline)
+                .attempt(&picked, request, exchange, limit, deadline)
                 .await;
             self.record.waited(waiting);
             if spare && matches!(&result, Err(failed) if failed.stale) {
@@ -118,21 +138,26 @@ impl Exchanging<'_> {
                 continue;
             }
             drop(permit.take());
-            let (answer, failed) = match result {
-                Ok(answer) => match self.judge(&answer, policy) {
+            if !transfer.is_broken() {
+                observe(&picked, &result, self.asked.grpc);
+            }
+            let (answer, failed) = match result.map(|tried| tried.answer) {
+                Ok(mut answer) => match self.judge(&answer, policy) {
                     None => {
                         self.count_retry(&tries, true);
+                        answer.slot.hold(held);
                         return self.pass_on(answer, exchange, deadlines, &edits, None);
                     }
                     // The reason is not looked at: this answer is passed on or replaced.
-                    cause @ Some(_) => (
-                        Some(answer),
-                        Failed {
+                    cause @ Some(_) => {
+                        answer.slot.hold(held);
+                        let failed = Failed {
                             cause,
                             reason: Reason::RetryLimit,
                             stale: false,
-                        },
-                    ),
+                        };
+                        (Some(answer), failed)
+                    }
                 },
                 Err(failed) => (None, failed),
             };
@@ -145,8 +170,15 @@ impl Exchanging<'_> {
                 None => empty.then_some(RequestBody::Empty),
             };
             let now = Instant::now().into_std();
+            let bounds = Bounds {
+                budget,
+                breaker: gate.as_ref().map(|gate| gate.breaker()),
+                wish: answer.as_ref().map_or(Wish::Nothing, |answer| {
+                    wish::of(answer.response.headers(), self.asked.grpc)
+                }),
+            };
             let next = match (failed.cause, &again) {
-                (Some(cause), Some(_)) => tries.next(cause, now, budget, &mut rand::rng()),
+                (Some(cause), Some(_)) => tries.next(cause, now, bounds, &mut rand::rng()),
                 _ => Next::Stop(Stop::NotRetryable),
             };
             match (next, again) {
@@ -157,9 +189,9 @@ impl Exchanging<'_> {
                     },
                     Some(body),
                 ) => {
-                    permit = granted;
+                    permit = Some(granted);
                     sending = body;
-                    tried.push(endpoint);
+                    tried.push(picked.endpoint);
                     // The answer that is not wanted frees its connection or stream first.
                     drop(answer);
                     if !after.is_zero() {
@@ -176,6 +208,9 @@ impl Exchanging<'_> {
                     };
                     if stop == Stop::Budget {
                         self.connection.plane.metrics.budget_exhausted.inc();
+                    }
+                    if let Some(pool) = picked.pool().filter(|_| stop == Stop::Circuit) {
+                        pool.refused(Counted::Retries);
                     }
                     return match answer {
                         Some(answer) => {
@@ -250,22 +285,26 @@ impl Exchanging<'_> {
     /// One try at one endpoint.
     async fn attempt(
         &mut self,
-        endpoint: &Arc<Endpoint>,
+        picked: &Picked,
         request: Request<RequestBody>,
         exchange: &Exchange,
         limit: Option<Duration>,
         deadline: Option<std::time::Instant>,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<Tried, Failed> {
+        let endpoint = &picked.endpoint;
         let sent = endpoint.send(
             request,
             self.version(!endpoint.is_meshed()),
             exchange.into(),
+            picked.room(),
         );
+        let began = Instant::now();
         match timeout::within(limit, sent).await {
             Ok(Ok(answer)) => {
                 self.record.connect = answer.connect;
                 self.record.dst.clone_from(&answer.peer);
-                Ok(answer)
+                let took = began.elapsed();
+                Ok(Tried { answer, took })
             }
             Ok(Err(failure)) => {
                 if let Failure::Connect(ConnectError::Tls(reason)) | Failure::Tls(reason) = failure
@@ -318,24 +357,50 @@ impl Exchanging<'_> {
     }
 }
 
-/// Picks an endpoint of the destination, or of the first of its substitutes that has one.
-fn pick(
-    tables: &Tables,
-    destination: &Destination,
-    port: u16,
-    tried: &[Arc<Endpoint>],
-) -> Option<Arc<Endpoint>> {
-    let mut rng = rand::rng();
-    let targets = std::iter::once(&destination.target).chain(&destination.otherwise);
-    targets
-        .into_iter()
-        .find_map(|target| tables.group(target, port)?.pick(tried, &mut rng))
+/// There is no room for another one.
+pub(super) struct Full;
+
+/// Takes something of the limits of a destination.
+pub(super) fn take(picked: &Picked, counted: Counted) -> Result<Option<Held>, Full> {
+    let Some((pool, gate)) = picked.pool().and_then(|pool| Some((pool, pool.gate()?))) else {
+        return Ok(None);
+    };
+    let held = gate.breaker().take(counted);
+    if held.is_none() {
+        pool.refused(counted);
+        return Err(Full);
+    }
+    Ok(held)
+}
+
+/// Tells the destination what came of a try.
+fn observe(picked: &Picked, result: &Result<Tried, Failed>, grpc: bool) {
+    match result {
+        Ok(Tried { answer, took }) => {
+            let head = &answer.response;
+            let outcome = match grpc_status(head.headers()).filter(|_| grpc) {
+                Some(status) => Outcome::GrpcStatus(status),
+                None => Outcome::Status(head.status().as_u16()),
+            };
+            picked.observe(outcome, Some(*took));
+        }
+        // That is our own doing.
+        Err(failed) if failed.reason == Reason::Overflow => {}
+        Err(_) => picked.observe(Outcome::NoAnswer, None),
+    }
 }
 
 /// What a failure is to retries and to the client.
 pub(super) fn failed(failure: Failure) -> Failed {
     use retry::Failure as Cause;
     let (cause, reason) = match failure {
+        Failure::Overflow => {
+            return Failed {
+                cause: None,
+                reason: Reason::Overflow,
+                stale: false,
+            };
+        }
         Failure::Connect(ConnectError::Tcp | ConnectError::Http2) => {
             (Cause::Connect, Reason::ConnectFailure)
         }
@@ -359,8 +424,9 @@ pub(super) fn failed(failure: Failure) -> Failed {
 fn given_up(stop: Stop, tries: u32) -> Option<Reason> {
     match stop {
         Stop::Budget => Some(Reason::BudgetExhausted),
+        Stop::Circuit => Some(Reason::CircuitOpen),
         Stop::Attempts if tries > 1 => Some(Reason::RetryLimit),
-        Stop::Attempts | Stop::NotRetryable | Stop::Deadline => None,
+        Stop::Attempts | Stop::NotRetryable | Stop::Deadline | Stop::Asked => None,
     }
 }
 

@@ -171,6 +171,7 @@ impl Exchanging<'_> {
             exchange: onward.exchange,
             retry: onward.retry,
             budget: state.budget.as_ref(),
+            hash: None,
             streaming,
             edits,
         };

@@ -88,9 +88,12 @@ impl Exchanging<'_> {
                 .map(|deadline| deadline.saturating_duration_since(Instant::now().into_std()));
             let sent = timeout::within(
                 limit,
-                inbound
-                    .application
-                    .send(request, self.version(false), Times::from(&exchange)),
+                inbound.application.send(
+                    request,
+                    self.version(false),
+                    Times::from(&exchange),
+                    None,
+                ),
             );
             let waiting = Instant::now();
             let sent = sent.await;

@@ -131,6 +131,7 @@ impl Exchanging<'_> {
             exchange: route.exchange(),
             retry: route.retry(),
             budget: state.budget.as_ref(),
+            hash: None,
             streaming: route.filters().streaming,
             edits,
         };
