@@ -28,6 +28,8 @@ pub mod request;
 pub mod retry;
 pub mod route;
 pub mod snapshot;
+pub mod telemetry;
+pub mod trace;
 
 #[cfg(test)]
 mod testing;

@@ -61,3 +61,8 @@ pub const EJECTION_MAX: std::time::Duration = std::time::Duration::from_mins(5);
 pub const PANIC_SHARE: usize = 5_000;
 /// Of 10,000: the share in which a new endpoint begins that gets its share slowly.
 pub const SLOW_START_SHARE: u32 = 1_000;
+
+/// Members of a `tracestate` that are passed on, W3C Trace Context section 3.3.1.1.
+pub const TRACESTATE_MEMBERS_MAX: usize = 32;
+/// Bytes of it; section 3.3.1.5 asks for at least 512.
+pub const TRACESTATE_BYTES_MAX: usize = 1024;

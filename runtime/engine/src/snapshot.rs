@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use mesh_bundle::slice::{
-    Authorizer, Destination, Gateway, JwtProvider, OutboundService, Protocol, Slice, Telemetry,
+    Authorizer, Destination, Gateway, JwtProvider, OutboundService, Protocol, Slice,
 };
 use mesh_bundle::spiffe::SpiffeId;
 
+use crate::condition::ConditionError;
 use crate::gateway::GatewayTable;
 use crate::host::HostIndex;
 use crate::inbound::{Gate, InboundError, InboundTable};
 use crate::rbac::{RuleError, Rules, Verdict};
 use crate::request::{Peer, Request};
 use crate::route::{CalleeTable, RouteError, RouteTable};
+use crate::telemetry::TelemetryTable;
 
 mod address;
 
@@ -37,7 +39,8 @@ pub struct Snapshot {
     externals: HashMap<Box<str>, Rules>,
     jwts: Box<[JwtProvider]>,
     authorizers: Box<[Authorizer]>,
-    telemetry: Box<[Telemetry]>,
+    /// That of calls first.
+    telemetry: Box<[TelemetryTable]>,
 }
 
 /// Why a slice cannot become a snapshot.
@@ -99,6 +102,14 @@ pub enum SnapshotError {
         /// The other.
         second: String,
     },
+    /// What of a service is logged.
+    #[error("access log of service {service:?}")]
+    AccessLog {
+        /// Name of the service.
+        service: String,
+        /// Why.
+        source: ConditionError,
+    },
     /// Two callees of one name.
     #[error("callee {service:?} is there twice")]
     TwoCallees {
@@ -157,7 +168,7 @@ impl Snapshot {
             externals: externals(slice)?,
             jwts: slice.access.jwts.as_slice().into(),
             authorizers: slice.access.authorizers.as_slice().into(),
-            telemetry: slice.telemetry.as_slice().into(),
+            telemetry: telemetry(slice)?,
         })
     }
 
@@ -297,9 +308,9 @@ impl Snapshot {
         self.authorizers.iter().find(|each| each.name == name)
     }
 
-    /// Logs and traces of a service or gateway.
-    pub fn telemetry(&self, service: &str) -> Option<&Telemetry> {
-        self.telemetry.iter().find(|each| each.service == service)
+    /// Logs and traces: of the calls of this identity first, then of each service and gateway that says something.
+    pub fn telemetry(&self) -> &[TelemetryTable] {
+        &self.telemetry
     }
 
     /// All callees, in the order of the slice.
@@ -318,6 +329,21 @@ impl Snapshot {
     pub fn services(&self) -> &[InboundTable] {
         &self.inbound
     }
+}
+
+fn telemetry(slice: &Slice) -> Result<Box<[TelemetryTable]>, SnapshotError> {
+    let failed = |service: &str, source| SnapshotError::AccessLog {
+        service: service.to_owned(),
+        source,
+    };
+    let of_calls = TelemetryTable::of_calls(&slice.telemetry);
+    let of_services = slice
+        .telemetry
+        .iter()
+        .map(|each| TelemetryTable::build(each).map_err(|source| failed(&each.service, source)));
+    std::iter::once(of_calls.map_err(|source| failed("", source)))
+        .chain(of_services)
+        .collect()
 }
 
 /// A requirement that nobody can meet, or that nobody asks, is a mistake and never a way in.

@@ -1,30 +1,44 @@
-//! The access log: one JSON object per line, written by a thread of its own. A sink that is too
-//! slow costs lines, which are counted, and never a request.
+//! The access log, written by a thread of its own. A sink that is too slow, or stands still, costs lines, which are
+//! counted, and never a request.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::Instant;
 
+use mesh_bundle::slice::AccessLogFormat;
+use nix::fcntl::OFlag;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::data_plane::AccessLogTarget;
 use crate::limits;
+
+mod filter;
+mod line;
+mod text;
+
+pub(crate) use filter::{LogDefaults, Only, Seen, only};
+pub(crate) use line::Line;
+pub(crate) use text::TextLine;
 
 /// Where records go.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     lines: Option<SyncSender<Vec<u8>>>,
     dropped: Counter,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    defaults: LogDefaults,
+    /// Says nothing, and ends with the writer.
+    written: Mutex<Option<Receiver<()>>>,
 }
 
 impl AccessLog {
-    /// Opens the sink, for which at most `lines_max` may wait.
+    /// Opens the sink, for which at most `lines_max` may wait. Where policy says nothing, `defaults` hold.
     pub(crate) fn open(
         target: &AccessLogTarget,
+        defaults: LogDefaults,
         lines_max: usize,
         dropped: Counter,
     ) -> io::Result<Self> {
@@ -33,28 +47,43 @@ impl AccessLog {
                 return Ok(Self {
                     lines: None,
                     dropped,
-                    writer: Mutex::default(),
+                    defaults,
+                    written: Mutex::default(),
                 });
             }
             AccessLogTarget::Stdout => Box::new(io::stdout()),
-            AccessLogTarget::File(path) => {
-                Box::new(OpenOptions::new().create(true).append(true).open(path)?)
-            }
+            AccessLogTarget::File(path) => Box::new(open(path)?),
         };
         let (lines, received) = sync_channel(lines_max);
-        let writer = std::thread::Builder::new()
+        let (writing, written) = sync_channel(0);
+        let counted = dropped.clone();
+        std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(&received, BufWriter::new(sink)))?;
+            .spawn(move || {
+                write_all(&received, BufWriter::new(sink), &counted);
+                drop(writing);
+            })?;
         Ok(Self {
             lines: Some(lines),
             dropped,
-            writer: Mutex::new(Some(writer)),
+            defaults,
+            written: Mutex::new(Some(written)),
         })
     }
 
     /// Whether records are wanted at all.
     pub(crate) fn is_on(&self) -> bool {
         self.lines.is_some()
+    }
+
+    /// How a record is written about which policy says nothing; none: not at all.
+    pub(crate) fn by_default(&self, seen: Seen<'_>) -> Option<AccessLogFormat> {
+        self.defaults.takes(seen).then_some(self.defaults.format)
+    }
+
+    /// How what never became a request is written.
+    pub(crate) fn format(&self) -> AccessLogFormat {
+        self.defaults.format
     }
 
     /// Hands over one line, its end included.
@@ -69,25 +98,45 @@ impl AccessLog {
     }
 }
 
+/// A pipe that nobody reads yet must not keep the proxy from starting; held open for reading too, it is there
+/// whoever comes and goes.
+fn open(path: &Path) -> io::Result<std::fs::File> {
+    let is_pipe = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let mut options = OpenOptions::new();
+    if is_pipe {
+        let file = options.read(true).write(true);
+        return file.custom_flags(OFlag::O_CLOEXEC.bits()).open(path);
+    }
+    options.create(true).append(true).open(path)
+}
+
 impl Drop for AccessLog {
-    /// Waits until what was handed over is written.
+    /// Waits until what was handed over is written, but not for a sink that stands still.
     fn drop(&mut self) {
         self.lines = None;
-        let writer = self
-            .writer
-            .lock()
+        let written = self
+            .written
+            .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(writer) = writer
-            && writer.join().is_err()
+        if let Some(written) = written
+            && written.recv_timeout(limits::ACCESS_LOG_FLUSH_TIMEOUT)
+                == Err(RecvTimeoutError::Timeout)
         {
-            tracing::error!("the access log's writer panicked");
+            tracing::warn!("the access log's sink stands still; its last lines are lost");
         }
     }
 }
 
-fn write_all(lines: &Receiver<Vec<u8>>, mut sink: BufWriter<Box<dyn Write + Send>>) {
+fn write_all(
+    lines: &Receiver<Vec<u8>>,
+    mut sink: BufWriter<Box<dyn Write + Send>>,
+    dropped: &Counter,
+) {
     let mut failed = false;
+    let mut told = (0, None::<Instant>);
     while let Ok(first) = lines.recv() {
         let written = sink.write_all(&first).and_then(|()| {
             while let Ok(line) = lines.try_recv() {
@@ -102,168 +151,52 @@ fn write_all(lines: &Receiver<Vec<u8>>, mut sink: BufWriter<Box<dyn Write + Send
             tracing::warn!(%error, "the access log cannot be written");
         }
         failed = written.is_err();
-    }
-}
-
-/// One JSON object that is being written.
-#[derive(Debug)]
-pub(crate) struct Line(Vec<u8>);
-
-impl Line {
-    /// Begins with the time.
-    pub(crate) fn new(now: SystemTime) -> Self {
-        let mut line = Self(Vec::with_capacity(512));
-        line.0.extend_from_slice(b"{\"time\":\"");
-        timestamp(&mut line.0, now);
-        line.0.push(b'"');
-        line
-    }
-
-    fn key(&mut self, key: &str) {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
-    /// Adds a text, shortened and escaped; `null` for none.
-    pub(crate) fn text(&mut self, key: &str, value: Option<&[u8]>) {
-        self.key(key);
-        let Some(value) = value else {
-            self.0.extend_from_slice(b"null");
-            return;
-        };
-        let value = value.get(..limits::ACCESS_LOG_VALUE_BYTES).unwrap_or(value);
-        self.0.push(b'"');
-        for &byte in value {
-            self.escaped(byte);
-        }
-        self.0.push(b'"');
-    }
-
-    /// Everything that is not plain ASCII is escaped, so that no terminal and no parser is led
-    /// astray; bytes above 0x7f as if they were Latin-1.
-    fn escaped(&mut self, byte: u8) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        match byte {
-            b'"' | b'\\' => self.0.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => self.0.push(byte),
-            _ => {
-                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-                self.0.extend_from_slice(b"\\u00");
-                self.0
-                    .extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
-            }
+        let lost = dropped.get();
+        let is_due = told
+            .1
+            .is_none_or(|last| last.elapsed() >= limits::ACCESS_LOG_COMPLAINT_EVERY);
+        if lost > told.0 && is_due {
+            tracing::warn!(lost = lost - told.0, "the access log's sink is too slow");
+            told = (lost, Some(Instant::now()));
         }
     }
-
-    /// Adds a whole number; `null` for none.
-    pub(crate) fn number(&mut self, key: &str, value: Option<u64>) {
-        self.key(key);
-        match value {
-            Some(value) => self.write_fmt(format_args!("{value}")),
-            None => self.0.extend_from_slice(b"null"),
-        }
-    }
-
-    /// Adds a duration in milliseconds, to the microsecond; `null` for none.
-    pub(crate) fn millis(&mut self, key: &str, value: Option<std::time::Duration>) {
-        self.key(key);
-        match value {
-            Some(value) => {
-                let micros = value.as_micros();
-                self.write_fmt(format_args!("{}.{:03}", micros / 1000, micros % 1000));
-            }
-            None => self.0.extend_from_slice(b"null"),
-        }
-    }
-
-    fn write_fmt(&mut self, arguments: std::fmt::Arguments<'_>) {
-        self.0.write_fmt(arguments).expect("a Vec takes any bytes");
-    }
-
-    /// The line with its end.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        self.0.extend_from_slice(b"}\n");
-        self.0
-    }
-}
-
-/// RFC 3339 in UTC, to the millisecond.
-fn timestamp(to: &mut Vec<u8>, now: SystemTime) {
-    let since = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let seconds = since.as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let millis = since.subsec_millis();
-    to.write_fmt(format_args!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
-    ))
-    .expect("a Vec takes any bytes");
-}
-
-/// Year, month and day of a number of days since 1970, by Howard Hinnant's `civil_from_days`.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn lines_are_json_whatever_comes_in() {
-        let mut line = Line::new(SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_634_245_007));
-        line.text("path", Some(b"/a\"\\\r\n\x1b[31m\xff"));
-        line.text("reason", None);
-        line.number("code", Some(200));
-        line.millis("duration_ms", Some(Duration::from_micros(1_042)));
-        let bytes = line.finish();
-        let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(value["time"], "2025-11-20T10:24:05.007Z");
-        assert_eq!(value["path"], "/a\"\\\r\n\u{1b}[31m\u{ff}");
-        assert!(value["reason"].is_null());
-        assert_eq!(value["duration_ms"], 1.042);
-        assert_eq!(
-            bytes.iter().position(|byte| *byte == b'\n'),
-            Some(bytes.len() - 1)
-        );
-    }
-
-    #[test]
-    fn dates() {
-        assert_eq!(civil(0), (1970, 1, 1));
-        assert_eq!(civil(11_016), (2000, 2, 29));
-        assert_eq!(civil(20_777), (2026, 11, 20));
-    }
-
-    #[test]
     fn what_was_handed_over_is_written_at_the_end() {
-        let folder = std::env::temp_dir().join(format!("meshp-log-{}", std::process::id()));
-        let target = AccessLogTarget::File(folder.clone());
-        let log = AccessLog::open(&target, 200, Counter::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("access.log");
+        let target = AccessLogTarget::File(file.clone());
+        let log =
+            AccessLog::open(&target, LogDefaults::default(), 200, Counter::default()).unwrap();
         for _ in 0..100 {
             log.write(b"{}\n".to_vec());
         }
         drop(log);
-        let written = std::fs::read_to_string(&folder).unwrap();
-        std::fs::remove_file(&folder).unwrap();
+        let written = std::fs::read_to_string(&file).unwrap();
         assert_eq!(written.lines().count(), 100);
+    }
+
+    #[test]
+    fn a_sink_that_stands_still_holds_nobody_up() {
+        const LINES: usize = 1_000;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let dropped = Counter::default();
+        let target = AccessLogTarget::File(pipe);
+        let log = AccessLog::open(&target, LogDefaults::default(), LINES, dropped.clone()).unwrap();
+        // More than the pipe and the queue hold.
+        let lines = LINES + 2_000;
+        for _ in 0..lines {
+            log.write(vec![b'x'; 1_000]);
+        }
+        assert!(dropped.get() > 0);
+        // It does not wait for ever; how long is a constant.
+        drop(log);
     }
 }

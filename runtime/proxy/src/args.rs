@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use mesh_bundle::slice::Label;
+use mesh_bundle::slice::{AccessLogFormat, Label};
 use mesh_daemon::telemetry::log_filter;
 
+use crate::access_log::{Only, only};
 use crate::data_plane::{AccessLogTarget, PortBinding};
 use crate::gateway::sockets::ListenAddress;
 use crate::limits::{self, Setting};
@@ -96,6 +97,13 @@ pub(crate) struct RunArguments {
     /// Where the access log goes: stdout, none, or a file that is appended to.
     #[arg(long, value_name = "TARGET", default_value = "stdout", value_parser = access_log)]
     pub(crate) access_log: AccessLogTarget,
+    /// How records are written where policy does not say; text has the fields of Envoy's default format.
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    pub(crate) access_log_format: LogFormatArgument,
+    /// Which records are written where policy does not say: errors, status=5xx, slower-than=1s, route=NAME, sample=1/100;
+    /// of several joined by commas all must hold, of several options one.
+    #[arg(long, value_name = "FILTER", value_parser = only)]
+    pub(crate) access_log_only: Vec<Only>,
     /// From SIGTERM until requests and connections that still run are cut.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
@@ -116,6 +124,24 @@ pub(crate) struct RunArguments {
     /// Ends when standard input does, so that it never outlives the process that started it.
     #[arg(long, hide = true)]
     pub(crate) end_with_stdin: bool,
+}
+
+/// The format of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormatArgument {
+    /// One object per line.
+    Json,
+    /// Envoy's default format.
+    Text,
+}
+
+impl From<LogFormatArgument> for AccessLogFormat {
+    fn from(format: LogFormatArgument) -> Self {
+        match format {
+            LogFormatArgument::Json => Self::Json,
+            LogFormatArgument::Text => Self::Text,
+        }
+    }
 }
 
 fn port_binding(text: &str) -> Result<PortBinding, String> {

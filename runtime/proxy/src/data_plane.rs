@@ -23,6 +23,7 @@ use crate::listener::{self, Inherited};
 use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
 use crate::tcp::metrics::TcpMetrics;
+use crate::traces::Exporters;
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 use crate::upstream::metrics::UpstreamMetrics;
 
@@ -121,6 +122,8 @@ impl DataPlane {
             labels,
             access_log,
             limits,
+            log,
+            instance,
             workers,
         } = settings;
         let server = credentials
@@ -129,6 +132,7 @@ impl DataPlane {
         let request_metrics = RequestMetrics::register(metrics);
         let access_log = AccessLog::open(
             &access_log,
+            log,
             limits.access_log_lines,
             request_metrics.log_dropped.clone(),
         )?;
@@ -136,6 +140,7 @@ impl DataPlane {
             credentials,
             (request_metrics, TcpMetrics::register(metrics)),
             access_log,
+            Exporters::register(metrics, instance),
             TrustedProxies(trusted_proxies),
             Arc::clone(&limits),
             (UpstreamMetrics::register(metrics), labels),
@@ -202,6 +207,7 @@ impl DataPlane {
                 directory: &plane.directory,
                 budgets: &plane.budgets,
                 metrics: &plane.metrics,
+                exporters: &plane.exporters,
                 secrets: &self.secrets,
                 stand_in: self.stand_in,
                 intercepts: self.intercepts,
@@ -256,6 +262,7 @@ impl DataPlane {
         plane.pools_changed.notify_one();
         plane.names_changed.notify_one();
         plane.idle_changed.notify_one();
+        plane.set_tracing(tables.is_tracing());
         // Not on the clock: taking large tables apart.
         drop(before);
         took

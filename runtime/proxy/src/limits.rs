@@ -105,6 +105,45 @@ pub(crate) const PULSE_EVERY: Duration = Duration::from_secs(5);
 /// are keep-alive and PING.
 pub(crate) const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
 
+/// How long the end of the proxy waits for a sink of the access log that stands still.
+pub(crate) const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often lost lines are complained about.
+pub(crate) const ACCESS_LOG_COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+
+/// Spans that wait to be sent; further ones are dropped and counted.
+pub(crate) const SPAN_QUEUE: usize = 2_048;
+
+/// Spans that are sent at once.
+pub(crate) const SPAN_BATCH: usize = 512;
+
+/// How long the first of them waits for others.
+pub(crate) const SPAN_BATCH_WAIT: Duration = Duration::from_secs(1);
+
+/// Until a collector has taken a batch.
+pub(crate) const SPAN_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Until a connection to it is up.
+pub(crate) const SPAN_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a batch is sent before it is given up, the first time included.
+pub(crate) const SPAN_EXPORT_ATTEMPTS: u32 = 3;
+
+/// Before the second time; twice as long before each further one.
+pub(crate) const SPAN_EXPORT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is read of a collector's answer.
+pub(crate) const SPAN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Tries that a span tells of; those beyond are a number.
+pub(crate) const SPAN_EVENTS_MAX: usize = 32;
+
+/// Bytes of a text in a span.
+pub(crate) const SPAN_VALUE_BYTES: usize = 1_024;
+
+/// How long the end of the proxy waits for collectors.
+pub(crate) const SPAN_FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Bytes of a value that came from outside, in an access-log line.
 pub(crate) const ACCESS_LOG_VALUE_BYTES: usize = 1_024;
 

@@ -20,6 +20,7 @@ mod series;
 mod subscribe;
 mod tables;
 mod tcp;
+mod traces;
 mod upstream;
 
 use std::process::ExitCode;

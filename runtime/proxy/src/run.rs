@@ -15,6 +15,7 @@ use mesh_daemon::telemetry::Metrics;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::access_log::LogDefaults;
 use crate::admin::{self, Listeners, ListenersHandle, Served};
 use crate::args::RunArguments;
 use crate::bootstrap::{self, Boot, StartError};
@@ -331,6 +332,11 @@ fn settings(arguments: &RunArguments, limits: Limits, secrets: Secrets) -> DataP
         labels: arguments.labels.clone(),
         access_log: arguments.access_log.clone(),
         limits: Arc::new(limits),
+        log: LogDefaults {
+            format: arguments.access_log_format.into(),
+            only: arguments.access_log_only.clone(),
+        },
+        instance: arguments.instance.clone(),
         workers: arguments.workers,
     }
 }

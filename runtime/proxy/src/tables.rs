@@ -11,14 +11,18 @@ use mesh_bundle::slice::{
 };
 use mesh_engine::rbac::Rules;
 use mesh_engine::retry::BudgetState;
+use mesh_engine::telemetry::TelemetryTable;
 use mesh_engine::{CalleeTable, RouteTable, Snapshot, SnapshotError};
 use tokio::time::Instant;
 
 use crate::gateway::entries::{Entries, Listener, ListenerError};
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::tls::Terms;
-use crate::http::metrics::{AuthzCounters, EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
+use crate::http::metrics::{
+    AuthzCounters, EdgeLabels, EdgeMetrics, Reporter, RequestMetrics, workload,
+};
 use crate::secrets::Secrets;
+use crate::traces::{Collector, Exporters, Resource, TracesError};
 use crate::upstream::dial::{DialError, Dialling};
 use crate::upstream::endpoints::{Directory, Group, Picked, dns_names};
 use crate::upstream::pool::Endpoint;
@@ -46,6 +50,8 @@ pub(crate) struct Tables {
     /// Callees by where this proxy listens for them, with the port that is meant.
     listened: BTreeMap<SocketAddr, (Box<str>, u16)>,
     shortest_idle: Option<Duration>,
+    /// In the order of the snapshot's telemetry.
+    collectors: Box<[Option<Collector>]>,
 }
 
 /// A port of a callee.
@@ -81,6 +87,8 @@ pub(crate) struct Building<'p> {
     pub(crate) budgets: &'p Budgets,
     /// Counters.
     pub(crate) metrics: &'p RequestMetrics,
+    /// Collectors.
+    pub(crate) exporters: &'p Exporters,
     /// Key material.
     pub(crate) secrets: &'p Secrets,
     /// What answers in place of services outside the mesh.
@@ -103,6 +111,9 @@ pub(crate) enum TablesError {
     /// A callee that is not of the mesh.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// Where traces go.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
 }
 
 /// What the proxy keeps of a callee beside the engine's table.
@@ -154,6 +165,7 @@ impl Tables {
             directory,
             budgets,
             metrics,
+            exporters,
             secrets,
             stand_in,
             intercepts,
@@ -249,6 +261,7 @@ impl Tables {
         let listened = listened.collect();
         let tables = Self {
             shortest_idle: shortest_idle(slice),
+            collectors: collectors(&snapshot, exporters, secrets)?,
             listened,
             authz,
             no_rules: metrics.authz("", &Rules::default()),
@@ -271,6 +284,23 @@ impl Tables {
     /// Name of the generation that the slice came with.
     pub(crate) fn generation(&self) -> &str {
         &self.generation
+    }
+
+    /// Which of the snapshot's telemetry a service has; none: it says nothing.
+    pub(crate) fn telemetry_of(&self, service: &str) -> Option<usize> {
+        let mut of_services = self.snapshot.telemetry().iter().skip(OF_CALLS + 1);
+        let at = of_services.position(|telemetry| telemetry.service() == service);
+        at.map(|at| OF_CALLS + 1 + at)
+    }
+
+    /// Where the hops of one of the snapshot's telemetry are told.
+    pub(crate) fn collector(&self, telemetry: usize) -> Option<&Collector> {
+        self.collectors.get(telemetry)?.as_ref()
+    }
+
+    /// Whether any hop is told.
+    pub(crate) fn is_tracing(&self) -> bool {
+        self.collectors.iter().any(Option::is_some)
     }
 
     /// Counts what the rules of a service, a gateway or an external decide.
@@ -413,6 +443,36 @@ impl Tables {
             .flat_map(|(callee, state)| dns_names(callee, &state.dialling))
             .collect()
     }
+}
+
+/// Position of what holds for calls in the snapshot's telemetry.
+pub(crate) const OF_CALLS: usize = 0;
+
+fn collectors(
+    snapshot: &Snapshot,
+    exporters: &Exporters,
+    secrets: &Secrets,
+) -> Result<Box<[Option<Collector>]>, TracesError> {
+    let identity = snapshot.identity().to_string();
+    let collector = |telemetry: &TelemetryTable| {
+        let Some(traces) = telemetry.traces() else {
+            return Ok(None);
+        };
+        let service = match telemetry.service() {
+            "" => workload(&identity),
+            service => service,
+        };
+        let resource = Resource {
+            service: service.to_owned(),
+            identity: identity.clone(),
+            instance: exporters.instance().to_owned(),
+        };
+        Ok(Some(Collector {
+            exporter: exporters.get(&traces.otlp, secrets)?,
+            resource: Arc::new(resource),
+        }))
+    };
+    snapshot.telemetry().iter().map(collector).collect()
 }
 
 fn shortest_idle(slice: &Slice) -> Option<Duration> {

@@ -149,6 +149,9 @@ impl DataPlane {
         };
         drop(timeout(limits::CUT_TIMEOUT, ending).await);
         self.stop_threads().await;
+        // After the last record.
+        let exporters = &self.plane.exporters;
+        exporters.finish(limits::SPAN_FINISH_TIMEOUT).await;
         report
     }
 

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use mesh_bundle::slice::{Label, MtlsMode};
+use mesh_bundle::slice::{AccessLogFormat, Label, MtlsMode};
 use mesh_daemon::drain::{self, DrainTrigger, DrainWatcher};
 use mesh_daemon::identity::Credentials;
 use mesh_daemon::telemetry::{Reason, TlsReason};
+use mesh_engine::telemetry::LogTable;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 
 use super::drain::DrainReport;
-use crate::access_log::{AccessLog, Line};
+use crate::access_log::{AccessLog, Line, TextLine};
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::sanitise::Rule;
@@ -22,6 +23,7 @@ use crate::limits::Limits;
 use crate::tables::{Budgets, Tables};
 use crate::tcp::carries_bytes;
 use crate::tcp::metrics::TcpMetrics;
+use crate::traces::Exporters;
 use crate::upstream::connect::Security;
 use crate::upstream::endpoints::Directory;
 use crate::upstream::pool::{Endpoint, Shared};
@@ -37,6 +39,10 @@ pub(crate) struct Plane {
     pub(crate) metrics: RequestMetrics,
     /// Where it writes what happened.
     pub(crate) access_log: AccessLog,
+    /// Where it tells of traces.
+    pub(super) exporters: Exporters,
+    /// Whether it does at all.
+    tracing: AtomicBool,
     pub(super) directory: Directory,
     pub(super) budgets: Budgets,
     /// Bounds.
@@ -77,6 +83,7 @@ impl Plane {
         credentials: Credentials,
         (metrics, tcp): (RequestMetrics, TcpMetrics),
         access_log: AccessLog,
+        exporters: Exporters,
         trusted_proxies: TrustedProxies,
         limits: Arc<Limits>,
         (pools, labels): (Arc<Pools>, Vec<Label>),
@@ -104,6 +111,8 @@ impl Plane {
             in_flight: each.map(|reporter| metrics.in_flight(reporter)),
             metrics,
             access_log,
+            exporters,
+            tracing: AtomicBool::new(false),
             directory: Directory::new(shared, pools, labels),
             budgets: Budgets::default(),
             limits,
@@ -141,6 +150,25 @@ impl Plane {
             let meant = tables.meant(address, None);
             meant.is_some_and(|meant| carries_bytes(meant.port))
         })
+    }
+
+    /// Whether some hops are told to a collector.
+    pub(crate) fn is_tracing(&self) -> bool {
+        self.tracing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_tracing(&self, tracing: bool) {
+        self.tracing.store(tracing, Ordering::Relaxed);
+    }
+
+    /// How a record is written of which it is not known whose it is: as that of calls.
+    fn log_format(&self) -> AccessLogFormat {
+        let tables = self.tables.load();
+        let telemetry = tables
+            .as_ref()
+            .and_then(|tables| tables.snapshot().telemetry().first());
+        let log = telemetry.and_then(|telemetry| telemetry.log());
+        log.map_or(self.access_log.format(), LogTable::format)
     }
 
     /// Whether everything is refused.
@@ -355,6 +383,18 @@ impl Plane {
     ) -> Option<Line> {
         if !self.access_log.is_on() {
             return None;
+        }
+        match self.log_format() {
+            AccessLogFormat::Json => {}
+            AccessLogFormat::None => return None,
+            AccessLogFormat::Text => {
+                let line = TextLine {
+                    flag: reason.envoy_flag(),
+                    ..TextLine::default()
+                };
+                self.access_log.write(line.write(SystemTime::now()));
+                return None;
+            }
         }
         let mut line = Line::new(SystemTime::now());
         line.text("reporter", Some(reporter.as_str().as_bytes()));

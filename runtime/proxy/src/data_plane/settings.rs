@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mesh_bundle::slice::Label;
 
+use crate::access_log::LogDefaults;
 use crate::gateway::sockets::ListenAddress;
 use crate::limits::Limits;
 use crate::secrets::Secrets;
@@ -36,6 +37,10 @@ pub(crate) struct DataPlaneSettings {
     pub(crate) access_log: AccessLogTarget,
     /// Bounds.
     pub(crate) limits: Arc<Limits>,
+    /// What is in it where policy does not say.
+    pub(crate) log: LogDefaults,
+    /// Name of this instance, for traces.
+    pub(crate) instance: String,
     /// Worker threads; none: as many as the CPU quota allows.
     pub(crate) workers: Option<NonZeroUsize>,
 }
@@ -163,6 +168,8 @@ mod tests {
                 labels: Vec::new(),
                 access_log: AccessLogTarget::Off,
                 limits: Arc::default(),
+                log: LogDefaults::default(),
+                instance: String::new(),
                 workers: None,
             };
             settings.check()

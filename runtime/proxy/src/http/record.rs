@@ -7,23 +7,37 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap, HeaderName};
-use http::{Method, Version, request};
+use http::{Method, StatusCode, Version, request};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::telemetry::Reason;
+use mesh_engine::telemetry::Candidates;
+use mesh_engine::trace::{Followed, TraceId};
 use tokio::time::Instant;
 
 use super::body::Transfer;
 use super::grpc::MessageCounter;
 use super::metrics::{self, EdgeMetrics, METHODS, Measures, Messages, Reporter, Tls, method_index};
 use super::wire::WireState;
-use crate::access_log::Line;
 use crate::data_plane::Plane;
 use crate::tables::Tables;
 use crate::tcp::metrics::Meter;
+use crate::traces::Collector;
+use crate::traces::span::Span;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+mod line;
+mod span;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// An exchange as it is told when it is over.
+struct Told<'r> {
+    texts: &'r Texts,
+    reason: Option<Reason>,
+    duration: Duration,
+    bytes_in: u64,
+}
 
 /// One exchange, from request to end.
 #[derive(Debug)]
@@ -36,8 +50,16 @@ pub(crate) struct Record {
     version: Version,
     /// Whether it is gRPC.
     pub(crate) grpc: bool,
-    /// None: no access log.
+    /// None: neither logs nor traces.
     texts: Option<Box<Texts>>,
+    /// Which of the tables' telemetry holds for it; none: what the proxy was told at start.
+    telemetry: Option<usize>,
+    /// What of that may have it logged.
+    candidates: Candidates,
+    /// The trace that it belongs to.
+    trace: Option<TraceId>,
+    /// Its hop of that, if it is recorded.
+    span: Option<Box<Span>>,
     /// Who the counters are for; none as long as nobody knows.
     pub(crate) edge: Option<Arc<EdgeMetrics>>,
     /// Position of the subset in the edge's.
@@ -84,13 +106,13 @@ enum Ending {
     Badly(Reason),
 }
 
-/// What only the access log wants.
+/// What only logs and traces want.
 #[derive(Debug, Default)]
 struct Texts {
     authority: String,
     path: String,
     user_agent: Vec<u8>,
-    trace: Vec<u8>,
+    forwarded_for: Vec<u8>,
     request: Vec<u8>,
     /// Route of the gateway that took it.
     gateway_route: String,
@@ -106,7 +128,8 @@ impl Record {
     ) -> Box<Self> {
         plane.begin(reporter);
         wire.begin();
-        let texts = plane.access_log.is_on().then(|| {
+        let is_told = plane.access_log.is_on() || plane.is_tracing();
+        let texts = is_told.then(|| {
             let value = |name| {
                 head.headers
                     .get(name)
@@ -116,7 +139,7 @@ impl Record {
                 authority: String::new(),
                 path: head.uri.path().to_owned(),
                 user_agent: value(header::USER_AGENT).unwrap_or_default(),
-                trace: value(TRACEPARENT).unwrap_or_default(),
+                forwarded_for: value(FORWARDED_FOR).unwrap_or_default(),
                 request: value(REQUEST_ID).unwrap_or_default(),
                 gateway_route: String::new(),
             })
@@ -130,6 +153,10 @@ impl Record {
             version: head.version,
             grpc: false,
             texts,
+            telemetry: None,
+            candidates: Candidates::default(),
+            trace: None,
+            span: None,
             edge: None,
             subset: None,
             src: None,
@@ -178,9 +205,47 @@ impl Record {
         }
     }
 
-    /// Notes the tables that decide.
-    pub(crate) fn tables(&mut self, tables: Arc<Tables>) {
+    /// Notes the tables that decide, and which of their telemetry holds.
+    pub(crate) fn tables(&mut self, tables: Arc<Tables>, telemetry: Option<usize>) {
         self.tables = Some(tables);
+        self.telemetry = telemetry;
+    }
+
+    /// Which telemetry of its tables holds.
+    pub(crate) fn telemetry(&self) -> Option<usize> {
+        self.telemetry
+    }
+
+    /// Notes what may have it logged.
+    pub(crate) fn candidates(&mut self, candidates: Candidates) {
+        self.candidates = candidates;
+    }
+
+    /// Notes where in a trace it is. `collector`: where this hop is told, if it is.
+    pub(crate) fn follows(
+        &mut self,
+        followed: Followed,
+        collector: Option<&Collector>,
+        state: &[u8],
+    ) {
+        self.trace = followed.context.map(|context| context.trace);
+        if let (true, Some(context), Some(collector)) =
+            (followed.recorded, followed.context, collector)
+        {
+            let began = SystemTime::now()
+                .checked_sub(self.started.elapsed())
+                .unwrap_or(SystemTime::UNIX_EPOCH);
+            let hop = (context, followed.parent);
+            self.span = Some(Box::new(Span::begin(hop, state, began, collector)));
+        }
+    }
+
+    /// Notes a try that began at `since`, for the trace.
+    pub(crate) fn tried(&mut self, since: Instant, ended: Result<StatusCode, Reason>) {
+        if let (Some(span), Some(upstream)) = (&mut self.span, self.upstream) {
+            let after = since.saturating_duration_since(self.started);
+            span.tried(after, since.elapsed(), upstream, ended);
+        }
     }
 
     /// Notes where the request body is counted.
@@ -218,7 +283,7 @@ impl Record {
     }
 
     /// Notes the head of the answer.
-    pub(crate) fn answered(&mut self, code: http::StatusCode, headers: &HeaderMap) {
+    pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
         self.code = code.as_u16();
         self.first_byte = Some(self.started.elapsed());
         if self.grpc {
@@ -294,60 +359,6 @@ impl Record {
         }
     }
 
-    fn write_line(&self, texts: &Texts, reason: Option<Reason>, duration: Duration, bytes_in: u64) {
-        let some = |text: &[u8]| (!text.is_empty()).then(|| text.to_vec());
-        let id = |id: &Option<Arc<SpiffeId>>| id.as_ref().map(|id| id.as_str().as_bytes().to_vec());
-        let labels = self.edge.as_ref().map(|edge| edge.labels());
-        let protocols = metrics::PROTOCOLS;
-        let upstream = self.upstream.map(|address| address.to_string());
-        let reason = reason.map(|reason| reason.to_string());
-        let mut line = Line::new(SystemTime::now());
-        line.millis("duration_ms", Some(duration));
-        line.millis("ttfb_ms", self.first_byte);
-        line.text("reporter", Some(self.reporter.as_str().as_bytes()));
-        line.text("method", Some(self.method.as_str().as_bytes()));
-        line.text("authority", Some(texts.authority.as_bytes()));
-        line.text("path", Some(texts.path.as_bytes()));
-        let protocol = protocols.get(self.protocol()).copied().unwrap_or_default();
-        line.text("protocol", Some(protocol.as_bytes()));
-        line.number("code", (self.code != 0).then_some(u64::from(self.code)));
-        line.number("grpc_status", self.grpc_status.map(u64::from));
-        line.text("reason", reason.as_deref().map(str::as_bytes));
-        line.number("bytes_in", Some(bytes_in));
-        line.number("bytes_out", Some(self.bytes_out));
-        line.text("upstream", upstream.as_deref().map(str::as_bytes));
-        line.number("attempts", Some(u64::from(self.attempts)));
-        line.millis("connect_ms", self.connect);
-        line.text(
-            "service",
-            labels
-                .and_then(|labels| some(labels.dst_service.as_bytes()))
-                .as_deref(),
-        );
-        line.text(
-            "route",
-            labels
-                .and_then(|labels| some(labels.route.as_bytes()))
-                .as_deref(),
-        );
-        let gateway_route = some(texts.gateway_route.as_bytes());
-        line.text("gateway_route", gateway_route.as_deref());
-        let subset = labels.and_then(|labels| labels.subsets.get(self.subset?));
-        line.text("subset", subset.map(String::as_bytes));
-        line.text("src_identity", id(&self.src).as_deref());
-        line.text("dst_identity", id(&self.dst).as_deref());
-        line.text("tls", Some(tls_version(self.tls()).as_bytes()));
-        line.text("trace_id", trace_id(&texts.trace));
-        line.text("request_id", some(&texts.request).as_deref());
-        line.text("user_agent", some(&texts.user_agent).as_deref());
-        let generation = self
-            .tables
-            .as_ref()
-            .map(|tables| tables.generation().as_bytes());
-        line.text("generation", generation);
-        self.plane.access_log.write(line.finish());
-    }
-
     /// How the mesh side of the exchange was kept from others.
     fn tls(&self) -> Tls {
         match self.reporter {
@@ -412,7 +423,16 @@ impl Drop for Record {
         }
         self.edge = Some(edge);
         if let Some(texts) = self.texts.take() {
-            self.write_line(&texts, reason, duration, bytes_in);
+            let told = Told {
+                texts: &texts,
+                reason,
+                duration,
+                bytes_in,
+            };
+            self.log(&told);
+            if let Some(span) = self.span.take() {
+                self.end_span(span, &told);
+            }
         }
         self.wire.end();
         self.plane.end(self.reporter);
@@ -431,10 +451,4 @@ pub(crate) fn tls_version(tls: Tls) -> &'static str {
         Tls::Simple => "TLS",
         Tls::Mutual => "TLSv1.3",
     }
-}
-
-/// The trace id of a W3C `traceparent`, version 00.
-fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
-    let id = traceparent.get(3..35)?;
-    id.iter().all(u8::is_ascii_hexdigit).then_some(id)
 }

@@ -18,7 +18,7 @@ use hyper::body::{Body, Incoming};
 use mesh_bundle::slice::{Protocol, Upgrade};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry;
-use mesh_engine::{InboundTable, Peer, path};
+use mesh_engine::{InboundTable, Peer, path, trace};
 
 use super::body::{Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer};
 use super::local_reply::{self, Asked};
@@ -27,7 +27,7 @@ use super::sanitise::{Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
 use super::upgrade::entry::Entry;
 use super::upgrade::{self, Wanted};
-use crate::tables::Tables;
+use crate::tables::{OF_CALLS, Tables};
 use crate::upstream::connect::HttpVersion;
 
 mod answer;
@@ -78,7 +78,7 @@ pub(crate) async fn serve(
     let Some(tables) = plane.tables() else {
         return Ok(exchange.reply(Reason::NoConfig));
     };
-    exchange.record.tables(Arc::clone(&tables));
+    exchange.follow(&tables);
     if plane.is_denying() {
         return Ok(exchange.reply(Reason::AuthzDenied));
     }
@@ -171,6 +171,41 @@ enum Refusal {
 }
 
 impl Exchanging<'_> {
+    /// Notes the tables that decide, and where in a trace the request is, which the next hop is told.
+    fn follow(&mut self, tables: &Arc<Tables>) {
+        let entered = |port| {
+            let table = tables.snapshot().inbound(port)?;
+            tables.telemetry_of(table.service())
+        };
+        let telemetry = match &self.connection.side {
+            Side::Outbound(_) => Some(OF_CALLS),
+            Side::Inbound(inbound) => entered(inbound.port),
+            Side::Gateway(entrance) => entered(entrance.port),
+        };
+        self.record.tables(Arc::clone(tables), telemetry);
+        let held = telemetry.and_then(|at| tables.snapshot().telemetry().get(at));
+        let share = held.and_then(|held| Some(held.traces()?.share));
+        let followed = trace::follow(&mut self.head.headers, share, &mut rand::rng());
+        let collector = telemetry.and_then(|at| tables.collector(at));
+        let state = self.head.headers.get("tracestate");
+        let state = state.map(HeaderValue::as_bytes).unwrap_or_default();
+        self.record.follows(followed, collector, state);
+    }
+
+    /// Asks what may have the request logged, while it is at hand.
+    fn consider_logging(&mut self, tables: &Tables, host: &str, port: u16, peer: Peer<'_>) {
+        let telemetry = self.record.telemetry();
+        let telemetry = telemetry.and_then(|at| tables.snapshot().telemetry().get(at));
+        let log = telemetry.and_then(|telemetry| telemetry.log());
+        let Some(log) = log.filter(|log| log.has_conditions()) else {
+            return;
+        };
+        let candidates = self.ask(host, port, peer, |request| log.candidates(request));
+        if let Ok(candidates) = candidates {
+            self.record.candidates(candidates);
+        }
+    }
+
     fn sanitise(&mut self) -> Result<Sanitised, Refusal> {
         if self.connection.plane.running() > self.connection.plane.limits.requests {
             self.connection.plane.metrics.limit_reached("requests");
@@ -260,6 +295,7 @@ impl Exchanging<'_> {
         port: u16,
         peer: Peer<'_>,
     ) -> Result<bool, Rule> {
+        self.consider_logging(tables, host, port, peer);
         let counters = tables.authz(table.service());
         let allowed = self.ask(host, port, peer, |request| {
             for rule in table.audit_hits(request) {

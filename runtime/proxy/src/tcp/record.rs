@@ -5,17 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mesh_bundle::slice::Protocol;
+use mesh_bundle::slice::{AccessLogFormat, Protocol};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::telemetry::Reason;
+use mesh_engine::telemetry::{self, Candidates};
 use tokio::time::Instant;
 
 use super::metrics::{Meter, Series, TcpLabels};
 use super::passing::Ended;
-use crate::access_log::Line;
+use crate::access_log::{Line, Seen, TextLine};
 use crate::data_plane::Plane;
 use crate::http::metrics::{Reporter, Tls};
 use crate::http::record::tls_version;
+use crate::tables::OF_CALLS;
 
 /// One connection, from accept to end.
 #[derive(Debug)]
@@ -156,7 +158,51 @@ impl Record {
         });
     }
 
-    fn write_line(&self, reason: Option<Reason>, duration: Duration) {
+    /// Logs it, if it is to be logged. No filter about requests can be asked about it, and none keeps it out but those
+    /// about statuses, which it has none of.
+    fn log(&self, reason: Option<Reason>, duration: Duration) {
+        let ended = telemetry::Ended {
+            status: None,
+            grpc_status: None,
+            duration,
+        };
+        let tables = self.plane.tables();
+        let log = tables.as_ref().and_then(|tables| {
+            let at = match self.reporter {
+                Reporter::Source => Some(OF_CALLS),
+                Reporter::Destination => tables.telemetry_of(&self.service),
+            };
+            tables.snapshot().telemetry().get(at?)?.log()
+        });
+        let format = match log {
+            Some(log) => log
+                .takes(&Candidates::default(), ended)
+                .then(|| log.format()),
+            None => self.plane.access_log.by_default(Seen {
+                ended,
+                well: reason.is_none(),
+                route: &self.route,
+            }),
+        };
+        match format {
+            None | Some(AccessLogFormat::None) => {}
+            Some(AccessLogFormat::Json) => self.plane.access_log.write(self.json(reason, duration)),
+            Some(AccessLogFormat::Text) => {
+                let line = TextLine {
+                    duration,
+                    flag: reason.map_or("", Reason::envoy_flag),
+                    bytes_in: self.received.bytes(),
+                    bytes_out: self.sent.bytes(),
+                    authority: self.name.as_bytes(),
+                    upstream: self.upstream,
+                    ..TextLine::default()
+                };
+                self.plane.access_log.write(line.write(SystemTime::now()));
+            }
+        }
+    }
+
+    fn json(&self, reason: Option<Reason>, duration: Duration) -> Vec<u8> {
         let some = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
         let id = |id: &Option<Arc<SpiffeId>>| id.as_ref().map(|id| id.as_str().as_bytes().to_vec());
         let upstream = self.upstream.map(|address| address.to_string());
@@ -190,7 +236,7 @@ impl Record {
         line.text("dst_identity", id(&self.dst).as_deref());
         line.text("tls", Some(tls_version(tls).as_bytes()));
         line.text("generation", some(&self.generation).as_deref());
-        self.plane.access_log.write(line.finish());
+        line.finish()
     }
 }
 
@@ -210,7 +256,7 @@ impl Drop for Record {
             series.close(reason, duration);
         }
         if self.plane.access_log.is_on() {
-            self.write_line(reason, duration);
+            self.log(reason, duration);
         }
         self.plane.end_connection();
     }

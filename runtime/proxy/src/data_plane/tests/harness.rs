@@ -25,6 +25,7 @@ use mesh_daemon::telemetry::Metrics;
 use mesh_daemon::test_util::TestAuthority;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::access_log::LogDefaults;
 use crate::data_plane::{
     AccessLogTarget, DataPlane, DataPlaneSettings, DrainPlan, EndpointSet, PortBinding,
 };
@@ -349,9 +350,14 @@ impl Proxy {
         eventually(|| self.records().into_iter().find(|record| matches(record))).await
     }
 
+    /// The access log as it is.
+    pub(super) fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Records so far.
     pub(super) fn records(&self) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(&self.log).unwrap();
+        let text = self.log_text();
         let whole = text
             .split_inclusive('\n')
             .filter(|line| line.ends_with('\n'));
@@ -377,6 +383,8 @@ pub(super) fn settings(change: impl FnOnce(&mut DataPlaneSettings)) -> DataPlane
         labels: Vec::new(),
         access_log: AccessLogTarget::Off,
         limits: Arc::default(),
+        log: LogDefaults::default(),
+        instance: "1".to_owned(),
         workers: NonZeroUsize::new(2),
     };
     change(&mut settings);

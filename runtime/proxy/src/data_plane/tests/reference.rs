@@ -16,6 +16,7 @@ use super::harness::*;
 use crate::http::local_reply;
 use crate::http::metrics::{EdgeLabels, Ending, Measures, Messages, Reporter, Tls};
 use crate::http::sanitise::Rule;
+use crate::secrets::Secrets;
 use crate::subscribe::endpoints::Refusal;
 use crate::subscribe::view::View;
 use crate::tcp::metrics::TcpLabels;
@@ -158,6 +159,10 @@ fn experienced(mesh: &Mesh) -> Proxy {
     metrics.timed_out("request");
     metrics.handshake_failed("server", TlsReason::Expired);
     drop(metrics.connections(Reporter::Source));
+    let exporter = plane
+        .exporters
+        .get("http://127.0.0.1:1", &Secrets::default());
+    assert!(exporter.is_ok());
     let (series, ..) = plane.tcp.open(TcpLabels {
         reporter: Reporter::Source,
         src_identity: String::new(),

@@ -132,6 +132,13 @@ impl Exchanging<'_> {
                 .attempt(&picked, request, exchange, limit, deadline)
                 .await;
             self.record.waited(waiting);
+            self.record.tried(
+                waiting,
+                match &result {
+                    Ok(answer) => Ok(answer.response.status()),
+                    Err(failed) => Err(failed.reason),
+                },
+            );
             if spare && matches!(&result, Err(failed) if failed.stale) {
                 spare = false;
                 sending = RequestBody::Empty;

@@ -98,6 +98,14 @@ impl Exchanging<'_> {
             let waiting = Instant::now();
             let sent = sent.await;
             self.record.waited(waiting);
+            self.record.tried(
+                waiting,
+                match &sent {
+                    Ok(Ok(answer)) => Ok(answer.response.status()),
+                    Ok(Err(failure)) => Err(failed(*failure).reason),
+                    Err(_elapsed) => Err(Reason::RequestTimeout),
+                },
+            );
             match sent {
                 Ok(Ok(answer)) => {
                     self.record.connect = answer.connect;

@@ -52,6 +52,7 @@ impl Exchanging<'_> {
             return self.reply(Reason::NoRoute);
         }
         let peer = Peer::Identity(tables.snapshot().identity());
+        self.consider_logging(tables, host, port.number, peer);
         let leaving = self.ask(host, port.number, peer, |request| {
             let verdict = tables.snapshot().leave(callee, request)?;
             tables.authz(callee.service()).decided(verdict);
