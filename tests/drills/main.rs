@@ -1,6 +1,8 @@
 //! Faults that are made on purpose: a proxy that runs out of something, clients that mean ill, peers that vanish.
 //! Each drill prints what it measured. The sizes here are those of CI; `cargo xtask drills --long` runs them whole.
 
+mod broken_answers;
+mod bytes;
 mod d17_replacement;
 mod descriptors;
 mod half_open;

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::data_plane::Plane;
 use crate::http::server::{Outbound, Side};
 use crate::limits;
-use crate::tcp::downstream::{keep_alive, reset};
+use crate::tcp::downstream::{keep_alive, reset, take_urgent_bytes};
 use crate::tcp::outbound::{self, Client, Toward};
 
 mod destination;
@@ -162,6 +162,7 @@ async fn connected(
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     keep_alive(&tcp);
+    take_urgent_bytes(&tcp);
     // Boxed each, or every connection would take as much memory as the kind that needs most.
     match behind {
         // A gateway has no application that could call. Whoever else is on its machine must not call in its

@@ -53,6 +53,14 @@ pub(crate) fn reset(connection: &impl Socket) {
     }
 }
 
+/// Has urgent bytes come where they are among the others (RFC 6093 section 3.4). Otherwise the system would take them out,
+/// and nobody would get them.
+pub(crate) fn take_urgent_bytes(connection: &impl Socket) {
+    if let Err(error) = SockRef::from(connection.tcp()).set_out_of_band_inline(true) {
+        tracing::debug!(%error, "urgent bytes are lost");
+    }
+}
+
 /// Has the system find out whether the other end of a silent connection is still there.
 pub(crate) fn keep_alive(connection: &impl Socket) {
     let probes = TcpKeepalive::new()

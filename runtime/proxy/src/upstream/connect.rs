@@ -24,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::outside::OutsideClient;
 use crate::gateway::tls::{HTTP1, HTTP2};
-use crate::tcp::downstream::keep_alive;
+use crate::tcp::downstream::{keep_alive, take_urgent_bytes};
 use crate::tcp::pulse::Watched;
 
 /// ALPN of HTTP/1.1 between proxies.
@@ -166,6 +166,7 @@ async fn connect_unbounded(
             ConnectError::Tcp
         })?;
     keep_alive(&tcp);
+    take_urgent_bytes(&tcp);
     let tcp = Watched::new(tcp);
     if let Security::Outside(client) = security {
         return leave(address, tcp, client, carries).await;

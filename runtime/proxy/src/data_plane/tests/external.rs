@@ -12,6 +12,7 @@ use mesh_bundle::slice::{
     Enforcement, OutboundService, PortDial, Principal, Slice, Target,
 };
 use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -19,15 +20,43 @@ use super::harness::*;
 use crate::secrets::tests::certificate;
 use crate::secrets::{SecretPath, Secrets, provider};
 
-/// A server that is no mesh peer and tells what it got.
-async fn server(secrets: &Secrets) -> SocketAddr {
+fn acceptor(secrets: &Secrets) -> TlsAcceptor {
     let key = secrets.get("stripe").unwrap().key.clone().unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server whose answers end with their connection, and whether TLS ends first.
+async fn cutting(secrets: &Secrets, is_whole: bool) -> SocketAddr {
+    let acceptor = acceptor(secrets);
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(tcp).await else {
+                continue;
+            };
+            let mut head = [0; 4096];
+            if stream.read(&mut head).await.is_ok_and(|read| read > 0) {
+                let answer = b"HTTP/1.1 200 OK\r\n\r\nwho knows whether this is all";
+                stream.write_all(answer).await.unwrap();
+                stream.flush().await.unwrap();
+                if is_whole {
+                    stream.shutdown().await.unwrap();
+                }
+            }
+        }
+    });
+    address
+}
+
+/// A server that is no mesh peer and tells what it got.
+async fn server(secrets: &Secrets) -> SocketAddr {
+    let acceptor = acceptor(secrets);
     let listener = TcpListener::bind(loopback()).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -127,6 +156,10 @@ impl Outside {
     }
 
     async fn ask(&self, change: impl FnOnce(&mut Slice)) -> Got {
+        self.try_ask(change).await.unwrap()
+    }
+
+    async fn try_ask(&self, change: impl FnOnce(&mut Slice)) -> Result<Got, hyper::Error> {
         let credentials = self.mesh.authority.credentials("/service/productpage");
         let proxy = Proxy::start_with(credentials, None, self.secrets.clone());
         let mut slice = self.slice();
@@ -136,7 +169,7 @@ impl Outside {
             .header("host", format!("api.stripe.example:{PORT}"))
             .body(empty())
             .unwrap();
-        send(proxy.outbound(), request).await
+        try_send(proxy.outbound(), request).await
     }
 }
 
@@ -208,4 +241,16 @@ async fn a_name_that_leads_to_the_machine_itself_leads_nowhere() {
         })
         .await;
     assert_eq!(got.reason(), "no_healthy_upstream");
+}
+
+/// RFC 9112 section 9.8: an answer that ends with its connection is only whole if TLS says that it has ended.
+#[tokio::test]
+async fn tls_that_is_cut_off_is_the_end_of_nothing() {
+    let mut outside = Outside::new().await;
+    outside.address = cutting(&outside.secrets, true).await;
+    let got = outside.ask(|_| {}).await;
+    assert_eq!(*got.body, *b"who knows whether this is all");
+    outside.address = cutting(&outside.secrets, false).await;
+    let got = outside.try_ask(|_| {}).await;
+    assert!(got.is_err(), "{got:?}");
 }
