@@ -135,7 +135,7 @@ impl Exchanging<'_> {
             self.record.tried(
                 waiting,
                 match &result {
-                    Ok(answer) => Ok(answer.response.status()),
+                    Ok(answer) => Ok(answer.answer.response.status()),
                     Err(failed) => Err(failed.reason),
                 },
             );
