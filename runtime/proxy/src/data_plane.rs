@@ -18,6 +18,7 @@ use crate::access_log::AccessLog;
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
+use crate::http::rate_limit::RateLimits;
 use crate::limits::Limits;
 use crate::listener::{self, Inherited};
 use crate::secrets::Secrets;
@@ -143,7 +144,11 @@ impl DataPlane {
             Exporters::register(metrics, instance),
             TrustedProxies(trusted_proxies),
             Arc::clone(&limits),
-            (UpstreamMetrics::register(metrics), labels),
+            (
+                UpstreamMetrics::register(metrics),
+                labels,
+                RateLimits::register(metrics),
+            ),
         ));
         let connections_max = listener::connections_max(limits.connections);
         let places = || Arc::new(Semaphore::new(connections_max));
@@ -165,6 +170,7 @@ impl DataPlane {
         // These two end with the runtime.
         runtime.spawn(background::sweep(Arc::clone(&plane)));
         runtime.spawn(background::look_at_pools(Arc::clone(&plane)));
+        runtime.spawn(background::check_health(Arc::clone(&plane)));
         runtime.spawn(background::resolve_names(Arc::clone(&plane)));
         Ok(Arc::new(Self {
             plane,
@@ -206,6 +212,7 @@ impl DataPlane {
             &Building {
                 directory: &plane.directory,
                 budgets: &plane.budgets,
+                rate_limits: &plane.rate_limits,
                 metrics: &plane.metrics,
                 exporters: &plane.exporters,
                 secrets: &self.secrets,
@@ -259,7 +266,7 @@ impl DataPlane {
         drop(control);
         plane.policy_has_changed();
         tables.settle(&plane.budgets, plane.directory.pools());
-        plane.pools_changed.notify_one();
+        plane.pools_changed.send_replace(());
         plane.names_changed.notify_one();
         plane.idle_changed.notify_one();
         plane.set_tracing(tables.is_tracing());

@@ -74,6 +74,9 @@ pub(crate) const EXPECTED_LATENCY: Duration = Duration::from_millis(30);
 /// Endpoints that were left out are looked at no more often than this.
 pub(crate) const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
 
+/// What is read of the answer to a health check.
+pub(crate) const CHECK_BYTES_MAX: usize = 64 * 1024;
+
 /// Longest wait that a server may ask for before it is tried again; one that asks for more is not.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 

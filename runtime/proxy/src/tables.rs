@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use mesh_bundle::slice::{
     ClientAddress, ClientCertificate, Destination, RetryBudget, Slice, Target, TlsVersion,
 };
+use mesh_engine::host::HostPattern;
 use mesh_engine::rbac::Rules;
 use mesh_engine::retry::BudgetState;
 use mesh_engine::telemetry::TelemetryTable;
@@ -21,10 +22,13 @@ use crate::gateway::tls::Terms;
 use crate::http::metrics::{
     AuthzCounters, EdgeLabels, EdgeMetrics, Reporter, RequestMetrics, workload,
 };
+use crate::http::rate_limit::{RateLimits, ServiceLimits};
 use crate::secrets::Secrets;
+use crate::tcp::carries_bytes;
 use crate::traces::{Collector, Exporters, Resource, TracesError};
 use crate::upstream::dial::{DialError, Dialling};
 use crate::upstream::endpoints::{Directory, Group, Picked, dns_names};
+use crate::upstream::health::Check;
 use crate::upstream::pool::Endpoint;
 use crate::upstream::pools::Pools;
 
@@ -45,6 +49,7 @@ pub(crate) struct Tables {
     /// Of what has no rules at all.
     no_rules: AuthzCounters,
     gateways: HashMap<Box<str>, GatewayState>,
+    rate_limits: HashMap<Box<str>, ServiceLimits>,
     /// Endpoints by their own addresses; none: nobody can call them by these.
     pins: Option<ArcSwap<Pins>>,
     /// Callees by where this proxy listens for them, with the port that is meant.
@@ -85,6 +90,8 @@ pub(crate) struct Building<'p> {
     pub(crate) directory: &'p Directory,
     /// Retry budgets.
     pub(crate) budgets: &'p Budgets,
+    /// How many requests may enter.
+    pub(crate) rate_limits: &'p RateLimits,
     /// Counters.
     pub(crate) metrics: &'p RequestMetrics,
     /// Collectors.
@@ -164,6 +171,7 @@ impl Tables {
         let Building {
             directory,
             budgets,
+            rate_limits: limits,
             metrics,
             exporters,
             secrets,
@@ -259,6 +267,11 @@ impl Tables {
             })
         });
         let listened = listened.collect();
+        let services = slice.access.services.iter();
+        let rate_limits = services.map(|service| {
+            let name = Box::from(service.service.as_str());
+            (name, limits.of(service))
+        });
         let tables = Self {
             shortest_idle: shortest_idle(slice),
             collectors: collectors(&snapshot, exporters, secrets)?,
@@ -266,6 +279,7 @@ impl Tables {
             authz,
             no_rules: metrics.authz("", &Rules::default()),
             gateways,
+            rate_limits: rate_limits.collect(),
             snapshot,
             generation: generation.to_owned(),
             callees,
@@ -433,6 +447,39 @@ impl Tables {
             endpoint: Arc::clone(endpoint),
             of: None,
         })
+    }
+
+    /// How endpoints are asked whether they live.
+    pub(crate) fn health_checks(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for callee in self.snapshot.callees() {
+            let Some(state) = self.state(callee) else {
+                continue;
+            };
+            let host = callee.hosts().iter().find_map(HostPattern::literal);
+            let host = host.unwrap_or(callee.service());
+            for group in state.groups.load().iter() {
+                let of_member = group.members().flat_map(|(endpoint, member)| {
+                    let health = member.health().iter();
+                    health.map(move |(check, health)| Check {
+                        service: callee.service().to_owned(),
+                        port: group.port(),
+                        bytes: carries_bytes(callee.port(Some(group.port()))),
+                        host: host.to_owned(),
+                        endpoint: Arc::clone(endpoint),
+                        policy: check.clone(),
+                        health: Arc::clone(health),
+                    })
+                });
+                checks.extend(of_member);
+            }
+        }
+        checks
+    }
+
+    /// How many requests may enter a service or gateway.
+    pub(crate) fn rate_limits(&self, service: &str) -> Option<&ServiceLimits> {
+        self.rate_limits.get(service)
     }
 
     /// The names that have to be resolved.

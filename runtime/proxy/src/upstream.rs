@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod endpoints;
 pub(crate) mod gate;
+pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod names;
 pub(crate) mod outside;

@@ -3,6 +3,7 @@
 use mesh_bundle::digest::Digest;
 use mesh_bundle::slice::RequestKey;
 
+use crate::balance::stable_hash;
 use crate::condition::{cookie_values, query_values};
 use crate::limits;
 use crate::request::{HeaderView, Peer, Request};
@@ -36,7 +37,20 @@ impl From<&[u8]> for RequestKeyBytes {
 /// header out is one client among others and no way around a limit; of a header sent several times all
 /// lines count.
 pub fn request_key(parts: &[RequestKey], request: &Request<'_>) -> RequestKeyBytes {
+    read(parts, request).0
+}
+
+/// The hash of the compound key, for balancing. `None`: the request has none of the parts, and nothing ties it to
+/// an endpoint.
+pub fn affinity(parts: &[RequestKey], request: &Request<'_>) -> Option<u64> {
+    let (key, has_any) = read(parts, request);
+    has_any.then(|| stable_hash(&[key.as_bytes()]))
+}
+
+/// The key, and whether the request has any part of it.
+fn read(parts: &[RequestKey], request: &Request<'_>) -> (RequestKeyBytes, bool) {
     let mut bytes = Vec::new();
+    let mut has_any = false;
     for part in parts {
         // The number of values comes before them, and is known after them.
         let start = bytes.len();
@@ -73,11 +87,12 @@ pub fn request_key(parts: &[RequestKey], request: &Request<'_>) -> RequestKeyByt
             }
         }
         let count = values.count;
+        has_any |= count > 0;
         if let Some(place) = bytes.get_mut(start..start + 4) {
             place.copy_from_slice(&count.to_le_bytes());
         }
     }
-    RequestKeyBytes::from(bytes.as_slice())
+    (RequestKeyBytes::from(bytes.as_slice()), has_any)
 }
 
 fn visit(view: &dyn HeaderView, name: &str, values: &mut Values<'_>) {
@@ -140,6 +155,30 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = apart.iter().collect();
         assert_eq!(distinct.len(), apart.len());
+    }
+
+    #[test]
+    fn nothing_ties_whoever_has_no_part() {
+        let path = path::normalise("/a").unwrap();
+        let parts = [
+            RequestKey::Header("a".into()),
+            RequestKey::Query("q".into()),
+        ];
+        let hash = |query: &str, headers: &[(&str, &str)]| {
+            let headers = headers.to_vec();
+            let request = Request {
+                query,
+                headers: &headers,
+                ..Request::new("GET", "h", &path)
+            };
+            affinity(&parts, &request)
+        };
+        assert_eq!(hash("", &[("b", "1")]), None);
+        let one = hash("", &[("a", "1")]);
+        assert!(one.is_some());
+        assert_eq!(hash("", &[("a", "1"), ("b", "2")]), one);
+        assert_ne!(hash("q=1", &[("a", "1")]), one);
+        assert_ne!(hash("q=1", &[]), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::plane::Plane;
 use crate::limits;
+use crate::upstream::health::Checks;
 use crate::upstream::names::Schedule;
 use crate::upstream::pools::Name;
 
@@ -55,6 +56,7 @@ fn sweep_pause(shortest: Option<Duration>) -> Duration {
 
 /// Looks which endpoints that were left out may come back, as often as the policies of their pools say.
 pub(super) async fn look_at_pools(plane: Arc<Plane>) {
+    let mut changed = plane.pools_changed.subscribe();
     let mut due: BTreeMap<Name, Instant> = BTreeMap::new();
     loop {
         let now = Instant::now();
@@ -80,8 +82,21 @@ pub(super) async fn look_at_pools(plane: Arc<Plane>) {
             }
         };
         tokio::select! {
-            () = plane.pools_changed.notified() => {}
+            _ = changed.changed() => {}
             () = until_next => {}
+        }
+    }
+}
+
+/// Asks endpoints whether they live, wherever policy says so.
+pub(super) async fn check_health(plane: Arc<Plane>) {
+    let mut changed = plane.pools_changed.subscribe();
+    let mut checks = Checks::default();
+    loop {
+        let wanted = plane.tables().map(|tables| tables.health_checks());
+        checks.run(wanted.unwrap_or_default());
+        if changed.changed().await.is_err() {
+            return;
         }
     }
 }

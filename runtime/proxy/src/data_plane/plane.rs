@@ -18,6 +18,7 @@ use super::drain::DrainReport;
 use crate::access_log::{AccessLog, Line, TextLine};
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
+use crate::http::rate_limit::RateLimits;
 use crate::http::sanitise::Rule;
 use crate::limits::Limits;
 use crate::tables::{Budgets, Tables};
@@ -45,6 +46,8 @@ pub(crate) struct Plane {
     tracing: AtomicBool,
     pub(super) directory: Directory,
     pub(super) budgets: Budgets,
+    /// How many requests may enter.
+    pub(crate) rate_limits: RateLimits,
     /// Bounds.
     pub(crate) limits: Arc<Limits>,
     /// Proxies in front of a gateway whose word is taken.
@@ -64,7 +67,8 @@ pub(crate) struct Plane {
     pub(super) names_changed: Notify,
     /// Woken when there are other tables, which may let connections lie for another time.
     pub(super) idle_changed: Notify,
-    pub(super) pools_changed: Notify,
+    /// Changes whenever there may be other pools, or others in them.
+    pub(super) pools_changed: watch::Sender<()>,
 }
 
 /// What a port takes in plaintext.
@@ -86,7 +90,7 @@ impl Plane {
         exporters: Exporters,
         trusted_proxies: TrustedProxies,
         limits: Arc<Limits>,
-        (pools, labels): (Arc<Pools>, Vec<Label>),
+        (pools, labels, rate_limits): (Arc<Pools>, Vec<Label>, RateLimits),
     ) -> Self {
         let shared = Arc::new(Shared {
             credentials,
@@ -115,6 +119,7 @@ impl Plane {
             tracing: AtomicBool::new(false),
             directory: Directory::new(shared, pools, labels),
             budgets: Budgets::default(),
+            rate_limits,
             limits,
             trusted_proxies,
             running: AtomicUsize::new(0),
@@ -126,7 +131,7 @@ impl Plane {
             control: Mutex::default(),
             names_changed: Notify::new(),
             idle_changed: Notify::new(),
-            pools_changed: Notify::new(),
+            pools_changed: watch::Sender::new(()),
         }
     }
 
@@ -409,7 +414,7 @@ impl Plane {
         let _control = self.lock();
         if let Some(tables) = self.tables() {
             tables.refresh_endpoints(&self.directory);
-            self.pools_changed.notify_one();
+            self.pools_changed.send_replace(());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Two whole data planes on loopback, with real certificates and real sockets: a caller's and a
 //! callee's, and an application behind the latter that the test plays.
 
+mod balancing;
 mod drain;
 mod ending;
 mod exchange;
@@ -16,6 +17,7 @@ mod logs;
 mod loops;
 mod plaintext;
 mod protection;
+mod rates;
 mod raw;
 mod reference;
 mod retries;

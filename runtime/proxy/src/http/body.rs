@@ -86,6 +86,8 @@ pub(crate) enum RequestBody {
     Once(Downstream),
     /// Kept to be sent again.
     Replay(Replay),
+    /// Made here.
+    Fixed(Option<Bytes>),
 }
 
 /// The client's body.
@@ -153,6 +155,7 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Once(body) => body.poll(cx),
             Self::Replay(replay) => replay.poll(cx),
+            Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -161,6 +164,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Once(body) => body.body.is_end_stream(),
             Self::Replay(replay) => replay.is_end_stream(),
+            Self::Fixed(bytes) => bytes.is_none(),
         }
     }
 
@@ -169,6 +173,9 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(body) => body.body.size_hint(),
             Self::Replay(replay) => replay.hint,
+            Self::Fixed(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What the proxy answers when it answers itself; nowhere else is an answer made.
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, Version};
+use mesh_bundle::slice::Respond;
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::filter::RespondPolicy;
 
 use super::body::ResponseBody;
+use super::rate_limit::Limited;
 use super::sanitise::{REASON_HEADER, Rule};
 
 /// In which protocol an answer is to be given.
@@ -33,6 +35,43 @@ pub(crate) fn with_status(reason: Reason, code: u16, asked: Asked) -> Response<R
     }
     let code = StatusCode::from_u16(code).unwrap_or(status(reason));
     http(reason, code, false, asked.version)
+}
+
+/// The answer to a request that may not enter yet.
+pub(crate) fn limited(limited: &Limited<'_>, asked: Asked) -> Response<ResponseBody> {
+    let mut reply = match (&limited.limit.respond, asked.grpc) {
+        (Some(respond), false) => as_written(respond),
+        _ => reply(Reason::RateLimited, asked),
+    };
+    let headers = reply.headers_mut();
+    if asked.grpc {
+        // gRFC A6: clients that retry wait so long.
+        let millis = limited.retry_after.as_micros().div_ceil(1_000);
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
+    }
+    // Whole seconds (RFC 9110 section 10.2.3): rounded up, or it would be too early.
+    let millis = u64::try_from(limited.retry_after.as_millis()).unwrap_or(u64::MAX);
+    let seconds = millis.div_ceil(1_000).max(1);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    insert_reason(headers, Reason::RateLimited.to_string());
+    reply
+}
+
+fn as_written(respond: &Respond) -> Response<ResponseBody> {
+    let body = &respond.body;
+    let body = (!body.is_empty()).then(|| Bytes::copy_from_slice(body.as_bytes()));
+    let mut reply = Response::new(ResponseBody::Local(body));
+    *reply.status_mut() =
+        StatusCode::from_u16(respond.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    for line in &respond.headers {
+        let name = HeaderName::try_from(line.name.as_str());
+        let value = HeaderValue::try_from(line.value.as_str());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            reply.headers_mut().append(name, value);
+        }
+    }
+    reply
 }
 
 /// What policy answers itself.

@@ -30,6 +30,7 @@ use super::upgrade::{self, Wanted};
 use crate::tables::{OF_CALLS, Tables};
 use crate::upstream::connect::HttpVersion;
 
+mod affinity;
 mod answer;
 mod filters;
 mod forward;
@@ -307,6 +308,28 @@ impl Exchanging<'_> {
         })?;
         self.remember(None, host, port, peer);
         Ok(allowed)
+    }
+
+    /// Whether it is not too many; `route` is the gateway's that takes the request. `Some`: what is answered.
+    fn count(
+        &self,
+        tables: &Tables,
+        table: &InboundTable,
+        (host, port, peer): (&str, u16, Peer<'_>),
+        route: Option<&str>,
+    ) -> Result<Option<Reply>, Rule> {
+        let limits = tables.rate_limits(table.service());
+        let Some(limits) = limits.filter(|limits| !limits.is_empty()) else {
+            return Ok(None);
+        };
+        let limited = self.ask(host, port, peer, |request| {
+            limits.admit(table, request, route)
+        })?;
+        Ok(limited.map(|limited| {
+            let plane = &self.connection.plane;
+            plane.rate_limits.refused(table.service(), route);
+            local_reply::limited(&limited, self.asked)
+        }))
     }
 
     /// Notes what was asked for a tunnel, if one is wanted.

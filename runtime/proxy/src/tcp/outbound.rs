@@ -303,6 +303,20 @@ fn pick<'t>(
     tables.pick(to, course.port, tried, None)
 }
 
+/// Whether an endpoint takes connections for a port of a service.
+pub(crate) async fn accepts(
+    endpoint: &Arc<Endpoint>,
+    service: &str,
+    port: u16,
+    limit: Duration,
+) -> bool {
+    let preface = Preface {
+        service: service.into(),
+        port,
+    };
+    open(endpoint, &preface, &[], limit, None).await.is_ok()
+}
+
 /// One try at one endpoint.
 async fn open(
     endpoint: &Arc<Endpoint>,

@@ -122,6 +122,16 @@ impl From<&Exchange> for Times {
     }
 }
 
+impl Times {
+    /// Of a connection over which an endpoint is asked whether it lives.
+    pub(super) fn of_check(limit: Duration) -> Self {
+        Self {
+            connect: limit,
+            idle: limits::POOL_IDLE_TIMEOUT.into(),
+        }
+    }
+}
+
 /// Whether a connection has ended, and if so whether because the peer did not trust us.
 type Ended = watch::Receiver<Option<Option<TlsReason>>>;
 

@@ -304,6 +304,11 @@ impl MemberState {
         self.health.iter().all(|(_, health)| health.is_healthy())
     }
 
+    /// Its checks, and what they have shown.
+    pub(crate) fn health(&self) -> &[(HealthCheck, Arc<Health>)] {
+        &self.health
+    }
+
     /// Of 10,000: in which share of picks it takes part.
     pub(super) fn share(&self, slow_start: Option<Duration>) -> u32 {
         let Some(slow_start) = slow_start else {

@@ -151,6 +151,7 @@ fn experienced(mesh: &Mesh) -> Proxy {
         pool.refused(Counted::Requests);
         pool.metrics().ejected(pool.name(), Cause::Consecutive5xx);
     }
+    plane.rate_limits.refused("productpage", None);
     let metrics = &plane.metrics;
     metrics.rejected(Rule::HostMissing);
     metrics.limit_reached("connections");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::HeaderValue;
+use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 use mesh_bundle::slice::Destination;
@@ -25,6 +25,8 @@ pub(super) enum Edit<'t> {
     Headers(&'t HeaderEditor),
     /// A browser is told whether the page of this site may read it.
     Cors(&'t CorsPolicy, Option<HeaderValue>),
+    /// A client is told by what it is known again.
+    Cookie(HeaderValue),
 }
 
 impl Edit<'_> {
@@ -33,6 +35,9 @@ impl Edit<'_> {
         match self {
             Self::Headers(editor) => editor.apply(headers),
             Self::Cors(cors, origin) => cors.answer(origin.as_ref(), headers),
+            Self::Cookie(cookie) => {
+                headers.append(header::SET_COOKIE, cookie.clone());
+            }
         }
     }
 }

@@ -71,6 +71,16 @@ impl Exchanging<'_> {
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
         self.record.edge = Some(state.edge(route));
+        match self.count(
+            tables,
+            table,
+            (host, entrance.port, peer),
+            Some(route.name()),
+        ) {
+            Ok(None) => {}
+            Ok(Some(reply)) => return self.over(Some(Reason::RateLimited), reply),
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        }
         self.record.gateway_route(route.name());
         let seen = Seen {
             host,
@@ -162,6 +172,10 @@ impl Exchanging<'_> {
             })
         });
         let destination = named.as_ref().unwrap_or(to);
+        let hash = match self.affinity(tables, &destination.target, seen, &mut edits) {
+            Ok(hash) => hash,
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        };
         let subset = destination.target.subset.as_deref();
         self.record.subset = subset.and_then(|name| edge.subset(name));
         let way = Way {
@@ -171,7 +185,7 @@ impl Exchanging<'_> {
             exchange: onward.exchange,
             retry: onward.retry,
             budget: state.budget.as_ref(),
-            hash: None,
+            hash,
             streaming,
             edits,
         };

@@ -60,6 +60,16 @@ impl Exchanging<'_> {
             Ok(false) => return self.reply(Reason::AuthzDenied),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         }
+        match self.count(
+            tables,
+            table,
+            (sanitised.authority.host(), inbound.port, peer),
+            None,
+        ) {
+            Ok(None) => {}
+            Ok(Some(reply)) => return self.over(Some(Reason::RateLimited), reply),
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        }
         if let Some(peer) = &inbound.peer {
             let headers = &mut self.head.headers;
             headers.insert(PEER_HEADER, peer.header.clone());

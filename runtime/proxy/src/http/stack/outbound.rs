@@ -123,6 +123,10 @@ impl Exchanging<'_> {
         }
         self.edit(route, to);
         edits.splice(0..0, edits_of_answers(route, to));
+        let hash = match self.affinity(tables, &to.target, seen, &mut edits) {
+            Ok(hash) => hash,
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        };
         let subset = to.target.subset.as_deref();
         self.record.subset = subset.and_then(|name| edge.subset(name));
         let way = Way {
@@ -132,7 +136,7 @@ impl Exchanging<'_> {
             exchange: route.exchange(),
             retry: route.retry(),
             budget: state.budget.as_ref(),
-            hash: None,
+            hash,
             streaming: route.filters().streaming,
             edits,
         };

@@ -1,0 +1,121 @@
+//! How many requests may enter: counted by this proxy for itself, and across swaps as long as policy says the
+//! same of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mesh_bundle::slice::{InboundService, RateLimit};
+use mesh_daemon::telemetry::Metrics;
+use mesh_engine::limit::{Admission, RateLimiter, request_key};
+use mesh_engine::{InboundTable, Request};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use tokio::time::Instant;
+
+/// All rate limits that outlive a swap.
+#[derive(Clone, Debug)]
+pub(crate) struct RateLimits {
+    known: Arc<Mutex<HashMap<String, Vec<Counting>>>>,
+    refused: Family<[(&'static str, String); 2], Counter>,
+}
+
+/// One limit, and what it has counted.
+#[derive(Clone, Debug)]
+struct Counting {
+    limit: RateLimit,
+    limiter: Arc<Mutex<RateLimiter>>,
+}
+
+/// The limits of one service, in the order of the slice.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServiceLimits(Box<[Counting]>);
+
+/// Why a request may not enter.
+#[derive(Debug)]
+pub(crate) struct Limited<'l> {
+    /// When it may.
+    pub(crate) retry_after: Duration,
+    /// By which limit.
+    pub(crate) limit: &'l RateLimit,
+}
+
+impl RateLimits {
+    /// Nothing is counted yet.
+    pub(crate) fn register(metrics: &Metrics) -> Self {
+        Self {
+            known: Arc::default(),
+            refused: metrics.register(
+                "mesh_rate_limited",
+                "requests over a rate that policy allows",
+                Family::default(),
+            ),
+        }
+    }
+
+    /// The limits of a service of a slice.
+    pub(crate) fn of(&self, service: &InboundService) -> ServiceLimits {
+        let mut known = lock(&self.known);
+        let before = known.get(&service.service).cloned().unwrap_or_default();
+        let mut before: Vec<Option<Counting>> = before.into_iter().map(Some).collect();
+        let now = Instant::now().into_std();
+        let counting = |limit: &RateLimit| {
+            let same = before
+                .iter_mut()
+                .find(|earlier| earlier.as_ref().is_some_and(|each| each.limit == *limit));
+            same.and_then(Option::take).unwrap_or_else(|| Counting {
+                limit: limit.clone(),
+                limiter: Arc::new(Mutex::new(RateLimiter::new(limit, now))),
+            })
+        };
+        let all: Vec<_> = service.rate_limits.iter().map(counting).collect();
+        if all.is_empty() {
+            known.remove(&service.service);
+        } else {
+            known.insert(service.service.clone(), all.clone());
+        }
+        ServiceLimits(all.into())
+    }
+
+    /// Counts a request that may not enter.
+    pub(crate) fn refused(&self, service: &str, route: Option<&str>) {
+        let labels = [
+            ("dst_service", service.to_owned()),
+            ("route", route.unwrap_or_default().to_owned()),
+        ];
+        self.refused.get_or_create(&labels).inc();
+    }
+}
+
+impl ServiceLimits {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Counts a request; says by which limit it may not enter, if it may not. `route` is the gateway's that takes it.
+    pub(crate) fn admit(
+        &self,
+        table: &InboundTable,
+        request: &Request<'_>,
+        route: Option<&str>,
+    ) -> Option<Limited<'_>> {
+        let now = Instant::now().into_std();
+        for (position, _) in table.rate_limits(request, route) {
+            let Some(Counting { limit, limiter }) = self.0.get(position) else {
+                continue;
+            };
+            let key = request_key(&limit.keys, request);
+            let admission = lock(limiter).admit(&key, now);
+            if let Admission::Limited { retry_after } = admission {
+                return Some(Limited { retry_after, limit });
+            }
+        }
+        None
+    }
+}
+
+/// A panic elsewhere leaves counts that are still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
