@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use mesh_tests::{
@@ -100,10 +101,23 @@ service api {{
     }
 }
 
-/// A port that nobody has at this moment.
+/// A port that nobody has at this moment, from below those that systems give to whoever connects: one of them would
+/// soon be somebody's.
 pub(crate) fn free() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Suites that run at once begin at different places.
+    let own = u16::try_from(std::process::id() % 64)? * 150;
+    for _ in 0..PORTS {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::from(([127, 0, 0, 1], 20_000 + (own + next) % PORTS));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(Failure::new("no port is free"))
 }
+
+const PORTS: u16 = 10_000;
 
 fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
     let repository = PolicyRepository::create(folder, policies)?;
