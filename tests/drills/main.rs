@@ -8,6 +8,7 @@ mod descriptors;
 mod half_open;
 mod hang_up;
 mod mesh;
+mod operator;
 mod slow_clients;
 
 /// Whether the drills have the sizes that they are named for.

@@ -6,7 +6,7 @@ mod runtime;
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::metrics::info::Info;
@@ -92,8 +92,13 @@ pub fn log_filter(text: &str) -> Result<String, String> {
 /// Starts logging to standard error; standard output belongs to data. `filter` is as in
 /// `tracing-subscriber`'s `EnvFilter` (`info,mesh_daemon=debug`). A second call changes nothing.
 pub fn init_logging(format: LogFormat, filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let (filter, filter_text) = match tracing_subscriber::EnvFilter::try_new(filter) {
+        Ok(good) => (good, filter.to_owned()),
+        Err(_) => (
+            tracing_subscriber::EnvFilter::new("info"),
+            "info".to_owned(),
+        ),
+    };
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -105,11 +110,48 @@ pub fn init_logging(format: LogFormat, filter: &str) {
         LogFormat::Auto => !terminal,
     };
     // The only error is that a subscriber was installed before.
-    drop(if json {
-        builder.json().flatten_event(true).try_init()
+    if json {
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        if builder.try_init().is_ok() {
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            remember(filter_text, Box::new(set));
+        }
     } else {
-        builder.with_target(false).try_init()
-    });
+        let builder = builder.with_target(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        if builder.try_init().is_ok() {
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            remember(filter_text, Box::new(set));
+        }
+    }
+}
+
+type SetFilter = Box<dyn Fn(tracing_subscriber::EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// What changes the filter of a process, and the filter that it has.
+static LOGGING: OnceLock<(SetFilter, Mutex<String>)> = OnceLock::new();
+
+fn remember(filter: String, set: SetFilter) {
+    // Only the first subscriber is installed, and only it gets here.
+    drop(LOGGING.set((set, Mutex::new(filter))));
+}
+
+/// What is logged now; `None`: logging was never started.
+pub fn current_log_filter() -> Option<String> {
+    let (_, filter) = LOGGING.get()?;
+    let filter = filter.lock().unwrap_or_else(PoisonError::into_inner);
+    Some(filter.clone())
+}
+
+/// Changes what is logged until the program ends, or says what is wrong with the filter.
+pub fn set_log_filter(text: &str) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    let (set, current) = LOGGING.get().ok_or("logging was never started")?;
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    set(filter)?;
+    text.clone_into(&mut current);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod callee;
 mod explain;
 mod index;
 mod precedence;
+mod ranking;
 mod set;
 mod split;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use callee::CalleeTable;
 pub use explain::{Because, Explanation, Loser};
 pub(crate) use precedence::path_ranks;
 pub use precedence::{Alternative, Precedence, Specificity, alternatives, compare};
+pub use ranking::{Ranked, ranking};
 pub use set::RouteSet;
 pub use split::{Share, Split, SplitError};
 

@@ -1,25 +1,34 @@
 //! The listeners that are not traffic: metrics, readiness, and the admin socket.
 
+mod query;
+mod routes;
+mod served;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use mesh_daemon::admin::{AdminResponse, AdminSocket, Routes, SocketHandle, serve_tcp, serve_unix};
 use mesh_daemon::drain::DrainWatcher;
-use mesh_daemon::telemetry::Metrics;
+use mesh_daemon::telemetry::{self, Metrics};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::args::RunArguments;
+use crate::connections::Shown;
 use crate::data_plane::{BoundPorts, DataPlane};
+use crate::limits;
 use crate::listener::{Inherited, cannot_listen};
 use crate::subscribe::view::{State, View};
+
+use query::Query;
+use served::ServedSlice;
 
 /// Bound, and not serving yet.
 #[derive(Debug)]
@@ -80,6 +89,7 @@ pub(crate) struct OpenedPorts {
 struct Config<'a> {
     #[serde(flatten)]
     state: State,
+    pid: u32,
     ports: &'a OpenedPorts,
     /// Of a gateway, by the port that policy speaks of.
     listeners: BTreeMap<u16, SocketAddr>,
@@ -151,11 +161,16 @@ impl Listeners {
             view,
             metrics,
             data_plane,
+            store,
         } = served;
+        let slices = ServedSlice::new(view.clone(), &store);
+        let (of_slice, of_routes) = (slices.clone(), slices);
+        let connections = Arc::clone(&data_plane);
         let (ready, shown) = (view.clone(), view.clone());
         let config = move |_| {
             let config = Config {
                 state: view.get(),
+                pid: std::process::id(),
                 ports: &opened,
                 listeners: data_plane.listeners(),
                 callee_listeners: data_plane.callee_listeners(),
@@ -168,16 +183,32 @@ impl Listeners {
             let answer = AdminResponse::json(&shown.endpoints());
             async move { answer }
         };
+        let (admin_ready, health_ready) = (ready.clone(), ready);
         let admin = Routes::new()
             .at(Method::GET, "/config", config)
             .at(Method::GET, "/endpoints", endpoints)
+            .at(Method::GET, "/slice", move |request| {
+                served::slice(of_slice.clone(), request.query)
+            })
+            .at(Method::GET, "/routes", move |request| {
+                routes::routes(of_routes.clone(), request.query)
+            })
+            .at(Method::GET, "/connections", move |request| {
+                let answer = self::connections(&connections, &request.query);
+                async move { answer }
+            })
+            .at(Method::GET, "/log-level", |_| async { log_level() })
+            .at(Method::POST, "/log-level", |request| async move {
+                set_log_level(&request.body)
+            })
+            .ready(move || admin_ready.ready())
             .at(Method::POST, "/drain", move |_| {
                 asked.notify_one();
                 async { AdminResponse::text(StatusCode::ACCEPTED, "draining\n") }
             })
             .metrics(metrics.clone());
         let mut servers = JoinSet::new();
-        let health = Routes::new().ready(move || ready.ready());
+        let health = Routes::new().ready(move || health_ready.ready());
         servers.spawn(serve_tcp(
             self.metrics,
             Routes::new().metrics(metrics),
@@ -195,6 +226,64 @@ pub(crate) struct Served {
     pub(crate) view: View,
     pub(crate) metrics: Metrics,
     pub(crate) data_plane: Arc<DataPlane>,
+    /// Its folder.
+    pub(crate) store: PathBuf,
+}
+
+/// `GET /connections`: those that are open, the oldest first.
+fn connections(data_plane: &DataPlane, query: &str) -> AdminResponse {
+    let page = Query::read(query, &["after", "limit"]).and_then(|query| {
+        let max = limits::SHOWN_ROWS_MAX as u64;
+        Ok((
+            query.number("after", 0, u64::MAX)?,
+            query.number("limit", max, max)?.max(1),
+        ))
+    });
+    let (after, limit) = match page {
+        Ok(page) => page,
+        Err(refused) => return refused,
+    };
+    let limit = usize::try_from(limit).unwrap_or(limits::SHOWN_ROWS_MAX);
+    let (connections, total) = data_plane.connections().page(after, limit);
+    let next = (connections.len() == limit)
+        .then(|| connections.last().map(|last| last.id))
+        .flatten();
+    AdminResponse::json(&ConnectionsPage {
+        connections,
+        total,
+        next,
+    })
+}
+
+/// A part of the connections that are open.
+#[derive(Serialize)]
+struct ConnectionsPage {
+    connections: Vec<Shown>,
+    total: usize,
+    /// The last one of this page, if there may be more after it.
+    next: Option<u64>,
+}
+
+/// `GET /log-level`.
+fn log_level() -> AdminResponse {
+    match telemetry::current_log_filter() {
+        Some(filter) => AdminResponse::text(StatusCode::OK, filter + "\n"),
+        None => AdminResponse::text(StatusCode::SERVICE_UNAVAILABLE, "nothing is logged\n"),
+    }
+}
+
+/// `POST /log-level`, the filter as the body.
+fn set_log_level(body: &[u8]) -> AdminResponse {
+    let filter = String::from_utf8_lossy(body);
+    let filter = filter.trim();
+    match telemetry::set_log_filter(filter) {
+        Ok(()) => {
+            // Whatever the filter: who changed it should find out when that was.
+            tracing::warn!(filter, "what is logged was changed");
+            AdminResponse::text(StatusCode::OK, format!("{filter}\n"))
+        }
+        Err(why) => query::refused(format!("{filter:?} is no filter: {why}")),
+    }
 }
 
 /// Writes what was opened; whoever waits for the file sees all of it or nothing.

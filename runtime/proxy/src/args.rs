@@ -10,6 +10,7 @@ use mesh_bundle::slice::{AccessLogFormat, Label};
 use mesh_daemon::telemetry::log_filter;
 
 use crate::access_log::{Only, only};
+use crate::ask::args::AdminArguments;
 use crate::data_plane::{AccessLogTarget, PortBinding};
 use crate::gateway::sockets::ListenAddress;
 use crate::limits::{self, Setting};
@@ -30,6 +31,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Carry traffic by the policy of a mesh.
     Run(Box<RunArguments>),
+    /// Ask a running proxy, or tell it something, over its admin socket.
+    Admin(AdminArguments),
     /// Send the connections of this host, or network namespace, through its proxy without its applications knowing.
     #[command(subcommand)]
     Redirect(RedirectCommand),
@@ -85,7 +88,7 @@ pub(crate) struct RunArguments {
     /// Where readiness is asked, at /ready.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15021")]
     pub(crate) health: SocketAddr,
-    /// Unix socket for GET /config, GET /endpoints and POST /drain.
+    /// Unix socket, for its own user alone, where `meshp admin` asks.
     #[arg(long, value_name = "SOCKET", default_value = "meshp.sock")]
     pub(crate) admin: PathBuf,
     /// Name of this instance, unique among those of its identity and the same after a restart.

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
+use crate::connections::Connections;
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
@@ -196,6 +197,11 @@ impl DataPlane {
     /// The addresses that were opened.
     pub(crate) fn bound(&self) -> &BoundPorts {
         &self.bound
+    }
+
+    /// The connections that are open.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.plane.connections
     }
 
     /// Builds the tables of a slice aside. `generation` is its name in the access log.

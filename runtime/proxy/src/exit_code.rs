@@ -9,6 +9,8 @@ pub(crate) enum Exit {
     Ended,
     /// It was asked to end and requests were cut at the deadline.
     Cut,
+    /// It was asked whether a proxy is ready, and that is not.
+    NotReady,
     /// It could not start: bad arguments, no pinned root, a store that is not private, a port that is
     /// taken.
     CouldNotStart,
@@ -18,7 +20,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Ended => 0,
-            Exit::Cut => 1,
+            Exit::Cut | Exit::NotReady => 1,
             Exit::CouldNotStart => 2,
         })
     }

@@ -80,6 +80,12 @@ pub(crate) const CHECK_BYTES_MAX: usize = 64 * 1024;
 /// Longest wait that a server may ask for before it is tried again; one that asks for more is not.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 
+/// Rows of one answer of the admin socket; whoever wants more asks for the next page.
+pub(crate) const SHOWN_ROWS_MAX: usize = 1_000;
+
+/// A slice that is shown whole; a larger one is shown by parts.
+pub(crate) const SHOWN_SLICE_BYTES_MAX: usize = 256 * 1024;
+
 /// Until a connection to the local application is up.
 pub(crate) const APPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -8,6 +8,7 @@ use mesh_daemon::drain::DrainWatcher;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::connections::{Entry, Seen};
 use crate::data_plane::Plane;
 use crate::http::server::{Outbound, Side};
 use crate::limits;
@@ -56,6 +57,15 @@ pub(crate) enum Behind {
 }
 
 impl Behind {
+    /// Which way connections to it go, as people are told.
+    fn direction(&self) -> &'static str {
+        match self {
+            Self::Mesh { .. } | Self::Callee(_) => "outbound",
+            Self::Application(_) | Self::Intercepted(_) => "inbound",
+            Self::Gateway { .. } => "gateway",
+        }
+    }
+
     /// Whether others than the local application connect there.
     pub(crate) fn is_inbound(&self) -> bool {
         match self {
@@ -71,6 +81,7 @@ impl Behind {
 pub(crate) struct Leaving {
     proxy: DrainWatcher,
     listener: Option<DrainWatcher>,
+    entry: Option<Arc<Entry>>,
 }
 
 impl Leaving {
@@ -79,6 +90,7 @@ impl Leaving {
         Self {
             proxy,
             listener: None,
+            entry: None,
         }
     }
 
@@ -87,7 +99,21 @@ impl Leaving {
         Self {
             proxy,
             listener: Some(listener),
+            entry: None,
         }
+    }
+
+    /// The same for one connection, which is shown for as long as this is kept.
+    fn of(&self, entry: Entry) -> Self {
+        Self {
+            entry: Some(Arc::new(entry)),
+            ..self.clone()
+        }
+    }
+
+    /// Where the connection is shown.
+    pub(crate) fn seen(&self) -> Option<Arc<Seen>> {
+        self.entry.as_ref().map(|entry| Arc::clone(&entry.seen))
     }
 
     /// Waits until whoever has only just connected had time enough to say something: its first bytes may have
@@ -133,7 +159,8 @@ pub(crate) async fn accept_all(
         match accepted {
             Ok((tcp, peer)) => {
                 last_failed = false;
-                let (behind, plane, drain) = (behind.clone(), Arc::clone(&plane), drain.clone());
+                let entry = plane.connections.enter(behind.direction(), peer);
+                let (behind, plane, drain) = (behind.clone(), Arc::clone(&plane), drain.of(entry));
                 // The drain watcher makes whoever drains wait for the connection.
                 tokio::spawn(async move {
                     connected(tcp, peer, behind, plane, drain).await;

@@ -4,7 +4,9 @@
 mod access_log;
 mod admin;
 mod args;
+mod ask;
 mod bootstrap;
+mod connections;
 mod data_plane;
 mod exit_code;
 mod gateway;
@@ -23,6 +25,7 @@ mod tcp;
 mod traces;
 mod upstream;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,13 +34,15 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use crate::args::{Arguments, Command};
 use crate::exit_code::Exit;
-use crate::redirect::args::RedirectCommand;
 use crate::subscribe::chain;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse().command {
         Command::Run(arguments) => arguments,
-        Command::Redirect(command) => return redirected(&command),
+        Command::Redirect(command) => {
+            return told(redirect::run(&command).map(|()| Exit::Ended));
+        }
+        Command::Admin(arguments) => return told(ask::run(&arguments)),
     };
     telemetry::init_logging(LogFormat::Auto, &arguments.log);
     // Keys are in memory, and a core file would outlive them.
@@ -65,11 +70,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// A command of an operator, who reads the terminal.
+/// Ends a command of an operator, who reads the terminal.
 #[expect(clippy::print_stderr, reason = "there is no log without a proxy")]
-fn redirected(command: &RedirectCommand) -> ExitCode {
-    match redirect::run(command) {
-        Ok(()) => Exit::Ended.into(),
+fn told<E: Error>(result: Result<Exit, E>) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {}", chain(&error));
             Exit::CouldNotStart.into()

@@ -184,6 +184,7 @@ impl<'a> Proxy<'a> {
             view: self.view.clone(),
             metrics: self.metrics.clone(),
             data_plane: Arc::clone(&self.data_plane),
+            store: self.arguments.store.clone(),
         };
         let servers = listeners.serve(served, opened, Arc::clone(asked), watcher);
         if let Some(takeover) = takeover {

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use super::drain::DrainReport;
 use crate::access_log::{AccessLog, Line, TextLine};
+use crate::connections::Connections;
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
 use crate::http::rate_limit::RateLimits;
@@ -53,6 +54,8 @@ pub(crate) struct Plane {
     /// Proxies in front of a gateway whose word is taken.
     pub(crate) trusted_proxies: TrustedProxies,
     running: AtomicUsize,
+    /// Those that are open.
+    pub(crate) connections: Arc<Connections>,
     /// Of these, requests whose connections have become something else.
     tunnels: AtomicUsize,
     /// Ends whatever is left at the deadline of a drain.
@@ -123,6 +126,7 @@ impl Plane {
             limits,
             trusted_proxies,
             running: AtomicUsize::new(0),
+            connections: Arc::default(),
             tunnels: AtomicUsize::new(0),
             cutting: drain::channel().0,
             unknown,

@@ -174,6 +174,15 @@ pub(crate) async fn serve<IO>(
 {
     let connection = Arc::new(connection);
     let wire = Arc::clone(&connection.wire);
+    if let Some(seen) = drain.seen() {
+        seen.carries_requests(version, &wire);
+        if let Side::Inbound(Inbound {
+            peer: Some(peer), ..
+        }) = &connection.side
+        {
+            seen.is_of(&peer.identity);
+        }
+    }
     let open = connection.plane.metrics.connections(connection.reporter());
     open.inc();
     let service = {

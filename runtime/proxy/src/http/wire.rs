@@ -30,6 +30,8 @@ pub(crate) struct WireState {
     /// Bounds.
     pub(crate) limits: Arc<Limits>,
     in_flight: AtomicUsize,
+    received: AtomicU64,
+    sent: AtomicU64,
     /// Requests that have begun.
     begun: AtomicU64,
     violation: OnceLock<Violation>,
@@ -50,6 +52,8 @@ impl WireState {
             limits,
             in_flight: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             violation: OnceLock::new(),
             broken_off: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
@@ -96,6 +100,15 @@ impl WireState {
     /// Notes that the connection must not end as if all were well.
     pub(crate) fn break_off(&self) {
         self.broken_off.store(true, Ordering::Relaxed);
+    }
+
+    /// How many requests there were, and how many bytes came and went.
+    pub(crate) fn counted(&self) -> [u64; 3] {
+        [&self.begun, &self.received, &self.sent].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn count(count: &AtomicU64, bytes: usize) {
+        count.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// How many requests run.

@@ -67,6 +67,10 @@ pub(crate) async fn admit<D>(
     D: AsyncRead + AsyncWrite + Socket + Unpin,
 {
     let mut record = Record::begin(&plane, Reporter::Destination, caller.address.ip());
+    record.seen = drain.seen();
+    if let (Some(seen), Some(identity)) = (&record.seen, &caller.identity) {
+        seen.is_of(identity);
+    }
     record.src.clone_from(&caller.identity);
     let admitted = match Box::pin(accept(&mut stream, &caller, &plane, &mut record)).await {
         Ok(admitted) => admitted,

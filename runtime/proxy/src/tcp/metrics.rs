@@ -75,7 +75,7 @@ pub(crate) struct Series(Arc<Counters>);
 /// Bytes of one direction of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    bytes: AtomicU64,
+    bytes: Arc<AtomicU64>,
     all: Option<(Arc<Counters>, Direction)>,
 }
 
@@ -99,6 +99,11 @@ impl Meter {
         }
     }
 
+    /// What counts the bytes of this connection.
+    pub(crate) fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.bytes)
+    }
+
     /// Bytes of this connection.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -120,7 +125,7 @@ impl TcpMetrics {
         counters.opened.fetch_add(1, Ordering::Relaxed);
         counters.open.fetch_add(1, Ordering::Relaxed);
         let meter = |direction| Meter {
-            bytes: AtomicU64::new(0),
+            bytes: Arc::default(),
             all: Some((Arc::clone(&counters), direction)),
         };
         let (received, sent) = (meter(Direction::Received), meter(Direction::Sent));

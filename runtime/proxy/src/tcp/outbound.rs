@@ -84,6 +84,7 @@ where
     } = client;
     let changes = Changes::new(plane.recheck(), &plane);
     let mut record = Record::begin(&plane, Reporter::Source, address.ip());
+    record.seen = drain.seen();
     let mut downstream = Prefixed::new(Watched::new(io), prefix);
     let establishing = establish(&mut downstream, address, &toward, &plane, &mut record);
     // Most of what it takes is needed no more once it is done.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::metrics::{Meter, Series, TcpLabels};
 use super::passing::Ended;
 use crate::access_log::{Line, Seen, TextLine};
+use crate::connections;
 use crate::data_plane::Plane;
 use crate::http::metrics::{Reporter, Tls};
 use crate::http::record::tls_version;
@@ -56,6 +57,8 @@ pub(crate) struct Record {
     pub(crate) connect: Option<Duration>,
     /// Name of the generation that decided.
     pub(crate) generation: String,
+    /// Where it is shown while it is open.
+    pub(crate) seen: Option<Arc<connections::Seen>>,
     ending: Ending,
 }
 
@@ -92,6 +95,7 @@ impl Record {
             attempts: 0,
             connect: None,
             generation: String::new(),
+            seen: None,
             ending: Ending::Unknown,
         })
     }
@@ -116,6 +120,10 @@ impl Record {
             _ => "tcp",
         };
         self.count(identity);
+        if let Some(seen) = &self.seen {
+            let (received, sent) = (self.received.counter(), self.sent.counter());
+            seen.carries_bytes(self.protocol, &self.service, received, sent);
+        }
     }
 
     fn count(&mut self, identity: Option<&SpiffeId>) {

@@ -219,6 +219,9 @@ impl<IO> Guarded<IO> {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            WireState::count(&self.state.sent, *bytes);
+        }
         match (&written, &mut self.scan) {
             (Poll::Ready(Ok(bytes)), Scan::Http2(scan)) => scan.wrote(*bytes),
             (Poll::Pending, Scan::Http1(_)) if !self.state.is_upgraded() => {
@@ -334,6 +337,8 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
                 buf.put_slice(self.prefix.get(..taken).unwrap_or_default());
                 self.prefix.drain(..taken);
             }
+            let read = buf.filled().len().saturating_sub(before);
+            WireState::count(&self.state.received, read);
             self.judge(buf, before)?;
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
@@ -366,7 +371,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         let this = self.get_mut();
         // What follows has been judged by whoever agreed to it, and is timed by whoever passes it on.
         if this.state.is_upgraded() {
-            return Pin::new(&mut this.io).poll_read(cx, buf);
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let read = buf.filled().len().saturating_sub(before);
+            WireState::count(&this.state.received, read);
+            return Poll::Ready(Ok(()));
         }
         this.poll_judged(cx, buf)
     }
