@@ -92,6 +92,9 @@ enum Benchmark {
         /// Fewer and shorter runs: under ten minutes.
         #[arg(long)]
         quick: bool,
+        /// Measure the programs as they were built last.
+        #[arg(long)]
+        as_built: bool,
         /// Only scenarios with this in their names.
         only: Vec<String>,
     },
@@ -125,9 +128,13 @@ fn main() -> ExitCode {
                 Benchmark::Proxy {
                     format,
                     quick,
+                    as_built,
                     only,
                 },
-        } => bench::proxy::run_all(&root, quick, &only, format == Format::Json),
+        } => {
+            let build = (!as_built).then_some(&*root);
+            bench::proxy::run_all(build, quick, &only, format == Format::Json)
+        }
         Task::Fuzz {
             long,
             seed,

@@ -164,16 +164,18 @@ fn plans() -> Vec<Plan> {
     ]
 }
 
-/// Measures in the release profile. `only` names scenarios by a part of their names.
+/// Measures in the release profile, which is built first if it is said where. `only` names scenarios by a part of their names.
 #[expect(clippy::print_stdout, reason = "the measurements are what it is for")]
 pub(crate) fn run_all(
-    root: &Path,
+    build: Option<&Path>,
     quick: bool,
     only: &[String],
     json: bool,
 ) -> Result<(), Failure> {
-    build_programs(root)?;
-    cargo(root, &["build", "--release", "--package", "mesh-load"])?;
+    if let Some(root) = build {
+        build_programs(root)?;
+        cargo(root, &["build", "--release", "--package", "mesh-load"])?;
+    }
     let scratch = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
     let (runs, run_ms) = if quick { (5, 700) } else { (7, 3000) };
     let application = Application::start()?;
