@@ -4,6 +4,7 @@
 mod broken_answers;
 mod bytes;
 mod d17_replacement;
+mod d22_telemetry;
 mod descriptors;
 mod half_open;
 mod hang_up;

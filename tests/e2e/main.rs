@@ -12,4 +12,5 @@ mod reference;
 mod rogue;
 mod starting;
 mod support;
+mod telemetry;
 mod wire;

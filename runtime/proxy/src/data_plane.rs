@@ -142,7 +142,7 @@ impl DataPlane {
             credentials,
             (request_metrics, TcpMetrics::register(metrics)),
             access_log,
-            Exporters::register(metrics, instance),
+            Exporters::register(metrics, instance, limits.spans),
             TrustedProxies(trusted_proxies),
             Arc::clone(&limits),
             (

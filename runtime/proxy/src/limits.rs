@@ -120,9 +120,6 @@ pub(crate) const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often lost lines are complained about.
 pub(crate) const ACCESS_LOG_COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
-/// Spans that wait to be sent; further ones are dropped and counted.
-pub(crate) const SPAN_QUEUE: usize = 2_048;
-
 /// Spans that are sent at once.
 pub(crate) const SPAN_BATCH: usize = 512;
 

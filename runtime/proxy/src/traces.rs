@@ -21,7 +21,6 @@ mod target;
 
 pub(crate) use target::TargetError;
 
-use crate::limits;
 use crate::secrets::Secrets;
 use span::Span;
 use target::Target;
@@ -62,6 +61,8 @@ pub(crate) struct Exporters {
     known: Mutex<BTreeMap<String, Weak<Exporter>>>,
     metrics: SpanMetrics,
     instance: String,
+    /// Spans that wait for one collector.
+    queue: usize,
 }
 
 /// What sends to one collector. It ends when nobody holds it any more and everything was sent.
@@ -94,7 +95,7 @@ pub(crate) struct Resource {
 
 impl Exporters {
     /// None yet.
-    pub(crate) fn register(metrics: &Metrics, instance: String) -> Self {
+    pub(crate) fn register(metrics: &Metrics, instance: String, queue: usize) -> Self {
         let exported = metrics.register(
             "mesh_spans_exported",
             "spans that a collector has taken",
@@ -109,6 +110,7 @@ impl Exporters {
             known: Mutex::default(),
             metrics: SpanMetrics { exported, dropped },
             instance,
+            queue,
         }
     }
 
@@ -128,7 +130,8 @@ impl Exporters {
             url: url.to_owned(),
             source,
         })?;
-        let exporter = Exporter::start(target, &self.metrics).map_err(TracesError::Thread)?;
+        let exporter = Exporter::start(target, self.queue, &self.metrics);
+        let exporter = exporter.map_err(TracesError::Thread)?;
         let exporter = Arc::new(exporter);
         known.insert(url.to_owned(), Arc::downgrade(&exporter));
         Ok(exporter)
@@ -154,8 +157,8 @@ impl Exporters {
 }
 
 impl Exporter {
-    fn start(target: Target, metrics: &SpanMetrics) -> io::Result<Self> {
-        let (spans, queue) = mpsc::channel(limits::SPAN_QUEUE);
+    fn start(target: Target, queue: usize, metrics: &SpanMetrics) -> io::Result<Self> {
+        let (spans, queue) = mpsc::channel(queue);
         let (finish, asked) = watch::channel(false);
         let (running, finished) = watch::channel(());
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -244,6 +244,8 @@ settable! {
     pool_streams: Count = 100, 1 => 100_000;
     /// lines that wait for the writer of the access log; further ones are dropped
     access_log_lines: Count = 4_096, 1 => 1_000_000;
+    /// hops of traces that wait to be sent; further ones are dropped
+    spans: Count = 2_048, 1 => 1_000_000;
 }
 
 /// One limit, as an argument has it.

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::harness::*;
-use crate::limits;
+use crate::limits::{self, Limits};
 use crate::secrets::tests::certificate;
 use crate::secrets::{SecretPath, Secrets, provider};
 use crate::traces::message::{ExportTraceServiceRequest, KeyValue, SpanMessage, Value};
@@ -348,7 +348,8 @@ async fn a_collector_that_stands_still_costs_spans_and_no_request() {
         .await
         .unwrap();
     tokio::spawn(connection);
-    let requests = limits::SPAN_QUEUE + 2 * limits::SPAN_BATCH;
+    let spans = Limits::default().spans;
+    let requests = spans + 2 * limits::SPAN_BATCH;
     for _ in 0..requests {
         let got = read(sender.send_request(get("/")).await.unwrap())
             .await
