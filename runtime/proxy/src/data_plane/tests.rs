@@ -10,6 +10,7 @@ mod filters;
 mod gateway;
 mod grpc;
 mod harness;
+mod hostile;
 mod identity;
 mod idle;
 mod intercept;

@@ -70,6 +70,8 @@ const NEVER_TRAILERS: [HeaderName; 8] = [
 pub(crate) enum Rule {
     /// One that the bytes of HTTP/1 broke.
     Wire(Fault),
+    /// `Content-Length` that is not one number.
+    ContentLength,
     /// `Transfer-Encoding` that is not exactly one `chunked`.
     TransferEncoding,
     /// `Content-Length` beside it.
@@ -82,8 +84,10 @@ pub(crate) enum Rule {
     ControlFlood,
     /// Resets, CONTINUATION or empty frames of HTTP/2 without end.
     Http2Flood,
-    /// Frames that are not as RFC 9113 has them.
+    /// Frames, or a head in them, that are not as RFC 9113 has them.
     Http2,
+    /// A stream over the number that is taken, or with a head over its bound.
+    Http2Refused,
     /// Not HTTP, or a head that the codec refused.
     Malformed,
     /// `CONNECT`: nothing is tunnelled.
@@ -123,6 +127,7 @@ impl Rule {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Wire(fault) => fault.rule(),
+            Self::ContentLength => "content_length",
             Self::TransferEncoding => "transfer_encoding",
             Self::LengthAndEncoding => "length_and_encoding",
             Self::HeadTimeout => "head_timeout",
@@ -130,6 +135,7 @@ impl Rule {
             Self::ControlFlood => "control_flood",
             Self::Http2Flood => "http2_flood",
             Self::Http2 => "http2",
+            Self::Http2Refused => "http2_refused",
             Self::Malformed => "malformed",
             Self::Connect => "connect",
             Self::Trace => "trace",
@@ -318,6 +324,15 @@ pub(crate) fn sanitise_trailers(trailers: &mut HeaderMap) {
 
 /// What is left to check once hyper has parsed a head; see `wire` for what it hides.
 fn framing(headers: &HeaderMap) -> Result<(), Rule> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_one = |length: &HeaderValue| {
+        let bytes = length.as_bytes();
+        !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit)
+    };
+    // `2, 2` is one length to some parsers, and none to others.
+    if lengths.next().is_some_and(|length| !is_one(length)) || lengths.next().is_some() {
+        return Err(Rule::ContentLength);
+    }
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else {
         return Ok(());

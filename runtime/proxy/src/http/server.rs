@@ -25,7 +25,7 @@ use super::sanitise::Rule;
 use super::stack;
 use super::stream::StreamExecutor;
 use super::upgrade::Tunnels;
-use super::wire::{Guarded, WireState};
+use super::wire::{Guarded, Refused, WireState};
 use crate::data_plane::Plane;
 use crate::limits::{self, Limits};
 use crate::listener::Leaving;
@@ -203,7 +203,12 @@ pub(crate) async fn serve<IO>(
             .await
         }
         HttpVersion::Http2 => {
-            let io = TokioIo::new(Guarded::http2(io, prefix, wire));
+            let told = Arc::clone(&connection);
+            let refused = Refused(Box::new(move |rule| {
+                told.plane
+                    .refused_bytes(told.reporter(), rule, told.peer_ip);
+            }));
+            let io = TokioIo::new(Guarded::http2(io, prefix, wire, refused));
             let serving = http2_builder(&connection.plane.limits).serve_connection(io, service);
             // GOAWAY says which requests are still taken.
             run(

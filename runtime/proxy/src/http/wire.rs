@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::sanitise::Rule;
 use crate::limits::Limits;
-pub(crate) use guarded::Guarded;
+pub(crate) use guarded::{Guarded, Refused};
 
 /// What the wire and the requests of one connection tell each other.
 #[derive(Debug)]

@@ -13,6 +13,8 @@ const HEADER_BYTES: usize = 9;
 const PRIORITY: u8 = 2;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const RST_STREAM: u8 = 3;
+const CODE_BYTES: usize = 4;
 const ACK: u8 = 1;
 
 /// Where in the stream of frames the reader is.
@@ -93,6 +95,56 @@ impl FrameScan {
     }
 }
 
+/// Streams that h2 refuses before there is a request. It tells nobody but the peer, so that is where it is read.
+#[derive(Debug, Default)]
+pub(crate) struct SentResets {
+    /// Bytes of a payload to pass over.
+    skip: usize,
+    /// A header, and the code of a reset behind it.
+    header: [u8; HEADER_BYTES + CODE_BYTES],
+    filled: usize,
+}
+
+impl SentResets {
+    /// Follows bytes that were sent; tells what the peer did wrong where a stream was refused.
+    pub(crate) fn wrote(&mut self, mut bytes: &[u8], mut refused: impl FnMut(Rule)) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let [_, _, _, kind, ..] = self.header;
+            let is_reset = self.filled >= HEADER_BYTES && kind == RST_STREAM;
+            let wanted = HEADER_BYTES + if is_reset { CODE_BYTES } else { 0 };
+            let taken = (wanted - self.filled).min(bytes.len());
+            let (part, rest) = bytes.split_at(taken);
+            if let Some(to) = self.header.get_mut(self.filled..self.filled + taken) {
+                to.copy_from_slice(part);
+            }
+            self.filled += taken;
+            bytes = rest;
+            if is_reset && self.filled == wanted {
+                let [.., a, b, c, d] = self.header;
+                self.filled = 0;
+                match h2::Reason::from(u32::from_be_bytes([a, b, c, d])) {
+                    h2::Reason::REFUSED_STREAM => refused(Rule::Http2Refused),
+                    h2::Reason::PROTOCOL_ERROR
+                    | h2::Reason::FRAME_SIZE_ERROR
+                    | h2::Reason::FLOW_CONTROL_ERROR
+                    | h2::Reason::STREAM_CLOSED => refused(Rule::Http2),
+                    _ => {}
+                }
+            } else if self.filled == HEADER_BYTES {
+                let [high, middle, low, kind, ..] = self.header;
+                if kind != RST_STREAM {
+                    self.filled = 0;
+                    self.skip =
+                        usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +192,32 @@ mod tests {
         });
         let most = ALLOWED * 4;
         assert!(flood.take(most).any(|verdict| verdict.is_err()));
+    }
+
+    #[test]
+    fn refused_streams_are_seen_however_they_are_written() {
+        let reset = |code: u8| frame(RST_STREAM, 0, &[0, 0, 0, code]);
+        let data = frame(0, 0, &[3; 200]);
+        let sent = [
+            frame(SETTINGS, 0, &[0; 12]),
+            reset(1),
+            data.clone(),
+            frame(SETTINGS, ACK, &[]),
+            reset(8),
+            reset(7),
+            data,
+            reset(1),
+        ]
+        .concat();
+        for size in [1, 3, 13, 4096] {
+            let mut resets = SentResets::default();
+            let mut seen = Vec::new();
+            for piece in sent.chunks(size) {
+                resets.wrote(piece, |rule| seen.push(rule));
+            }
+            let wanted = [Rule::Http2, Rule::Http2Refused, Rule::Http2];
+            assert_eq!(seen, wanted, "pieces of {size}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

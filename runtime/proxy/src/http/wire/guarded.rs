@@ -1,5 +1,6 @@
 //! A downstream connection whose bytes are judged as they are read.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use mesh_engine::http1::{Http1Scan, Phase, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::frames::FrameScan;
+use super::frames::{FrameScan, SentResets};
 use super::{Place, WireState};
 use crate::http::sanitise::Rule;
 use crate::limits::{self, Limits};
@@ -24,7 +25,16 @@ const NO_LINE: &[u8] = b"- * HTTP/1.1\r\n\r\n";
 #[derive(Debug)]
 enum Scan {
     Http1(Http1Scan),
-    Http2(FrameScan),
+    Http2(FrameScan, SentResets, Refused),
+}
+
+/// Is told of streams that never became a request.
+pub(crate) struct Refused(pub(crate) Box<dyn Fn(Rule) + Send>);
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refused")
+    }
 }
 
 /// What follows a refusal.
@@ -68,8 +78,9 @@ impl<IO> Guarded<IO> {
     }
 
     /// Guards an HTTP/2 connection of which `prefix` has been read.
-    pub(crate) fn http2(io: IO, prefix: Vec<u8>, state: Arc<WireState>) -> Self {
-        let scan = Scan::Http2(FrameScan::new(state.limits.control_frames));
+    pub(crate) fn http2(io: IO, prefix: Vec<u8>, state: Arc<WireState>, refused: Refused) -> Self {
+        let frames = FrameScan::new(state.limits.control_frames);
+        let scan = Scan::Http2(frames, SentResets::default(), refused);
         Self::new(io, prefix, state, scan)
     }
 
@@ -102,7 +113,7 @@ impl<IO> Guarded<IO> {
         let bytes = buf.filled().get(before..).unwrap_or_default();
         let scan = match &mut self.scan {
             Scan::Http1(scan) => scan,
-            Scan::Http2(scan) => {
+            Scan::Http2(scan, ..) => {
                 return scan.read(bytes, now).map_err(|rule| {
                     self.state.refuse(rule, Place::Connection);
                     self.after = After::Discarded(0);
@@ -213,6 +224,14 @@ impl<IO> Guarded<IO> {
         }
     }
 
+    /// Looks at what was sent, the first `bytes` of it.
+    fn sent(&mut self, buf: &[u8], bytes: usize) {
+        if let Scan::Http2(_, resets, refused) = &mut self.scan {
+            let sent = buf.get(..bytes.min(buf.len())).unwrap_or_default();
+            resets.wrote(sent, |rule| (refused.0)(rule));
+        }
+    }
+
     /// Watches a write: counts what was taken, and gives up on a peer that takes nothing.
     fn written(
         &mut self,
@@ -223,7 +242,7 @@ impl<IO> Guarded<IO> {
             WireState::count(&self.state.sent, *bytes);
         }
         match (&written, &mut self.scan) {
-            (Poll::Ready(Ok(bytes)), Scan::Http2(scan)) => scan.wrote(*bytes),
+            (Poll::Ready(Ok(bytes)), Scan::Http2(scan, ..)) => scan.wrote(*bytes),
             (Poll::Pending, Scan::Http1(_)) if !self.state.is_upgraded() => {
                 let state = &self.state;
                 let timer = self.write_timer.get_or_insert_with(|| {
@@ -243,7 +262,7 @@ impl<IO> Guarded<IO> {
 
     /// Whether the present silence has lasted too long; registers for waking if not.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if matches!(self.scan, Scan::Http2(_)) {
+        if matches!(self.scan, Scan::Http2(..)) {
             return Poll::Pending;
         }
         loop {
@@ -389,6 +408,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = &written {
+            this.sent(buf, *bytes);
+        }
         this.written(cx, written)
     }
 
@@ -424,6 +446,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(bytes)) = &written {
+            let mut left = *bytes;
+            for buf in bufs {
+                this.sent(buf, left);
+                left = left.saturating_sub(buf.len());
+            }
+        }
         this.written(cx, written)
     }
 
