@@ -4,6 +4,7 @@
 mod access_log;
 mod admin;
 mod args;
+mod aside;
 mod ask;
 mod bootstrap;
 mod connections;

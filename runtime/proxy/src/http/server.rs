@@ -26,6 +26,7 @@ use super::stack;
 use super::stream::StreamExecutor;
 use super::upgrade::Tunnels;
 use super::wire::{Guarded, Refused, WireState};
+use crate::aside::Aside;
 use crate::data_plane::Plane;
 use crate::limits::{self, Limits};
 use crate::listener::Leaving;
@@ -320,25 +321,38 @@ async fn run<S: Serving>(
     let half = connection.plane.limits.idle_timeout / 2;
     let mut idle = interval_at(Instant::now() + half, half);
     loop {
-        tokio::select! {
+        let may_leave = !finishing;
+        let mut news = pin!(async {
+            tokio::select! {
+                () = &mut leaving, if may_leave => News::Leave,
+                () = cut.draining() => News::Cut,
+                changed = recheck.changed() => News::Recheck(changed.is_ok()),
+                _ = idle.tick() => News::Tick,
+            }
+        });
+        let news = tokio::select! {
+            biased;
             result = serving.as_mut() => return result,
-            () = &mut leaving, if !finishing => {
+            news = Aside::new(news.as_mut()) => news,
+        };
+        match news {
+            News::Leave => {
                 finishing = true;
                 serving.as_mut().finish();
             }
-            () = cut.draining() => {
+            News::Cut => {
                 if connection.wire.in_flight() > 0 {
                     connection.wire.break_off();
                 }
                 return Ok(());
             }
-            changed = recheck.changed() => {
-                if changed.is_err() || !connection.is_trusted() {
+            News::Recheck(goes_on) => {
+                if !goes_on || !connection.is_trusted() {
                     tracing::info!(peer = %connection.peer_ip, "connection cut: peer is not trusted any more");
                     return Ok(());
                 }
             }
-            _ = idle.tick() => {
+            News::Tick => {
                 let is_idle = connection.wire.in_flight() == 0;
                 if is_idle && was_idle && !finishing {
                     connection.wire.meet("idle_timeout");
@@ -349,6 +363,18 @@ async fn run<S: Serving>(
             }
         }
     }
+}
+
+/// What a connection hears of beside its bytes.
+enum News {
+    /// It is time to finish.
+    Leave,
+    /// It is too late for that.
+    Cut,
+    /// Peers are judged again; false: nobody will say so any more.
+    Recheck(bool),
+    /// Time has passed.
+    Tick,
 }
 
 /// Counts what never became a request.

@@ -4,6 +4,7 @@
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
 use super::gate::{Gate, Place, Room};
+use crate::aside::Aside;
 use crate::http::body::RequestBody;
 use crate::http::metrics::Tls;
 use crate::limits::{self, Limits};
@@ -631,26 +633,28 @@ impl Endpoint {
         let shared = Arc::clone(&self.shared);
         let (end, ended) = watch::channel(None);
         tokio::spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            loop {
-                tokio::select! {
-                    result = &mut connection => {
-                        if let Err(error) = result {
-                            tracing::debug!(%error, "upstream connection ended");
-                        }
-                        let verdict = peer.as_ref().and_then(|peer| peer.verdict.get().copied());
-                        end.send_replace(Some(verdict));
+            let mut connection = pin!(connection);
+            let mut distrusted = pin!(async {
+                while recheck.changed().await.is_ok() {
+                    let cut = peer.as_ref().is_some_and(|peer| {
+                        let judged = shared.credentials.judge_again(&peer.chain, Usage::Server);
+                        judged.is_err()
+                    });
+                    if cut {
                         return;
                     }
-                    changed = recheck.changed() => {
-                        let cut = peer.as_ref().is_some_and(|peer| {
-                            shared.credentials.judge_again(&peer.chain, Usage::Server).is_err()
-                        });
-                        if cut || changed.is_err() {
-                            return;
-                        }
-                    }
                 }
+            });
+            tokio::select! {
+                biased;
+                result = &mut connection => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "upstream connection ended");
+                    }
+                    let verdict = peer.as_ref().and_then(|peer| peer.verdict.get().copied());
+                    end.send_replace(Some(verdict));
+                }
+                () = Aside::new(distrusted.as_mut()) => {}
             }
         });
         ended
