@@ -15,6 +15,7 @@ mod histogram;
 mod http;
 mod limits;
 mod listener;
+mod pieces;
 mod redirect;
 mod replace;
 mod run;

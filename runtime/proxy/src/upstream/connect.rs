@@ -24,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::outside::OutsideClient;
 use crate::gateway::tls::{HTTP1, HTTP2};
+use crate::pieces::poll_write_pieces;
 use crate::tcp::downstream::{keep_alive, take_urgent_bytes};
 use crate::tcp::pulse::Watched;
 
@@ -311,8 +312,8 @@ impl AsyncWrite for UpstreamIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io, _) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Plain(io) => poll_write_pieces(io, cx, bufs),
+            Self::Tls(io, _) => poll_write_pieces(io, cx, bufs),
         }
     }
 

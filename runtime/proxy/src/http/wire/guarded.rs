@@ -17,6 +17,7 @@ use super::frames::{FrameScan, SentResets};
 use super::{Place, WireState};
 use crate::http::sanitise::Rule;
 use crate::limits::{self, Limits};
+use crate::pieces::poll_write_pieces;
 
 /// What stands for a request line that was refused, or that never ended.
 const NO_LINE: &[u8] = b"- * HTTP/1.1\r\n\r\n";
@@ -445,7 +446,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        let written = poll_write_pieces(&mut this.io, cx, bufs);
         if let Poll::Ready(Ok(bytes)) = &written {
             let mut left = *bytes;
             for buf in bufs {
