@@ -164,6 +164,8 @@ pub(crate) enum Failure {
     Stale,
     /// The endpoint refused the request before it looked at it.
     Refused,
+    /// The same, because the connection was ending when the request came: another one takes it.
+    LeftOut,
     /// The endpoint refused our certificate.
     Tls(TlsReason),
     /// What came is not HTTP.
@@ -489,7 +491,13 @@ impl Endpoint {
                         request = unsent;
                     }
                     Some(_) => return Err(verdict(connection.ended, Failure::Unsent).await),
-                    None if connect.is_none() => return Err(failure(error)),
+                    None if connect.is_none() => {
+                        let failure = failure(error);
+                        if failure == Failure::LeftOut {
+                            self.forget(&connection);
+                        }
+                        return Err(failure);
+                    }
                     None => return Err(verdict(connection.ended, failure(error)).await),
                 },
             }
@@ -786,7 +794,7 @@ fn http2_failure(error: &h2::Error) -> Failure {
     match error.reason() {
         Some(h2::Reason::REFUSED_STREAM) => Failure::Refused,
         // Streams that a GOAWAY leaves out were never looked at (RFC 9113 section 6.8).
-        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Failure::Refused,
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Failure::LeftOut,
         Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR) if !error.is_remote() => {
             Failure::Protocol
         }

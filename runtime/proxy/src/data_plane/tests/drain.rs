@@ -8,7 +8,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -265,4 +265,56 @@ async fn what_is_cut_is_recorded() {
     let metrics = productpage.metrics.encode();
     let counted = "mesh_drain_cut_total{kind=\"request\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
+}
+
+/// RFC 9113 section 6.8: nobody has looked at a stream that a GOAWAY leaves out.
+#[tokio::test]
+async fn what_crosses_with_the_end_of_a_connection_goes_over_another() {
+    const END_HEADERS: u8 = 0x4;
+    const END_STREAM: u8 = 0x1;
+    const STATUS_200: &[u8] = &[0x88];
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, mut asks) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut preface = [0; 24];
+                tcp.read_exact(&mut preface).await.unwrap();
+                let mut server = Frames(tcp);
+                server.write(SETTINGS, 0, 0, &[]).await;
+                loop {
+                    let request = server.next(|frame| frame.kind == HEADERS).await;
+                    asked.send((connection, request.stream)).unwrap();
+                    if (connection, request.stream) == (0, 3) {
+                        let last_is_1 = [0, 0, 0, 1, 0, 0, 0, 0];
+                        server.write(GOAWAY, 0, 0, &last_is_1).await;
+                        continue;
+                    }
+                    let flags = END_HEADERS | END_STREAM;
+                    server
+                        .write(HEADERS, flags, request.stream, STATUS_200)
+                        .await;
+                }
+            });
+        }
+    });
+    let mesh = Mesh::new();
+    let reviews = mesh.reviews(address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let mut client = http2_client(productpage.outbound()).await;
+    for _ in 0..2 {
+        let request = Request::get("http://reviews/").body(empty()).unwrap();
+        let got = read(client.send_request(request).await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(got.status, 200, "{got:?}");
+    }
+    let mut seen = Vec::new();
+    while let Ok(ask) = asks.try_recv() {
+        seen.push(ask);
+    }
+    assert_eq!(seen, [(0, 1), (0, 3), (1, 1)]);
 }

@@ -417,13 +417,13 @@ pub(super) fn failed(failure: Failure) -> Failed {
         }
         Failure::Unsent => (Cause::ResetBeforeRequest, Reason::UpstreamReset),
         Failure::Reset | Failure::Stale => (Cause::Reset, Reason::UpstreamReset),
-        Failure::Refused => (Cause::Refused, Reason::UpstreamReset),
+        Failure::Refused | Failure::LeftOut => (Cause::Refused, Reason::UpstreamReset),
         Failure::Protocol => (Cause::Reset, Reason::UpstreamProtocolError),
     };
     Failed {
         cause: Some(cause),
         reason,
-        stale: failure == Failure::Stale,
+        stale: matches!(failure, Failure::Stale | Failure::LeftOut),
     }
 }
 

@@ -121,7 +121,7 @@ impl Exchanging<'_> {
                     self.record.connect = answer.connect;
                     return self.pass_on(answer, &exchange, deadlines, &[], None);
                 }
-                Ok(Err(Failure::Stale)) if spare => {
+                Ok(Err(Failure::Stale | Failure::LeftOut)) if spare => {
                     spare = false;
                     sending = RequestBody::Empty;
                 }
