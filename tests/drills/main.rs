@@ -3,6 +3,7 @@
 
 mod broken_answers;
 mod bytes;
+mod d16_drain;
 mod d17_replacement;
 mod d22_telemetry;
 mod descriptors;

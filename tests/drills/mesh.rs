@@ -119,7 +119,8 @@ pub(crate) fn free() -> Result<SocketAddr, Failure> {
 
 const PORTS: u16 = 10_000;
 
-fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
+/// A distributor of these policies.
+pub(crate) fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
     let repository = PolicyRepository::create(folder, policies)?;
     let trust = folder.join("trust");
     let mut keygen = Command::new(program("meshc")?);
@@ -191,13 +192,27 @@ impl Proxy {
         application: SocketAddr,
         with: &With,
     ) -> Result<Self, Failure> {
-        let home = folder.join(service);
+        let port = format!("{PORT}={inbound},{application}");
+        // Nobody looks at readiness here.
+        let words = ["--port", &port, "--drain-notice", "0s"];
+        Self::launch(folder, service, &format!("service/{service}"), &words, with)
+    }
+
+    /// Starts one of this identity and instance with these words, and waits until it serves.
+    pub(crate) fn launch(
+        folder: &Path,
+        instance: &str,
+        identity: &str,
+        words: &[&str],
+        with: &With,
+    ) -> Result<Self, Failure> {
+        let home = folder.join(instance);
         fs::create_dir(&home)?;
         let join = home.join("join.json");
         let mut token = Command::new(program("meshd")?);
         token
             .arg("token")
-            .arg(format!("spiffe://drills.example/service/{service}"))
+            .arg(format!("spiffe://drills.example/{identity}"))
             .arg("--out")
             .arg(&join)
             .arg("--socket")
@@ -211,10 +226,9 @@ impl Proxy {
             .arg("sh")
             .arg(program("meshp")?)
             .args(["run", "--workers", "2", "--health", "127.0.0.1:0"])
+            .args(["--instance", instance])
             .args(["--outbound", &outbound.to_string()])
             .args(["--metrics", &metrics.to_string()])
-            .arg("--port")
-            .arg(format!("{PORT}={inbound},{application}"))
             .arg("--store")
             .arg(home.join("store"))
             .arg("--join")
@@ -223,8 +237,7 @@ impl Proxy {
             .arg(home.join("admin.sock"))
             .arg("--access-log")
             .arg(home.join("access.log"))
-            // Nobody looks at readiness here.
-            .args(["--drain-notice", "0s"])
+            .args(words)
             .args(&with.arguments);
         let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let mut process = shell(&words, &home)?;
