@@ -1,11 +1,11 @@
 //! Who a client of a gateway is, and what the services behind it are told of that. Whatever a client
 //! says of itself is replaced, but for what proxies that policy trusts have added.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::http::sanitise::{remove_all, spells};
+use crate::http::sanitise::{Rule, remove_all, spells};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -22,16 +22,18 @@ const CLAIMS: [HeaderName; 6] = [
 ];
 
 /// Replaces what the client says of itself, and returns its address. `hops` is how many proxies in
-/// front of the gateway are trusted to have added to `X-Forwarded-For`; 0: the peer is the client.
+/// front of the gateway are trusted to have added to `X-Forwarded-For`; 0: the peer is the client. What one of them
+/// added and is no address is refused: no rule about addresses would hold.
 pub(crate) fn establish(
     headers: &mut HeaderMap,
     peer: IpAddr,
     hops: usize,
     tls: bool,
     host: &HeaderValue,
-) -> IpAddr {
+) -> Result<IpAddr, Rule> {
     let peer = peer.to_canonical();
-    let (client, trusted) = told(headers, hops).unwrap_or((peer, Vec::new()));
+    let trusted = told(headers, hops)?;
+    let client = trusted.first().copied().unwrap_or(peer);
     // The proxy next to us may have ended TLS itself.
     let scheme = match headers.get(FORWARDED_PROTO) {
         Some(scheme) if hops > 0 && (scheme == "http" || scheme == "https") => scheme.clone(),
@@ -50,31 +52,46 @@ pub(crate) fn establish(
     }
     headers.insert(FORWARDED_PROTO, scheme);
     headers.insert(FORWARDED_HOST, host.clone());
-    client
+    Ok(client)
 }
 
-/// The client, and the addresses that trusted proxies added, the client's first. `None`: the request
-/// came past them, or with something that is no address: then only the peer is certain.
-fn told(headers: &HeaderMap, hops: usize) -> Option<(IpAddr, Vec<IpAddr>)> {
-    if hops == 0 {
-        return None;
-    }
+/// The addresses that trusted proxies added, the client's first. None: the request came past them, and only the peer
+/// is certain.
+fn told(headers: &HeaderMap, hops: usize) -> Result<Vec<IpAddr>, Rule> {
     let mut added = Vec::with_capacity(hops);
     let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
-    for line in lines.into_iter().rev() {
-        for entry in line.as_bytes().rsplit(|&byte| byte == b',') {
-            if added.len() == hops {
-                break;
-            }
-            let text = std::str::from_utf8(entry.trim_ascii()).ok()?;
-            added.push(text.parse::<IpAddr>().ok()?.to_canonical());
-        }
+    let entries = lines
+        .into_iter()
+        .rev()
+        .flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+    for entry in entries.take(hops) {
+        added.push(address(entry).ok_or(Rule::ForwardedFor)?);
     }
     if added.len() < hops {
-        return None;
+        return Ok(Vec::new());
     }
     added.reverse();
-    Some((*added.first()?, added))
+    Ok(added)
+}
+
+/// An address as proxies write it: bare, and some with the client's port or in quotes.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry.trim_ascii()).ok()?;
+    let unquoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    let text = unquoted.unwrap_or(text);
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let address = text
+        .parse()
+        .ok()
+        .or_else(|| {
+            text.parse::<SocketAddr>()
+                .ok()
+                .map(|with_port| with_port.ip())
+        })
+        .or_else(bracketed);
+    address.map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -91,7 +108,7 @@ mod tests {
         }
         let host = HeaderValue::from_static("shop.example");
         let found = establish(&mut headers, PEER.parse().unwrap(), hops, true, &host);
-        assert_eq!(found.to_string(), client);
+        assert_eq!(found.unwrap().to_string(), client);
         assert_eq!(headers.get_all(FORWARDED_FOR).iter().count(), 1);
         assert_eq!(headers[FORWARDED_FOR], forwarded);
         headers
@@ -128,8 +145,41 @@ mod tests {
         );
         // A client that came past the proxies in front cannot choose its address.
         check(&lines, 4, PEER, PEER);
-        check(&[("x-forwarded-for", "somewhere")], 1, PEER, PEER);
         let headers = check(&[("x-forwarded-proto", "http")], 1, PEER, PEER);
         assert_eq!(headers[FORWARDED_PROTO], "http");
+    }
+    /// Some load balancers add the client's port.
+    #[test]
+    fn addresses_as_proxies_write_them() {
+        for (entry, client) in [
+            ("10.9.0.1:4711", "10.9.0.1"),
+            ("\"10.9.0.1\"", "10.9.0.1"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("\"[2001:db8::7]:4711\"", "2001:db8::7"),
+            ("::ffff:10.9.0.1", "10.9.0.1"),
+        ] {
+            let forwarded = format!("{client}, {PEER}");
+            check(&[("x-forwarded-for", entry)], 1, client, &forwarded);
+        }
+    }
+
+    /// A rule that denies addresses must not be passed by with something else.
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let host = HeaderValue::from_static("shop.example");
+        for entry in [
+            "somewhere",
+            "unknown",
+            "",
+            "10.9.0.1, ",
+            "_hidden",
+            "10.9.0",
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(FORWARDED_FOR, entry.parse().unwrap());
+            let found = establish(&mut headers, PEER.parse().unwrap(), 1, true, &host);
+            assert_eq!(found, Err(Rule::ForwardedFor), "{entry}");
+        }
     }
 }

@@ -120,6 +120,8 @@ pub(crate) enum Rule {
     Connection,
     /// A host whose listener would have met the client otherwise.
     Misdirected,
+    /// A trusted proxy named a client that is no address.
+    ForwardedFor,
 }
 
 impl Rule {
@@ -152,6 +154,7 @@ impl Rule {
             Self::Expectation => "expectation",
             Self::Connection => "connection",
             Self::Misdirected => "misdirected",
+            Self::ForwardedFor => "forwarded_for",
         }
     }
 
@@ -240,6 +243,7 @@ pub(crate) fn sanitise(
     if head.headers.len() > limits.fields {
         return Err(Rule::TooManyFields);
     }
+    trim(&mut head.headers);
     framing(&head.headers)?;
     let authority = authority(head, sender)?;
     let authority_value =
@@ -257,7 +261,7 @@ pub(crate) fn sanitise(
         Sender::MeshPeer => head.headers.get(TIMEOUT_HEADER).and_then(milliseconds),
     };
     let hops = match sender {
-        Sender::Application | Sender::MeshPeer => head.headers.get(HOPS_HEADER).map_or(0, count),
+        Sender::Application | Sender::MeshPeer => count(&head.headers.get_all(HOPS_HEADER)),
         Sender::Client { .. } => 0,
     };
     let streaming = sender == Sender::MeshPeer && head.headers.contains_key(STREAMING_HEADER);
@@ -275,10 +279,28 @@ pub(crate) fn sanitise(
     })
 }
 
-/// As many as there can be, if it is no number.
-fn count(value: &HeaderValue) -> u16 {
-    let text = value.to_str().unwrap_or_default();
-    text.parse().unwrap_or(u16::MAX)
+/// Takes away what white space values begin and end with. HTTP/2 carries it, although it is malformed there (RFC 9113
+/// section 8.2.1); the next hop of HTTP/1 reads the values without it, and so must every rule. Trimmed and not refused,
+/// for gRPC lets clients send it.
+fn trim(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let trimmed = value.as_bytes().trim_ascii();
+        if trimmed.len() == value.len() {
+            continue;
+        }
+        let mut kept = HeaderValue::from_bytes(trimmed).expect("a part of a value is one");
+        kept.set_sensitive(value.is_sensitive());
+        *value = kept;
+    }
+}
+
+/// The largest, and as many as there can be if one is no number.
+fn count(values: &header::GetAll<'_, HeaderValue>) -> u16 {
+    let number = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default();
+        text.parse().unwrap_or(u16::MAX)
+    };
+    values.iter().map(number).max().unwrap_or_default()
 }
 
 /// Whether a message is gRPC, by its content type.
@@ -308,6 +330,8 @@ pub(crate) fn sanitise_answer(
         return Err(BadAnswer);
     }
     hop_by_hop(&mut head.headers, head.version).map_err(|_malformed| BadAnswer)?;
+    // A proxy speaks its own version, whatever the application's is (RFC 9110 section 6.2).
+    head.version = Version::HTTP_11;
     if from == Sender::Application {
         remove_all(&mut head.headers, is_mesh);
     }
@@ -367,6 +391,9 @@ fn authority(head: &request::Parts, sender: Sender) -> Result<Authority<'static>
         None => None,
     };
     if head.version == Version::HTTP_2 {
+        if !matches!(head.uri.scheme_str(), None | Some("http" | "https")) {
+            return Err(Rule::Scheme);
+        }
         return match (in_target, line) {
             (Some(authority), Some(host)) if authority != host => Err(Rule::HostsDiffer),
             (Some(authority), _) | (None, Some(authority)) => Ok(authority.into_owned()),
@@ -550,9 +577,39 @@ mod tests {
         assert_eq!(refused("http://a/", &[("host", "b")]), Rule::HostsDiffer);
         assert_eq!(refused("http://u@a/", &[]), Rule::Host(HostError::BadByte));
         assert_eq!(refused("/", &[]), Rule::HostMissing);
+        assert_eq!(refused("ftp://a/", &[]), Rule::Scheme);
         let mut same = head(Version::HTTP_2, "GET", "http://A/", &[("host", "a")]);
         let sanitised = sanitise(&mut same, Sender::Application, &Limits::default()).unwrap();
         assert_eq!(sanitised.authority.host(), "a");
+    }
+
+    /// The hop of HTTP/1 behind takes the white space away: rules must not see another value than the application.
+    #[test]
+    fn values_are_what_the_next_hop_reads() {
+        for value in [" yes", "yes ", "\tyes\t", "yes"] {
+            let sent = [("x-evil", value), ("x-empty", " "), ("x-inner", "a b")];
+            let mut head = head(Version::HTTP_2, "GET", "http://a/", &sent);
+            sanitise(&mut head, Sender::Application, &Limits::default()).unwrap();
+            assert_eq!(head.headers["x-evil"], "yes");
+            assert_eq!(head.headers["x-empty"], "");
+            assert_eq!(head.headers["x-inner"], "a b");
+        }
+    }
+
+    #[test]
+    fn the_most_hops_count() {
+        let hops = |sent: &[(&str, &str)]| {
+            let mut head = head(Version::HTTP_2, "GET", "http://a/", sent);
+            sanitise(&mut head, Sender::Application, &Limits::default())
+                .unwrap()
+                .hops
+        };
+        assert_eq!(hops(&[]), 0);
+        assert_eq!(hops(&[("x-mesh-hops", "1"), ("x-mesh-hops", "200")]), 200);
+        assert_eq!(
+            hops(&[("x-mesh-hops", "1"), ("x-mesh-hops", "-")]),
+            u16::MAX
+        );
     }
 
     #[test]

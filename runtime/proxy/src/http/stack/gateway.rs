@@ -41,13 +41,16 @@ impl Exchanging<'_> {
         let Some(entry) = listeners.entry(host) else {
             return self.reply(Reason::NoRoute);
         };
-        self.client_ip = client::establish(
+        match client::establish(
             &mut self.head.headers,
             entrance.client_ip,
             entry.hops,
             entrance.tls,
             &self.authority,
-        );
+        ) {
+            Ok(client_ip) => self.client_ip = client_ip,
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        }
         let snapshot = tables.snapshot();
         let Some(table) = snapshot.inbound(entrance.port) else {
             return self.reply(Reason::AuthzDenied);
