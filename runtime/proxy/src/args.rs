@@ -85,6 +85,9 @@ pub(crate) struct RunArguments {
     /// Where metrics are read, at /metrics.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15090")]
     pub(crate) metrics: SocketAddr,
+    /// Tells the metrics of requests and connections under Istio's names as well, for dashboards that know those.
+    #[arg(long)]
+    pub(crate) istio_metrics: bool,
     /// Where readiness is asked, at /ready.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15021")]
     pub(crate) health: SocketAddr,

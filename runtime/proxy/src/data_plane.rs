@@ -126,6 +126,7 @@ impl DataPlane {
             limits,
             log,
             instance,
+            istio_metrics,
             workers,
         } = settings;
         let server = credentials
@@ -138,9 +139,14 @@ impl DataPlane {
             limits.access_log_lines,
             request_metrics.log_dropped.clone(),
         )?;
+        let tcp_metrics = TcpMetrics::register(metrics);
+        if istio_metrics {
+            request_metrics.tell_as_istio(metrics);
+            tcp_metrics.tell_as_istio(metrics);
+        }
         let plane = Arc::new(Plane::new(
             credentials,
-            (request_metrics, TcpMetrics::register(metrics)),
+            (request_metrics, tcp_metrics),
             access_log,
             Exporters::register(metrics, instance, limits.spans),
             TrustedProxies(trusted_proxies),

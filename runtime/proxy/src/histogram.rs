@@ -98,6 +98,35 @@ impl Histogram {
     pub(crate) fn observe_time(&self, time: Duration) {
         self.observe(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
+}
+
+/// Several histograms of one scale, added up.
+#[derive(Debug)]
+pub(crate) struct Total {
+    scale: &'static Scale,
+    counts: Vec<u64>,
+    sum: u64,
+}
+
+impl Total {
+    /// Of one.
+    pub(crate) fn of(histogram: &Histogram) -> Self {
+        let mut total = Self {
+            scale: histogram.scale,
+            counts: vec![0; histogram.counts.len()],
+            sum: 0,
+        };
+        total.add(histogram);
+        total
+    }
+
+    /// And of another one.
+    pub(crate) fn add(&mut self, histogram: &Histogram) {
+        for (all, count) in self.counts.iter_mut().zip(&histogram.counts) {
+            *all += count.load(Ordering::Relaxed);
+        }
+        self.sum += histogram.sum.load(Ordering::Relaxed);
+    }
 
     /// Writes it for these labels, each number multiplied: Istio counts milliseconds.
     #[expect(clippy::cast_precision_loss, reason = "numbers for showing")]
@@ -109,15 +138,11 @@ impl Histogram {
     ) -> fmt::Result {
         let shown = |value: u64| value as f64 * times / self.scale.per_unit;
         let bounds = self.scale.bounds.iter().map(|bound| shown(*bound));
-        let counts = self
-            .counts
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed));
-        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
-        let total = buckets.iter().map(|(_, count)| count).sum();
-        let sum = shown(self.sum.load(Ordering::Relaxed));
+        let bounds = bounds.chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts.iter().copied()).collect();
+        let total = self.counts.iter().sum();
         family
             .encode_family(labels)?
-            .encode_histogram::<NoLabelSet>(sum, total, &buckets, None)
+            .encode_histogram::<NoLabelSet>(shown(self.sum), total, &buckets, None)
     }
 }

@@ -22,6 +22,7 @@ mod run;
 mod secrets;
 mod series;
 mod subscribe;
+mod sums;
 mod tables;
 mod tcp;
 mod traces;

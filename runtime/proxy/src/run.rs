@@ -338,6 +338,7 @@ fn settings(arguments: &RunArguments, limits: Limits, secrets: Secrets) -> DataP
             only: arguments.access_log_only.clone(),
         },
         instance: arguments.instance.clone(),
+        istio_metrics: arguments.istio_metrics,
         workers: arguments.workers,
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct DataPlaneSettings {
     pub(crate) log: LogDefaults,
     /// Name of this instance, for traces.
     pub(crate) instance: String,
+    /// Whether metrics are told under Istio's names as well.
+    pub(crate) istio_metrics: bool,
     /// Worker threads; none: as many as the CPU quota allows.
     pub(crate) workers: Option<NonZeroUsize>,
 }
@@ -170,6 +172,7 @@ mod tests {
                 limits: Arc::default(),
                 log: LogDefaults::default(),
                 instance: String::new(),
+                istio_metrics: false,
                 workers: None,
             };
             settings.check()

@@ -15,9 +15,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::time::Instant;
 
-use crate::histogram::{Histogram, LIVES};
+use crate::histogram::{Histogram, LIVES, Total};
 use crate::http::metrics::{Reporter, Tls, namespace, workload};
 use crate::series::Registry;
+
+mod istio;
 
 /// Who is connected to whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +118,11 @@ impl TcpMetrics {
         let edges = Arc::new(Edges::default());
         metrics.register_collector(Box::new(Arc::clone(&edges)));
         Self(edges)
+    }
+
+    /// Tells the same under Istio's names.
+    pub(crate) fn tell_as_istio(&self, metrics: &Metrics) {
+        metrics.register_collector(Box::new(istio::Istio(Arc::clone(&self.0))));
     }
 
     /// Counts a connection as open, and gives what counts its bytes: from, and to whoever connected.
@@ -259,7 +266,7 @@ impl Collector for Edges {
             MetricType::Histogram,
         )?;
         for (labels, counters) in &all {
-            counters.lives.encode(&mut family, &shown(labels), 1.0)?;
+            Total::of(&counters.lives).encode(&mut family, &shown(labels), 1.0)?;
         }
         Ok(())
     }

@@ -385,6 +385,7 @@ pub(super) fn settings(change: impl FnOnce(&mut DataPlaneSettings)) -> DataPlane
         limits: Arc::default(),
         log: LogDefaults::default(),
         instance: "1".to_owned(),
+        istio_metrics: false,
         workers: NonZeroUsize::new(2),
     };
     change(&mut settings);

@@ -27,7 +27,8 @@ What a proxy tells at `/metrics`, in OpenMetrics' text format. Labels hold names
 issued, and words of closed lists, never a path, a host or a header. `reporter` is `source` where the caller's proxy counted
 and `destination` where the callee's did; `reason` is empty for a success and otherwise one of those below. A workload is
 the last part of an identity, and a namespace what follows `/ns/` in it, if anything does. What is counted of somebody who is
-gone, or by a rule or a route that policy has no more, is told for ten more minutes.
+gone, or by a rule or a route that policy has no more, is told for ten more minutes. Those that begin with `istio_` are there
+with `--istio-metrics`.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|
@@ -114,7 +115,8 @@ fn page(text: &str) -> String {
 
 /// A proxy that has met everything.
 fn experienced(mesh: &Mesh) -> Proxy {
-    let proxy = mesh.proxy("productpage", None);
+    let credentials = mesh.authority.credentials("/service/productpage");
+    let proxy = Proxy::start_as(credentials, None, |settings| settings.istio_metrics = true);
     let mut slice = mesh.calling(vec![route()]);
     slice.access = mesh.admitting("productpage", &["details"]).access;
     slice.callees[0].pool.limits.requests = Some(1);
@@ -147,6 +149,7 @@ fn experienced(mesh: &Mesh) -> Proxy {
     };
     edge.count(ending, &measures);
     edge.count_messages(Messages::Request, 1);
+    edge.count_messages(Messages::Response, 1);
     for pool in plane.directory.pools().all() {
         pool.refused(Counted::Requests);
         pool.metrics().ejected(pool.name(), Cause::Consecutive5xx);

@@ -233,6 +233,11 @@ impl Ending {
         }
     }
 
+    /// Whether it was gRPC.
+    pub(super) fn is_grpc(self) -> bool {
+        PROTOCOLS.get(self.protocol) == Some(&"grpc")
+    }
+
     fn class(self) -> usize {
         match (self.grpc_status, self.code) {
             (Some(1..), _) => 6,
