@@ -118,7 +118,7 @@ fn filter(hop: &Hop) -> Value {
             "normalize_path": true,
             "merge_slashes": true,
             "route_config": {
-                "virtual_hosts": [{ "name": "all", "domains": ["server", "server:*"], "routes": routes }],
+                "virtual_hosts": [{ "name": "all", "domains": ["server", "server:*", "greeter"], "routes": routes }],
             },
             "http_filters": [
                 {

@@ -77,7 +77,7 @@ defaults
     if !bytes {
         text.push_str("    http-request deny unless { path_beg / }\n");
     }
-    if hop.routes > 0 {
+    if hop.routes > 0 && !bytes {
         // A map of prefixes is how it is told to have many.
         let map = folder.join(format!("haproxy-{}.map", hop.listen.port()));
         let lines = (0..hop.routes).map(|number| format!("{}/ next\n", prefix(number)));
