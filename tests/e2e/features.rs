@@ -6,9 +6,9 @@ use mesh_tests::{Failure, wait_until};
 use crate::support::{LIMIT, bookshop};
 
 const REVIEWS: &str = "teams/reviews/reviews.kdl";
-const PLAIN: &str = "to v2 weight=10\n";
-/// It is the callers of `reviews` that would have to hedge.
-const HEDGED: &str = "to v2 weight=10\n        hedge \"1s\" attempts=2\n";
+const PLAIN: &str = "port 9080 protocol=http\n";
+/// It is the callers of `reviews` that would have to look.
+const LIMITED: &str = "port 9080 protocol=http\n    limits body=\"1MiB\"\n";
 
 #[test]
 fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() -> Result<(), Failure>
@@ -17,7 +17,7 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
     let good = shop.dev.git(&["rev-parse", "HEAD"])?;
     shop.dev.wait_serving(&good, LIMIT)?;
 
-    let hedged = shop.dev.commit_edit(REVIEWS, &[(PLAIN, HEDGED)])?;
+    let limited = shop.dev.commit_edit(REVIEWS, &[(PLAIN, LIMITED)])?;
     let refused = wait_until("the caller's refusal in the status", LIMIT, || {
         let status = shop.dev.status()?;
         let proxies = status["proxies"].as_array().cloned().unwrap_or_default();
@@ -28,13 +28,16 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
             .filter(|proxy| proxy["phase"] == "rejected")
             .ok_or_else(|| Failure::new(status.to_string()))
     })?;
-    assert_eq!(refused["reason"], "unknown_feature:hedge", "{refused}");
+    assert_eq!(
+        refused["reason"], "unknown_feature:pool.limits.body",
+        "{refused}"
+    );
     let served = shop.served("productpage")?;
     assert_eq!(served.commit.as_deref(), Some(good.as_str()));
     for other in ["reviews", "ratings", "details"] {
         wait_until("the others on the new commit", LIMIT, || {
             let served = shop.served(other)?;
-            if served.commit.as_deref() == Some(hedged.as_str()) {
+            if served.commit.as_deref() == Some(limited.as_str()) {
                 return Ok(());
             }
             Err(Failure::new(format!("{served:?}")))
@@ -55,7 +58,7 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
     )?;
     assert!(counted >= 1.0, "{counted}");
 
-    let fixed = shop.dev.commit_edit(REVIEWS, &[(HEDGED, PLAIN)])?;
+    let fixed = shop.dev.commit_edit(REVIEWS, &[(LIMITED, PLAIN)])?;
     shop.dev.wait_serving(&fixed, LIMIT)?;
     let failed: Vec<_> = shop
         .dev

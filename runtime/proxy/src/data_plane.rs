@@ -19,6 +19,7 @@ use crate::connections::Connections;
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::sockets::{Purpose, Socket, Sockets};
 use crate::http::metrics::RequestMetrics;
+use crate::http::mirrors::Mirrors;
 use crate::http::rate_limit::RateLimits;
 use crate::limits::Limits;
 use crate::listener::{self, Inherited};
@@ -155,6 +156,7 @@ impl DataPlane {
                 UpstreamMetrics::register(metrics),
                 labels,
                 RateLimits::register(metrics),
+                Mirrors::register(metrics),
             ),
         ));
         let connections_max = listener::connections_max(limits.connections);

@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod grpc;
 pub(crate) mod local_reply;
 pub(crate) mod metrics;
+pub(crate) mod mirrors;
 pub(crate) mod rate_limit;
 pub(crate) mod record;
 pub(crate) mod sanitise;

@@ -77,6 +77,18 @@ pub(crate) const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
 /// What is read of the answer to a health check.
 pub(crate) const CHECK_BYTES_MAX: usize = 64 * 1024;
 
+/// Copies of requests that run at once; further ones are dropped and counted.
+pub(crate) const MIRRORS_MAX: usize = 1_024;
+
+/// Longest life of such a copy where its route has no timeout.
+pub(crate) const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Parts of a body that wait to be passed on with a copy; one that is slower is broken off.
+pub(crate) const MIRROR_CHUNKS: usize = 32;
+
+/// What is read of the answer to a copy, so that its connection can be used again.
+pub(crate) const MIRROR_BYTES_MAX: usize = 256 * 1024;
+
 /// Longest wait that a server may ask for before it is tried again; one that asks for more is not.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 

@@ -19,6 +19,7 @@ use crate::access_log::{AccessLog, Line, TextLine};
 use crate::connections::Connections;
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
 use crate::http::metrics::{EdgeLabels, EdgeMetrics, Reporter, RequestMetrics};
+use crate::http::mirrors::Mirrors;
 use crate::http::rate_limit::RateLimits;
 use crate::http::sanitise::Rule;
 use crate::limits::Limits;
@@ -49,6 +50,8 @@ pub(crate) struct Plane {
     pub(super) budgets: Budgets,
     /// How many requests may enter.
     pub(crate) rate_limits: RateLimits,
+    /// Copies of requests.
+    pub(crate) mirrors: Mirrors,
     /// Bounds.
     pub(crate) limits: Arc<Limits>,
     /// Proxies in front of a gateway whose word is taken.
@@ -93,7 +96,7 @@ impl Plane {
         exporters: Exporters,
         trusted_proxies: TrustedProxies,
         limits: Arc<Limits>,
-        (pools, labels, rate_limits): (Arc<Pools>, Vec<Label>, RateLimits),
+        (pools, labels, rate_limits, mirrors): (Arc<Pools>, Vec<Label>, RateLimits, Mirrors),
     ) -> Self {
         let shared = Arc::new(Shared {
             credentials,
@@ -123,6 +126,7 @@ impl Plane {
             directory: Directory::new(shared, pools, labels),
             budgets: Budgets::default(),
             rate_limits,
+            mirrors,
             limits,
             trusted_proxies,
             running: AtomicUsize::new(0),

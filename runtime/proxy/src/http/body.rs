@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_daemon::telemetry::Reason;
 
+use self::copied::{Copied, CopySender};
 use super::grpc::MessageCounter;
 use super::local_reply;
 use super::record::Record;
@@ -20,6 +21,8 @@ use super::sanitise::sanitise_trailers;
 use super::timeout::{BodyClock, Expired};
 use crate::limits;
 use crate::upstream::pool::Slot;
+
+pub(crate) mod copied;
 
 /// Why a body broke off. hyper then ends the message as broken, never as complete.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +91,8 @@ pub(crate) enum RequestBody {
     Replay(Replay),
     /// Made here.
     Fixed(Option<Bytes>),
+    /// What somebody else passes on.
+    Copied(Copied),
 }
 
 /// The client's body.
@@ -96,15 +101,25 @@ pub(crate) struct Downstream {
     body: Incoming,
     transfer: Arc<Transfer>,
     messages: MessageCounter,
+    /// Who gets what is read, too.
+    copies: Vec<CopySender>,
 }
 
 impl Downstream {
     /// Counts what comes into `transfer`.
-    pub(crate) fn new(body: Incoming, transfer: Arc<Transfer>) -> Self {
+    pub(crate) fn new(body: Incoming, transfer: Arc<Transfer>, copies: Vec<CopySender>) -> Self {
         Self {
             body,
             transfer,
             messages: MessageCounter::default(),
+            copies,
+        }
+    }
+
+    fn has_ended(&mut self) {
+        self.transfer.ended.store(true, Ordering::Relaxed);
+        for copy in self.copies.drain(..) {
+            copy.end();
         }
     }
 
@@ -126,17 +141,19 @@ impl Downstream {
                 if let Some(trailers) = frame.trailers_mut() {
                     sanitise_trailers(trailers);
                 }
+                self.copies.retain(|copy| copy.pass(&frame));
                 if self.body.is_end_stream() {
-                    self.transfer.ended.store(true, Ordering::Relaxed);
+                    self.has_ended();
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
+                self.copies.clear();
                 self.transfer.broken.store(true, Ordering::Relaxed);
                 Some(Err(BodyError::Downstream(error)))
             }
             None => {
-                self.transfer.ended.store(true, Ordering::Relaxed);
+                self.has_ended();
                 None
             }
         })
@@ -155,6 +172,7 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Once(body) => body.poll(cx),
             Self::Replay(replay) => replay.poll(cx),
+            Self::Copied(copy) => copy.poll(cx),
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -164,6 +182,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Once(body) => body.body.is_end_stream(),
             Self::Replay(replay) => replay.is_end_stream(),
+            Self::Copied(copy) => copy.is_end_stream(),
             Self::Fixed(bytes) => bytes.is_none(),
         }
     }
@@ -173,6 +192,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(body) => body.body.size_hint(),
             Self::Replay(replay) => replay.hint,
+            Self::Copied(copy) => copy.size_hint(),
             Self::Fixed(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
@@ -236,7 +256,9 @@ impl Replay {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // Only the newest sending polls, so nobody is waited for here.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.sending != self.sending {
+        // What has ended is read from what was kept, by as many as want it.
+        let is_whole = kept.ended && !kept.overflowed;
+        if kept.sending != self.sending && !is_whole {
             return Poll::Ready(Some(Err(BodyError::Superseded)));
         }
         if let Some(chunk) = kept.chunks.get(self.position) {
@@ -299,6 +321,17 @@ pub(crate) struct ReplayHandle {
 }
 
 impl ReplayHandle {
+    /// A sending beside those that there are; none unless all of the body is here.
+    pub(crate) fn beside(&self) -> Option<Replay> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.ended && !kept.overflowed).then(|| Replay {
+            kept: Arc::clone(&self.kept),
+            sending: kept.sending,
+            position: 0,
+            hint: self.hint,
+        })
+    }
+
     /// Takes the body away from the sending before; none if too much of it has gone.
     pub(crate) fn again(&self) -> Option<Replay> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

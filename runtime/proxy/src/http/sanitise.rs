@@ -25,6 +25,8 @@ pub(crate) const HOPS_HEADER: HeaderName = HeaderName::from_static("x-mesh-hops"
 pub(crate) const PEER_HEADER: HeaderName = HeaderName::from_static("x-mesh-peer");
 /// Why a proxy answered in place of the application.
 pub(crate) const REASON_HEADER: HeaderName = HeaderName::from_static("x-mesh-reason");
+/// Marks a copy of a request, for whose answer nobody waits.
+pub(crate) const MIRRORED_HEADER: HeaderName = HeaderName::from_static("x-mesh-mirrored");
 
 const CLIENT_CERT_HEADER: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -265,8 +267,10 @@ pub(crate) fn sanitise(
         Sender::Client { .. } => 0,
     };
     let streaming = sender == Sender::MeshPeer && head.headers.contains_key(STREAMING_HEADER);
+    // A copy stays marked up to the application that gets it.
+    let is_copy = |name: &HeaderName| sender == Sender::MeshPeer && *name == MIRRORED_HEADER;
     remove_all(&mut head.headers, |name| {
-        is_mesh(name) || spells(name, CLIENT_CERT_HEADER.as_str())
+        (is_mesh(name) && !is_copy(name)) || spells(name, CLIENT_CERT_HEADER.as_str())
     });
     let grpc = head.version == Version::HTTP_2 && is_grpc(&head.headers);
     Ok(Sanitised {

@@ -20,6 +20,7 @@ use mesh_daemon::telemetry::Reason;
 use mesh_engine::retry;
 use mesh_engine::{InboundTable, Peer, path, trace};
 
+use super::body::copied::{Copied, CopySender};
 use super::body::{Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer};
 use super::local_reply::{self, Asked};
 use super::record::Record;
@@ -32,10 +33,13 @@ use crate::upstream::connect::HttpVersion;
 
 mod affinity;
 mod answer;
+mod attempt;
 mod filters;
 mod forward;
 mod gateway;
+mod hedge;
 mod inbound;
+mod mirror;
 mod outbound;
 mod wish;
 
@@ -124,6 +128,8 @@ struct Exchanging<'c> {
 struct OutgoingBody {
     body: Option<Incoming>,
     transfer: Arc<Transfer>,
+    /// Who gets a copy of it.
+    copies: Vec<CopySender>,
 }
 
 impl OutgoingBody {
@@ -133,12 +139,14 @@ impl OutgoingBody {
             return Self {
                 body: None,
                 transfer,
+                copies: Vec::new(),
             };
         }
         record.transfer(Arc::clone(&transfer));
         Self {
             body: Some(body),
             transfer,
+            copies: Vec::new(),
         }
     }
 
@@ -146,12 +154,22 @@ impl OutgoingBody {
         self.body.is_none()
     }
 
+    /// A copy of it, as it comes.
+    fn copy(&mut self) -> RequestBody {
+        let Some(body) = &self.body else {
+            return RequestBody::Empty;
+        };
+        let (sender, copy) = Copied::new(body.size_hint());
+        self.copies.push(sender);
+        RequestBody::Copied(copy)
+    }
+
     /// For one sending, or with a handle for more.
     fn start(self, may_retry: bool) -> (RequestBody, Option<ReplayHandle>) {
         let Some(body) = self.body else {
             return (RequestBody::Empty, None);
         };
-        let body = Downstream::new(body, self.transfer);
+        let body = Downstream::new(body, self.transfer, self.copies);
         if may_retry {
             let replay = Replay::new(body);
             let handle = replay.handle();

@@ -217,3 +217,54 @@ async fn browsers_are_told_who_may_ask() {
     let (_proxy, got) = through(cors, other).await;
     assert_eq!(got.header("access-control-allow-origin"), "");
 }
+
+/// Copies go elsewhere whole, marked, and nobody waits for their answers.
+#[tokio::test]
+async fn copies_are_sent_elsewhere() {
+    use std::sync::{Arc, Mutex};
+
+    use http_body_util::BodyExt as _;
+    let mesh = Mesh::new();
+    let own = Application::named("own").await;
+    let copies = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&copies);
+    let other = Application::http1(move |request| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let mark = request.headers().get("x-mesh-mirrored").cloned();
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            seen.lock().unwrap().push((mark, path, body));
+            let mut answer = http::Response::new(full("nobody sees this"));
+            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+    })
+    .await;
+    let (one, two) = (mesh.reviews(own.address), mesh.reviews(other.address));
+    let at = [("v1", one.inbound()), ("v2", two.inbound())];
+    let mut mirrored = route();
+    mirrored.destinations = vec![destination(Some("v1"), 1)];
+    let mirror = |subset: &str, share| mesh_bundle::slice::Mirror {
+        target: destination(Some(subset), 1).target,
+        share,
+    };
+    mirrored.filters.mirrors = vec![mirror("v2", 10_000), mirror("v1", 0)];
+    let productpage = mesh.productpage(vec![mirrored], &at);
+    let whole = "x".repeat(100_000);
+    for (count, body) in ["", "a body", &whole].into_iter().enumerate() {
+        let request = Request::post("/copied").header("host", "reviews");
+        let request = request.body(full(body.to_owned())).unwrap();
+        let got = send(productpage.outbound(), request).await;
+        assert_eq!((got.status, &*got.body), (StatusCode::OK, body.as_bytes()));
+        assert!(!got.headers.contains_key("got-x-mesh-mirrored"));
+        let came = || copies.lock().unwrap().get(count).cloned();
+        let (mark, path, copy) = eventually(came).await;
+        assert_eq!(mark.unwrap(), "1");
+        assert_eq!((path.as_str(), &*copy), ("/copied", body.as_bytes()));
+    }
+    assert_eq!(own.requests(), 3);
+    let sent = "mesh_mirrored_requests_total{outcome=\"sent\"} 3";
+    let metrics = productpage.metrics.encode();
+    assert!(metrics.contains(sent), "{metrics}");
+}

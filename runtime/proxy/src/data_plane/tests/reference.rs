@@ -155,6 +155,7 @@ fn experienced(mesh: &Mesh) -> Proxy {
         pool.metrics().ejected(pool.name(), Cause::Consecutive5xx);
     }
     plane.rate_limits.refused("productpage", None);
+    plane.mirrors.count("sent");
     let metrics = &plane.metrics;
     metrics.rejected(Rule::HostMissing);
     metrics.limit_reached("connections");

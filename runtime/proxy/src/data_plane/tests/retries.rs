@@ -232,3 +232,62 @@ async fn a_body_that_takes_too_long_is_broken_off() {
         .await;
     assert_eq!(record["code"], 200);
 }
+
+/// Never answers, and says when it is no longer asked.
+async fn hanging() -> (Application, Arc<AtomicUsize>) {
+    struct Leaves(Arc<AtomicUsize>);
+    impl Drop for Leaves {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let left = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&left);
+    let application = Application::http1(move |request: Request<Incoming>| {
+        let leaves = Leaves(Arc::clone(&counted));
+        async move {
+            drop(request.into_body().collect().await);
+            let () = std::future::pending().await;
+            drop(leaves);
+            Response::new(full(""))
+        }
+    })
+    .await;
+    (application, left)
+}
+
+/// The one that is answered counts, and the other one is taken back.
+#[tokio::test]
+async fn another_try_joins_one_that_takes_long() {
+    let mesh = Mesh::new();
+    let (slow, left) = hanging().await;
+    let fast = Application::http1(|request: Request<Incoming>| async {
+        Response::new(full(
+            request.into_body().collect().await.unwrap().to_bytes(),
+        ))
+    })
+    .await;
+    let (slow_proxy, fast_proxy) = (mesh.reviews(slow.address), mesh.reviews(fast.address));
+    let at = [("v1", slow_proxy.inbound()), ("v1", fast_proxy.inbound())];
+    let mut hedged = route();
+    hedged.exchange.hedge = Some(mesh_bundle::slice::Hedge {
+        delay: Duration::from_millis(20),
+        attempts: 2,
+    });
+    let productpage = mesh.productpage(vec![hedged], &at);
+    let outbound = productpage.outbound();
+    for body in ["", "a body"] {
+        let before = slow.requests();
+        // At least one of two begins at the slow one.
+        for _ in 0..2 {
+            let request = Request::put("/").header("host", "reviews");
+            let got = send(outbound, request.body(full(body)).unwrap()).await;
+            assert_eq!((got.status, &*got.body), (StatusCode::OK, body.as_bytes()));
+        }
+        assert!(slow.requests() > before);
+        let all_left = || left.load(Ordering::SeqCst) == slow.requests();
+        eventually(|| all_left().then_some(())).await;
+    }
+    let record = productpage.record(|record| record["attempts"] == 2).await;
+    assert_eq!(record["code"], 200);
+}

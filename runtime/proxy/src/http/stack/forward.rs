@@ -11,19 +11,22 @@ use hyper::body::Body as _;
 use mesh_bundle::slice::{Destination, Exchange};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::breaker::{Counted, Held};
-use mesh_engine::outlier::Outcome;
-use mesh_engine::retry::{self, Bounds, BudgetState, Next, RetryPolicy, RetryState, Stop, Wish};
+use mesh_engine::retry::{
+    self, Bounds, BudgetState, Next, Permit, RetryPolicy, RetryState, Stop, Wish,
+};
 use tokio::time::Instant;
 
-use super::super::body::RequestBody;
+use super::super::body::{RequestBody, Transfer};
 use super::super::record::grpc_status;
 use super::super::sanitise::{HOPS_HEADER, STREAMING_HEADER, Sanitised, TIMEOUT_HEADER};
 use super::super::timeout::{self, Deadlines};
+use super::attempt::{Attempt, Done};
 use super::filters::Edit;
 use super::{Exchanging, OutgoingBody, Reply, wish};
 use crate::tables::Tables;
 use crate::upstream::connect::{ConnectError, HttpVersion};
 use crate::upstream::endpoints::Picked;
+use crate::upstream::gate::Gate;
 use crate::upstream::pool::{Answer, Endpoint, Failure};
 
 /// Where a request goes, and on which terms.
@@ -52,16 +55,46 @@ pub(super) struct Way<'t> {
 /// How a try ended without an answer that may be passed on.
 #[derive(Clone, Copy)]
 pub(super) struct Failed {
-    cause: Option<retry::Failure>,
+    pub(super) cause: Option<retry::Failure>,
     pub(super) reason: Reason,
-    /// On a connection that its other end had most likely closed before.
-    stale: bool,
 }
 
-/// An answer, and how long it took.
-struct Tried {
-    answer: Answer,
-    took: Duration,
+/// What all tries of an exchange have in common.
+pub(super) struct Terms<'e> {
+    tables: &'e Arc<Tables>,
+    destination: &'e Destination,
+    pinned: Option<&'e Arc<Endpoint>>,
+    port: u16,
+    hash: Option<u64>,
+    exchange: &'e Exchange,
+    pub(super) policy: &'e RetryPolicy,
+    budget: Option<&'e Arc<BudgetState>>,
+    deadlines: Deadlines,
+    deadline: Option<std::time::Instant>,
+    pub(super) transfer: &'e Transfer,
+}
+
+impl Terms<'_> {
+    /// Picks an endpoint, another one than `tried` if there is any.
+    pub(super) fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<Picked> {
+        let (to, port) = (self.destination, self.port);
+        match self.pinned {
+            Some(pinned) => Some(self.tables.pinned_of(pinned, &to.target, port)),
+            None => {
+                let picked = self.tables.pick(to, port, tried, self.hash);
+                picked.map(|(picked, _)| picked)
+            }
+        }
+    }
+
+    /// What bounds further tries.
+    pub(super) fn bounds<'b>(&'b self, gate: Option<&'b Arc<Gate>>) -> Bounds<'b> {
+        Bounds {
+            budget: self.budget,
+            breaker: gate.map(|gate| gate.breaker()),
+            wish: Wish::Nothing,
+        }
+    }
 }
 
 impl Exchanging<'_> {
@@ -101,67 +134,64 @@ impl Exchanging<'_> {
         let transfer = Arc::clone(&body.transfer);
         let empty = body.is_empty();
         let mut spare = self.has_spare(empty);
-        let (mut sending, replay) = body.start(tries.may_retry());
+        // What may become another protocol is asked for once.
+        let hedge = exchange.hedge.filter(|_| self.upgrade.is_none());
+        let (mut sending, replay) = body.start(tries.may_retry() || hedge.is_some());
+        let terms = Terms {
+            tables,
+            destination,
+            pinned: pinned.as_ref(),
+            port,
+            hash,
+            exchange,
+            policy,
+            budget,
+            deadlines,
+            deadline,
+            transfer: &transfer,
+        };
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut permit = None;
         loop {
             self.record.attempts = tries.tries();
-            let picked = match &pinned {
-                Some(pinned) => Some(tables.pinned_of(pinned, &destination.target, port)),
-                None => tables
-                    .pick(destination, port, &tried, hash)
-                    .map(|(picked, _)| picked),
-            };
-            let Some(picked) = picked else {
+            let Some(picked) = terms.pick(&tried) else {
                 return self.reply(Reason::NoHealthyUpstream);
             };
             let gate = picked.pool().and_then(|pool| pool.gate().cloned());
-            let held = match take(&picked, Counted::Requests) {
-                Ok(held) => held,
-                Err(Full) => return self.reply(Reason::CircuitOpen),
+            let Ok(held) = take(&picked, Counted::Requests) else {
+                return self.reply(Reason::CircuitOpen);
             };
-            let endpoint = &picked.endpoint;
-            let keep = spare || tries.may_retry();
-            let leaves = !endpoint.is_meshed();
-            let request = self.next_hop(sending, deadlines, keep, leaves);
+            let keep = spare || tries.may_retry() || hedge.is_some();
             let limit = tries.try_timeout(Instant::now().into_std());
-            self.record.upstream = Some(endpoint.address());
-            self.record.tls = endpoint.tls();
+            let taken = (picked, held, permit.take());
+            let attempt = self.attempt(&terms, taken, sending, keep, limit);
             let waiting = Instant::now();
-            let result = self
-                .attempt(&picked, request, exchange, limit, deadline)
-                .await;
+            let done = match hedge {
+                None => attempt.run().await,
+                Some(hedge) => {
+                    let replay = replay.as_ref();
+                    self.race(attempt, hedge, &terms, &mut tries, &mut tried, replay)
+                        .await
+                }
+            };
             self.record.waited(waiting);
-            self.record.tried(
-                waiting,
-                match &result {
-                    Ok(answer) => Ok(answer.answer.response.status()),
-                    Err(failed) => Err(failed.reason),
-                },
-            );
-            if spare && matches!(&result, Err(failed) if failed.stale) {
+            if spare && done.is_stale() {
                 spare = false;
                 sending = RequestBody::Empty;
                 continue;
             }
-            drop(permit.take());
-            if !transfer.is_broken() {
-                observe(&picked, &result, self.asked.grpc);
-            }
-            let (answer, failed) = match result.map(|tried| tried.answer) {
-                Ok(mut answer) => match self.judge(&answer, policy) {
+            let (picked, result) = self.note(done, transfer.is_broken());
+            let (answer, failed) = match result {
+                Ok(answer) => match self.judge(&answer, policy) {
                     None => {
                         self.count_retry(&tries, true);
-                        answer.slot.hold(held);
                         return self.pass_on(answer, exchange, deadlines, &edits, None);
                     }
                     // The reason is not looked at: this answer is passed on or replaced.
                     cause @ Some(_) => {
-                        answer.slot.hold(held);
                         let failed = Failed {
                             cause,
                             reason: Reason::RetryLimit,
-                            stale: false,
                         };
                         (Some(answer), failed)
                     }
@@ -178,11 +208,10 @@ impl Exchanging<'_> {
             };
             let now = Instant::now().into_std();
             let bounds = Bounds {
-                budget,
-                breaker: gate.as_ref().map(|gate| gate.breaker()),
                 wish: answer.as_ref().map_or(Wish::Nothing, |answer| {
                     wish::of(answer.response.headers(), self.asked.grpc)
                 }),
+                ..terms.bounds(gate.as_ref())
             };
             let next = match (failed.cause, &again) {
                 (Some(cause), Some(_)) => tries.next(cause, now, bounds, &mut rand::rng()),
@@ -289,57 +318,35 @@ impl Exchanging<'_> {
         request
     }
 
-    /// One try at one endpoint.
-    async fn attempt(
+    /// A try at an endpoint, with what it takes of what all share.
+    pub(super) fn attempt(
         &mut self,
-        picked: &Picked,
-        request: Request<RequestBody>,
-        exchange: &Exchange,
+        terms: &Terms<'_>,
+        (picked, held, permit): (Picked, Option<Held>, Option<Permit>),
+        body: RequestBody,
+        keep: bool,
         limit: Option<Duration>,
-        deadline: Option<std::time::Instant>,
-    ) -> Result<Tried, Failed> {
+    ) -> Attempt {
         let endpoint = &picked.endpoint;
-        let sent = endpoint.send(
-            request,
-            self.version(!endpoint.is_meshed()),
-            exchange.into(),
-            picked.room(),
-        );
-        let began = Instant::now();
-        match timeout::within(limit, sent).await {
-            Ok(Ok(answer)) => {
-                self.record.connect = answer.connect;
-                self.record.dst.clone_from(&answer.peer);
-                let took = began.elapsed();
-                Ok(Tried { answer, took })
-            }
-            Ok(Err(failure)) => {
-                if let Failure::Connect(ConnectError::Tls(reason)) | Failure::Tls(reason) = failure
-                {
-                    self.connection
-                        .plane
-                        .metrics
-                        .handshake_failed("client", reason);
-                }
-                Err(failed(failure))
-            }
-            Err(_elapsed) if deadline.is_some_and(|at| at <= Instant::now().into_std()) => {
-                self.record.count_timeout("request");
-                Err(Failed {
-                    cause: None,
-                    reason: Reason::RequestTimeout,
-                    stale: false,
-                })
-            }
-            Err(_elapsed) => {
-                self.record.count_timeout("per_try");
-                Err(Failed {
-                    cause: Some(retry::Failure::PerTryTimeout),
-                    reason: Reason::PerTryTimeout,
-                    stale: false,
-                })
-            }
+        let leaves = !endpoint.is_meshed();
+        self.record.upstream = Some(endpoint.address());
+        self.record.tls = endpoint.tls();
+        Attempt {
+            request: self.next_hop(body, terms.deadlines, keep, leaves),
+            version: self.version(leaves),
+            times: terms.exchange.into(),
+            limit,
+            deadline: terms.deadline,
+            picked,
+            held,
+            permit,
         }
+    }
+
+    /// Whether what came of a try is passed on.
+    pub(super) fn is_good(&self, done: &Done, policy: &RetryPolicy) -> bool {
+        let answer = done.answer();
+        answer.is_some_and(|answer| self.judge(answer, policy).is_none())
     }
 
     /// What of this answer is a reason to try again, if policy has attempts for it.
@@ -357,7 +364,7 @@ impl Exchanging<'_> {
         policy.retries(cause, idempotent).then_some(cause)
     }
 
-    fn count_retry(&self, tries: &RetryState<'_>, well: bool) {
+    pub(super) fn count_retry(&self, tries: &RetryState<'_>, well: bool) {
         if tries.tries() > 1 {
             self.connection.plane.metrics.retried(well);
         }
@@ -380,23 +387,6 @@ pub(super) fn take(picked: &Picked, counted: Counted) -> Result<Option<Held>, Fu
     Ok(held)
 }
 
-/// Tells the destination what came of a try.
-fn observe(picked: &Picked, result: &Result<Tried, Failed>, grpc: bool) {
-    match result {
-        Ok(Tried { answer, took }) => {
-            let head = &answer.response;
-            let outcome = match grpc_status(head.headers()).filter(|_| grpc) {
-                Some(status) => Outcome::GrpcStatus(status),
-                None => Outcome::Status(head.status().as_u16()),
-            };
-            picked.observe(outcome, Some(*took));
-        }
-        // That is our own doing.
-        Err(failed) if failed.reason == Reason::Overflow => {}
-        Err(_) => picked.observe(Outcome::NoAnswer, None),
-    }
-}
-
 /// What a failure is to retries and to the client.
 pub(super) fn failed(failure: Failure) -> Failed {
     use retry::Failure as Cause;
@@ -405,7 +395,6 @@ pub(super) fn failed(failure: Failure) -> Failed {
             return Failed {
                 cause: None,
                 reason: Reason::Overflow,
-                stale: false,
             };
         }
         Failure::Connect(ConnectError::Tcp | ConnectError::Http2) => {
@@ -423,7 +412,6 @@ pub(super) fn failed(failure: Failure) -> Failed {
     Failed {
         cause: Some(cause),
         reason,
-        stale: matches!(failure, Failure::Stale | Failure::LeftOut),
     }
 }
 

@@ -135,7 +135,7 @@ impl Exchanging<'_> {
         mut self,
         tables: &'t Arc<Tables>,
         sanitised: &Sanitised,
-        body: OutgoingBody,
+        mut body: OutgoingBody,
         (onward, of_gateway): (Onward<'t>, Vec<Edit<'t>>),
         streaming: bool,
     ) -> Reply {
@@ -179,6 +179,10 @@ impl Exchanging<'_> {
             Ok(hash) => hash,
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
+        let mirrored = self.mirror(tables, (callee, route), onward.exchange, seen, &mut body);
+        if let Err(rule) = mirrored {
+            return self.refuse(Refusal::Rule(rule));
+        }
         let subset = destination.target.subset.as_deref();
         self.record.subset = subset.and_then(|name| edge.subset(name));
         let way = Way {

@@ -25,7 +25,7 @@ impl Exchanging<'_> {
         tables: &Arc<Tables>,
         destination: Option<SocketAddr>,
         sanitised: &Sanitised,
-        body: OutgoingBody,
+        mut body: OutgoingBody,
     ) -> Reply {
         let (host, named) = (sanitised.authority.host(), sanitised.authority.port());
         let meant = match destination {
@@ -127,6 +127,10 @@ impl Exchanging<'_> {
             Ok(hash) => hash,
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
+        let mirrored = self.mirror(tables, (callee, route), route.exchange(), seen, &mut body);
+        if let Err(rule) = mirrored {
+            return self.refuse(Refusal::Rule(rule));
+        }
         let subset = to.target.subset.as_deref();
         self.record.subset = subset.and_then(|name| edge.subset(name));
         let way = Way {

@@ -1,0 +1,182 @@
+//! One try at one endpoint. It borrows nothing of its exchange, so that several can be made beside each other; what
+//! came of it is noted afterwards.
+
+use std::time::Duration;
+
+use http::Request;
+use mesh_daemon::telemetry::Reason;
+use mesh_engine::breaker::Held;
+use mesh_engine::outlier::Outcome;
+use mesh_engine::retry::{self, Permit};
+use tokio::time::Instant;
+
+use super::super::body::RequestBody;
+use super::super::record::grpc_status;
+use super::super::timeout;
+use super::Exchanging;
+use super::forward::{Failed, failed};
+use crate::upstream::connect::{ConnectError, HttpVersion};
+use crate::upstream::endpoints::Picked;
+use crate::upstream::pool::{Answer, Failure, Times};
+
+/// A try that is ready to be made.
+pub(super) struct Attempt {
+    pub(super) picked: Picked,
+    /// What it takes of its destination's limits.
+    pub(super) held: Option<Held>,
+    /// What it takes as a try after the first.
+    pub(super) permit: Option<Permit>,
+    pub(super) request: Request<RequestBody>,
+    pub(super) version: HttpVersion,
+    pub(super) times: Times,
+    /// How long it may take.
+    pub(super) limit: Option<Duration>,
+    /// When the whole exchange ends.
+    pub(super) deadline: Option<std::time::Instant>,
+}
+
+/// A try that was made.
+pub(super) struct Done {
+    pub(super) picked: Picked,
+    pub(super) held: Option<Held>,
+    pub(super) began: Instant,
+    ended: Ended,
+    took: Duration,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers, and a box for each would cost more than the room"
+)]
+enum Ended {
+    Answered(Answer),
+    Failed(Failure),
+    /// The exchange is over.
+    TooLate,
+    /// The try is.
+    TryTooLate,
+}
+
+impl Attempt {
+    /// Makes it. Dropping the future takes it back.
+    pub(super) async fn run(self) -> Done {
+        let Self {
+            picked,
+            held,
+            permit,
+            request,
+            version,
+            times,
+            limit,
+            deadline,
+        } = self;
+        let began = Instant::now();
+        let sent = picked.endpoint.send(request, version, times, picked.room());
+        let ended = match timeout::within(limit, sent).await {
+            Ok(Ok(answer)) => Ended::Answered(answer),
+            Ok(Err(failure)) => Ended::Failed(failure),
+            Err(_elapsed) if deadline.is_some_and(|at| at <= Instant::now().into_std()) => {
+                Ended::TooLate
+            }
+            Err(_elapsed) => Ended::TryTooLate,
+        };
+        drop(permit);
+        Done {
+            picked,
+            held,
+            began,
+            ended,
+            took: began.elapsed(),
+        }
+    }
+}
+
+impl Done {
+    /// The answer, if there is one.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match &self.ended {
+            Ended::Answered(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// The answer alone, for whoever has nobody to tell of it.
+    pub(super) fn into_answer(self) -> Option<Answer> {
+        let Self { ended, held, .. } = self;
+        match ended {
+            Ended::Answered(mut answer) => {
+                answer.slot.hold(held);
+                Some(answer)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it failed on a connection that its other end had most likely closed before.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self.ended, Ended::Failed(Failure::Stale | Failure::LeftOut))
+    }
+}
+
+impl Exchanging<'_> {
+    /// Notes a try, for the record and for its destination. `broken`: the client has broken the request off, which says
+    /// nothing of the endpoint.
+    pub(super) fn note(&mut self, done: Done, broken: bool) -> (Picked, Result<Answer, Failed>) {
+        let Done {
+            picked,
+            held,
+            began,
+            ended,
+            took,
+        } = done;
+        let (outcome, result) = match ended {
+            Ended::Answered(mut answer) => {
+                self.record.connect = answer.connect;
+                self.record.dst.clone_from(&answer.peer);
+                answer.slot.hold(held);
+                let head = &answer.response;
+                let outcome = match grpc_status(head.headers()).filter(|_| self.asked.grpc) {
+                    Some(status) => Outcome::GrpcStatus(status),
+                    None => Outcome::Status(head.status().as_u16()),
+                };
+                (Some(outcome), Ok(answer))
+            }
+            Ended::Failed(failure) => {
+                if let Failure::Connect(ConnectError::Tls(reason)) | Failure::Tls(reason) = failure
+                {
+                    let metrics = &self.connection.plane.metrics;
+                    metrics.handshake_failed("client", reason);
+                }
+                // To be turned away is our own doing.
+                let outcome = (failure != Failure::Overflow).then_some(Outcome::NoAnswer);
+                (outcome, Err(failed(failure)))
+            }
+            Ended::TooLate => {
+                self.record.count_timeout("request");
+                let late = Failed {
+                    cause: None,
+                    reason: Reason::RequestTimeout,
+                };
+                (Some(Outcome::NoAnswer), Err(late))
+            }
+            Ended::TryTooLate => {
+                self.record.count_timeout("per_try");
+                let late = Failed {
+                    cause: Some(retry::Failure::PerTryTimeout),
+                    reason: Reason::PerTryTimeout,
+                };
+                (Some(Outcome::NoAnswer), Err(late))
+            }
+        };
+        if let Some(outcome) = outcome.filter(|_| !broken) {
+            let took = result.is_ok().then_some(took);
+            picked.observe(outcome, took);
+        }
+        let ended = match &result {
+            Ok(answer) => Ok(answer.response.status()),
+            Err(failed) => Err(failed.reason),
+        };
+        self.record.tried(began, ended);
+        (picked, result)
+    }
+}
