@@ -10,3 +10,4 @@ mod interop;
 mod load;
 mod refusals;
 mod rules;
+mod websocket;

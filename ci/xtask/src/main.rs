@@ -63,6 +63,14 @@ enum Task {
         /// Only those whose names contain this.
         filter: Option<String>,
     },
+    /// Send much through two proxies and print what was measured. Needs root, for its network.
+    Load {
+        /// Minutes of requests, gibibytes, ten thousand connections.
+        #[arg(long)]
+        long: bool,
+        /// Only those whose names contain this.
+        filter: Option<String>,
+    },
     /// Measure a part of the product and print what was measured.
     Bench {
         /// What to measure.
@@ -141,6 +149,7 @@ fn main() -> ExitCode {
             targets,
         } => test::fuzz(&root, long, seed, &targets),
         Task::Drills { long, filter } => test::drills(&root, long, filter.as_deref()),
+        Task::Load { long, filter } => test::load(&root, long, filter.as_deref()),
         Task::Tidy => tidy::run(&root),
     };
     match done {

@@ -60,6 +60,22 @@ pub(crate) fn fuzz(root: &Path, long: bool, seed: u64, targets: &[String]) -> Re
 
 /// Runs the drills one after the other, for what they measure.
 pub(crate) fn drills(root: &Path, long: bool, filter: Option<&str>) -> Result<(), Failure> {
+    sized_suite(root, "drills", "MESH_DRILLS", long, filter)
+}
+
+/// Runs the suite of loads, one by one.
+pub(crate) fn load(root: &Path, long: bool, filter: Option<&str>) -> Result<(), Failure> {
+    sized_suite(root, "load", "MESH_LOAD", long, filter)
+}
+
+/// Runs the cases of a suite, whose size a variable says, one by one.
+fn sized_suite(
+    root: &Path,
+    suite: &str,
+    variable: &str,
+    long: bool,
+    filter: Option<&str>,
+) -> Result<(), Failure> {
     build_programs(root)?;
     let mut words = vec![
         "test",
@@ -67,12 +83,12 @@ pub(crate) fn drills(root: &Path, long: bool, filter: Option<&str>) -> Result<()
         "--package",
         "mesh-tests",
         "--test",
-        "drills",
+        suite,
     ];
     words.extend(["--", "--test-threads", "1"]);
     words.extend(filter);
     let size = if long { "long" } else { "short" };
-    cargo_with(root, &words, &[("MESH_DRILLS", size)])
+    cargo_with(root, &words, &[(variable, size)])
 }
 
 /// Builds the three programs.

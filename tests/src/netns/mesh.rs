@@ -228,6 +228,13 @@ impl Mesh {
         Ok(())
     }
 
+    /// The process of the proxy that was started so many before it.
+    pub fn process(&self, at: usize) -> Result<u32, Failure> {
+        let proxy = self.proxies.get(at);
+        let proxy = proxy.ok_or_else(|| Failure::new(format!("there is no proxy {at}")))?;
+        Ok(proxy.id())
+    }
+
     /// A program where other users may run it; the build may lie where they may not look.
     fn copied(&self, name: &str) -> Result<PathBuf, Failure> {
         let copy = self.path(name);
@@ -271,9 +278,18 @@ impl Mesh {
             self.host(at)?,
             self.folder.path(),
             &name,
-            (8080, None),
+            (8080, None, ""),
             &answer,
         )?;
+        self.applications.push(process);
+        Ok(())
+    }
+
+    /// nginx on a port of a host; `more` is said of how it listens, such as ` http2`.
+    pub fn nginx_on(&mut self, at: usize, port: u16, more: &str) -> Result<(), Failure> {
+        let host = self.host(at)?;
+        let name = format!("nginx-{}-{port}", host.number);
+        let process = nginx(host, self.folder.path(), &name, (port, None, more), "ok\\n")?;
         self.applications.push(process);
         Ok(())
     }
@@ -286,7 +302,7 @@ impl Mesh {
     ) -> Result<(), Failure> {
         let name = format!("nginx-switch-{port}");
         let answer = format!("switch {port}\\n");
-        let listen = (port, certificate);
+        let listen = (port, certificate, "");
         let process = nginx(
             &self.network.switch,
             self.folder.path(),
@@ -360,7 +376,7 @@ fn nginx(
     host: &Host,
     folder: &Path,
     name: &str,
-    (port, certificate): (u16, Option<&Path>),
+    (port, certificate, more): (u16, Option<&Path>, &str),
     answer: &str,
 ) -> Result<Running, Failure> {
     let home = folder.join(name);
@@ -385,7 +401,7 @@ http {{
     client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
     uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
     server {{
-        listen {port}{ssl}; listen [::]:{port}{ssl}; {tls}
+        listen {port}{ssl}{more}; listen [::]:{port}{ssl}{more}; {tls}
         location /for {{ default_type text/plain; return 200 \"$http_x_forwarded_for\\n\"; }}
         location / {{ default_type text/plain; return 200 \"{answer}\"; }}
     }}
@@ -408,7 +424,13 @@ http {{
                 "nginx ended with {status}: {why}"
             ))));
         }
-        let got = host.curl(&["--insecure", &format!("{scheme}://127.0.0.1:{port}/")])?;
+        let version = if more.contains("http2") {
+            "--http2-prior-knowledge"
+        } else {
+            "--http1.1"
+        };
+        let url = format!("{scheme}://127.0.0.1:{port}/");
+        let got = host.curl(&["--insecure", version, &url])?;
         match got.status {
             200 => Ok(Ok(())),
             _ => Err(Failure::new(got.said)),

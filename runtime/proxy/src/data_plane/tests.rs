@@ -11,6 +11,7 @@ mod gateway;
 mod grpc;
 mod harness;
 mod hostile;
+mod http1;
 mod identity;
 mod idle;
 mod intercept;

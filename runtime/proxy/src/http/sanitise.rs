@@ -34,13 +34,12 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// What belongs to one hop, RFC 9110 section 7.6.1, and what was used that way before it.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HTTP2_SETTINGS,
@@ -448,6 +447,10 @@ fn target(head: &mut request::Parts, limits: &Limits) -> Result<(), Rule> {
 
 /// Removes what belongs to this hop, and what `Connection` says does.
 fn hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<(), Rule> {
+    // Over HTTP/1 it is one hop's, and must say so (RFC 9110 section 10.1.4).
+    let mut takes_trailers = version == Version::HTTP_2;
+    // Only chunks and frames are followed by any.
+    let has_trailers = takes_trailers || headers.contains_key(header::TRANSFER_ENCODING);
     if headers.contains_key(header::CONNECTION) {
         let lines: Vec<HeaderValue> = headers
             .get_all(header::CONNECTION)
@@ -455,13 +458,16 @@ fn hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<(), Rule> {
             .cloned()
             .collect();
         for line in &lines {
-            nominated(headers, line)?;
+            takes_trailers |= nominated(headers, line)?;
         }
     }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    let trailers = version == Version::HTTP_2
+    if !has_trailers || announces_what_no_trailer_says(headers) {
+        headers.remove(header::TRAILER);
+    }
+    let trailers = takes_trailers
         && headers
             .get(header::TE)
             .is_some_and(|value| value == "trailers");
@@ -471,7 +477,21 @@ fn hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<(), Rule> {
     Ok(())
 }
 
-fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<(), Rule> {
+/// Whether trailers are announced that are not passed on.
+fn announces_what_no_trailer_says(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::TRAILER).iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    names.any(|name| {
+        let name = HeaderName::from_bytes(name.trim_ascii());
+        name.map_or(true, |name| {
+            NEVER_TRAILERS.contains(&name) || is_mesh(&name)
+        })
+    })
+}
+
+/// Removes what a line of `Connection` names; whether it names `TE`.
+fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<bool, Rule> {
+    let mut names_te = false;
     for token in line.as_bytes().split(|&byte| byte == b',') {
         let token = token.trim_ascii();
         if token.is_empty() {
@@ -481,12 +501,13 @@ fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<(), Rule> {
         if NEVER_NOMINATED.contains(&name) || is_mesh(&name) {
             return Err(Rule::Connection);
         }
+        names_te |= name == header::TE;
         // Removed below, with a check of its own.
         if name != header::CONNECTION && name != header::TE {
             headers.remove(name);
         }
     }
-    Ok(())
+    Ok(names_te)
 }
 
 /// Whether only the mesh may set it.

@@ -186,13 +186,13 @@ pub(crate) async fn serve<IO>(
     }
     let open = connection.plane.metrics.connections(connection.reporter());
     open.inc();
-    let service = {
-        let connection = Arc::clone(&connection);
-        service_fn(move |request| stack::serve(Arc::clone(&connection), request))
-    };
+    let serving = Arc::clone(&connection);
     let result = match version {
         HttpVersion::Http1 => {
             let io = TokioIo::new(Guarded::http1(Watched::new(io), prefix, wire).or_reset(reset));
+            // hyper keeps room for a request's future as long as the connection lasts.
+            let service =
+                service_fn(move |request| Box::pin(stack::serve(Arc::clone(&serving), request)));
             let serving = http1_builder(&connection.plane.limits).serve_connection(io, service);
             run(
                 pin!(serving.with_upgrades()),
@@ -210,6 +210,7 @@ pub(crate) async fn serve<IO>(
                     .refused_bytes(told.reporter(), rule, told.peer_ip);
             }));
             let io = TokioIo::new(Guarded::http2(io, prefix, wire, refused));
+            let service = service_fn(move |request| stack::serve(Arc::clone(&serving), request));
             let serving = http2_builder(&connection.plane.limits).serve_connection(io, service);
             // GOAWAY says which requests are still taken.
             run(

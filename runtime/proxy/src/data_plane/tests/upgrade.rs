@@ -22,7 +22,7 @@ const AGREEING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrad
 Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// The head of a message, as far as it has lines.
-async fn head(tcp: &mut TcpStream) -> String {
+pub(super) async fn head(tcp: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let reading = async {
         while !head.ends_with(b"\r\n\r\n") {
@@ -35,7 +35,7 @@ async fn head(tcp: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap().to_ascii_lowercase()
 }
 
-async fn read_exactly(io: &mut (impl AsyncReadExt + Unpin), bytes: usize) -> Vec<u8> {
+pub(super) async fn read_exactly(io: &mut (impl AsyncReadExt + Unpin), bytes: usize) -> Vec<u8> {
     let mut got = vec![0; bytes];
     let read = tokio::time::timeout(Duration::from_secs(10), io.read_exact(&mut got));
     read.await.expect("too little came").unwrap();
@@ -43,14 +43,14 @@ async fn read_exactly(io: &mut (impl AsyncReadExt + Unpin), bytes: usize) -> Vec
 }
 
 /// Two proxies before a server that the test plays.
-fn pair(server: &Server, route: Route) -> (Mesh, Proxy, Proxy) {
+pub(super) fn pair(server: &Server, route: Route) -> (Mesh, Proxy, Proxy) {
     let mesh = Mesh::new();
     let reviews = mesh.reviews(server.address);
     let productpage = mesh.productpage(vec![route], &[("v1", reviews.inbound())]);
     (mesh, reviews, productpage)
 }
 
-async fn ask(proxy: &Proxy, bytes: &[u8]) -> TcpStream {
+pub(super) async fn ask(proxy: &Proxy, bytes: &[u8]) -> TcpStream {
     let mut client = TcpStream::connect(proxy.outbound()).await.unwrap();
     client.write_all(bytes).await.unwrap();
     client

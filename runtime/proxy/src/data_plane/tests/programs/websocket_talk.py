@@ -23,7 +23,7 @@ async def main():
             assert connection.subprotocol == "chat", connection.subprotocol
             peer = await connection.recv()
             assert peer == "peer " + expected, peer
-            large = bytes(at % 251 for at in range(5_000_000))
+            large = bytes(at % 251 for at in range(17_000_000))
             for message in ["hello", "grün", b"\0\xff", b"", large, "x" * 70_000]:
                 await connection.send(message)
                 answer = await connection.recv()
