@@ -32,6 +32,10 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// at once, and an application that does not is kept waiting by so much.
 pub(crate) const SILENT_PEER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Whoever ends what it sends this soon after its request only says that it was the last one, and reads on; later it
+/// has given up waiting, and its request is taken back.
+pub(crate) const HALF_CLOSE_WITHIN: Duration = Duration::from_millis(20);
+
 /// How long an HTTP/1 connection is kept after a drain began: closed at once, it would cross with a
 /// request that is on its way.
 pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);

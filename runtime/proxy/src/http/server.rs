@@ -242,8 +242,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         .header_read_timeout(None)
         // `Guarded` bounds heads, and what is read beside one is not its own.
         .max_buf_size(limits.head_bytes + limits::READ_BYTES)
-        // The end of what a client sends is its disappearance, and cancels its request upstream;
-        // a client that only half-closes cannot be told from it.
+        // The end of what a client sends is its disappearance, and cancels its request upstream; `Guarded` tells it of
+        // nobody who only half-closes.
         .half_close(false);
     builder
 }

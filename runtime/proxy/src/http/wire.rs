@@ -18,6 +18,7 @@ mod guarded;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::sanitise::Rule;
@@ -41,6 +42,8 @@ pub(crate) struct WireState {
     upgraded: AtomicBool,
     /// The limit that ended the connection, or that its peer came up to.
     met: OnceLock<&'static str>,
+    /// Whoever waits for the last answer of a connection that is half closed.
+    answered: AtomicWaker,
     /// When the answer that is being written over HTTP/1 must be out.
     answer_until: Mutex<Option<Instant>>,
 }
@@ -58,6 +61,7 @@ impl WireState {
             broken_off: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             met: OnceLock::new(),
+            answered: AtomicWaker::new(),
             answer_until: Mutex::new(None),
         }
     }
@@ -75,6 +79,7 @@ impl WireState {
     pub(crate) fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.answer(None);
+        self.answered.wake();
     }
 
     /// Notes until when a client of HTTP/1 may take its answer. HTTP/2 has many answers at once.

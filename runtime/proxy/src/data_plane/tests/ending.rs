@@ -132,6 +132,8 @@ async fn a_client_that_goes_away_takes_its_request_with_it() {
         .await
         .unwrap();
     eventually(|| (application.requests() == 1).then_some(())).await;
+    // At once it would be no more than the end of what it says.
+    tokio::time::sleep(2 * crate::limits::HALF_CLOSE_WITHIN).await;
     drop(client);
     gone.notified().await;
     for proxy in [&productpage, &reviews] {

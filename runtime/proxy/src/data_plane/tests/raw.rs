@@ -128,6 +128,30 @@ async fn what_is_forwarded_is_canonical() {
     }
 }
 
+/// RFC 9112 section 9.6: who has nothing more to say may still listen.
+#[tokio::test]
+async fn whoever_half_closes_after_the_last_request_is_answered() {
+    let rig = Rig::start().await;
+    let get = "GET / HTTP/1.1\r\nHost: reviews\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nHost: reviews\r\nContent-Length: 0\r\n\r\n";
+    for (requests, count) in [(get, 1), (post, 1), (&get.repeat(5), 5)] {
+        let mut tcp = TcpStream::connect(rig.productpage.outbound())
+            .await
+            .unwrap();
+        tcp.write_all(requests.as_bytes()).await.unwrap();
+        tcp.shutdown().await.unwrap();
+        let mut answers = String::new();
+        let reading = tcp.read_to_string(&mut answers);
+        let read = tokio::time::timeout(Duration::from_secs(5), reading).await;
+        read.expect("the connection ends").unwrap();
+        assert_eq!(
+            answers.matches("HTTP/1.1 200 OK").count(),
+            count,
+            "{answers}"
+        );
+    }
+}
+
 /// All in one read: what came before the broken body is not lost, and its request gets an answer.
 #[tokio::test]
 async fn what_precedes_a_malformed_chunk_is_answered() {

@@ -67,6 +67,8 @@ pub(crate) struct Guarded<IO> {
     phase: Phase,
     phase_since: Instant,
     after: After,
+    /// The peer sends no more, but waits for answers.
+    half_closed: bool,
     /// Makes the end of the connection one that nobody takes for the end of a message.
     reset: fn(&IO),
 }
@@ -98,6 +100,7 @@ impl<IO> Guarded<IO> {
             phase: Phase::Between,
             phase_since: Instant::now(),
             after: After::Nothing,
+            half_closed: false,
             reset: |_| (),
         }
     }
@@ -325,9 +328,22 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
                 }
                 After::Discarded(_) => return self.poll_discard(cx),
             }
+            if self.half_closed {
+                self.state.answered.register(cx.waker());
+                return if self.is_awaited() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Ok(()))
+                };
+            }
             if self.prefix.is_empty() {
                 match Pin::new(&mut self.io).poll_read(cx, buf) {
                     Poll::Ready(Ok(())) if buf.filled().len() == before => {
+                        let since = self.phase_since.elapsed();
+                        self.half_closed = since < limits::HALF_CLOSE_WITHIN && self.is_awaited();
+                        if self.half_closed {
+                            continue;
+                        }
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Ready(Ok(())) => {}
@@ -364,6 +380,15 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Whether whole requests of HTTP/1 have no whole answer yet.
+    fn is_awaited(&self) -> bool {
+        let Scan::Http1(scan) = &self.scan else {
+            return false;
+        };
+        let [begun, ..] = self.state.counted();
+        self.phase == Phase::Between && (self.state.in_flight() > 0 || scan.heads() > begun)
     }
 
     /// Throws away what follows a refused message, so that who sent it can still read why. Told that the
