@@ -1,6 +1,7 @@
 //! Faults that are made on purpose: a proxy that runs out of something, clients that mean ill, peers that vanish.
 //! Each drill prints what it measured. The sizes here are those of CI; `cargo xtask drills --long` runs them whole.
 
+mod backend;
 mod broken_answers;
 mod bytes;
 mod d16_drain;
@@ -12,6 +13,8 @@ mod hang_up;
 mod mesh;
 mod operator;
 mod slow_clients;
+mod storms;
+mod three_hops;
 
 /// Whether the drills have the sizes that they are named for.
 fn is_long() -> bool {

@@ -101,6 +101,44 @@ service api {{
     }
 }
 
+/// A mesh whose policy the drill writes, and whose proxies it starts one by one. To be dropped after these.
+#[derive(Debug)]
+pub(crate) struct Wide {
+    folder: tempfile::TempDir,
+    _distributor: Running,
+}
+
+impl Wide {
+    /// With this policy, of a mesh `drills` of the domain `drills.example`.
+    pub(crate) fn start(policy: &str) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("mesh-drill-").tempdir()?;
+        let policies = folder.path().join("policies");
+        fs::create_dir(&policies)?;
+        fs::write(policies.join("mesh.kdl"), policy)?;
+        let distributor = distribute(folder.path(), &policies)?;
+        Ok(Self {
+            folder,
+            _distributor: distributor,
+        })
+    }
+
+    /// Where its policy is.
+    pub(crate) fn policies(&self) -> PathBuf {
+        self.folder.path().join("policies")
+    }
+
+    /// Starts the proxy of a service.
+    pub(crate) fn proxy(
+        &self,
+        service: &str,
+        inbound: SocketAddr,
+        application: SocketAddr,
+    ) -> Result<Proxy, Failure> {
+        let with = With::default();
+        Proxy::start(self.folder.path(), service, inbound, application, &with)
+    }
+}
+
 /// A port that nobody has at this moment, from below those that systems give to whoever connects: one of them would
 /// soon be somebody's.
 pub(crate) fn free() -> Result<SocketAddr, Failure> {
