@@ -2,6 +2,7 @@
 //! and ends as one record.
 
 pub(crate) mod body;
+pub(crate) mod gather;
 pub(crate) mod grpc;
 pub(crate) mod local_reply;
 pub(crate) mod metrics;

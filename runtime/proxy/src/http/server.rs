@@ -2,9 +2,11 @@
 //! idle too long or its peer is no longer trusted.
 
 use std::error::Error as StdError;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -19,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
 
+use super::gather::Gather;
 use super::metrics::{EdgeLabels, EdgeMetrics, Reporter};
 use super::record::Record;
 use super::sanitise::Rule;
@@ -199,7 +202,7 @@ pub(crate) async fn serve<IO>(
                 &connection,
                 &mut recheck,
                 drain.clone(),
-                limits::DRAIN_GRACE,
+                (limits::DRAIN_GRACE, Gather::NOTHING),
             )
             .await
         }
@@ -210,7 +213,9 @@ pub(crate) async fn serve<IO>(
                     .refused_bytes(told.reporter(), rule, told.peer_ip);
             }));
             let io = TokioIo::new(Guarded::http2(io, prefix, wire, refused));
-            let service = service_fn(move |request| stack::serve(Arc::clone(&serving), request));
+            // Its streams are moved into tasks of their own, more than once.
+            let service =
+                service_fn(move |request| Box::pin(stack::serve(Arc::clone(&serving), request)));
             let serving = http2_builder(&connection.plane.limits).serve_connection(io, service);
             // GOAWAY says which requests are still taken.
             run(
@@ -218,7 +223,7 @@ pub(crate) async fn serve<IO>(
                 &connection,
                 &mut recheck,
                 drain.clone(),
-                Duration::ZERO,
+                (Duration::ZERO, Gather::FRAMES),
             )
             .await
         }
@@ -307,7 +312,7 @@ async fn run<S: Serving>(
     connection: &Connection,
     recheck: &mut watch::Receiver<()>,
     mut drain: Leaving,
-    grace: Duration,
+    (grace, mut gather): (Duration, Gather),
 ) -> hyper::Result<()> {
     let leaving = async {
         drain.draining().await;
@@ -333,7 +338,12 @@ async fn run<S: Serving>(
         });
         let news = tokio::select! {
             biased;
-            result = serving.as_mut() => return result,
+            result = poll_fn(|cx| {
+                if gather.gives_way(cx) {
+                    return Poll::Pending;
+                }
+                serving.as_mut().poll(cx)
+            }) => return result,
             news = Aside::new(news.as_mut()) => news,
         };
         match news {

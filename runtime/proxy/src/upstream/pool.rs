@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_bundle::slice::Exchange;
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::{Credentials, Usage};
@@ -25,6 +25,7 @@ use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, 
 use super::gate::{Gate, Place, Room};
 use crate::aside::Aside;
 use crate::http::body::RequestBody;
+use crate::http::gather::ConnectionExecutor;
 use crate::http::metrics::Tls;
 use crate::limits::{self, Limits};
 
@@ -603,7 +604,7 @@ impl Endpoint {
         let recheck = self.shared.recheck.subscribe();
         let limits = &self.shared.limits;
         let connected = connect::connect(self.address, &self.security, carries, limit).await?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        let (sender, connection) = http2::Builder::new(ConnectionExecutor::default())
             .timer(TokioTimer::new())
             .initial_stream_window_size(limits::number(limits.stream_window_bytes))
             .initial_connection_window_size(limits::number(limits.connection_window_bytes))
