@@ -65,6 +65,8 @@ fn idle_connections_cost_little() -> Result<(), Failure> {
         costs.push((kind, each(0).max(each(1)), most));
     }
     for (kind, cost, most) in costs {
+        // Few connections tell less precisely what one costs.
+        let most = if is_long() { most } else { most + most / 4 };
         assert!(cost <= most, "{kind}: {cost}");
     }
     Ok(())
