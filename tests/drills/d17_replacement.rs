@@ -189,13 +189,16 @@ fn who_cannot_serve_does_not_take_over() -> Result<(), Failure> {
     let mut successor = mesh.web.successor(&["--port", &taken])?;
     assert_eq!(ended(&mut successor)?, Some(2), "{}", mesh.web.log()?);
     wait_until("the one before it has its store again", LIMIT, || {
+        let log = mesh.web.log()?;
+        if !log.contains("not replaced, and goes on") {
+            return Err(Failure::new(log));
+        }
         let config = mesh.web.admin("/config")?.json()?;
         if config["distributor"].is_string() {
             return Ok(());
         }
         Err(Failure::new(config.to_string()))
     })?;
-    assert!(mesh.web.log()?.contains("not replaced, and goes on"));
     assert_eq!(served(&mesh.web)?, before);
     let answer = http_get(mesh.web.outbound, "api", "/", &[])?;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -247,7 +250,36 @@ fn what_is_not_understood_is_refused() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The one that is taken over from may die at any moment.
+/// Whenever the one before dies, the successor serves: with its sockets, or as one that is started.
+#[test]
+fn a_proxy_may_die_while_it_is_replaced() -> Result<(), Failure> {
+    let mut mesh = Mesh::start(application()?)?;
+    for time in 0..sized(100) {
+        let successor = mesh.web.successor(&[])?;
+        let mut before = std::mem::replace(&mut mesh.web.process, successor);
+        // Somewhere between its start and its first answer.
+        std::thread::sleep(Duration::from_millis(5 * (time as u64 % 20)));
+        run(Command::new("kill").args(["-s", "KILL", &before.id().to_string()]))?;
+        let pid = mesh.web.process.id();
+        wait_until("the successor serves", LIMIT, || {
+            before.ended()?;
+            if let Some(status) = mesh.web.process.ended()? {
+                return Ok(Err(Failure::new(format!("it ended with {status}"))));
+            }
+            let config = mesh.web.admin("/config")?.json()?;
+            if config["pid"] == pid && config["sequence"].is_u64() {
+                return Ok(Ok(()));
+            }
+            Err(Failure::new(config.to_string()))
+        })
+        .and_then(|served| served)
+        .map_err(|failure| failure.while_doing(mesh.web.log().unwrap_or_default()))?;
+        let answer = http_get(mesh.web.outbound, "api", "/", &[])?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_proxy_that_was_killed_is_started_anew_with_the_same_words() -> Result<(), Failure> {
     let mut mesh = Mesh::start(application()?)?;

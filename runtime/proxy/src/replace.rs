@@ -4,15 +4,17 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_daemon::admin::{AdminSocket, SocketHandle};
-use mesh_daemon::handover::{self, HandoverError, Predecessor, Successor};
+use mesh_daemon::handover::{self, HandoverError, Offer, Predecessor, Successor};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::listener::Inherited;
 use crate::subscribe::chain;
@@ -49,19 +51,19 @@ pub(crate) struct Takeover {
 /// Asks the proxy that runs with this admin socket for what it has; none: nobody runs. From here on it follows no
 /// distributor until this process serves, or is gone.
 pub(crate) async fn take_over(admin: &Path) -> Result<Option<(Takeover, Inherited)>, ReplaceError> {
-    let path = handover::socket_beside(admin);
-    let asked = blocking(move || {
-        let Some(mut successor) = Successor::connect(&path)? else {
-            return Ok(None);
-        };
-        let (offer, sockets) = successor.ask(RELEASE)?;
-        Ok(Some((successor, offer, sockets)))
-    })
-    .await?;
-    let Some((successor, offer, sockets)) = asked else {
-        if std::os::unix::net::UnixStream::connect(admin).is_ok() {
+    let limit = Instant::now() + ENDING_WAIT;
+    let asked = loop {
+        let asked = ask(handover::socket_beside(admin)).await?;
+        if asked.is_some() || UnixStream::connect(admin).is_err() {
+            break asked;
+        }
+        // One that is dying closes its sockets one after the other.
+        if Instant::now() >= limit {
             return Err(ReplaceError::NoSocket(admin.to_owned()));
         }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let Some((successor, offer, sockets)) = asked else {
         return Ok(None);
     };
     tracing::info!(
@@ -79,17 +81,42 @@ pub(crate) async fn take_over(admin: &Path) -> Result<Option<(Takeover, Inherite
     Ok(Some((takeover, inherited)))
 }
 
+/// What a running process has offered.
+type Asked = (Successor, Offer, Vec<OwnedFd>);
+
+async fn ask(path: PathBuf) -> Result<Option<Asked>, HandoverError> {
+    blocking(move || {
+        let Some(mut successor) = Successor::connect(&path)? else {
+            return Ok(None);
+        };
+        match successor.ask(RELEASE) {
+            Ok((offer, sockets)) => Ok(Some((successor, offer, sockets))),
+            // It ended before it could answer.
+            Err(HandoverError::Io(error)) if is_broken(error.kind()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+    .await
+}
+
+fn is_broken(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+    )
+}
+
 impl Takeover {
     /// Waits until this process is as ready as the one before it.
     pub(crate) async fn ready(&self, view: &View) -> Result<(), ReplaceError> {
         if !self.was_ready {
             return Ok(());
         }
-        let limit = tokio::time::Instant::now() + READY_TIMEOUT;
+        let limit = Instant::now() + READY_TIMEOUT;
         loop {
             match view.ready() {
                 Ok(_) => return Ok(()),
-                Err(why) if tokio::time::Instant::now() >= limit => {
+                Err(why) if Instant::now() >= limit => {
                     return Err(ReplaceError::NotReady(why));
                 }
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
@@ -100,13 +127,9 @@ impl Takeover {
     /// Says that this process accepts.
     pub(crate) async fn serving(self) -> Result<(), ReplaceError> {
         let successor = self.successor;
-        let pid = i32::try_from(self.pid).map(Pid::from_raw);
         if let Err(error) = blocking(move || successor.serving()).await {
             // It may have died, and then nobody else serves.
-            if pid
-                .map_err(io::Error::other)
-                .is_ok_and(|pid| kill(pid, None) != Err(Errno::ESRCH))
-            {
+            if !is_gone(self.pid) {
                 return Err(error.into());
             }
         }
@@ -118,8 +141,25 @@ impl Takeover {
     }
 }
 
+/// Whether a process has ended, also where nobody has asked yet how.
+fn is_gone(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else {
+        return true;
+    };
+    if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
+        return true;
+    }
+    // proc(5): the state follows the name, which stands in brackets.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+    state.starts_with(['Z', 'X'])
+}
+
 /// What a store holds is served at once, or never.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a process may take to close all of its sockets.
+const ENDING_WAIT: Duration = Duration::from_secs(5);
 
 /// How often readiness is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -216,5 +256,22 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(exchange).await {
         Ok(result) => result,
         Err(error) => Err(io::Error::other(error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_nobody_has_asked_about_is_gone_too() {
+        assert!(!is_gone(std::process::id()));
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        let pid = ended.id();
+        while !is_gone(pid) {
+            std::thread::yield_now();
+        }
+        ended.wait().unwrap();
+        assert!(is_gone(pid));
     }
 }

@@ -14,6 +14,7 @@ use mesh_daemon::store::StoreError;
 use mesh_daemon::telemetry::Metrics;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::access_log::LogDefaults;
 use crate::admin::{self, Listeners, ListenersHandle, Served};
@@ -57,7 +58,22 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>
             return Ok(Exit::Ended);
         }
     };
-    let (proxy, start) = Proxy::open(arguments, settings, &Arc::new(inherited)).await?;
+    let inherited = Arc::new(inherited);
+    let limit = Instant::now() + ENDING_WAIT;
+    let (proxy, start) = loop {
+        match Proxy::open(arguments, settings.clone(), &inherited).await {
+            // One that died without handing over may not have closed everything.
+            Err(error)
+                if arguments.replace
+                    && takeover.is_none()
+                    && is_in_use(&*error)
+                    && Instant::now() < limit =>
+            {
+                tokio::time::sleep(STORE_TRY_EVERY).await;
+            }
+            opened => break opened?,
+        }
+    };
     proxy.live(start, takeover, secrets, shutdown).await
 }
 
@@ -93,7 +109,7 @@ impl<'a> Proxy<'a> {
     ) -> Result<(Self, Start), Box<dyn Error>> {
         let clock = Clock::system();
         let metrics = Metrics::new("meshp", env!("CARGO_PKG_VERSION"));
-        let Boot { start, workload } = bootstrap::boot(arguments, &clock)?;
+        let Boot { start, workload } = boot(arguments, &clock).await?;
         let credentials = Credentials::new(clock.clone());
         let data_plane = DataPlane::open(settings, credentials.clone(), &metrics, inherited)?;
         let listeners = Listeners::bind(arguments, inherited).await?;
@@ -148,6 +164,7 @@ impl<'a> Proxy<'a> {
                 predecessor = self.asked() => predecessor,
             };
             // The store is closed: it is the successor's until that serves or is gone.
+            self.view.update(|state| state.distributor = None);
             tokio::select! {
                 handed_over = self.hand_over(predecessor) => match handed_over {
                     Ok(()) => break End::Replaced,
@@ -300,7 +317,30 @@ impl<'a> Proxy<'a> {
     }
 }
 
-/// How often a store is tried that a successor may still have.
+/// Opens the store. Whoever replaces another may find that it is only just ending.
+async fn boot(arguments: &RunArguments, clock: &Clock) -> Result<Boot, StartError> {
+    let limit = Instant::now() + ENDING_WAIT;
+    loop {
+        match bootstrap::boot(arguments, clock) {
+            Err(StartError::Store(StoreError::InUse))
+                if arguments.replace && Instant::now() < limit =>
+            {
+                tokio::time::sleep(STORE_TRY_EVERY).await;
+            }
+            booted => return booted,
+        }
+    }
+}
+
+fn is_in_use(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+/// How long it may take until another process has let go of everything.
+const ENDING_WAIT: Duration = Duration::from_secs(5);
+
+/// How often a store is tried that another process may still have.
 const STORE_TRY_EVERY: Duration = Duration::from_millis(20);
 
 /// Keeps key material as its files are.
