@@ -38,6 +38,15 @@ fn clients_never_take_the_last_descriptor() -> Result<(), Failure> {
         "D7: {CLIENTS} clients, {DESCRIPTORS} descriptors: at most {most} open, {percent} % of a processor, the admin socket answered {asked} times"
     ));
     assert!(most < DESCRIPTORS, "{most}");
+    // Whoever waits for nothing makes room for others, and nobody is refused without being counted.
+    let reached = ["limit=\"connections\""];
+    let reached = mesh.web.metric("mesh_limits_reached_total", &reached)?;
+    let shed = ["reason=\"overload_shed\""];
+    let shed = mesh.web.metric("mesh_refused_connections_total", &shed)?;
+    say(&format!(
+        "D7: no place {reached} times, {shed} connections shed"
+    ));
+    assert!(reached >= 1.0 && shed >= 1.0, "{reached}, {shed}");
     // One that spins takes all of a processor.
     assert!(percent < 25, "{percent} %");
     drop(clients);

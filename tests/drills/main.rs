@@ -10,6 +10,7 @@ mod d22_telemetry;
 mod descriptors;
 mod half_open;
 mod hang_up;
+mod memory;
 mod mesh;
 mod operator;
 mod slow_clients;

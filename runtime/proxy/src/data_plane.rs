@@ -22,7 +22,7 @@ use crate::http::metrics::RequestMetrics;
 use crate::http::mirrors::Mirrors;
 use crate::http::rate_limit::RateLimits;
 use crate::limits::Limits;
-use crate::listener::{self, Inherited};
+use crate::listener::{self, Inherited, Places};
 use crate::secrets::Secrets;
 use crate::tables::{Building, Tables, TablesError};
 use crate::tcp::metrics::TcpMetrics;
@@ -33,6 +33,7 @@ use crate::upstream::metrics::UpstreamMetrics;
 mod accepting;
 mod background;
 mod drain;
+mod memory;
 mod opening;
 mod plane;
 mod settings;
@@ -98,7 +99,7 @@ pub(crate) struct DataPlane {
     sockets: Sockets,
     accepting: Accepting,
     /// What a listener needs beyond its socket.
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     handshakes: Arc<Semaphore>,
     /// Gone once it has drained. Its threads are the traffic's alone.
     runtime: Mutex<Option<Runtime>>,
@@ -160,8 +161,9 @@ impl DataPlane {
             ),
         ));
         let connections_max = listener::connections_max(limits.connections);
-        let places = || Arc::new(Semaphore::new(connections_max));
+        let places = || Places::new(connections_max);
         let inbound_places = places();
+        let outbound_places = places();
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let intercepts = intercept.is_some();
         let with = With {
@@ -169,7 +171,7 @@ impl DataPlane {
             inherited,
             tls: server,
             handshakes: Arc::clone(&handshakes),
-            outbound_places: places(),
+            outbound_places: Arc::clone(&outbound_places),
             inbound_places: Arc::clone(&inbound_places),
         };
         let Opened { bound, listeners } = opening::open(outbound, intercept, &ports, with)?;
@@ -177,6 +179,8 @@ impl DataPlane {
         metrics.watch_runtime(runtime.handle());
         metrics.register_collector(Box::new(shown::Endpoints(Arc::downgrade(&plane))));
         // These two end with the runtime.
+        let all_places = [outbound_places, Arc::clone(&inbound_places)];
+        runtime.spawn(memory::watch(Arc::clone(&plane), all_places));
         runtime.spawn(background::sweep(Arc::clone(&plane)));
         runtime.spawn(background::look_at_pools(Arc::clone(&plane)));
         runtime.spawn(background::check_health(Arc::clone(&plane)));

@@ -25,6 +25,23 @@ pub(crate) fn number(bound: usize) -> u32 {
 /// Connections that the kernel holds before they are accepted.
 pub(crate) const ACCEPT_BACKLOG: i32 = 1_024;
 
+/// How often a connection for which there is no place looks for one, before it is refused. Together longer than
+/// [`IDLE_BEFORE_ASKED`], or a crowd that has only just come would keep everybody out.
+pub(crate) const PLACE_TRIES: u32 = 10;
+
+/// Between these tries.
+pub(crate) const PLACE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a connection may lie idle, or its peer take nothing, before it is asked to go for another. Long enough
+/// for a request that is on its way.
+pub(crate) const IDLE_BEFORE_ASKED: Duration = Duration::from_secs(1);
+
+/// What a request may come to hold on both its connections before memory is looked at again.
+pub(crate) const REQUEST_BYTES: usize = 256 * 1024;
+
+/// How often the memory of the process is looked at.
+pub(crate) const MEMORY_PAUSE: Duration = Duration::from_millis(100);
+
 /// Pause after `accept` failed for want of file descriptors or memory, so that it does not spin.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh_daemon::drain::DrainWatcher;
+use mesh_daemon::telemetry::Reason;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::connections::{Entry, Seen};
 use crate::data_plane::Plane;
+use crate::http::metrics::Reporter;
 use crate::http::server::{Outbound, Side};
 use crate::limits;
 use crate::tcp::downstream::{keep_alive, reset, take_urgent_bytes};
@@ -21,6 +23,7 @@ mod handshake;
 mod inbound;
 mod inherited;
 mod intercepted;
+mod places;
 mod plaintext;
 mod socket;
 
@@ -29,6 +32,7 @@ pub(crate) use handshake::linger;
 pub(crate) use inbound::Application;
 pub(crate) use inherited::Inherited;
 pub(crate) use intercepted::Intercepted;
+pub(crate) use places::{Places, Seat};
 pub(crate) use socket::{bind, bind_family, cannot_listen, connections_max, inherit_or_bind};
 
 /// What is behind a listener.
@@ -64,6 +68,20 @@ impl Behind {
             Self::Application(_) | Self::Intercepted(_) => "inbound",
             Self::Gateway { .. } => "gateway",
         }
+    }
+
+    /// Which side of its calls the proxy is.
+    fn reporter(&self) -> Reporter {
+        match self {
+            Self::Mesh { .. } | Self::Callee(_) | Self::Gateway { .. } => Reporter::Source,
+            Self::Application(_) | Self::Intercepted(_) => Reporter::Destination,
+        }
+    }
+
+    /// Ends a connection for which there is no room.
+    fn refuse(&self, tcp: &TcpStream, peer: SocketAddr, plane: &Plane) {
+        plane.refused_connection(self.reporter(), Reason::OverloadShed, peer.ip(), None);
+        reset(tcp);
     }
 
     /// Whether others than the local application connect there.
@@ -140,17 +158,12 @@ pub(crate) async fn accept_all(
     listener: Arc<TcpListener>,
     behind: Behind,
     plane: Arc<Plane>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     mut stop: DrainWatcher,
     mut drain: Leaving,
 ) {
     let mut last_failed = false;
     loop {
-        let place = tokio::select! {
-            () = drain.draining() => return,
-            () = stop.draining() => return,
-            place = Arc::clone(&places).acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             () = drain.draining() => return,
             () = stop.draining() => return,
@@ -159,12 +172,41 @@ pub(crate) async fn accept_all(
         match accepted {
             Ok((tcp, peer)) => {
                 last_failed = false;
+                let taken = if plane.is_short_of_memory() {
+                    None
+                } else {
+                    places.take()
+                };
+                let place = match taken {
+                    Some(place) => place,
+                    None if !plane.is_short_of_memory() => {
+                        plane.metrics.limit_reached("connections");
+                        let place = tokio::select! {
+                            () = drain.draining() => return,
+                            () = stop.draining() => return,
+                            place = places.take_soon() => place,
+                        };
+                        let Some(place) = place else {
+                            behind.refuse(&tcp, peer, &plane);
+                            continue;
+                        };
+                        place
+                    }
+                    None => {
+                        behind.refuse(&tcp, peer, &plane);
+                        continue;
+                    }
+                };
                 let entry = plane.connections.enter(behind.direction(), peer);
                 let (behind, plane, drain) = (behind.clone(), Arc::clone(&plane), drain.of(entry));
                 // The drain watcher makes whoever drains wait for the connection.
                 tokio::spawn(async move {
-                    connected(tcp, peer, behind, plane, drain).await;
-                    drop(place);
+                    let reporter = behind.reporter();
+                    let connection = connected(tcp, peer, behind, Arc::clone(&plane), drain);
+                    if place.hold(connection).await {
+                        let reason = Reason::OverloadShed;
+                        plane.refused_connection(reporter, reason, peer.ip(), None);
+                    }
                 });
             }
             Err(error) => {

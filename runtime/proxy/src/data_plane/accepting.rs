@@ -9,12 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use mesh_daemon::drain::DrainWatcher;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::DataPlane;
 use super::opening::Listener;
 use crate::gateway::sockets::{Purpose, Socket};
-use crate::listener::{self, Behind, Leaving};
+use crate::listener::{self, Behind, Leaving, Places};
 
 /// The listeners of a data plane.
 #[derive(Debug)]
@@ -111,7 +110,7 @@ impl DataPlane {
         state: &mut State,
         name: String,
         socket: std::net::TcpListener,
-        (behind, places): (Behind, Arc<Semaphore>),
+        (behind, places): (Behind, Arc<Places>),
         closing: Option<DrainWatcher>,
     ) -> io::Result<()> {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);

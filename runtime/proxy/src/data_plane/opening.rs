@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::plane::Plane;
 use super::settings::{BoundPorts, Intercept, PortBinding, PortError};
-use crate::listener::{self, Application, Behind, Inherited, Intercepted};
+use crate::listener::{self, Application, Behind, Inherited, Intercepted, Places};
 use crate::upstream::pool::Endpoint;
 
 /// A listener that nobody accepts from yet.
@@ -22,7 +22,7 @@ pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) behind: Behind,
     /// How many connections it may have with others.
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
 }
 
 /// Names of what listens.
@@ -46,8 +46,8 @@ pub(super) struct With<'p> {
     pub(super) tls: Arc<ServerConfig>,
     /// Bounds handshakes.
     pub(super) handshakes: Arc<Semaphore>,
-    pub(super) outbound_places: Arc<Semaphore>,
-    pub(super) inbound_places: Arc<Semaphore>,
+    pub(super) outbound_places: Arc<Places>,
+    pub(super) inbound_places: Arc<Places>,
 }
 
 /// Opens all of them, or says which one cannot be.

@@ -23,6 +23,7 @@ use crate::http::mirrors::Mirrors;
 use crate::http::rate_limit::RateLimits;
 use crate::http::sanitise::Rule;
 use crate::limits::Limits;
+use crate::listener::Seat;
 use crate::tables::{Budgets, Tables};
 use crate::tcp::carries_bytes;
 use crate::tcp::metrics::TcpMetrics;
@@ -38,6 +39,9 @@ pub(crate) struct Plane {
     pub(super) tables: ArcSwapOption<Tables>,
     pub(super) denying: AtomicBool,
     pub(super) draining: AtomicBool,
+    short_of_memory: AtomicBool,
+    /// Requests that memory has room for.
+    may_run: AtomicUsize,
     /// What it counts.
     pub(crate) metrics: RequestMetrics,
     /// Where it writes what happened.
@@ -118,6 +122,8 @@ impl Plane {
             tables: ArcSwapOption::empty(),
             denying: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            short_of_memory: AtomicBool::new(false),
+            may_run: AtomicUsize::new(usize::MAX),
             in_flight: each.map(|reporter| metrics.in_flight(reporter)),
             metrics,
             access_log,
@@ -189,6 +195,27 @@ impl Plane {
         self.denying.load(Ordering::Acquire)
     }
 
+    /// Whether nothing new should be begun.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.short_of_memory.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is memory for what runs.
+    pub(crate) fn has_memory(&self) -> bool {
+        self.running() <= self.may_run.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many requests may run.
+    pub(super) fn may_run(&self, requests: usize) {
+        // One always may, or nothing would ever tell that there is memory again.
+        self.may_run.store(requests.max(1), Ordering::Relaxed);
+    }
+
+    /// Notes whether it should.
+    pub(super) fn set_short_of_memory(&self, short: bool) {
+        self.short_of_memory.store(short, Ordering::Relaxed);
+    }
+
     /// Whether the proxy is ending.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -216,6 +243,9 @@ impl Plane {
 
     /// Notes that a connection of bytes began.
     pub(crate) fn begin_connection(&self) {
+        if let Some(seat) = Seat::current() {
+            seat.busy();
+        }
         self.running.fetch_add(1, Ordering::Relaxed);
     }
 

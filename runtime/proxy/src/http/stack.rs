@@ -230,6 +230,10 @@ impl Exchanging<'_> {
             self.connection.plane.metrics.limit_reached("requests");
             return Err(Refusal::Reason(Reason::OverloadShed));
         }
+        if !self.connection.plane.has_memory() {
+            self.connection.plane.metrics.limit_reached("memory_bytes");
+            return Err(Refusal::Reason(Reason::OverloadShed));
+        }
         let sender = match &self.connection.side {
             Side::Outbound(_) => Sender::Application,
             Side::Inbound(Inbound { peer: Some(_), .. }) => Sender::MeshPeer,
@@ -273,6 +277,11 @@ impl Exchanging<'_> {
 
     fn over(mut self, reason: Option<Reason>, mut reply: Reply) -> Reply {
         self.close_unless_read(reply.headers_mut());
+        // A connection that is kept is what there may be too little room for.
+        if reason == Some(Reason::OverloadShed) && self.asked.version != Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            reply.headers_mut().insert(header::CONNECTION, close);
+        }
         self.record.answered(reply.status(), reply.headers());
         let bytes = reply.body().size_hint().exact().unwrap_or(0);
         self.record

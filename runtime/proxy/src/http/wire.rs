@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::sanitise::Rule;
 use crate::limits::Limits;
+use crate::listener::Seat;
 pub(crate) use guarded::{Guarded, Refused};
 
 /// What the wire and the requests of one connection tell each other.
@@ -30,6 +31,8 @@ pub(crate) use guarded::{Guarded, Refused};
 pub(crate) struct WireState {
     /// Bounds.
     pub(crate) limits: Arc<Limits>,
+    /// Where the connection says whether it works.
+    seat: Option<Arc<Seat>>,
     in_flight: AtomicUsize,
     received: AtomicU64,
     sent: AtomicU64,
@@ -53,6 +56,7 @@ impl WireState {
     pub(crate) fn new(limits: Arc<Limits>) -> Self {
         Self {
             limits,
+            seat: Seat::current(),
             in_flight: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -69,6 +73,9 @@ impl WireState {
     /// Notes that a request began.
     pub(crate) fn begin(&self) {
         let running = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(seat) = &self.seat {
+            seat.busy();
+        }
         // No more are taken then. Over HTTP/1 there is one at a time.
         if running > 1 && running >= self.limits.streams {
             self.meet("streams");
@@ -77,7 +84,10 @@ impl WireState {
 
     /// Notes that a request ended.
     pub(crate) fn end(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let others = self.in_flight.fetch_sub(1, Ordering::Relaxed) - 1;
+        if let Some(seat) = self.seat.as_ref().filter(|_| others == 0) {
+            seat.idle();
+        }
         self.answer(None);
         self.answered.wake();
     }
@@ -141,6 +151,13 @@ impl WireState {
     pub(crate) fn broken_connection(&self) -> Option<Rule> {
         let violation = self.violation.get()?;
         (violation.place == Place::Connection).then_some(violation.rule)
+    }
+
+    /// Notes whether the peer takes what is written to it.
+    fn stalled(&self, stalled: bool) {
+        if let Some(seat) = &self.seat {
+            seat.stalled(stalled);
+        }
     }
 
     /// Notes that a limit was met; the first is told.

@@ -188,6 +188,8 @@ macro_rules! settable {
 settable! {
     /// connections that one direction has at once; fewer where file descriptors are few
     connections: Count = 10_000, 1 => 1_000_000;
+    /// memory of the process, near to which nothing new is begun; 0 for what its cgroup may have
+    memory_bytes: Size = 0, 0 => 1 << 40;
     /// TLS handshakes that are done at once as a server; the next wait their turn
     handshakes: Count = 256, 1 => 100_000;
     /// requests and connections of bytes that run over both directions; the next are shed

@@ -249,6 +249,7 @@ impl<IO> Guarded<IO> {
             (Poll::Ready(Ok(bytes)), Scan::Http2(scan, ..)) => scan.wrote(*bytes),
             (Poll::Pending, Scan::Http1(_)) if !self.state.is_upgraded() => {
                 let state = &self.state;
+                state.stalled(true);
                 let timer = self.write_timer.get_or_insert_with(|| {
                     let latest = Instant::now() + state.limits.write_stall_timeout;
                     let until = state.lock().map_or(latest, |until| until.min(latest));
@@ -260,7 +261,9 @@ impl<IO> Guarded<IO> {
             }
             _ => {}
         }
-        self.write_timer = None;
+        if self.write_timer.take().is_some() {
+            self.state.stalled(false);
+        }
         written
     }
 
