@@ -171,7 +171,13 @@ impl Http1Scan {
             _ => 0,
         };
         if counts {
-            self.count(taken.max(1))?;
+            let room = self.room();
+            if taken.max(1) > room {
+                // Whatever is wrong before the last byte that there is room for was wrong first.
+                self.keep(rest.get(..taken.min(room)).unwrap_or_default())?;
+                return Err((self.too_long(), room));
+            }
+            self.bytes += taken.max(1);
         }
         if taken > 0 {
             self.keep(rest.get(..taken).unwrap_or_default())?;
@@ -185,18 +191,18 @@ impl Http1Scan {
         Ok(1)
     }
 
-    /// Counts bytes of a head or of trailers.
-    fn count(&mut self, bytes: usize) -> Result<(), (Fault, usize)> {
-        self.bytes += bytes;
-        let (most, fault) = if self.in_trailers {
-            (self.bounds.trailer_bytes, Fault::Chunk)
+    /// How many more bytes the head or the trailers may have.
+    fn room(&self) -> usize {
+        let most = if self.in_trailers {
+            self.bounds.trailer_bytes
         } else {
-            (self.bounds.head_bytes, Fault::HeadTooLarge)
+            self.bounds.head_bytes
         };
-        if self.bytes > most {
-            return Err((fault, 0));
-        }
-        Ok(())
+        most.saturating_sub(self.bytes)
+    }
+
+    fn too_long(&self) -> Fault {
+        self.in_its_place(Fault::HeadTooLarge)
     }
 
     /// Keeps what is needed whole.
@@ -226,19 +232,22 @@ impl Http1Scan {
         }
     }
 
-    /// How much of a field's value there is.
+    /// How much of a field's value there is, up to what may not be in it.
     fn value(&self, rest: &[u8]) -> Result<usize, (Fault, usize)> {
         let end = memchr::memchr(b'\r', rest).unwrap_or(rest.len());
         let part = rest.get(..end).unwrap_or_default();
         let is_control = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
         // All of them, for this is quicker than to stop at the first.
         if part.iter().fold(false, |bad, byte| bad | is_control(*byte)) {
-            let at = part.iter().position(|byte| is_control(*byte)).unwrap_or(0);
-            let fault = match part.get(at) {
+            let good = part.iter().take_while(|byte| !is_control(**byte)).count();
+            if good > 0 {
+                return Ok(good);
+            }
+            let fault = match part.first() {
                 Some(b'\n') => Fault::BareLineFeed,
                 _ => Fault::FieldValue,
             };
-            return Err((self.in_its_place(fault), at));
+            return Err((self.in_its_place(fault), 0));
         }
         Ok(end)
     }

@@ -191,6 +191,31 @@ fn where_a_head_begins_is_known() {
     assert_eq!(scan.heads(), 1);
 }
 
+/// Of two faults the first counts, also where both come in one read.
+#[test]
+fn the_first_fault_counts() {
+    let fields = |rest: &str| format!("GET / HTTP/1.1\r\n{rest}");
+    let long = "9".repeat(40);
+    check(
+        &fields(&format!("Content-Length: {long}\n")),
+        Err(Fault::ContentLength),
+    );
+    check(&fields("Content-Length: 9\n"), Err(Fault::BareLineFeed));
+    check(
+        &fields(&format!("Transfer-Encoding: {long}\0")),
+        Err(Fault::TransferEncoding),
+    );
+    check(
+        &fields(&format!("A: {}\0", "b".repeat(5000))),
+        Err(Fault::HeadTooLarge),
+    );
+    check(
+        &format!("GET /{} HTTP/1.1\r\n", "a".repeat(5000)),
+        Err(Fault::TargetTooLong),
+    );
+    check(&"G".repeat(5000), Err(Fault::Method));
+}
+
 proptest! {
     #[test]
     fn pieces_never_change_the_verdict(
