@@ -1,3 +1,5 @@
+//! What the scanner takes and refuses, in pieces of every size.
+
 use proptest::prelude::*;
 
 use super::*;
