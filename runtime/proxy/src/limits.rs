@@ -53,6 +53,10 @@ pub(crate) const SILENT_PEER_TIMEOUT: Duration = Duration::from_secs(1);
 /// has given up waiting, and its request is taken back.
 pub(crate) const HALF_CLOSE_WITHIN: Duration = Duration::from_millis(20);
 
+/// How often a request is sent again that its connection left out; more than [`Limits::pool_connections`], by default,
+/// for all of them may end at once.
+pub(crate) const SPARE_TRIES: u8 = 5;
+
 /// How long an HTTP/1 connection is kept after a drain began: closed at once, it would cross with a
 /// request that is on its way.
 pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);

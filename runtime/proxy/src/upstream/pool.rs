@@ -492,14 +492,16 @@ impl Endpoint {
                         request = unsent;
                     }
                     Some(_) => return Err(verdict(connection.ended, Failure::Unsent).await),
-                    None if connect.is_none() => {
+                    None => {
                         let failure = failure(error);
                         if failure == Failure::LeftOut {
                             self.forget(&connection);
                         }
-                        return Err(failure);
+                        return Err(match connect {
+                            None => failure,
+                            Some(_) => verdict(connection.ended, failure).await,
+                        });
                     }
-                    None => return Err(verdict(connection.ended, failure(error)).await),
                 },
             }
         }

@@ -112,9 +112,12 @@ impl Done {
         }
     }
 
-    /// Whether it failed on a connection that its other end had most likely closed before.
-    pub(super) fn is_stale(&self) -> bool {
-        matches!(self.ended, Ended::Failed(Failure::Stale | Failure::LeftOut))
+    /// How it failed on the way.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match self.ended {
+            Ended::Failed(failure) => Some(failure),
+            _ => None,
+        }
     }
 }
 

@@ -133,7 +133,7 @@ impl Exchanging<'_> {
         let _counted = budget.map(|budget| budget.request(now));
         let transfer = Arc::clone(&body.transfer);
         let empty = body.is_empty();
-        let mut spare = self.has_spare(empty);
+        let mut spare = self.spare(empty);
         // What may become another protocol is asked for once.
         let hedge = exchange.hedge.filter(|_| self.upgrade.is_none());
         let (mut sending, replay) = body.start(tries.may_retry() || hedge.is_some());
@@ -161,7 +161,7 @@ impl Exchanging<'_> {
             let Ok(held) = take(&picked, Counted::Requests) else {
                 return self.reply(Reason::CircuitOpen);
             };
-            let keep = spare || tries.may_retry() || hedge.is_some();
+            let keep = spare.is_left() || tries.may_retry() || hedge.is_some();
             let limit = tries.try_timeout(Instant::now().into_std());
             let taken = (picked, held, permit.take());
             let attempt = self.attempt(&terms, taken, sending, keep, limit);
@@ -175,8 +175,7 @@ impl Exchanging<'_> {
                 }
             };
             self.record.waited(waiting);
-            if spare && done.is_stale() {
-                spare = false;
+            if done.failure().is_some_and(|failure| spare.covers(failure)) {
                 sending = RequestBody::Empty;
                 continue;
             }

@@ -19,7 +19,7 @@ use super::{Exchanging, OutgoingBody, Refusal, Reply};
 use crate::limits;
 use crate::tables::Tables;
 use crate::tcp;
-use crate::upstream::pool::{Failure, Times};
+use crate::upstream::pool::Times;
 
 impl Exchanging<'_> {
     /// Lets a peer's request in.
@@ -88,12 +88,12 @@ impl Exchanging<'_> {
         };
         let exchange = to_application();
         let transfer = Arc::clone(&body.transfer);
-        let mut spare = self.has_spare(body.is_empty());
+        let mut spare = self.spare(body.is_empty());
         let (mut sending, _) = body.start(false);
         self.record.upstream = Some(inbound.application.address());
         loop {
             self.record.attempts += 1;
-            let request = self.next_hop(sending, deadlines, spare, false);
+            let request = self.next_hop(sending, deadlines, spare.is_left(), false);
             let limit = deadline
                 .map(|deadline| deadline.saturating_duration_since(Instant::now().into_std()));
             let sent = timeout::within(
@@ -121,10 +121,7 @@ impl Exchanging<'_> {
                     self.record.connect = answer.connect;
                     return self.pass_on(answer, &exchange, deadlines, &[], None);
                 }
-                Ok(Err(Failure::Stale | Failure::LeftOut)) if spare => {
-                    spare = false;
-                    sending = RequestBody::Empty;
-                }
+                Ok(Err(failure)) if spare.covers(failure) => sending = RequestBody::Empty,
                 Ok(Err(_)) if transfer.is_broken() => return self.broken_body(),
                 Ok(Err(failure)) => return self.reply(failed(failure).reason),
                 Err(_elapsed) => {
