@@ -1,5 +1,6 @@
 //! Timeouts, retries, hedging and retry budgets.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Timeouts and retries of a route, for one caller.
@@ -97,6 +98,23 @@ pub enum RetryCause {
     Gateway,
     /// A received gRPC status.
     GrpcStatus(u8),
+}
+
+/// As policy names it.
+impl fmt::Display for RetryCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConnectFailure => "connect-failure",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::ResetBeforeRequest => "reset-before-request",
+            Self::PerTryTimeout => "per-try-timeout",
+            Self::ServerError => "5xx",
+            Self::Gateway => "gateway",
+            Self::Status(status) => return status.fmt(f),
+            Self::GrpcStatus(status) => return write!(f, "grpc-{status}"),
+        })
+    }
 }
 
 /// How many retries one calling proxy may send one callee.

@@ -380,14 +380,8 @@ fn includes(wide: RetryCause, narrow: RetryCause) -> bool {
 /// A cause as policy writes it.
 pub(crate) fn cause_text(cause: RetryCause) -> String {
     match cause {
-        RetryCause::ConnectFailure => "connect-failure".to_owned(),
-        RetryCause::Refused => "refused".to_owned(),
-        RetryCause::Reset => "reset".to_owned(),
-        RetryCause::ResetBeforeRequest => "reset-before-request".to_owned(),
-        RetryCause::PerTryTimeout => "per-try-timeout".to_owned(),
-        RetryCause::Status(status) => status.to_string(),
-        RetryCause::ServerError => "\"5xx\"".to_owned(),
-        RetryCause::Gateway => "gateway".to_owned(),
-        RetryCause::GrpcStatus(status) => format!("grpc-{status}"),
+        // KDL would read a number.
+        RetryCause::ServerError => format!("\"{cause}\""),
+        _ => cause.to_string(),
     }
 }

@@ -18,7 +18,12 @@ impl Exchange {
         } else {
             &self.timeout
         };
-        let causes = self.causes.value.iter().copied().map(cause).collect();
+        let causes = self
+            .causes
+            .value
+            .iter()
+            .map(RetryCause::to_string)
+            .collect();
         let mut fields = vec![
             optional("timeout", &self.timeout),
             (
@@ -87,18 +92,4 @@ fn time(duration: Duration) -> Shown {
         millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
         millis => format!("{millis}ms"),
     })
-}
-
-fn cause(cause: RetryCause) -> String {
-    match cause {
-        RetryCause::ConnectFailure => "connect-failure".to_owned(),
-        RetryCause::Refused => "refused".to_owned(),
-        RetryCause::Reset => "reset".to_owned(),
-        RetryCause::ResetBeforeRequest => "reset-before-request".to_owned(),
-        RetryCause::PerTryTimeout => "per-try-timeout".to_owned(),
-        RetryCause::ServerError => "5xx".to_owned(),
-        RetryCause::Gateway => "gateway".to_owned(),
-        RetryCause::Status(status) => status.to_string(),
-        RetryCause::GrpcStatus(status) => format!("grpc-{status}"),
-    }
 }

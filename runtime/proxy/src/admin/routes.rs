@@ -198,7 +198,7 @@ fn times(exchange: &Exchange) -> Times {
         timeout_ms: timeout.map(millis),
         connect_timeout_ms: millis(*connect_timeout),
         attempts: hedge.map_or(retry.attempts, |hedge| hedge.attempts.max(retry.attempts)),
-        retry_on: retry.causes.iter().map(|cause| word(*cause)).collect(),
+        retry_on: retry.causes.iter().map(RetryCause::to_string).collect(),
         per_try_ms: retry.per_try.map(millis),
         hedge_after_ms: hedge.map(|hedge| millis(hedge.delay)),
         stream_idle_ms: stream_idle.map(millis),
@@ -209,21 +209,6 @@ fn times(exchange: &Exchange) -> Times {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// As policy writes it.
-fn word(cause: RetryCause) -> String {
-    match cause {
-        RetryCause::ConnectFailure => "connect-failure".to_owned(),
-        RetryCause::Refused => "refused".to_owned(),
-        RetryCause::Reset => "reset".to_owned(),
-        RetryCause::ResetBeforeRequest => "reset-before-request".to_owned(),
-        RetryCause::PerTryTimeout => "per-try-timeout".to_owned(),
-        RetryCause::ServerError => "5xx".to_owned(),
-        RetryCause::Gateway => "gateway".to_owned(),
-        RetryCause::Status(status) => status.to_string(),
-        RetryCause::GrpcStatus(status) => format!("grpc-{status}"),
-    }
 }
 
 #[cfg(test)]
