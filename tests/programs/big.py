@@ -43,6 +43,8 @@ def serve(connection):
 
 
 def attend(connection):
+    # A head and what follows are two writes, which would wait for each other's acknowledgement.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         serve(connection)
     except ConnectionError:
