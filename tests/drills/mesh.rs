@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use mesh_tests::{
-    Failure, PolicyRepository, Response, Running, http_get, program, run, unix_request, wait_until,
+    Failure, PolicyRepository, Response, Running, http_get, program, run, unix_request,
+    until_ready, until_serving, wait_until,
 };
 
 /// How long a condition may take to come true before the drill has failed.
@@ -183,27 +184,8 @@ pub(crate) fn distribute(folder: &Path, policies: &Path) -> Result<Running, Fail
         .stdout(log.try_clone()?)
         .stderr(log);
     let mut distributor = Running::start(&mut serve)?;
-    wait_until("the distributor serves", LIMIT, || {
-        if let Some(status) = distributor.ended()? {
-            return Ok(Err(Failure::new(format!("it ended with {status}"))));
-        }
-        let answer = unix_request(&socket, "GET", "/ready", "")?;
-        match answer.status {
-            200 => Ok(Ok(())),
-            _ => Err(Failure::new(answer.body)),
-        }
-    })
-    .and_then(|served| served)
-    .map_err(|failure| failure.while_doing(tail(&folder.join("meshd.log"))))?;
+    until_ready(&mut distributor, &socket, &folder.join("meshd.log"), LIMIT)?;
     Ok(distributor)
-}
-
-/// The last lines of a log.
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(20)..).unwrap_or(&[]);
-    format!("{} says\n{}\n", log.display(), last.join("\n"))
 }
 
 /// Runs a shell that logs to the folder's file, after what is there.
@@ -279,18 +261,8 @@ impl Proxy {
             .args(&with.arguments);
         let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let mut process = shell(&words, &home)?;
-        wait_until("a proxy serves", LIMIT, || {
-            if let Some(status) = process.ended()? {
-                return Ok(Err(Failure::new(format!("it ended with {status}"))));
-            }
-            let answer = unix_request(&home.join("admin.sock"), "GET", "/config", "")?.json()?;
-            if answer["sequence"].is_u64() {
-                return Ok(Ok(()));
-            }
-            Err(Failure::new(answer.to_string()))
-        })
-        .and_then(|served| served)
-        .map_err(|failure| failure.while_doing(tail(&home.join("log"))))?;
+        let admin = home.join("admin.sock");
+        until_serving(&mut process, &admin, &home.join("log"), LIMIT)?;
         Ok(Self {
             process,
             outbound,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::repository::{git, identify, replace};
+use crate::serving::log_tail;
 use crate::{Failure, Running, program, unix_request, wait_until};
 
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -321,11 +322,4 @@ impl Dev {
         }
         Err(Failure::new(format!("{path}: {}", response.body)))
     }
-}
-
-fn log_tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or(&[]);
-    format!("meshd dev said\n{}\n", tail.join("\n"))
 }

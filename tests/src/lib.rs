@@ -8,6 +8,7 @@ pub mod netns;
 mod process;
 mod programs;
 mod repository;
+mod serving;
 mod wait;
 
 pub use dev::{Dev, DevOptions, EdgeTraffic, Gateway, Instance, ProxyConfig, Service};
@@ -16,4 +17,5 @@ pub use http::{Response, http_get, http_request, unix_request};
 pub use process::Running;
 pub use programs::{program, run, workspace_root};
 pub use repository::PolicyRepository;
+pub use serving::{until_ready, until_serving};
 pub use wait::{wait_until, within};

@@ -6,7 +6,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::{Failure, PolicyRepository, Running, program, run, unix_request, wait_until};
+use crate::{
+    Failure, PolicyRepository, Running, program, run, until_ready, until_serving, wait_until,
+};
 
 use super::network::{Host, LIMIT, Network, PROXY_UID, SWITCH};
 use super::tools::tool;
@@ -129,35 +131,21 @@ impl Mesh {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let distributor = Running::start(&mut serve)?;
-        let mesh = Self {
+        let mut distributor = Running::start(&mut serve)?;
+        let socket = folder.path().join("meshd.sock");
+        let log = folder.path().join("meshd.log");
+        until_ready(&mut distributor, &socket, &log, LIMIT)?;
+        Ok(Self {
             proxies: Vec::new(),
             applications: Vec::new(),
             distributor,
             network,
             folder,
-        };
-        wait_until("the distributor serves", LIMIT, || {
-            let answer = unix_request(&mesh.path("meshd.sock"), "GET", "/ready", "")?;
-            if answer.status == 200 {
-                return Ok(());
-            }
-            Err(Failure::new(answer.body))
         })
-        .map_err(|failure| failure.while_doing(mesh.tail("meshd.log")))?;
-        Ok(mesh)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    /// The last lines of a log.
-    fn tail(&self, name: &str) -> String {
-        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(20)..).unwrap_or(&[]);
-        format!("{name} says\n{}\n", last.join("\n"))
     }
 
     pub fn host(&self, at: usize) -> Result<&Host, Failure> {
@@ -212,18 +200,9 @@ impl Mesh {
             .stdout(log.try_clone()?)
             .stderr(log);
         let mut proxy = Running::start(&mut command)?;
-        wait_until("a proxy serves", LIMIT, || {
-            if let Some(status) = proxy.ended()? {
-                return Ok(Err(Failure::new(format!("it ended with {status}"))));
-            }
-            let answer = unix_request(&home.join("admin.sock"), "GET", "/config", "")?.json()?;
-            if answer["sequence"].is_u64() {
-                return Ok(Ok(()));
-            }
-            Err(Failure::new(answer.to_string()))
-        })
-        .and_then(|served| served)
-        .map_err(|failure| failure.while_doing(self.tail(&format!("{name}.log"))))?;
+        let admin = home.join("admin.sock");
+        let log = self.path(&format!("{name}.log"));
+        until_serving(&mut proxy, &admin, &log, LIMIT)?;
         self.proxies.push(proxy);
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mesh_tests::{Failure, PolicyRepository, Running, program, run, unix_request, wait_until};
+use mesh_tests::{
+    Failure, PolicyRepository, Running, program, run, unix_request, until_ready, until_serving,
+};
 
 use super::hop::prefix;
 use super::load::Application;
@@ -94,18 +96,8 @@ impl Mesh {
             .stderr(log);
         let mut distributor = Running::start(&mut serve)?;
         let socket = folder.join("meshd.sock");
-        wait_until("the distributor serves", START_LIMIT, || {
-            if let Some(status) = distributor.ended()? {
-                return Ok(Err(Failure::new(format!("it ended with {status}"))));
-            }
-            let answer = unix_request(&socket, "GET", "/ready", "")?;
-            if answer.status == 200 {
-                return Ok(Ok(()));
-            }
-            Err(Failure::new(answer.body))
-        })
-        .and_then(|ready| ready)
-        .map_err(|failure| failure.while_doing(tail(&folder.join("meshd.log"))))?;
+        let log = folder.join("meshd.log");
+        until_ready(&mut distributor, &socket, &log, START_LIMIT)?;
         Ok(Self {
             distributor,
             repository,
@@ -163,18 +155,7 @@ impl Mesh {
             .stdout(log.try_clone()?)
             .stderr(log);
         let mut process = Running::start(&mut command)?;
-        wait_until("a proxy serves", START_LIMIT, || {
-            if let Some(status) = process.ended()? {
-                return Ok(Err(Failure::new(format!("it ended with {status}"))));
-            }
-            let answer = unix_request(&admin, "GET", "/config", "")?.json()?;
-            if answer["sequence"].is_u64() {
-                return Ok(Ok(()));
-            }
-            Err(Failure::new(answer.to_string()))
-        })
-        .and_then(|served| served)
-        .map_err(|failure| failure.while_doing(tail(&home.join("log"))))?;
+        until_serving(&mut process, &admin, &home.join("log"), START_LIMIT)?;
         Ok(Proxy { process, admin })
     }
 }
@@ -192,13 +173,6 @@ impl Proxy {
         let config = unix_request(&self.admin, "GET", "/config", "")?.json()?;
         Ok(config["commit"].as_str().map(str::to_owned))
     }
-}
-
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(20)..).unwrap_or(&[]);
-    format!("{} says\n{}\n", log.display(), last.join("\n"))
 }
 
 fn policies(application: &Application, places: Places, routes: usize) -> Result<String, Failure> {
