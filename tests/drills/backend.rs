@@ -1,9 +1,9 @@
-//! An application that fails when it is told to, and counts what it is asked.
+//! An application that fails or tarries when it is told to, goes when it is told to, and counts what it is asked.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mesh_tests::Failure;
@@ -13,15 +13,31 @@ use mesh_tests::Failure;
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     status: Arc<AtomicUsize>,
-    asked: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+/// What is known of it outside.
+#[derive(Debug, Default)]
+struct Counts {
+    asked: AtomicUsize,
+    accepted: AtomicUsize,
+    open: AtomicUsize,
+    delay_ms: AtomicU64,
+    is_gone: AtomicBool,
+    connections: Mutex<Vec<TcpStream>>,
 }
 
 impl Backend {
     /// One that answers 200.
     pub(crate) fn start() -> Result<Self, Failure> {
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The same at a given address.
+    pub(crate) fn at(address: SocketAddr) -> Result<Self, Failure> {
         let status = Arc::new(AtomicUsize::new(200));
         let told = Arc::clone(&status);
-        Self::answering(move || told.load(Ordering::SeqCst))
+        Self::listening(address, move || told.load(Ordering::SeqCst))
             .map(|backend| Self { status, ..backend })
     }
 
@@ -29,18 +45,38 @@ impl Backend {
     pub(crate) fn answering(
         answer: impl Fn() -> usize + Clone + Send + 'static,
     ) -> Result<Self, Failure> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::listening(SocketAddr::from(([127, 0, 0, 1], 0)), answer)
+    }
+
+    fn listening(
+        address: SocketAddr,
+        answer: impl Fn() -> usize + Clone + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let listener = TcpListener::bind(address)?;
         let backend = Self {
             address: listener.local_addr()?,
             status: Arc::default(),
-            asked: Arc::default(),
+            counts: Arc::default(),
         };
-        let asked = Arc::clone(&backend.asked);
+        let counts = Arc::clone(&backend.counts);
         std::thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
-                let (answer, asked) = (answer.clone(), Arc::clone(&asked));
-                // What a peer does to a connection is no failure of this one.
-                std::thread::spawn(move || drop(serve(&tcp, &answer, &asked)));
+                if counts.is_gone.load(Ordering::SeqCst) {
+                    return;
+                }
+                counts.accepted.fetch_add(1, Ordering::SeqCst);
+                counts.open.fetch_add(1, Ordering::SeqCst);
+                if let Ok(other) = tcp.try_clone() {
+                    counts.connections().push(other);
+                }
+                let (answer, counts) = (answer.clone(), Arc::clone(&counts));
+                std::thread::spawn(move || {
+                    // What a peer does to a connection is no failure of this one.
+                    drop(serve(&tcp, &answer, &counts));
+                    // The clone that is kept would hold it open.
+                    drop(tcp.shutdown(Shutdown::Both));
+                    counts.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Ok(backend)
@@ -51,14 +87,49 @@ impl Backend {
         self.status.store(status, Ordering::SeqCst);
     }
 
+    /// Has it think for so long before each answer.
+    pub(crate) fn tarry(&self, delay: Duration) {
+        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.counts.delay_ms.store(delay, Ordering::SeqCst);
+    }
+
+    /// It goes at once: nobody listens any more, and its connections end.
+    pub(crate) fn stop(&self) {
+        self.counts.is_gone.store(true, Ordering::SeqCst);
+        // The thread that accepts looks when somebody comes.
+        drop(TcpStream::connect(self.address));
+        for connection in self.counts.connections().drain(..) {
+            drop(connection.shutdown(Shutdown::Both));
+        }
+    }
+
     /// Requests that it got.
     pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+        self.counts.asked.load(Ordering::SeqCst)
+    }
+
+    /// Connections that it ever had.
+    pub(crate) fn accepted(&self) -> usize {
+        self.counts.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Connections that it has.
+    pub(crate) fn open(&self) -> usize {
+        self.counts.open.load(Ordering::SeqCst)
+    }
+}
+
+impl Counts {
+    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        // Whoever held it last left a whole list behind.
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Requests without bodies, one after the other.
-fn serve(tcp: &TcpStream, answer: &impl Fn() -> usize, asked: &AtomicUsize) -> Result<(), Failure> {
+fn serve(tcp: &TcpStream, answer: &impl Fn() -> usize, counts: &Counts) -> Result<(), Failure> {
     let mut io = tcp;
     let mut head = Vec::new();
     let mut buffer = [0; 4096];
@@ -71,7 +142,11 @@ fn serve(tcp: &TcpStream, answer: &impl Fn() -> usize, asked: &AtomicUsize) -> R
             continue;
         }
         head.clear();
-        asked.fetch_add(1, Ordering::SeqCst);
+        counts.asked.fetch_add(1, Ordering::SeqCst);
+        let delay = counts.delay_ms.load(Ordering::SeqCst);
+        if delay > 0 {
+            std::thread::sleep(Duration::from_millis(delay));
+        }
         let status = answer();
         write!(
             io,
@@ -84,6 +159,7 @@ fn serve(tcp: &TcpStream, answer: &impl Fn() -> usize, asked: &AtomicUsize) -> R
 pub(crate) fn load(
     to: SocketAddr,
     host: &'static str,
+    path: &'static str,
     per_second: u32,
     lasts: Duration,
 ) -> Result<Vec<u16>, Failure> {
@@ -97,7 +173,7 @@ pub(crate) fn load(
                 let mut due = pause * thread / THREADS;
                 while due < lasts {
                     std::thread::sleep(due.saturating_sub(began.elapsed()));
-                    let answer = mesh_tests::http_get(to, host, "/", &[])
+                    let answer = mesh_tests::http_get(to, host, path, &[])
                         .map_err(|failure| failure.to_string())?;
                     ended.push((began.elapsed(), answer.status));
                     due += pause;

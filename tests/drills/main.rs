@@ -4,6 +4,8 @@
 mod backend;
 mod broken_answers;
 mod bytes;
+mod d14_churn;
+mod d15_scale;
 mod d16_drain;
 mod d17_replacement;
 mod d22_telemetry;

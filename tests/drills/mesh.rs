@@ -105,6 +105,7 @@ service api {{
 /// A mesh whose policy the drill writes, and whose proxies it starts one by one. To be dropped after these.
 #[derive(Debug)]
 pub(crate) struct Wide {
+    repository: PolicyRepository,
     folder: tempfile::TempDir,
     _distributor: Running,
 }
@@ -116,8 +117,10 @@ impl Wide {
         let policies = folder.path().join("policies");
         fs::create_dir(&policies)?;
         fs::write(policies.join("mesh.kdl"), policy)?;
-        let distributor = distribute(folder.path(), &policies)?;
+        let repository = PolicyRepository::create(folder.path(), &policies)?;
+        let distributor = distribute_from(folder.path(), &repository)?;
         Ok(Self {
+            repository,
             folder,
             _distributor: distributor,
         })
@@ -126,6 +129,21 @@ impl Wide {
     /// Where its policy is.
     pub(crate) fn policies(&self) -> PathBuf {
         self.folder.path().join("policies")
+    }
+
+    /// Replaces a text of its policy, and waits until this proxy serves that.
+    pub(crate) fn rewrite(&self, old: &str, new: &str, proxy: &Proxy) -> Result<(), Failure> {
+        let before = proxy.sequence()?;
+        let clone = tempfile::tempdir_in(self.folder.path())?;
+        let edits = [(old, new)];
+        self.repository
+            .edit(&clone.path().join("clone"), "mesh.kdl", &edits)?;
+        wait_until("the proxy serves the new policy", LIMIT, || {
+            match proxy.sequence()? {
+                now if now > before => Ok(()),
+                now => Err(Failure::new(format!("it serves {now}"))),
+            }
+        })
     }
 
     /// Starts the proxy of a service.
@@ -160,7 +178,10 @@ const PORTS: u16 = 10_000;
 
 /// A distributor of these policies.
 pub(crate) fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
-    let repository = PolicyRepository::create(folder, policies)?;
+    distribute_from(folder, &PolicyRepository::create(folder, policies)?)
+}
+
+fn distribute_from(folder: &Path, repository: &PolicyRepository) -> Result<Running, Failure> {
     let trust = folder.join("trust");
     let mut keygen = Command::new(program("meshc")?);
     keygen.args(["keygen", "--mesh", "drills"]);
@@ -287,6 +308,13 @@ impl Proxy {
     /// Asks its admin socket.
     pub(crate) fn admin(&self, path: &str) -> Result<Response, Failure> {
         unix_request(&self.home.join("admin.sock"), "GET", path, "")
+    }
+
+    /// The number of the generation that it serves.
+    fn sequence(&self) -> Result<u64, Failure> {
+        let config = self.admin("/config")?.json()?;
+        let sequence = config["sequence"].as_u64();
+        sequence.ok_or_else(|| Failure::new(format!("it serves nothing: {config}")))
     }
 
     /// The sum of a metric over the series that contain all of `labels`.

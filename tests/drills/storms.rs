@@ -60,6 +60,7 @@ fn half_of_the_endpoints_fail_and_callers_hardly_notice() -> Result<(), Failure>
     let statuses = load(
         web.outbound,
         "pool",
+        "/",
         per_second,
         Duration::from_secs(seconds),
     )?;
@@ -97,7 +98,14 @@ fn one_that_fails_is_left_out_and_comes_back() -> Result<(), Failure> {
     }
     assert_eq!(failed, 5);
     // Soon enough that it is not asked again.
-    let after = load(web.outbound, "pool", 200, Duration::from_secs(1))?;
+    let (per_second, seconds) = if is_long() { (1_000, 30) } else { (200, 1) };
+    let after = load(
+        web.outbound,
+        "pool",
+        "/",
+        per_second,
+        Duration::from_secs(seconds),
+    )?;
     let wrong = after.iter().filter(|status| **status != 200).count();
     say(&format!(
         "D13: left out after {failed} failures; then {wrong} of {} failed",
@@ -136,5 +144,48 @@ fn one_that_fails_is_left_out_and_comes_back() -> Result<(), Failure> {
         .zip(before)
         .filter(|(backend, before)| backend.asked() > *before);
     assert_eq!(reached.count(), 5, "all are asked");
+    Ok(())
+}
+
+#[test]
+fn one_that_is_slow_is_left_out_and_no_caller_fails() -> Result<(), Failure> {
+    let all = backends(5)?;
+    let (_wide, web) = pool(
+        &all,
+        "    retry per-try-timeout attempts=2 per-try=\"250ms\"
+    outlier consecutive-5xx=5 every=\"200ms\" eject=\"30s\" max-ejected=\"50%\"",
+    )?;
+    let [slow, ..] = all.as_slice() else {
+        return Err(Failure::new("there are five"));
+    };
+    slow.tarry(Duration::from_secs(1));
+    let ejected = || web.metric("mesh_endpoints", &["state=\"ejected\"", "pool"]);
+    let mut requests = 0;
+    while ejected()? < 1.0 {
+        let answer = http_get(web.outbound, "pool", "/", &[])?;
+        assert_eq!(answer.status, 200, "another is asked: {answer:?}");
+        requests += 1;
+        assert!(
+            slow.asked() <= 5,
+            "{} tries, and it is still asked",
+            slow.asked()
+        );
+    }
+    assert_eq!(slow.asked(), 5);
+    let (per_second, seconds) = if is_long() { (1_000, 20) } else { (200, 1) };
+    let after = load(
+        web.outbound,
+        "pool",
+        "/",
+        per_second,
+        Duration::from_secs(seconds),
+    )?;
+    let wrong = after.iter().filter(|status| **status != 200).count();
+    say(&format!(
+        "D13: left out after 5 tries that were too slow, of {requests} requests; then {wrong} of {} failed",
+        after.len()
+    ));
+    assert!(wrong * 200 < after.len(), "{wrong}");
+    assert_eq!(slow.asked(), 5, "it is not asked again");
     Ok(())
 }
