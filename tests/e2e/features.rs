@@ -7,8 +7,9 @@ use crate::support::{LIMIT, bookshop};
 
 const REVIEWS: &str = "teams/reviews/reviews.kdl";
 const PLAIN: &str = "port 9080 protocol=http\n";
-/// It is the callers of `reviews` that would have to look.
-const LIMITED: &str = "port 9080 protocol=http\n    limits body=\"1MiB\"\n";
+/// It is the proxy of `reviews` that would have to ask another service.
+const LIMITED: &str =
+    "port 9080 protocol=http\n    rate-limit \"1000/s\" via=ratings on-failure=allow\n";
 
 #[test]
 fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() -> Result<(), Failure>
@@ -18,23 +19,23 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
     shop.dev.wait_serving(&good, LIMIT)?;
 
     let limited = shop.dev.commit_edit(REVIEWS, &[(PLAIN, LIMITED)])?;
-    let refused = wait_until("the caller's refusal in the status", LIMIT, || {
+    let refused = wait_until("the refusal in the status", LIMIT, || {
         let status = shop.dev.status()?;
         let proxies = status["proxies"].as_array().cloned().unwrap_or_default();
-        let caller = proxies
+        let reviews = proxies
             .into_iter()
-            .find(|proxy| proxy["workload"] == "productpage");
-        caller
+            .find(|proxy| proxy["workload"] == "reviews");
+        reviews
             .filter(|proxy| proxy["phase"] == "rejected")
             .ok_or_else(|| Failure::new(status.to_string()))
     })?;
     assert_eq!(
-        refused["reason"], "unknown_feature:pool.limits.body",
+        refused["reason"], "unknown_feature:access.rate-limit.via",
         "{refused}"
     );
-    let served = shop.served("productpage")?;
+    let served = shop.served("reviews")?;
     assert_eq!(served.commit.as_deref(), Some(good.as_str()));
-    for other in ["reviews", "ratings", "details"] {
+    for other in ["productpage", "ratings", "details"] {
         wait_until("the others on the new commit", LIMIT, || {
             let served = shop.served(other)?;
             if served.commit.as_deref() == Some(limited.as_str()) {
@@ -52,7 +53,7 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
         Err(Failure::new(format!("{now:?}")))
     })?;
     let counted = shop.metric(
-        "productpage",
+        "reviews",
         "mesh_config_rejected_total",
         &["reason=\"unknown_feature\""],
     )?;

@@ -10,6 +10,7 @@ use mesh_bundle::slice::{
     ClientAddress, ClientCertificate, Destination, RetryBudget, Slice, Target, TlsVersion,
 };
 use mesh_engine::host::HostPattern;
+use mesh_engine::path::Accepts;
 use mesh_engine::rbac::Rules;
 use mesh_engine::retry::BudgetState;
 use mesh_engine::telemetry::TelemetryTable;
@@ -41,6 +42,8 @@ use meant::Pins;
 #[derive(Debug)]
 pub(crate) struct Tables {
     snapshot: Snapshot,
+    /// What a path may hold for any callee.
+    path_accepts: Accepts,
     generation: String,
     callees: HashMap<Box<str>, CalleeState>,
     entries: Entries,
@@ -280,6 +283,12 @@ impl Tables {
             no_rules: metrics.authz("", &Rules::default()),
             gateways,
             rate_limits: rate_limits.collect(),
+            path_accepts: snapshot
+                .callees()
+                .iter()
+                .fold(Accepts::default(), |all, callee| {
+                    all.or(callee.path_accepts())
+                }),
             snapshot,
             generation: generation.to_owned(),
             callees,
@@ -293,6 +302,11 @@ impl Tables {
     /// The engine's tables.
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// What a path may hold until it is known whom it calls.
+    pub(crate) fn path_accepts(&self) -> Accepts {
+        self.path_accepts
     }
 
     /// Name of the generation that the slice came with.

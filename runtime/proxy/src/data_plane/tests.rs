@@ -17,6 +17,7 @@ mod idle;
 mod intercept;
 mod logs;
 mod loops;
+mod paths;
 mod plaintext;
 mod protection;
 mod rates;

@@ -17,7 +17,7 @@ use self::copied::{Copied, CopySender};
 use super::grpc::MessageCounter;
 use super::local_reply;
 use super::record::Record;
-use super::sanitise::sanitise_trailers;
+use super::sanitise::{Rule, sanitise_trailers};
 use super::timeout::{BodyClock, Expired};
 use crate::limits;
 use crate::upstream::pool::Slot;
@@ -36,15 +36,20 @@ pub(crate) enum BodyError {
     /// A clock ran out.
     #[error("pass the answer's body on in time")]
     Expired,
+    /// More came than the destination may get.
+    #[error("pass on a body that is too large")]
+    TooLarge,
     /// Another try took the body over.
     #[error("send the body twice at once")]
     Superseded,
 }
 
 /// How far a request body has come, for whoever else needs to know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Transfer {
     bytes: AtomicU64,
+    /// More than this is too large.
+    bytes_max: AtomicU64,
     ended: AtomicBool,
     broken: AtomicBool,
     /// Whether messages of gRPC are counted.
@@ -53,7 +58,31 @@ pub(crate) struct Transfer {
     messages: AtomicU64,
 }
 
+impl Default for Transfer {
+    fn default() -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            bytes_max: AtomicU64::new(u64::MAX),
+            ended: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            grpc: AtomicBool::new(false),
+            messages: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Transfer {
+    /// So many bytes may go where it is sent next.
+    pub(crate) fn may_be(&self, bytes_max: Option<u64>) {
+        let bytes_max = bytes_max.unwrap_or(u64::MAX);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// Whether more has come than that.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.bytes() > self.bytes_max.load(Ordering::Relaxed)
+    }
+
     /// Bytes read from the client.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -131,6 +160,11 @@ impl Downstream {
                     self.transfer
                         .bytes
                         .fetch_add(data.len() as u64, Ordering::Relaxed);
+                    if self.transfer.is_too_large() {
+                        self.copies.clear();
+                        self.transfer.broken.store(true, Ordering::Relaxed);
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    }
                     if self.transfer.grpc.load(Ordering::Relaxed) {
                         let messages = self.messages.read(data);
                         self.transfer
@@ -417,7 +451,16 @@ impl Upstream {
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = BodyError::Upstream(error);
-                Poll::Ready(Some(self.break_off(Reason::UpstreamReset, error)))
+                let is_ours = self
+                    .record
+                    .as_ref()
+                    .is_some_and(|record| record.request_is_too_large());
+                let reason = if is_ours {
+                    Reason::BadRequest(Rule::BodyTooLarge.as_str())
+                } else {
+                    Reason::UpstreamReset
+                };
+                Poll::Ready(Some(self.break_off(reason, error)))
             }
             Poll::Ready(None) => {
                 self.end(None);

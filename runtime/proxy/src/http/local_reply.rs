@@ -131,6 +131,7 @@ pub(crate) fn status(reason: Reason) -> StatusCode {
 pub(crate) fn grpc_status(reason: Reason) -> u8 {
     const DEADLINE_EXCEEDED: u8 = 4;
     const PERMISSION_DENIED: u8 = 7;
+    const RESOURCE_EXHAUSTED: u8 = 8;
     const UNIMPLEMENTED: u8 = 12;
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
@@ -140,6 +141,8 @@ pub(crate) fn grpc_status(reason: Reason) -> u8 {
         Reason::RequestTimeout | Reason::PerTryTimeout => DEADLINE_EXCEEDED,
         Reason::AuthzDenied | Reason::ExtAuthzDenied => PERMISSION_DENIED,
         Reason::JwtInvalid => UNAUTHENTICATED,
+        // As gRPC's own bounds of messages are answered.
+        Reason::BadRequest(rule) if rule == Rule::BodyTooLarge.as_str() => RESOURCE_EXHAUSTED,
         Reason::BadRequest(_) | Reason::Loop => INTERNAL,
         _ => UNAVAILABLE,
     }
@@ -220,6 +223,13 @@ mod tests {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["grpc-status"], "12");
         assert_eq!(answer.headers()["grpc-message"], "no_route");
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_is_told_as_grpc_tells_it() {
+        let answer = refuse(Rule::BodyTooLarge, GRPC);
+        assert_eq!(answer.headers()["grpc-status"], "8");
+        assert_eq!(refuse(Rule::BodyTooLarge, HTTP1).status(), 413);
     }
 
     #[test]

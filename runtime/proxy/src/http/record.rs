@@ -270,6 +270,13 @@ impl Record {
             .is_none_or(|transfer| transfer.has_ended())
     }
 
+    /// Whether more of the request came than its destination may get.
+    pub(crate) fn request_is_too_large(&self) -> bool {
+        self.transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.is_too_large())
+    }
+
     /// Notes that since then nothing was done but waiting.
     pub(crate) fn waited(&mut self, since: Instant) {
         self.waited += since.elapsed();

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri, Version, request, response};
 use mesh_engine::host::{self, Authority, HostError};
 use mesh_engine::http1::Fault;
-use mesh_engine::path::{self, PathError};
+use mesh_engine::path::{self, Accepts, PathError};
 use std::time::Duration;
 
 use crate::limits::{self, Limits};
@@ -123,6 +123,8 @@ pub(crate) enum Rule {
     Misdirected,
     /// A trusted proxy named a client that is no address.
     ForwardedFor,
+    /// A body over what policy lets a destination get.
+    BodyTooLarge,
 }
 
 impl Rule {
@@ -156,6 +158,7 @@ impl Rule {
             Self::Connection => "connection",
             Self::Misdirected => "misdirected",
             Self::ForwardedFor => "forwarded_for",
+            Self::BodyTooLarge => "body_too_large",
         }
     }
 
@@ -179,6 +182,7 @@ impl Rule {
             Self::Wire(fault) => of_fault(fault),
             Self::Connect | Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -230,11 +234,13 @@ pub(crate) struct Sanitised {
     pub(crate) hops: u16,
 }
 
-/// Makes the request safe, in place; its URI is then a canonical path and query.
+/// Makes the request safe, in place; its URI is then a canonical path and query. `accepts`: what the path may hold until
+/// it is known who takes it.
 pub(crate) fn sanitise(
     head: &mut request::Parts,
     sender: Sender,
     limits: &Limits,
+    accepts: Accepts,
 ) -> Result<Sanitised, Rule> {
     match head.method {
         Method::CONNECT => return Err(Rule::Connect),
@@ -249,7 +255,7 @@ pub(crate) fn sanitise(
     let authority = authority(head, sender)?;
     let authority_value =
         HeaderValue::try_from(authority.to_string()).map_err(|_malformed| Rule::HostMissing)?;
-    target(head, limits)?;
+    target(head, limits, accepts)?;
     if let Some(expectation) = head.headers.remove(header::EXPECT)
         && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
     {
@@ -418,7 +424,7 @@ fn authority(head: &request::Parts, sender: Sender) -> Result<Authority<'static>
 }
 
 /// Brings the target into its canonical form: path and query, nothing else.
-fn target(head: &mut request::Parts, limits: &Limits) -> Result<(), Rule> {
+fn target(head: &mut request::Parts, limits: &Limits, accepts: Accepts) -> Result<(), Rule> {
     let uri = std::mem::take(&mut head.uri);
     let Some(target) = uri.into_parts().path_and_query else {
         return Err(Rule::TargetForm);
@@ -431,7 +437,7 @@ fn target(head: &mut request::Parts, limits: &Limits) -> Result<(), Rule> {
     if query.is_some_and(|query| !query.bytes().all(printable)) {
         return Err(Rule::Query);
     }
-    let path = path::normalise(target.path()).map_err(Rule::Path)?;
+    let path = path::normalise_accepting(target.path(), accepts).map_err(Rule::Path)?;
     let canonical = if path.as_str() == target.path() {
         target
     } else {
@@ -564,7 +570,12 @@ mod tests {
         headers: &[(&str, &str)],
     ) -> Result<(Sanitised, request::Parts), Rule> {
         let mut head = head(Version::HTTP_11, method, uri, headers);
-        let sanitised = sanitise(&mut head, Sender::Application, &Limits::default())?;
+        let sanitised = sanitise(
+            &mut head,
+            Sender::Application,
+            &Limits::default(),
+            Accepts::default(),
+        )?;
         Ok((sanitised, head))
     }
 
@@ -595,16 +606,27 @@ mod tests {
     fn http2_authorities_must_agree() {
         let refused = |uri: &str, headers: &[(&str, &str)]| {
             let mut head = head(Version::HTTP_2, "GET", uri, headers);
-            sanitise(&mut head, Sender::Application, &Limits::default())
-                .map(|sanitised| sanitised.authority)
-                .unwrap_err()
+            sanitise(
+                &mut head,
+                Sender::Application,
+                &Limits::default(),
+                Accepts::default(),
+            )
+            .map(|sanitised| sanitised.authority)
+            .unwrap_err()
         };
         assert_eq!(refused("http://a/", &[("host", "b")]), Rule::HostsDiffer);
         assert_eq!(refused("http://u@a/", &[]), Rule::Host(HostError::BadByte));
         assert_eq!(refused("/", &[]), Rule::HostMissing);
         assert_eq!(refused("ftp://a/", &[]), Rule::Scheme);
         let mut same = head(Version::HTTP_2, "GET", "http://A/", &[("host", "a")]);
-        let sanitised = sanitise(&mut same, Sender::Application, &Limits::default()).unwrap();
+        let sanitised = sanitise(
+            &mut same,
+            Sender::Application,
+            &Limits::default(),
+            Accepts::default(),
+        )
+        .unwrap();
         assert_eq!(sanitised.authority.host(), "a");
     }
 
@@ -614,7 +636,13 @@ mod tests {
         for value in [" yes", "yes ", "\tyes\t", "yes"] {
             let sent = [("x-evil", value), ("x-empty", " "), ("x-inner", "a b")];
             let mut head = head(Version::HTTP_2, "GET", "http://a/", &sent);
-            sanitise(&mut head, Sender::Application, &Limits::default()).unwrap();
+            sanitise(
+                &mut head,
+                Sender::Application,
+                &Limits::default(),
+                Accepts::default(),
+            )
+            .unwrap();
             assert_eq!(head.headers["x-evil"], "yes");
             assert_eq!(head.headers["x-empty"], "");
             assert_eq!(head.headers["x-inner"], "a b");
@@ -625,9 +653,14 @@ mod tests {
     fn the_most_hops_count() {
         let hops = |sent: &[(&str, &str)]| {
             let mut head = head(Version::HTTP_2, "GET", "http://a/", sent);
-            sanitise(&mut head, Sender::Application, &Limits::default())
-                .unwrap()
-                .hops
+            sanitise(
+                &mut head,
+                Sender::Application,
+                &Limits::default(),
+                Accepts::default(),
+            )
+            .unwrap()
+            .hops
         };
         assert_eq!(hops(&[]), 0);
         assert_eq!(hops(&[("x-mesh-hops", "1"), ("x-mesh-hops", "200")]), 200);
@@ -700,9 +733,14 @@ mod tests {
                 "/",
                 &[("host", "a"), ("x-mesh-timeout-ms", value)],
             );
-            sanitise(&mut head, Sender::MeshPeer, &Limits::default())
-                .unwrap()
-                .time_left
+            sanitise(
+                &mut head,
+                Sender::MeshPeer,
+                &Limits::default(),
+                Accepts::default(),
+            )
+            .unwrap()
+            .time_left
         };
         assert_eq!(peer("1500"), Some(Duration::from_millis(1500)));
         assert_eq!(peer("999999999999"), Some(limits::DEADLINE_MAX));
@@ -717,8 +755,13 @@ mod tests {
     fn a_url_has_the_scheme_of_its_connection() {
         let sent = |uri: &str, tls| {
             let mut head = head(Version::HTTP_11, "GET", uri, &[("host", "a")]);
-            sanitise(&mut head, Sender::Client { tls }, &Limits::default())
-                .map(|sanitised| sanitised.authority)
+            sanitise(
+                &mut head,
+                Sender::Client { tls },
+                &Limits::default(),
+                Accepts::default(),
+            )
+            .map(|sanitised| sanitised.authority)
         };
         assert!(sent("https://a/", true).is_ok());
         assert!(sent("http://a/", false).is_ok());

@@ -17,8 +17,9 @@ use http::{HeaderMap, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Body, Incoming};
 use mesh_bundle::slice::{Protocol, Upgrade};
 use mesh_daemon::telemetry::Reason;
+use mesh_engine::path::{self, Accepts};
 use mesh_engine::retry;
-use mesh_engine::{InboundTable, Peer, path, trace};
+use mesh_engine::{GatewayTable, InboundTable, Peer, trace};
 
 use super::body::copied::{Copied, CopySender};
 use super::body::{Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer};
@@ -64,6 +65,7 @@ pub(crate) async fn serve(
         authority: HeaderValue::from_static(""),
         client_ip: connection.peer_ip,
         hops: 0,
+        accepts: Accepts::default(),
         head,
         record,
         upgrade,
@@ -77,12 +79,13 @@ pub(crate) async fn serve(
         }
         return Ok(exchange.refuse(Refusal::Rule(refused.rule)));
     }
-    let sanitised = match exchange.sanitise() {
+    let plane = &connection.plane;
+    let tables = plane.tables();
+    let sanitised = match exchange.sanitise(tables.as_deref()) {
         Ok(sanitised) => sanitised,
         Err(refusal) => return Ok(exchange.refuse(refusal)),
     };
-    let plane = &connection.plane;
-    let Some(tables) = plane.tables() else {
+    let Some(tables) = tables else {
         return Ok(exchange.reply(Reason::NoConfig));
     };
     exchange.follow(&tables);
@@ -118,6 +121,8 @@ struct Exchanging<'c> {
     client_ip: IpAddr,
     /// How many proxies of callers the request has passed, this one included.
     hops: u16,
+    /// What the path may hold until it is known who takes it.
+    accepts: Accepts,
     head: request::Parts,
     record: Box<Record>,
     /// What the client wants to become of its connection.
@@ -156,14 +161,18 @@ impl OutgoingBody {
         self.body.is_none()
     }
 
-    /// A copy of it, as it comes.
-    fn copy(&mut self) -> RequestBody {
+    /// A copy of it, as it comes; none: it is larger than this.
+    fn copy(&mut self, bytes_max: Option<u64>) -> Option<RequestBody> {
         let Some(body) = &self.body else {
-            return RequestBody::Empty;
+            return Some(RequestBody::Empty);
         };
-        let (sender, copy) = Copied::new(body.size_hint());
+        let hint = body.size_hint();
+        if bytes_max.is_some_and(|max| hint.lower() > max) {
+            return None;
+        }
+        let (sender, copy) = Copied::new(hint, bytes_max);
         self.copies.push(sender);
-        RequestBody::Copied(copy)
+        Some(RequestBody::Copied(copy))
     }
 
     /// For one sending, or with a handle for more.
@@ -249,7 +258,34 @@ impl Exchanging<'_> {
         }
     }
 
-    fn sanitise(&mut self) -> Result<Sanitised, Refusal> {
+    /// What a path may hold for somebody who may take the request.
+    fn acceptable(&self, tables: &Tables) -> Accepts {
+        let snapshot = tables.snapshot();
+        let accepts = match &self.connection.side {
+            Side::Outbound(_) => Some(tables.path_accepts()),
+            Side::Inbound(inbound) => snapshot
+                .inbound(inbound.port)
+                .map(InboundTable::path_accepts),
+            Side::Gateway(entrance) => snapshot
+                .inbound(entrance.port)
+                .and_then(|table| snapshot.gateway(table.service()))
+                .map(GatewayTable::path_accepts),
+        };
+        accepts.unwrap_or_default()
+    }
+
+    /// Refuses a path that holds what somebody accepts, but not whoever takes it.
+    fn narrow_path(&self, accepts: Accepts) -> Result<(), Rule> {
+        // Nearly nobody accepts anything, and then it was refused before.
+        if self.accepts == accepts {
+            return Ok(());
+        }
+        let path = path::normalise_accepting(self.head.uri.path(), self.accepts);
+        let path = path.map_err(Rule::Path)?;
+        accepts.allow(&path).map_err(Rule::Path)
+    }
+
+    fn sanitise(&mut self, tables: Option<&Tables>) -> Result<Sanitised, Refusal> {
         if self.connection.plane.running() > self.connection.plane.limits.requests {
             self.connection.plane.metrics.limit_reached("requests");
             return Err(Refusal::Reason(Reason::OverloadShed));
@@ -264,8 +300,10 @@ impl Exchanging<'_> {
             Side::Inbound(_) => Sender::Client { tls: false },
             Side::Gateway(entrance) => Sender::Client { tls: entrance.tls },
         };
-        let sanitised = sanitise(&mut self.head, sender, &self.connection.plane.limits)
-            .map_err(Refusal::Rule)?;
+        self.accepts = tables.map_or_else(Accepts::default, |tables| self.acceptable(tables));
+        let limits = &self.connection.plane.limits;
+        let sanitised = sanitise(&mut self.head, sender, limits, self.accepts);
+        let sanitised = sanitised.map_err(Refusal::Rule)?;
         self.asked.grpc = sanitised.grpc;
         self.record.grpc = sanitised.grpc;
         if sanitised.grpc {
@@ -394,6 +432,7 @@ impl Exchanging<'_> {
             },
             host: host.to_owned(),
             head: self.head.clone(),
+            accepts: self.accepts,
             peer_ip: self.connection.peer_ip,
             client_ip: self.client_ip,
         };
@@ -408,7 +447,8 @@ impl Exchanging<'_> {
         peer: Peer<'a>,
         question: impl FnOnce(&mesh_engine::Request<'_>) -> T,
     ) -> Result<T, Rule> {
-        let path = path::normalise(self.head.uri.path()).map_err(Rule::Path)?;
+        let path = path::normalise_accepting(self.head.uri.path(), self.accepts);
+        let path = path.map_err(Rule::Path)?;
         Ok(question(&mesh_engine::Request {
             method: self.head.method.as_str(),
             host,
@@ -442,8 +482,11 @@ impl Exchanging<'_> {
         }
     }
 
-    /// The client's body ended in an error: either its bytes were refused or it went away.
-    fn broken_body(self) -> Reply {
+    /// The client's body ended in an error: it is too large, its bytes were refused, or it went away.
+    fn broken_body(self, transfer: &Transfer) -> Reply {
+        if transfer.is_too_large() {
+            return self.refuse(Refusal::Rule(Rule::BodyTooLarge));
+        }
         match self.connection.wire.broken_body() {
             Some(rule) => self.refuse(Refusal::Rule(rule)),
             None => self.reply(Reason::ClientDisconnect),

@@ -78,6 +78,11 @@ impl Picked {
         self.of.as_ref().map(|(group, _)| &group.pool)
     }
 
+    /// How large a request's body may be there.
+    pub(crate) fn body_bytes_max(&self) -> Option<u64> {
+        self.pool()?.policy().limits.body_bytes
+    }
+
     /// What a connection to it may take of the destination's limits.
     pub(crate) fn room(&self) -> Option<Room<'_>> {
         let (group, _) = self.of.as_ref()?;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use mesh_bundle::slice::{Limits, Outlier, Pool, RetryCause, Slice};
 use tokio::sync::Semaphore;
@@ -289,4 +292,61 @@ async fn so_many_retries_at_once() {
         (&503.into(), &1.into())
     );
     first.abort();
+}
+
+/// A body of so many bytes, in chunks and of a length that nobody says.
+fn chunked(bytes: usize) -> TestBody {
+    let chunks: Vec<_> = (0..bytes.div_ceil(1_000))
+        .map(|at| vec![b'x'; (bytes - at * 1_000).min(1_000)])
+        .map(|chunk| Ok(Frame::data(Bytes::from(chunk))))
+        .collect();
+    StreamBody::new(futures_util::stream::iter(chunks)).boxed()
+}
+
+#[tokio::test]
+async fn bodies_over_the_limit_go_no_further() {
+    let mesh = Mesh::new();
+    let application = Application::named("v1").await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
+    let limits = Limits {
+        body_bytes: Some(10_000),
+        ..Limits::default()
+    };
+    productpage.apply(&limited(&mesh, limits));
+    let post = |body: TestBody| {
+        let mut request = get("/");
+        *request.method_mut() = http::Method::POST;
+        *request.body_mut() = body;
+        request
+    };
+    for body in [full(vec![b'x'; 10_000]), chunked(10_000)] {
+        let got = send(productpage.outbound(), post(body)).await;
+        assert_eq!((got.status, got.body.len()), (StatusCode::OK, 10_000));
+    }
+    let asked = application.requests();
+    let got = send(productpage.outbound(), post(full(vec![b'x'; 10_001]))).await;
+    let refused = (StatusCode::PAYLOAD_TOO_LARGE, "bad_request:body_too_large");
+    assert_eq!((got.status, got.reason()), refused);
+    assert_eq!(application.requests(), asked, "its length says so");
+    let mut client = http2_client(productpage.outbound()).await;
+    let mut request = post(chunked(30_000));
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = "http://reviews/".parse().unwrap();
+    request.headers_mut().remove("host");
+    let got = read(client.send_request(request).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!((got.status, got.reason()), refused, "no length says so");
+    let record = productpage.record(|record| record["code"] == 413).await;
+    assert_eq!(record["reason"], "bad_request:body_too_large");
+    let metrics = productpage.metrics.encode();
+    let counted = "mesh_rejected_requests_total{rule=\"body_too_large\"} 2";
+    assert!(metrics.contains(counted), "{metrics}");
+    let got = send(productpage.outbound(), post(chunked(5_000))).await;
+    assert_eq!(
+        got.status,
+        StatusCode::OK,
+        "it says nothing of the endpoint"
+    );
 }

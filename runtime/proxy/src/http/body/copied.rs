@@ -28,6 +28,8 @@ pub(crate) struct CopySender(mpsc::Sender<Part>);
 pub(crate) struct Copied {
     parts: mpsc::Receiver<Part>,
     hint: SizeHint,
+    /// Bytes that may still come.
+    left: u64,
     ended: bool,
 }
 
@@ -50,12 +52,13 @@ impl CopySender {
 }
 
 impl Copied {
-    /// A copy of a body of that size.
-    pub(crate) fn new(hint: SizeHint) -> (CopySender, Self) {
+    /// A copy of a body of that size; one of more than so many bytes is broken off.
+    pub(crate) fn new(hint: SizeHint, bytes_max: Option<u64>) -> (CopySender, Self) {
         let (sender, parts) = mpsc::channel(limits::MIRROR_CHUNKS);
         let copy = Self {
             parts,
             hint,
+            left: bytes_max.unwrap_or(u64::MAX),
             ended: false,
         };
         (CopySender(sender), copy)
@@ -69,7 +72,13 @@ impl Copied {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(self.parts.poll_recv(cx)) {
-            Some(Part::Data(data)) => Some(Ok(Frame::data(data))),
+            Some(Part::Data(data)) => match self.left.checked_sub(data.len() as u64) {
+                Some(left) => {
+                    self.left = left;
+                    Some(Ok(Frame::data(data)))
+                }
+                None => Some(Err(BodyError::TooLarge)),
+            },
             Some(Part::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
             Some(Part::End) => {
                 self.ended = true;

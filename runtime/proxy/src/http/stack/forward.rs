@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 use super::super::body::{RequestBody, Transfer};
 use super::super::record::grpc_status;
-use super::super::sanitise::{HOPS_HEADER, STREAMING_HEADER, Sanitised, TIMEOUT_HEADER};
+use super::super::sanitise::{HOPS_HEADER, Rule, STREAMING_HEADER, Sanitised, TIMEOUT_HEADER};
 use super::super::timeout::{self, Deadlines};
 use super::attempt::{Attempt, Done};
 use super::filters::Edit;
-use super::{Exchanging, OutgoingBody, Reply, wish};
+use super::{Exchanging, OutgoingBody, Refusal, Reply, wish};
 use crate::tables::Tables;
 use crate::upstream::connect::{ConnectError, HttpVersion};
 use crate::upstream::endpoints::Picked;
@@ -158,6 +158,13 @@ impl Exchanging<'_> {
                 return self.reply(Reason::NoHealthyUpstream);
             };
             let gate = picked.pool().and_then(|pool| pool.gate().cloned());
+            let bytes_max = picked.body_bytes_max();
+            transfer.may_be(bytes_max);
+            if bytes_max
+                .is_some_and(|max| sending.size_hint().lower() > max || transfer.is_too_large())
+            {
+                return self.refuse(Refusal::Rule(Rule::BodyTooLarge));
+            }
             let Ok(held) = take(&picked, Counted::Requests) else {
                 return self.reply(Reason::CircuitOpen);
             };
@@ -199,7 +206,7 @@ impl Exchanging<'_> {
             };
             self.count_retry(&tries, false);
             if transfer.is_broken() {
-                return self.broken_body();
+                return self.broken_body(&transfer);
             }
             let again = match &replay {
                 Some(handle) => handle.again().map(RequestBody::Replay),

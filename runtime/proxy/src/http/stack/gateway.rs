@@ -74,6 +74,9 @@ impl Exchanging<'_> {
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
         self.record.edge = Some(state.edge(route));
+        if let Err(rule) = self.narrow_path(route.filters().path_accepts) {
+            return self.refuse(Refusal::Rule(rule));
+        }
         match self.count(
             tables,
             table,

@@ -122,7 +122,7 @@ impl Exchanging<'_> {
                     return self.pass_on(answer, &exchange, deadlines, &[], None);
                 }
                 Ok(Err(failure)) if spare.covers(failure) => sending = RequestBody::Empty,
-                Ok(Err(_)) if transfer.is_broken() => return self.broken_body(),
+                Ok(Err(_)) if transfer.is_broken() => return self.broken_body(&transfer),
                 Ok(Err(failure)) => return self.reply(failed(failure).reason),
                 Err(_elapsed) => {
                     self.record.count_timeout("request");

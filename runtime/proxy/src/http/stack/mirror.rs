@@ -64,6 +64,10 @@ impl Exchanging<'_> {
         let Ok(held) = take(&picked, Counted::Requests) else {
             return false;
         };
+        let bytes_max = picked.body_bytes_max();
+        let Some(copy) = body.copy(bytes_max) else {
+            return false;
+        };
         let limit = exchange.timeout.unwrap_or(limits::MIRROR_TIMEOUT);
         let leaves = !picked.endpoint.is_meshed();
         let now = self.record.started().into_std();
@@ -71,7 +75,7 @@ impl Exchanging<'_> {
             exchange: now.checked_add(limit),
             ..Deadlines::default()
         };
-        let mut request = self.next_hop(body.copy(), deadlines, true, leaves);
+        let mut request = self.next_hop(copy, deadlines, true, leaves);
         let headers = request.headers_mut();
         headers.insert(MIRRORED_HEADER, HeaderValue::from_static("1"));
         let attempt = Attempt {

@@ -48,6 +48,9 @@ impl Exchanging<'_> {
             return self.reply(Reason::NoRoute);
         };
         self.record.edge = Some(Arc::clone(&state.no_route));
+        if let Err(rule) = self.narrow_path(callee.path_accepts()) {
+            return self.refuse(Refusal::Rule(rule));
+        }
         if tcp::carries_bytes(Some(port)) {
             return self.reply(Reason::NoRoute);
         }
@@ -73,6 +76,9 @@ impl Exchanging<'_> {
             Ok(None) => return self.reply(Reason::NoRoute),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
+        if let Err(rule) = self.narrow_path(route.filters().path_accepts) {
+            return self.refuse(Refusal::Rule(rule));
+        }
         if state.dialling.leaves() {
             self.address_outside(host, state.dialling.really(port.number));
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::request;
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_engine::{Peer, path};
+use mesh_engine::Peer;
+use mesh_engine::path::{self, Accepts};
 
 use crate::data_plane::Plane;
 
@@ -22,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) host: String,
     /// What was asked.
     pub(crate) head: request::Parts,
+    /// What its path may hold.
+    pub(crate) accepts: Accepts,
     /// Address of the peer.
     pub(crate) peer_ip: IpAddr,
     /// Address of the client.
@@ -34,7 +37,7 @@ impl Entry {
         let Some(tables) = plane.tables().filter(|_| !plane.is_denying()) else {
             return false;
         };
-        let Ok(path) = path::normalise(self.head.uri.path()) else {
+        let Ok(path) = path::normalise_accepting(self.head.uri.path(), self.accepts) else {
             return false;
         };
         let snapshot = tables.snapshot();
@@ -55,10 +58,11 @@ impl Entry {
             Some(external) => snapshot.callee(external).is_some_and(|callee| {
                 let verdict = snapshot.leave(callee, &request);
                 verdict.is_some_and(|verdict| verdict.is_allowed())
+                    && callee.path_accepts().allow(&path).is_ok()
             }),
-            None => snapshot
-                .inbound(self.port)
-                .is_some_and(|table| table.authorise(&request).is_allowed()),
+            None => snapshot.inbound(self.port).is_some_and(|table| {
+                table.authorise(&request).is_allowed() && table.path_accepts().allow(&path).is_ok()
+            }),
         }
     }
 }
