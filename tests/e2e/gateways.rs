@@ -1,6 +1,9 @@
 //! How people come in: by the gateway's listeners, over TLS and in plaintext, and by nothing else.
 
-use mesh_tests::{Failure, Response, http_get, wait_until};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use mesh_tests::{EdgeTraffic, Failure, Response, http_get, wait_until};
 
 use crate::support::{Bookshop, LIMIT, bookshop, https};
 
@@ -63,6 +66,46 @@ fn plaintext_is_sent_to_https() -> Result<(), Failure> {
     assert_eq!(sent.header("location"), Some(location.as_str()));
     let other = http_get(plain, "other.example", "/books/7", &[])?;
     assert_eq!(other.status, 404, "{other:?}");
+    Ok(())
+}
+
+/// What stands in front of a gateway is on this machine, too, and so is the demo traffic.
+#[test]
+fn a_program_of_this_machine_may_say_who_the_client_is() -> Result<(), Failure> {
+    let shop = bookshop(20)?;
+    let file = "teams/storefront/public.kdl";
+    let commit = shop.dev.commit_edit(
+        file,
+        &[
+            ("listen 80 {", "listen 80 { client-ip proxy-protocol;"),
+            (
+                "listen 443 {",
+                "listen 443 {\n        client-ip proxy-protocol",
+            ),
+        ],
+    )?;
+    shop.dev.wait_serving(&commit, LIMIT)?;
+    let before = shop.dev.edge(GATEWAY, "productpage")?;
+    wait_until("demo traffic enters by the gateway", LIMIT, || {
+        let now = shop.dev.edge(GATEWAY, "productpage")?;
+        let entered = |edge: &EdgeTraffic| edge.requests - edge.failed;
+        if entered(&now) >= entered(&before) + 50 {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{now:?}")))
+    })?;
+    let plain = shop.dev.listener(GATEWAY, 80)?;
+    let request = format!("GET /books/7 HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+    let send = |header: &str| -> Result<String, Failure> {
+        let mut client = TcpStream::connect(plain)?;
+        client.write_all(format!("{header}{request}").as_bytes())?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = send("PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n")?;
+    assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+    assert!(send("").is_err(), "nobody said who the client is");
     Ok(())
 }
 

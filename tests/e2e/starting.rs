@@ -179,6 +179,43 @@ fn two_do_not_share_a_folder_and_an_old_ports_file_misleads_nobody() -> Result<(
     Ok(())
 }
 
+/// What is told to end ends once, and what stays is named.
+#[test]
+fn at_the_end_nothing_is_started_again() -> Result<(), Failure> {
+    let shop = Shop::new()?;
+    let state = shop.folder.path().join("state");
+    let said = shop.folder.path().join("said");
+    let mut command = shop.dev(shop.repository.path())?;
+    command
+        .args(["--rate", "0", "--state"])
+        .arg(&state)
+        .stderr(std::fs::File::create(&said)?);
+    let mut dev = Running::start(&mut command)?;
+    let stays = format!("Ctrl-C ends it; {} stays.", state.display());
+    wait_until("it serves", LIMIT, || {
+        let said = std::fs::read_to_string(&said)?;
+        if said.contains(&stays) {
+            return Ok(());
+        }
+        Err(Failure::new(said))
+    })?;
+    assert!(dev.stop()?.success());
+    let said = std::fs::read_to_string(&said)?;
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    let mut proxies = 0;
+    for instance in std::fs::read_dir(state.join("proxies"))? {
+        let log = instance?.path().join("meshp.log");
+        if log.exists() {
+            proxies += 1;
+            let log = std::fs::read_to_string(log)?;
+            assert_eq!(log.matches("\"enrolled\"").count(), 1, "{log}");
+            assert!(!log.contains("could not start"), "{log}");
+        }
+    }
+    assert!(proxies > 5, "{proxies}");
+    Ok(())
+}
+
 #[test]
 fn the_end_of_the_terminal_leaves_no_keys_behind() -> Result<(), Failure> {
     let shop = Shop::new()?;

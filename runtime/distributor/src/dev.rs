@@ -35,6 +35,7 @@ mod traffic;
 use distributor::Distributor;
 use fleet::Fleet;
 use ports::Ports;
+use process::Children;
 use secrets::Secrets;
 use state::{StateFolder, make_folder};
 use table::{Look, Screen};
@@ -165,6 +166,14 @@ impl NotReady {
             log,
         }
     }
+
+    /// Says where the whole log is, too, for it stays.
+    fn with_log(mut self) -> Self {
+        use std::fmt::Write as _;
+        // Writing to a string cannot fail.
+        let _infallible = write!(self.said, "\nthe whole log is {}", self.log.display());
+        self
+    }
 }
 
 /// Runs until a signal; removes what it made.
@@ -175,22 +184,27 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<(), DevError> {
     let state = StateFolder::open(&arguments).await?;
     // Whoever waits for this file must not read what an earlier run opened.
     remove_ports(&arguments);
+    let (children, ended) = Children::new();
     let outcome = tokio::select! {
-        outcome = live(&arguments, state.path()) => outcome,
+        outcome = live(&arguments, &state, &children) => outcome,
         signal = shutdown.requested() => {
             tracing::info!(signal, "ending");
             Ok(())
         }
     };
     remove_ports(&arguments);
-    if let Err(DevError::NotReady(part)) = &outcome
-        && state.is_kept()
-    {
-        crate::output::message(&format!("the whole log is {}", part.log.display()));
+    // Dropping `live` has let go of all children, which end by themselves; the store folders go last.
+    drop(children);
+    tokio::select! {
+        () = ended.wait() => {}
+        signal = shutdown.requested() => tracing::info!(signal, "asked again, ending at once"),
     }
-    // Dropping `live` has let go of every child's standard input; the store folders go last.
+    let kept = state.is_kept();
     state.close().await;
-    outcome
+    match outcome {
+        Err(DevError::NotReady(part)) if kept => Err(DevError::NotReady(part.with_log())),
+        outcome => outcome,
+    }
 }
 
 fn remove_ports(arguments: &DevArguments) {
@@ -204,7 +218,13 @@ fn remove_ports(arguments: &DevArguments) {
     }
 }
 
-async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
+async fn live(
+    arguments: &DevArguments,
+    state: &StateFolder,
+    children: &Children,
+) -> Result<(), DevError> {
+    let kept = state.is_kept();
+    let state = state.path();
     let say = |text: &str| {
         if !arguments.quiet {
             crate::output::message(text);
@@ -227,7 +247,8 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
     let apps = check::apps(&arguments.app, &policy.plan)?;
 
     say("making keys and starting the distributor");
-    let distributor = Distributor::start(&repository, &clone.reference, &policy, state).await?;
+    let distributor =
+        Distributor::start(&repository, &clone.reference, &policy, state, children).await?;
     if clone.path != repository {
         let meshd =
             process::sibling("meshd").map_err(|error| DevError::Io("cannot find meshd", error))?;
@@ -241,7 +262,7 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
     let mut fleet = Fleet::new(
         state.join("proxies"),
         apps,
-        process_paths()?,
+        process_paths(children)?,
         secrets,
         arguments.externals,
     )
@@ -262,7 +283,13 @@ async fn live(arguments: &DevArguments, state: &Path) -> Result<(), DevError> {
     write_ports(arguments, &shared, &clone, &control).await?;
     let doors = introduction::doors(&policy.plan, &*shared.fleet.lock().await);
     let web = shared.distributor.web();
-    say(&introduction::text(&clone.path, &policy, &web, &doors));
+    say(&introduction::text(
+        &clone.path,
+        &policy,
+        &web,
+        &doors,
+        kept.then_some(state),
+    ));
 
     tokio::select! {
         ended = follow(&shared, &clone, arguments) => ended,
@@ -347,23 +374,31 @@ fn edges(
         return BTreeMap::new();
     }
     let edge = |(name, call): (&traffic::EdgeName, &plan::PlannedCall)| {
+        let is_proxied = call.entry.as_ref().is_some_and(|entry| entry.is_proxied);
         let (to, tls) = match &call.entry {
             None => (fleet.outbound(&name.0)?, None),
             Some(entry) => fleet.entrance(&name.0, entry)?,
         };
         let request = call.request.clone();
-        Some((name.clone(), traffic::Edge { to, tls, request }))
+        let edge = traffic::Edge {
+            to,
+            tls,
+            is_proxied,
+            request,
+        };
+        Some((name.clone(), edge))
     };
     plan.edges.iter().filter_map(edge).collect()
 }
 
-fn process_paths() -> Result<fleet::Programs, DevError> {
+fn process_paths(children: &Children) -> Result<fleet::Programs, DevError> {
     let find = |name| {
         process::sibling(name).map_err(|error| DevError::Io("cannot find a program of ours", error))
     };
     Ok(fleet::Programs {
         meshd: find("meshd")?,
         meshp: find("meshp")?,
+        children: children.clone(),
     })
 }
 

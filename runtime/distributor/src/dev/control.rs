@@ -4,8 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
-use mesh_daemon::admin::{AdminResponse, AdminSocket, Routes, serve_unix};
+use mesh_daemon::admin::{AdminRequest, AdminResponse, AdminSocket, Routes, serve_unix};
 use mesh_daemon::drain;
 use serde::Serialize;
 
@@ -92,11 +94,20 @@ fn done() -> AdminResponse {
 fn with<F, R>(
     shared: &Arc<Shared>,
     answer: F,
-) -> impl Fn(mesh_daemon::admin::AdminRequest) -> R + Send + Sync + 'static + use<F, R>
+) -> impl Fn(AdminRequest) -> BoxFuture<'static, AdminResponse> + Send + Sync + 'static + use<F, R>
 where
     F: Fn(Arc<Shared>) -> R + Send + Sync + 'static,
     R: Future<Output = AdminResponse> + Send + 'static,
 {
-    let shared = Arc::clone(shared);
-    move |_request| answer(Arc::clone(&shared))
+    // Whoever lives longer than the mesh must not keep it running.
+    let shared = Arc::downgrade(shared);
+    move |_request| {
+        match shared.upgrade() {
+            Some(shared) => answer(shared).boxed(),
+            None => {
+                let ending = AdminResponse::text(StatusCode::SERVICE_UNAVAILABLE, "ending\n");
+                std::future::ready(ending).boxed()
+            }
+        }
+    }
 }

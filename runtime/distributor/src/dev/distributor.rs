@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::policy::Policy;
 use super::ports::DistributorPorts;
-use super::process::{Process, Program, sibling};
+use super::process::{Children, Process, Program, sibling};
 use super::{DevError, NotReady, make_folder};
 use crate::api::TokenRequest;
 use crate::endpoints::EndpointFeed;
@@ -49,6 +49,7 @@ impl Distributor {
         reference: &str,
         policy: &Policy,
         state: &Path,
+        children: &Children,
     ) -> Result<Self, DevError> {
         let trust = state.join("trust");
         if !trust.exists() {
@@ -91,7 +92,7 @@ impl Distributor {
         };
         // A file of an earlier run would tell addresses that nobody listens on.
         drop(std::fs::remove_file(&ports));
-        let process = Process::start("meshd", program)
+        let process = Process::start(children, "meshd", program)
             .map_err(|error| DevError::Io("cannot start the distributor", error))?;
         let bound: Bound = tokio::select! {
             bound = wait_json(&ports, READY_LIMIT) => bound,

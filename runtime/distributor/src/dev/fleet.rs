@@ -12,7 +12,7 @@ use super::distributor::Distributor;
 use super::instance::{Instance, Served, Surroundings, start_stand_in};
 use super::plan::{Entry, Plan, PlannedInstance};
 use super::ports::{GatewayPorts, ServicePorts};
-use super::process::Process;
+use super::process::{Children, Process};
 use super::secrets::Secrets;
 use super::table::Serving;
 use super::{App, DevError, Externals, make_folder};
@@ -26,6 +26,8 @@ const SERVING_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Programs {
     pub(super) meshd: PathBuf,
     pub(super) meshp: PathBuf,
+    /// What is started of them.
+    pub(super) children: Children,
 }
 
 /// All running instances.

@@ -71,6 +71,14 @@ pub(super) struct Served {
     pub(super) commit: Option<String>,
     pub(super) slice: Option<String>,
     pub(super) swap_ns: Option<u64>,
+    #[serde(skip_serializing)]
+    last_rejection: Option<Rejected>,
+}
+
+/// What a proxy has refused.
+#[derive(Clone, Debug, Deserialize)]
+struct Rejected {
+    detail: String,
 }
 
 impl Instance {
@@ -142,7 +150,7 @@ impl Instance {
             arguments: launch.arguments(&unbound, &BTreeMap::new()),
             log: log.clone(),
         };
-        let proxy = Process::start(planned.id.clone(), program)
+        let proxy = Process::start(&programs.children, planned.id.clone(), program)
             .map_err(|error| DevError::Io("cannot start a proxy", error))?;
         let bound: Bound = tokio::select! {
             bound = wait_json(&launch.ports, BOUND_LIMIT) => bound,
@@ -244,16 +252,23 @@ impl Instance {
     /// Waits until the proxy serves a generation.
     pub(super) async fn wait_serving(&self, limit: Duration) -> Result<(), DevError> {
         let serving = async {
-            while self.served().await.sequence.is_none() {
-                tokio::time::sleep(PAUSE).await;
+            loop {
+                let served = self.served().await;
+                match served.last_rejection {
+                    _ if served.sequence.is_some() => return None,
+                    // What it has refused it refuses again.
+                    Some(rejected) => return Some(rejected),
+                    None => tokio::time::sleep(PAUSE).await,
+                }
             }
         };
-        tokio::time::timeout(limit, serving)
-            .await
-            .map_err(|_elapsed| {
-                let what = format!("the proxy {} serves nothing", self.planned.id);
-                NotReady::new(what, self.log.clone()).into()
-            })
+        let id = &self.planned.id;
+        let what = match tokio::time::timeout(limit, serving).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Rejected { detail })) => format!("the proxy {id} refuses the policy: {detail}"),
+            Err(_elapsed) => format!("the proxy {id} serves nothing"),
+        };
+        Err(NotReady::new(what, self.log.clone()).into())
     }
 
     /// For the ports file; none of a gateway.
@@ -290,6 +305,9 @@ impl Instance {
 }
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Whoever is on this machine stands for the proxies in front of a gateway.
+pub(super) const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// The files of one proxy, and what else it is told.
 #[derive(Clone, Debug)]
@@ -329,9 +347,17 @@ impl Launch {
         if let Some(stand_in) = self.stand_in {
             flag("--stand-in", stand_in.to_string().into());
         }
-        if let Some(application) = self.application {
-            for (port, inbound) in &bound.inbound {
-                flag("--port", format!("{port}={inbound},{application}").into());
+        match self.application {
+            Some(application) => {
+                for (port, inbound) in &bound.inbound {
+                    flag("--port", format!("{port}={inbound},{application}").into());
+                }
+            }
+            // A gateway: a later commit may have its clients told by the PROXY protocol.
+            None => {
+                for net in LOOPBACK {
+                    flag("--trusted-proxy", net.into());
+                }
             }
         }
         for address in &self.listen {
@@ -400,7 +426,8 @@ async fn start_echo(
         arguments: arguments("127.0.0.1:0"),
         log: log.clone(),
     };
-    let echo = Process::start(format!("application of {}", planned.id), program)
+    let name = format!("application of {}", planned.id);
+    let echo = Process::start(&programs.children, name, program)
         .map_err(|error| DevError::Io("cannot start an application", error))?;
     let address: SocketAddr = tokio::select! {
         address = wait_json(file, BOUND_LIMIT) => address,

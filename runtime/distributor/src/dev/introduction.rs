@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::fleet::Fleet;
+use super::instance::LOOPBACK;
 use super::plan::{Plan, PlannedCall};
 use super::policy::Policy;
 
@@ -41,6 +42,9 @@ fn curl(call: &PlannedCall, address: SocketAddr, certificate: Option<PathBuf>) -
     if request.method != "GET" {
         add(format_args!(" --request {}", request.method));
     }
+    if call.entry.as_ref().is_some_and(|entry| entry.is_proxied) {
+        add(format_args!(" --haproxy-protocol"));
+    }
     let scheme = match certificate {
         None => "http",
         Some(file) => {
@@ -55,7 +59,14 @@ fn curl(call: &PlannedCall, address: SocketAddr, certificate: Option<PathBuf>) -
 }
 
 /// The whole text.
-pub(super) fn text(clone: &Path, policy: &Policy, web: &str, doors: &[String]) -> String {
+/// `kept`: the folder that stays at the end.
+pub(super) fn text(
+    clone: &Path,
+    policy: &Policy,
+    web: &str,
+    doors: &[String],
+    kept: Option<&Path>,
+) -> String {
     let all = policy.plan.services.values();
     let gateways = all.clone().filter(|it| it.is_gateway).count();
     let services = policy.plan.services.len() - gateways;
@@ -66,15 +77,33 @@ pub(super) fn text(clone: &Path, policy: &Policy, web: &str, doors: &[String]) -
         1 => ", 1 gateway".to_owned(),
         many => format!(", {many} gateways"),
     };
+    let proxied: Vec<&str> = policy
+        .plan
+        .services
+        .iter()
+        .filter(|(_, service)| service.is_proxied)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let trusted = match proxied.join(", ") {
+        none if none.is_empty() => none,
+        names => format!(
+            "Whoever is on this machine ({}) may say in the PROXY protocol who a client of {names} is.\n",
+            LOOPBACK.join(", ")
+        ),
+    };
+    let end = match kept {
+        None => "Ctrl-C ends it and removes what it made.".to_owned(),
+        Some(folder) => format!("Ctrl-C ends it; {} stays.", folder.display()),
+    };
     let doors: String = doors.iter().flat_map(|door| ["  ", door, "\n"]).collect();
     format!(
         "\n{services} services{entries}, {instances} proxies, mutual TLS between all of them; {web} shows their status.\n\
-         In another terminal:\n\n{doors}  \
+         {trusted}In another terminal:\n\n{doors}  \
          cd {clone}\n  \
          $EDITOR {edit}   # change a weight\n  \
          git commit -am 'shift traffic'   # every proxy serves it within a second\n  \
          git revert --no-edit HEAD        # and back\n\n\
-         Ctrl-C ends it and removes what it made.\n"
+         {end}\n"
     )
 }
 

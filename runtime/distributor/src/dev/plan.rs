@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use mesh_bundle::slice::{Gateway, Label, Protocol, Slice};
+use mesh_bundle::slice::{ClientAddress, Gateway, Label, Protocol, Slice};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_compiler::Trial;
 use mesh_compiler::linked::{self, Endpoints, Kind, LinkedMesh, Service};
@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) port: u16,
     /// Name of the certificate that it shows; none: plaintext.
     pub(super) certificate: Option<String>,
+    /// Whether connections begin with the header of the PROXY protocol.
+    pub(super) is_proxied: bool,
 }
 
 /// One service or gateway.
@@ -48,6 +50,8 @@ pub(super) struct PlannedService {
     pub(super) ports: Vec<u16>,
     pub(super) instances: Vec<PlannedInstance>,
     pub(super) is_gateway: bool,
+    /// Whether clients of some listener are who the PROXY protocol says.
+    pub(super) is_proxied: bool,
     /// Certificates that it shows, and the hosts that they are for.
     pub(super) certificates: BTreeMap<String, Vec<String>>,
     /// Names of other key material that its policy uses.
@@ -178,6 +182,7 @@ fn gateway_requests(
         let entry = Entry {
             port: listener.port.value,
             certificate: certificate.map(|name| name.value),
+            is_proxied: listener.client_address == ClientAddress::ProxyProtocol,
         };
         let paths = [sample.path.clone(), "/".to_owned()];
         paths.into_iter().map(move |path| PlannedCall {
@@ -208,7 +213,9 @@ fn planned_gateway(identity: &SpiffeId, slice: &Slice, gateway: &Gateway) -> Pla
         .flat_map(|service| &service.listeners);
     let mut certificates: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut other_secrets = BTreeSet::new();
+    let mut is_proxied = false;
     for listener in listeners {
+        is_proxied |= listener.client_address == ClientAddress::ProxyProtocol;
         let Some(tls) = &listener.tls else { continue };
         let hosts = certificates.entry(tls.certificate.clone()).or_default();
         hosts.extend(listener.hosts.iter().cloned());
@@ -225,6 +232,7 @@ fn planned_gateway(identity: &SpiffeId, slice: &Slice, gateway: &Gateway) -> Pla
             listen: Vec::new(),
         }],
         is_gateway: true,
+        is_proxied,
         certificates,
         other_secrets,
         ..PlannedService::default()

@@ -3,6 +3,7 @@
 //! The child's standard input is a pipe that only this process holds open: when this process ends,
 //! however it ends, the child reads the end of the pipe and ends too.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Before a crashed child is started again; doubles with each crash up to the maximum.
@@ -22,6 +23,31 @@ const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(10);
 /// How long a child may take to end by itself once it is asked.
 const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Handed on to every child, so that their owner can wait for the end of all.
+#[derive(Clone, Debug)]
+pub(super) struct Children {
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// Waits for the end of all children.
+#[derive(Debug)]
+pub(super) struct Ended(mpsc::Receiver<Infallible>);
+
+impl Children {
+    /// None yet.
+    pub(super) fn new() -> (Self, Ended) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self { _alive: sender }, Ended(receiver))
+    }
+}
+
+impl Ended {
+    /// Until no child runs and nobody is left who could start one.
+    pub(super) async fn wait(mut self) {
+        let None = self.0.recv().await;
+    }
+}
 
 /// What is wanted of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,21 +80,30 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a program and keeps it running.
-    pub(super) fn start(name: impl Into<String>, program: Program) -> std::io::Result<Self> {
+    pub(super) fn start(
+        children: &Children,
+        name: impl Into<String>,
+        program: Program,
+    ) -> std::io::Result<Self> {
         let name = name.into();
         let pid = Arc::new(AtomicU32::new(0));
         let child = spawn(&program, &pid)?;
         let (wanted, watched) = watch::channel(Wanted::Running(0));
         let (crashed, crashes) = watch::channel(0);
         let program = Arc::new(Mutex::new(program));
-        let keeper = tokio::spawn(keep(
+        let kept = keep(
             name.clone(),
             child,
             Arc::clone(&program),
             Arc::clone(&pid),
             watched,
             crashed,
-        ));
+        );
+        let children = children.clone();
+        let keeper = tokio::spawn(async move {
+            kept.await;
+            drop(children);
+        });
         Ok(Self {
             name,
             pid,
@@ -170,10 +205,17 @@ async fn keep(
             status = started.child.wait() => Some(status),
             _ = wanted.wait_for(|wanted| *wanted != Wanted::Running(start)) => None,
         };
+        // Whoever wanted it is gone, and what has just ended may have been told to by the same signal.
+        if wanted.has_changed().is_err() {
+            return end(started).await;
+        }
         if let Some(status) = ended {
             crashed.send_modify(|crashes| *crashes = crashes.saturating_add(1));
             // A signal to the whole group ends it, too, and then nothing is started again.
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = wanted.wait_for(|wanted| *wanted == Wanted::Ended) => return,
+            }
             tracing::warn!(
                 process = name,
                 ?status,
@@ -188,8 +230,8 @@ async fn keep(
                 let next = wanted.wait_for(|wanted| *wanted != Wanted::Killed).await;
                 match next.map(|wanted| *wanted) {
                     Ok(Wanted::Running(now)) => start = now,
-                    Ok(Wanted::Killed) | Err(_) => {}
-                    Ok(Wanted::Ended) => return,
+                    Ok(Wanted::Killed) => {}
+                    Ok(Wanted::Ended) | Err(_) => return,
                 }
             }
             Wanted::Running(now) if now != start => {
@@ -211,7 +253,7 @@ async fn keep(
                 Err(error) => {
                     tracing::error!(process = name, %error, "a process could not be started");
                     tokio::time::sleep(RESTART_PAUSE_MAX).await;
-                    if *wanted.borrow() == Wanted::Ended {
+                    if *wanted.borrow() == Wanted::Ended || wanted.has_changed().is_err() {
                         return;
                     }
                 }
@@ -249,4 +291,44 @@ pub(super) fn sibling(name: &str) -> std::io::Result<PathBuf> {
             own.parent().unwrap_or(Path::new(".")).display()
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(children: &Children, folder: &Path, script: &str) -> Process {
+        let program = Program {
+            path: "/bin/sh".into(),
+            arguments: ["-c", script].map(OsString::from).into(),
+            log: folder.join("log"),
+        };
+        Process::start(children, "child", program).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_any_more_ends_and_is_not_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (children, ended) = Children::new();
+        let script = "echo started; read line; echo ended";
+        let process = start(&children, folder.path(), script);
+        drop((process, children));
+        ended.wait().await;
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert_eq!(log, "started\nended\n");
+    }
+
+    #[tokio::test]
+    async fn what_crashes_is_started_again_until_its_owner_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (children, ended) = Children::new();
+        let process = start(&children, folder.path(), "echo started; exit 1");
+        let mut crashes = process.crashes.clone();
+        crashes.wait_for(|crashes| *crashes > 1).await.unwrap();
+        process.end().await;
+        drop(children);
+        ended.wait().await;
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(log.starts_with("started\nstarted\n"), "{log}");
+    }
 }

@@ -15,7 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use mesh_syntax::Witness;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -47,6 +47,8 @@ pub(super) struct Edge {
     pub(super) to: SocketAddr,
     /// The certificate that a listener shows; none: plaintext.
     pub(super) tls: Option<PathBuf>,
+    /// Whether it begins with the header of the PROXY protocol.
+    pub(super) is_proxied: bool,
     pub(super) request: Witness,
 }
 
@@ -199,6 +201,14 @@ async fn connect(edge: &Edge) -> hyper::Result<SendRequest<Empty<Bytes>>> {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
+        let stream = match introduce(stream, edge).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, to = %edge.to, "a gateway takes no PROXY protocol");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
         let Some(certificate) = &edge.tls else {
             return shake_hands(stream).await;
         };
@@ -210,6 +220,23 @@ async fn connect(edge: &Edge) -> hyper::Result<SendRequest<Empty<Bytes>>> {
             }
         }
     }
+}
+
+/// Says for whom it speaks, where the gateway asks for that.
+async fn introduce(mut stream: TcpStream, edge: &Edge) -> std::io::Result<TcpStream> {
+    if edge.is_proxied {
+        let (from, to) = (stream.local_addr()?, stream.peer_addr()?);
+        let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
+        let header = format!(
+            "PROXY {family} {} {} {} {}\r\n",
+            from.ip(),
+            to.ip(),
+            from.port(),
+            to.port()
+        );
+        stream.write_all(header.as_bytes()).await?;
+    }
+    Ok(stream)
 }
 
 async fn shake_hands<IO>(stream: IO) -> hyper::Result<SendRequest<Empty<Bytes>>>
