@@ -113,9 +113,10 @@ pub(crate) struct RunArguments {
     /// From SIGTERM until requests and connections that still run are cut.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
-    /// How much of that new connections are taken, while whoever sends them notices that /ready says no.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub(crate) drain_notice: Duration,
+    /// How much of that new connections are taken, while whoever sends them notices that /ready says no [default: 5s, but
+    /// no more than --drain-timeout].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) drain_notice: Option<Duration>,
     /// Writes the bound addresses to this file, as JSON.
     #[arg(long = "ports", value_name = "FILE")]
     pub(crate) ports_file: Option<PathBuf>,
@@ -130,6 +131,31 @@ pub(crate) struct RunArguments {
     /// Ends when standard input does, so that it never outlives the process that started it.
     #[arg(long, hide = true)]
     pub(crate) end_with_stdin: bool,
+}
+
+/// What `--drain-notice` is unless given.
+const DRAIN_NOTICE: Duration = Duration::from_secs(5);
+
+/// Nothing would be left of the drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--drain-notice {notice:?} is longer than --drain-timeout {limit:?}, of which it is a part"
+)]
+pub(crate) struct NoticeTooLong {
+    notice: Duration,
+    limit: Duration,
+}
+
+impl RunArguments {
+    /// How much of the drain new connections are taken.
+    pub(crate) fn notice(&self) -> Result<Duration, NoticeTooLong> {
+        let limit = self.drain_timeout;
+        match self.drain_notice {
+            None => Ok(DRAIN_NOTICE.min(limit)),
+            Some(notice) if notice > limit => Err(NoticeTooLong { notice, limit }),
+            Some(notice) => Ok(notice),
+        }
+    }
 }
 
 /// The format of the access log.
@@ -277,7 +303,21 @@ mod tests {
             panic!("it is `run`");
         };
         assert_eq!(run.drain_timeout, Duration::from_secs(20));
-        assert_eq!(run.drain_notice, Duration::from_secs(5));
+        assert_eq!(run.notice(), Ok(Duration::from_secs(5)));
         assert!(Arguments::try_parse_from(["meshp", "run"]).is_err());
+    }
+
+    #[test]
+    fn a_notice_is_part_of_the_drain() {
+        let notice = |options: &[&str]| {
+            let words = [&["meshp", "run", "--store", "s"], options].concat();
+            match Arguments::try_parse_from(words).unwrap().command {
+                Command::Run(run) => run.notice(),
+                other => panic!("it is `run`: {other:?}"),
+            }
+        };
+        let short = ["--drain-timeout", "2s"];
+        assert_eq!(notice(&short), Ok(Duration::from_secs(2)));
+        assert!(notice(&[&short[..], &["--drain-notice", "3s"]].concat()).is_err());
     }
 }

@@ -45,6 +45,11 @@ pub(crate) struct Boot {
 /// Opens the store, or falls back to the join file. A store that is there is never replaced by a
 /// join file: it remembers a floor that the file may not know.
 pub(crate) fn boot(arguments: &RunArguments, clock: &Clock) -> Result<Boot, StartError> {
+    if !arguments.store.exists() {
+        // Opening makes the folder, and whoever does not start leaves none behind.
+        let path = arguments.join.as_ref().ok_or(StartError::NoPin)?;
+        JoinFile::read(path)?;
+    }
     let mut store = Store::open(&arguments.store)?;
     let Some(loaded) = store.load()? else {
         let path = arguments.join.as_ref().ok_or(StartError::NoPin)?;

@@ -41,6 +41,7 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>
     let secrets = Secrets::read(&arguments.secrets)?;
     let settings = settings(arguments, limits, secrets.clone());
     settings.check()?;
+    let notice = arguments.notice()?;
     let running = async {
         if arguments.replace {
             replace::take_over(&arguments.admin).await
@@ -61,7 +62,7 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>
     let inherited = Arc::new(inherited);
     let limit = Instant::now() + ENDING_WAIT;
     let (proxy, start) = loop {
-        match Proxy::open(arguments, settings.clone(), &inherited).await {
+        match Proxy::open(arguments, notice, settings.clone(), &inherited).await {
             // One that died without handing over may not have closed everything.
             Err(error)
                 if arguments.replace
@@ -80,6 +81,8 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<Exit, Box<dyn Error>
 /// All of a proxy but what it believes.
 struct Proxy<'a> {
     arguments: &'a RunArguments,
+    /// How long new connections are still taken when it is asked to end.
+    notice: Duration,
     clock: Clock,
     credentials: Credentials,
     data_plane: Arc<DataPlane>,
@@ -104,6 +107,7 @@ impl<'a> Proxy<'a> {
     /// Opens the store and all sockets; nothing is accepted yet.
     async fn open(
         arguments: &'a RunArguments,
+        notice: Duration,
         settings: DataPlaneSettings,
         inherited: &Arc<Inherited>,
     ) -> Result<(Self, Start), Box<dyn Error>> {
@@ -121,6 +125,7 @@ impl<'a> Proxy<'a> {
         let view = View::new(arguments.instance.clone(), clock.clone(), &metrics);
         let proxy = Self {
             arguments,
+            notice,
             clock,
             credentials,
             data_plane,
@@ -279,7 +284,7 @@ impl<'a> Proxy<'a> {
             End::Replaced => ("replaced by another process", true),
         };
         let plan = DrainPlan {
-            notice: self.arguments.drain_notice,
+            notice: self.notice,
             limit: self.arguments.drain_timeout,
             handed_over,
         };

@@ -1,6 +1,6 @@
 //! What the data plane is told at start, and the addresses that it then has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -53,6 +53,9 @@ pub(crate) enum PortError {
     /// Nobody could reach it.
     #[error("port {0} has no inbound address: give PORT=INBOUND,APPLICATION, or --intercept")]
     NoInbound(u16),
+    /// Which one is meant?
+    #[error("--port {0} is given twice")]
+    Twice(u16),
     /// Round and round.
     #[error("what stands for the application of port {port}, {application}, is this proxy itself")]
     Itself {
@@ -76,6 +79,11 @@ pub(crate) enum PortError {
 impl DataPlaneSettings {
     /// Whether the ports can be served.
     pub(crate) fn check(&self) -> Result<(), PortError> {
+        let mut seen = BTreeSet::new();
+        let mut ports = self.ports.iter().map(|port| port.service_port);
+        if let Some(port) = ports.find(|port| !seen.insert(*port)) {
+            return Err(PortError::Twice(port));
+        }
         let Some(_) = &self.intercept else {
             let unreachable = self.ports.iter().find(|port| port.inbound.is_none());
             return unreachable.map_or(Ok(()), |port| Err(PortError::NoInbound(port.service_port)));
@@ -180,6 +188,8 @@ mod tests {
         let elsewhere = port(80, None, "127.0.0.1:8080");
         assert_eq!(check(false, &[elsewhere]), Err(PortError::NoInbound(80)));
         assert_eq!(check(true, &[elsewhere]), Ok(()));
+        let twice = Err(PortError::Twice(80));
+        assert_eq!(check(true, &[elsewhere, elsewhere]), twice);
         let other = port(8080, None, "127.0.0.1:9000");
         let ambiguous = PortError::Ambiguous {
             one: 80,
