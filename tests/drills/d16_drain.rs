@@ -1,8 +1,8 @@
 //! D16: one of two gateways is asked to end while requests of every kind come. Whoever balances load over them looks at
 //! readiness, and nothing that begins fails; what never ends is cut at the deadline, and counted.
 
-mod application;
-mod clients;
+pub(crate) mod application;
+pub(crate) mod clients;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,8 +24,8 @@ const SHORT: [&str; 2] = ["1s", "12s"];
 /// What one gateway offers, and whether it says that it wants more.
 #[derive(Debug)]
 pub(crate) struct Target {
-    http: SocketAddr,
-    bytes: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) bytes: SocketAddr,
     health: SocketAddr,
     ready: AtomicBool,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Target {
 /// Both of them. Dropped, its clients end.
 #[derive(Debug)]
 pub(crate) struct Balancer {
-    targets: Vec<Target>,
+    pub(crate) targets: Vec<Target>,
     next: AtomicUsize,
 }
 
@@ -89,11 +89,14 @@ impl Tally {
 }
 
 /// Everything that runs.
-struct World {
-    gateways: Vec<Proxy>,
-    balancer: Arc<Balancer>,
-    /// In the order in which they end.
-    _others: (Vec<Proxy>, Running, tempfile::TempDir),
+pub(crate) struct World {
+    pub(crate) gateways: Vec<Proxy>,
+    pub(crate) balancer: Arc<Balancer>,
+    /// Of `api` and `db`.
+    pub(crate) services: Vec<Proxy>,
+    _distributor: Running,
+    // Last: the processes end before their folder goes.
+    pub(crate) folder: tempfile::TempDir,
 }
 
 fn policies(api: SocketAddr, db: SocketAddr) -> String {
@@ -124,7 +127,7 @@ gateway public {{
 }
 
 impl World {
-    fn start(
+    pub(crate) fn start(
         requests: SocketAddr,
         bytes: SocketAddr,
         [notice, deadline]: [&str; 2],
@@ -173,7 +176,9 @@ impl World {
         Ok(Self {
             gateways,
             balancer: Arc::new(Balancer { targets, next }),
-            _others: (services, distributor, folder),
+            services,
+            _distributor: distributor,
+            folder,
         })
     }
 }
@@ -184,7 +189,7 @@ const CLIENTS: usize = 4;
 const STAYING: usize = 3;
 
 /// Good and failed of each kind, and what was wrong.
-fn judged(tallies: &[(&str, Arc<Tally>)]) -> (String, Vec<String>) {
+pub(crate) fn judged(tallies: &[(&str, Arc<Tally>)]) -> (String, Vec<String>) {
     let (mut line, mut failures) = (Vec::new(), Vec::new());
     for (kind, tally) in tallies {
         let (good, failed) = (
@@ -199,16 +204,21 @@ fn judged(tallies: &[(&str, Arc<Tally>)]) -> (String, Vec<String>) {
     (line.join(", "), failures)
 }
 
+/// For applications and clients.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?)
+}
+
 fn none() -> Failure {
     Failure::new("there are two")
 }
 
 #[test]
 fn nothing_new_fails_while_one_of_two_ends() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let (requests, bytes) = runtime.block_on(application::start())?;
     let mut world = World::start(requests, bytes, LONG)?;
     let balancer = Arc::clone(&world.balancer);
@@ -259,10 +269,7 @@ fn nothing_new_fails_while_one_of_two_ends() -> Result<(), Failure> {
 /// D17, by every kind of request: there is one gateway alone, and another process of it each time.
 #[test]
 fn nothing_fails_while_the_only_one_is_replaced() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let (requests, bytes) = runtime.block_on(application::start())?;
     let mut world = World::start(requests, bytes, SHORT)?;
     let target = world.balancer.targets.first().ok_or_else(none)?;

@@ -15,6 +15,7 @@ mod hang_up;
 mod memory;
 mod mesh;
 mod operator;
+mod revocation;
 mod slow_clients;
 mod storms;
 mod three_hops;

@@ -13,6 +13,8 @@ use crate::endpoints::EndpointFeed;
 use crate::limits;
 use crate::mesh::{JoinError, Mesh};
 use crate::output::chain;
+use crate::publish::revocations::ChangeError;
+use crate::revoke::{Asked, RevokeError};
 
 /// Body of `POST /join-tokens`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,6 +72,13 @@ pub(crate) fn routes(mesh: &Arc<Mesh>) -> Routes {
         )
         .at(Method::POST, "/trigger", with(trigger))
         .at(Method::POST, "/join-tokens", with(join_token))
+        .at(
+            Method::GET,
+            "/revocations",
+            with(|mesh, _request| AdminResponse::json(&mesh.publisher.revocations())),
+        )
+        .at(Method::POST, "/revocations", with(revoke))
+        .at(Method::DELETE, "/revocations", with(take_back))
         .at(Method::PUT, "/endpoints", with(endpoints))
         .ready(move || ready.ready())
 }
@@ -109,6 +118,37 @@ fn join_token(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
         ),
         Err(error) => refused(StatusCode::CONFLICT, &chain(&error)),
     }
+}
+
+fn revoke(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
+    let asked: Asked = match serde_json::from_slice(&request.body) {
+        Ok(asked) => asked,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match mesh.publisher.revoke(&asked) {
+        Ok(made) => AdminResponse::json_with(StatusCode::CREATED, &made),
+        Err(error) => not_changed(&error),
+    }
+}
+
+fn take_back(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
+    let asked: Asked = match serde_json::from_slice(&request.body) {
+        Ok(asked) => asked,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match mesh.publisher.take_back(&asked) {
+        Ok(()) => AdminResponse::text(StatusCode::OK, ""),
+        Err(error) => not_changed(&error),
+    }
+}
+
+fn not_changed(error: &ChangeError) -> AdminResponse {
+    let status = match error {
+        ChangeError::Asked(RevokeError::Own | RevokeError::Unknown) => StatusCode::CONFLICT,
+        ChangeError::Asked(_) => StatusCode::BAD_REQUEST,
+        ChangeError::Publish(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    refused(status, &chain(error))
 }
 
 fn endpoints(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {

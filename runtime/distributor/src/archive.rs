@@ -210,7 +210,6 @@ mod tests {
         Pinned {
             scope: fixture.root.scope.clone(),
             reference: fixture.root.reference.clone(),
-            trust_root: fixture.root.digest(),
             development,
         }
     }

@@ -35,6 +35,11 @@ pub(crate) enum Command {
     Where(WhereArguments),
     /// Create a join file, with which one proxy enrols once.
     Token(TokenArguments),
+    /// Have the certificates of an identity, an enrolment or a key refused everywhere, from now on.
+    ///
+    /// Every proxy is told at once and ends its connections with them within seconds. A revert of the policies
+    /// changes nothing of it.
+    Revoke(RevokeArguments),
     /// Look at the followed ref now.
     Trigger(SocketArgument),
     /// Run a whole mesh on this machine, from one policy repository.
@@ -158,6 +163,46 @@ pub(crate) struct TokenArguments {
     pub(crate) early: bool,
     #[command(flatten)]
     pub(crate) socket: SocketArgument,
+}
+
+/// Arguments of `meshd revoke`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("subject").required(true))]
+pub(crate) struct RevokeArguments {
+    /// SPIFFE ID whose certificates are revoked.
+    #[arg(group = "subject")]
+    pub(crate) identity: Option<String>,
+    /// Enrolment whose certificates are revoked: what the log and `meshd status` call it.
+    #[arg(long, value_name = "ID", group = "subject")]
+    pub(crate) enrolment: Option<String>,
+    /// Key of one certificate: the SHA-256 of its public key, or a PEM file of the certificate.
+    #[arg(long, value_name = "SHA256|FILE", group = "subject")]
+    pub(crate) leaf_key: Option<String>,
+    /// Key of an authority, with every certificate below it: the SHA-256 of its public key, or a PEM file of its certificate.
+    #[arg(long, value_name = "SHA256|FILE", group = "subject")]
+    pub(crate) issuer_key: Option<String>,
+    /// Show what is revoked, by this issuer and by others.
+    #[arg(long, group = "subject", conflicts_with_all = ["issued_before", "reason", "take_back"])]
+    pub(crate) list: bool,
+    /// Only certificates that were issued before this moment: `now`, or as in 2027-03-01T12:00:00Z [default: all, also those to come].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) issued_before: Option<String>,
+    /// Why, for whoever reads the list later.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) reason: String,
+    /// Take the revocation back.
+    #[arg(long, conflicts_with_all = ["issued_before", "reason"])]
+    pub(crate) take_back: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgument,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: Format,
 }
 
 fn host_port(text: &str) -> Result<String, String> {

@@ -3,6 +3,7 @@
 pub(crate) mod ask;
 pub(crate) mod dev;
 pub(crate) mod echo;
+pub(crate) mod revoke;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod token;

@@ -30,7 +30,7 @@ use crate::publish::Publisher;
 use crate::serve::Service;
 use crate::store::{Store, StoreLock};
 use crate::trust::Trust;
-use crate::{api, archive, folder, hook, limits, output, page};
+use crate::{api, archive, folder, hook, limits, output, page, trust};
 
 /// What a start fails with: the parts have their own errors, and all are only printed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -214,7 +214,6 @@ impl Parts {
         let pinned = Pinned {
             scope: root.scope.clone(),
             reference: root.reference.clone(),
-            trust_root: root.digest(),
             development: root.development,
         };
         let builder = Builder::new(root, keys, Arc::clone(&publisher), events.clone());
@@ -304,6 +303,8 @@ impl Parts {
             servers.spawn(admin::serve_tcp(listener, routes, draining.watcher()));
         }
         servers.spawn(renew(Arc::clone(mesh), self.identity.clone()));
+        let folder = arguments.trust.join("trust");
+        servers.spawn(trust::follow::run(Arc::clone(mesh), folder));
         if archive::is_wanted(&mesh.pinned) {
             let repository = arguments.repository.clone();
             servers.spawn(archive::run(Arc::clone(mesh), repository));

@@ -11,6 +11,7 @@ use mesh_bundle::key::SigningKey;
 use mesh_bundle::messages::distribution as wire;
 use mesh_bundle::messages::distribution::follow_request::Kind as Request;
 use mesh_bundle::messages::distribution::follow_response::Kind as Response;
+use mesh_bundle::revocations::{Revocation, Revocations, RevokedSubject};
 use mesh_daemon::clock::Clock;
 use mesh_daemon::identity::{Svid, WorkloadKey};
 use tokio::sync::mpsc;
@@ -234,6 +235,133 @@ async fn a_certificate_is_renewed_and_keeps_its_enrolment() {
     );
     assert!(second.identity().enrolment_id().is_some());
     assert_ne!(second.identity().serial, first.identity().serial);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_is_cut_off_at_once_and_stays_so() {
+    let mut world = World::start().await;
+    let mut front = Proxy::fetch(world.join("front").await).await;
+    let mut back = Proxy::fetch(world.join("back").await).await;
+    let svid = front.enrol().await;
+    back.enrol().await;
+    let (mut stream, mut connection) = front.follow().await;
+    let (mut other, _connection) = back.follow().await;
+    front.generation(&mut stream).await;
+    back.generation(&mut other).await;
+
+    let own = r#"{ "kind": "spiffe_id", "value": "spiffe://test.example/mesh/distributor/main" }"#;
+    let (status, why) = world.ask(Method::POST, "/revocations", own).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{why:?}");
+    assert_eq!(world.ask(Method::GET, "/revocations", "").await.1, "[]");
+
+    let enrolment = svid.identity().enrolment_id().unwrap();
+    let asked =
+        format!("{{ \"kind\": \"enrolment\", \"value\": \"{enrolment}\", \"reason\": \"lost\" }}");
+    let (status, made) = world.ask(Method::POST, "/revocations", &asked).await;
+    assert_eq!(status, StatusCode::CREATED, "{made:?}");
+    // Also the one that it is about learns of it, before its stream ends.
+    let told = |response: &Response| matches!(response, Response::Revocations(_));
+    stream.until(told).await;
+    assert_eq!(stream.end().await, Code::Unauthenticated);
+    other.until(told).await;
+    let key = WorkloadKey::generate().unwrap();
+    let renewed = connection.renew(key.csr().unwrap()).await;
+    assert_eq!(renewed.unwrap_err().code(), Code::Unauthenticated);
+    let (_requests, receiver) = mpsc::channel(8);
+    assert!(match front.try_connect().await {
+        Ok(mut connection) => connection.follow(receiver).await.is_err(),
+        Err(_refused) => true,
+    });
+
+    // Neither a revert nor a restart takes it back.
+    world.commit(&policy("3s"));
+    world.commit(&policy("2s"));
+    world.trigger().await;
+    let status = world
+        .until(|status| status.head.as_ref().unwrap().sequence == 3)
+        .await;
+    assert_eq!(status.reference.state, RefState::Following);
+    let before = world.ask(Method::GET, "/revocations", "").await.1;
+    assert!(
+        String::from_utf8_lossy(&before).contains(&enrolment),
+        "{before:?}"
+    );
+    let World {
+        fixture,
+        repository,
+        tip,
+        distributor,
+    } = world;
+    let arguments = arguments(&fixture, &repository.path());
+    distributor.stop().await;
+    let distributor = Distributor::start(&arguments, Clock::system())
+        .await
+        .unwrap();
+    let world = World {
+        fixture,
+        repository,
+        tip,
+        distributor,
+    };
+    assert_eq!(world.ask(Method::GET, "/revocations", "").await.1, before);
+
+    // Only whoever revoked it does.
+    let again = Proxy::fetch(world.join("front").await).await;
+    assert_ne!(
+        again.enrol().await.identity().enrolment_id(),
+        Some(enrolment)
+    );
+    let (status, _) = world.ask(Method::DELETE, "/revocations", &asked).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(world.ask(Method::GET, "/revocations", "").await.1, "[]");
+    let (status, _) = world.ask(Method::DELETE, "/revocations", &asked).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trust_folder_is_read_again_when_it_changes() {
+    let world = World::start().await;
+    let mut proxy = Proxy::fetch(world.join("front").await).await;
+    proxy.enrol().await;
+    let (mut stream, _connection) = proxy.follow().await;
+    proxy.generation(&mut stream).await;
+    let file = |name: &str| world.fixture.folder.path().join("trust").join(name);
+
+    std::fs::write(file("revocations.trust.envelope"), b"half of a file").unwrap();
+    let metrics = || async {
+        let ports = std::fs::read(world.fixture.folder.path().join("ports.json")).unwrap();
+        let ports: serde_json::Value = serde_json::from_slice(&ports).unwrap();
+        world.metrics(ports["metrics"].as_str().unwrap()).await
+    };
+    let refused = async {
+        while !metrics()
+            .await
+            .contains("mesh_trust_updates_total{result=\"refused\"} 1")
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), refused)
+        .await
+        .unwrap();
+    let stream_of_trust = Revocations {
+        version: 1,
+        issued_ms: Clock::system().wall_ms(),
+        entries: vec![Revocation {
+            subject: RevokedSubject::SpiffeId(crate::fixture::id("front")),
+            issued_before: None,
+        }],
+    };
+    let envelope = stream_of_trust.seal(&world.fixture.root.scope, &[&world.fixture.key("trust")]);
+    std::fs::write(file("new"), envelope.encode()).unwrap();
+    std::fs::rename(file("new"), file("revocations.trust.envelope")).unwrap();
+    stream
+        .until(|response| matches!(response, Response::Revocations(_)))
+        .await;
+    assert_eq!(stream.end().await, Code::Unauthenticated);
+    let listed = world.ask(Method::GET, "/revocations", "").await.1;
+    let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+    assert_eq!(listed[0]["by"], "trust");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::status::fleet::{Phase, ProxyKey};
+use crate::trust::Change;
 
 type Labelled = Family<Vec<(&'static str, String)>, Counter>;
 
@@ -22,6 +23,7 @@ pub(crate) struct Events {
     certificate_expiry: Gauge<u64, AtomicU64>,
     commits: Labelled,
     identities: Labelled,
+    trust: Labelled,
     statuses: Labelled,
     rejected: Labelled,
     streams: Gauge,
@@ -69,6 +71,11 @@ impl Events {
             identities: metrics.register(
                 "mesh_identities",
                 "Requests for certificates",
+                Family::default(),
+            ),
+            trust: metrics.register(
+                "mesh_trust_updates",
+                "Times that something new was found in the trust folder",
                 Family::default(),
             ),
             statuses: metrics.register(
@@ -125,6 +132,26 @@ impl Events {
             .get_or_create(&vec![("result", "refused".to_owned())])
             .inc();
         tracing::debug!(commit, findings, "a commit is refused");
+    }
+
+    /// Something new in the trust folder is served.
+    pub(crate) fn trust_taken(&self, change: &Change) {
+        self.count_trust("taken");
+        tracing::warn!(%change, "took new trust, and every proxy is told");
+    }
+
+    /// What is in the trust folder is not served.
+    pub(crate) fn trust_refused(&self, error: &str) {
+        self.count_trust("refused");
+        tracing::error!(
+            error,
+            "did not take what is new in the trust folder; what was served stays"
+        );
+    }
+
+    fn count_trust(&self, result: &str) {
+        let labels = vec![("result", result.to_owned())];
+        self.trust.get_or_create(&labels).inc();
     }
 
     /// A proxy got a certificate. This is the record of an attestation: who, on what evidence.

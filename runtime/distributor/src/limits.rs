@@ -14,6 +14,9 @@ pub(crate) const HEAD_RENEWAL: Duration = Duration::from_secs(30);
 /// How often the issuer signs its revocations anew: a fresh proxy wants them no older than a day.
 pub(crate) const REVOCATIONS_RENEWAL: Duration = Duration::from_hours(1);
 
+/// Longest reason of a revocation.
+pub(crate) const REASON_BYTES_MAX: usize = 256;
+
 /// How long a repository that took no trust statements is left alone.
 pub(crate) const ARCHIVE_RETRY: Duration = Duration::from_mins(1);
 
@@ -34,6 +37,9 @@ pub(crate) const GENERATIONS_KEPT: usize = 5;
 
 /// Largest file of the state directory that is read.
 pub(crate) const STATE_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// How often the trust directory is looked at.
+pub(crate) const TRUST_REFRESH: Duration = Duration::from_secs(1);
 
 /// Largest file of the trust directory that is read.
 pub(crate) const TRUST_FILE_BYTES_MAX: u64 = 1 << 20;

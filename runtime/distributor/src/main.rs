@@ -26,6 +26,7 @@ mod output;
 mod page;
 mod publish;
 mod published;
+mod revoke;
 mod serve;
 mod status;
 mod store;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Where(arguments) => commands::whereabouts::run(&arguments),
         Command::Token(arguments) => commands::token::run(&arguments),
+        Command::Revoke(arguments) => commands::revoke::run(&arguments),
         Command::Trigger(arguments) => commands::trigger::run(&arguments),
         Command::Dev(arguments) => commands::dev::run(arguments),
         Command::Echo(arguments) => commands::echo::run(arguments),

@@ -56,8 +56,6 @@ pub(crate) struct Pinned {
     pub(crate) scope: Scope,
     /// Name of the followed ref.
     pub(crate) reference: String,
-    /// Digest of the newest trust root.
-    pub(crate) trust_root: Digest,
     /// Whether `meshd dev` made it.
     pub(crate) development: bool,
 }
@@ -149,7 +147,7 @@ impl Mesh {
         let token = self.issuer.create_token(identity, life)?;
         Ok(JoinFile {
             addresses,
-            trust_root: self.pinned.trust_root,
+            trust_root: self.publisher.trust_root(),
             scope: self.pinned.scope.clone(),
             identity: identity.clone(),
             token_id: token.id,

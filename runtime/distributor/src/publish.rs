@@ -1,11 +1,13 @@
 //! Decides what is served and says so: the one place that signs heads and revocations. Whatever
 //! must never go back is on the disk before it is published.
 
+pub(crate) mod revocations;
+mod trust;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_bundle::head::{GenerationRef, Head as HeadStatement};
 use mesh_bundle::reject::{RejectReason, Rejection};
-use mesh_bundle::revocations::Revocations;
 use mesh_daemon::clock::Clock;
 use mesh_daemon::identity::Credentials;
 use tokio::sync::watch;
@@ -16,6 +18,7 @@ use crate::generation::Served;
 use crate::keys::Keys;
 use crate::limits;
 use crate::published::{Endpoints, Head, Object, Published};
+use crate::revoke::Entries;
 use crate::store::{Counters, Store, StoreError};
 use crate::trust::{Trust, TrustError, object};
 
@@ -33,6 +36,8 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 struct Inner {
     trust: Trust,
+    /// What this issuer has revoked.
+    own: Entries,
     store: Store,
     counters: Counters,
     generations: Vec<Arc<Served>>,
@@ -74,6 +79,7 @@ impl Publisher {
         let counters = store.counters()?;
         let inner = Inner {
             trust,
+            own: Entries::default(),
             store,
             counters,
             generations,
@@ -88,6 +94,8 @@ impl Publisher {
             clock,
             events,
         };
+        let own = publisher.own_entries(&publisher.lock())?;
+        publisher.lock().own = own;
         publisher.renew_revocations()?;
         Ok(publisher)
     }
@@ -134,42 +142,6 @@ impl Publisher {
     /// Signs the head anew.
     pub(crate) fn renew_head(&self) -> Result<(), PublishError> {
         self.publish(&mut self.lock())
-    }
-
-    /// Signs the issuer's revocations anew.
-    pub(crate) fn renew_revocations(&self) -> Result<(), PublishError> {
-        let mut inner = self.lock();
-        let key = self.keys.issuer.id();
-        let last = inner.trust.revocations.get(&key);
-        let stored = inner
-            .counters
-            .revocations
-            .get(&key.to_hex())
-            .copied()
-            .unwrap_or(0);
-        let version = last
-            .map_or(0, |stream| stream.value.version)
-            .max(stored)
-            .saturating_add(1);
-        let entries = last
-            .map(|stream| stream.value.entries.clone())
-            .unwrap_or_default();
-        let revocations = Revocations {
-            version,
-            issued_ms: self.clock.wall_ms(),
-            entries,
-        };
-        inner.counters.revocations.insert(key.to_hex(), version);
-        inner.store.save_counters(&inner.counters)?;
-        let envelope = revocations.seal(&inner.trust.root.scope, &[&self.keys.issuer]);
-        let verified = inner
-            .trust
-            .root
-            .verify_revocations(&envelope)
-            .map_err(PublishError::Own)?;
-        inner.trust.add_revocations(&envelope, &verified);
-        self.credentials.set_trust(inner.trust.store()?);
-        self.publish(&mut inner)
     }
 
     /// Replaces the discovered endpoints.

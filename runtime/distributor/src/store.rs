@@ -21,12 +21,14 @@ use crate::generation::Served;
 use crate::issue::token::Tokens;
 use crate::limits;
 use crate::output::chain;
+use crate::revoke::Entries;
 
 const MANIFEST: &str = "manifest.json";
 const COUNTERS: &str = "counters.json";
 const TOKENS: &str = "tokens.json";
 const LOCK: &str = "lock";
 const ENDPOINTS: &str = "endpoints.json";
+const REVOCATIONS: &str = "revocations.json";
 
 /// Number of the layout; another is refused, never guessed at.
 const LAYOUT: u32 = 1;
@@ -201,6 +203,16 @@ impl Store {
     /// Replaces the endpoints.
     pub(crate) fn save_endpoints(&self, feed: &EndpointFeed) -> Result<(), StoreError> {
         self.write_json(ENDPOINTS, feed)
+    }
+
+    /// What this issuer has revoked, if anything was kept of it.
+    pub(crate) fn revocations(&self) -> Result<Option<Entries>, StoreError> {
+        self.read_json(REVOCATIONS)
+    }
+
+    /// Replaces the revocations; before anyone is told.
+    pub(crate) fn save_revocations(&self, entries: &Entries) -> Result<(), StoreError> {
+        self.write_json(REVOCATIONS, entries)
     }
 
     fn manifest(&self) -> Result<Option<Manifest>, StoreError> {

@@ -1,6 +1,8 @@
 //! What the mesh is pinned to, as `meshc keygen` wrote it: the chain of trust roots, the trust
 //! bundles and the revocations, each verified before it is served.
 
+pub(crate) mod follow;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ use mesh_bundle::reject::Rejection;
 use mesh_bundle::revocations::Revocations;
 use mesh_bundle::statement::Verified;
 use mesh_bundle::trust_bundle::TrustBundle;
-use mesh_bundle::trust_root::TrustRoot;
+use mesh_bundle::trust_root::{RoleKind, TrustRoot};
 use mesh_daemon::identity::{TrustStore, TrustStoreError};
 
 use crate::folder::{FolderError, read_public};
@@ -21,7 +23,7 @@ use crate::published::Object;
 
 /// Everything public that is signed and does not change while the process runs, and the
 /// revocations, which do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trust {
     /// The newest root.
     pub(crate) root: TrustRoot,
@@ -85,6 +87,42 @@ pub(crate) enum TrustError {
     /// A certificate authority does not parse.
     #[error(transparent)]
     Authorities(#[from] TrustStoreError),
+    /// The chain of roots is another one than before.
+    #[error(
+        "the trust roots in the folder are not those that this distributor serves, and what follows them"
+    )]
+    OtherChain,
+    /// One version of one statement, with two contents.
+    #[error("{what}: another version {version} was served before; sign it anew with a higher one")]
+    Equivocation {
+        /// Which statement.
+        what: String,
+        /// The version.
+        version: u64,
+    },
+}
+
+/// What is new in the trust folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A trust root.
+    Root(u64),
+    /// The trust bundle of a domain.
+    Bundle(String, u64),
+    /// A stream of revocations, by its key.
+    Revocations(String, u64),
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Root(version) => write!(f, "trust root {version}"),
+            Self::Bundle(domain, version) => write!(f, "trust bundle {version} of {domain}"),
+            Self::Revocations(stream, version) => {
+                write!(f, "revocations {version} of key {stream}")
+            }
+        }
+    }
 }
 
 impl Trust {
@@ -155,6 +193,58 @@ impl Trust {
         );
     }
 
+    /// This, with what another reading of the folder has beyond it, and what that is. Nothing is ever taken back: a
+    /// file that is gone, or an older one in its place, changes nothing. The stream of `own`, a key that signs here, is
+    /// only read at the start.
+    pub(crate) fn followed_by(
+        &self,
+        read: &Self,
+        own: KeyId,
+    ) -> Result<(Self, Vec<Change>), TrustError> {
+        let digests = |chain: &[Object]| chain.iter().map(|it| it.digest).collect::<Vec<_>>();
+        if !digests(&read.chain).starts_with(&digests(&self.chain)) {
+            return Err(TrustError::OtherChain);
+        }
+        let mut next = self.clone();
+        let mut changes = Vec::new();
+        if read.root.version > self.root.version {
+            next.root = read.root.clone();
+            next.chain.clone_from(&read.chain);
+            changes.push(Change::Root(next.root.version));
+            let root = &next.root;
+            next.revocations.retain(|key, _| {
+                let roles = root.roles_of(*key);
+                roles.contains(&&RoleKind::Trust) || roles.contains(&&RoleKind::Issuer)
+            });
+            next.bundles.retain(|domain, bundle| {
+                *domain == root.scope.trust_domain.as_str()
+                    || root
+                        .roles
+                        .contains_key(&RoleKind::Federation(bundle.value.trust_domain.clone()))
+            });
+        }
+        for (domain, bundle) in &read.bundles {
+            let known = next.bundles.get(domain).map(|known| &known.object);
+            if is_newer(known, &bundle.object, || {
+                format!("trust bundle of {domain}")
+            })? {
+                changes.push(Change::Bundle(domain.clone(), bundle.value.version));
+                next.bundles.insert(domain.clone(), bundle.clone());
+            }
+        }
+        for (key, stream) in read.revocations.iter().filter(|(key, _)| **key != own) {
+            let known = next.revocations.get(key).map(|known| &known.object);
+            let name = &stream.object.name;
+            if is_newer(known, &stream.object, || {
+                format!("revocations of key {name}")
+            })? {
+                changes.push(Change::Revocations(name.clone(), stream.value.version));
+                next.revocations.insert(*key, stream.clone());
+            }
+        }
+        Ok((next, changes))
+    }
+
     /// What certificates are judged by.
     pub(crate) fn store(&self) -> Result<TrustStore, TrustError> {
         let mut store = TrustStore::empty();
@@ -188,6 +278,23 @@ impl Trust {
                 reference,
             },
         );
+    }
+}
+
+fn is_newer(
+    known: Option<&Object>,
+    read: &Object,
+    what: impl FnOnce() -> String,
+) -> Result<bool, TrustError> {
+    match known {
+        Some(known) if known.version == read.version && known.digest != read.digest => {
+            Err(TrustError::Equivocation {
+                what: what(),
+                version: read.version,
+            })
+        }
+        Some(known) => Ok(read.version > known.version),
+        None => Ok(true),
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 type Body = BoxBody<Bytes, hyper::Error>;
 
 /// Starts both; they end with the runtime.
-pub(super) async fn start() -> Result<(SocketAddr, SocketAddr), Failure> {
+pub(crate) async fn start() -> Result<(SocketAddr, SocketAddr), Failure> {
     let requests = TcpListener::bind("127.0.0.1:0").await?;
     let bytes = TcpListener::bind("127.0.0.1:0").await?;
     let addresses = (requests.local_addr()?, bytes.local_addr()?);

@@ -33,7 +33,7 @@ Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSock
 /// A short text, masked with zeros (RFC 6455 section 5.2).
 const FRAME: &[u8] = b"\x81\x85\0\0\0\0hello";
 
-pub(super) async fn is_ready(health: SocketAddr) -> bool {
+pub(crate) async fn is_ready(health: SocketAddr) -> bool {
     let asking = async {
         let mut tcp = TcpStream::connect(health).await?;
         tcp.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -50,7 +50,7 @@ pub(super) async fn is_ready(health: SocketAddr) -> bool {
 type Kind = (&'static str, Arc<Tally>);
 
 /// All clients.
-pub(super) struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     tallies: Vec<Kind>,
     clients: Vec<JoinHandle<()>>,
@@ -58,7 +58,7 @@ pub(super) struct Load {
 
 impl Load {
     /// So many clients of each kind.
-    pub(super) fn start(runtime: &Runtime, balancer: &Arc<Balancer>, each: usize) -> Self {
+    pub(crate) fn start(runtime: &Runtime, balancer: &Arc<Balancer>, each: usize) -> Self {
         let mut load = Self {
             stop: Arc::default(),
             tallies: Vec::new(),
@@ -87,7 +87,7 @@ impl Load {
     }
 
     /// Whether each kind has had some answers.
-    pub(super) fn is_under_way(&self) -> Result<(), Failure> {
+    pub(crate) fn is_under_way(&self) -> Result<(), Failure> {
         let few = |(_, tally): &&Kind| tally.good.load(Ordering::Relaxed) < 5;
         match self.tallies.iter().find(few) {
             None => Ok(()),
@@ -96,7 +96,7 @@ impl Load {
     }
 
     /// Lets every client finish what it has begun.
-    pub(super) fn end(self) -> Vec<Kind> {
+    pub(crate) fn end(self) -> Vec<Kind> {
         self.stop.store(true, Ordering::Relaxed);
         while !self.clients.iter().all(JoinHandle::is_finished) {
             std::thread::sleep(PAUSE);
@@ -245,7 +245,7 @@ fn is_left_out(error: &hyper::Error) -> bool {
     false
 }
 
-async fn connect_http2<B>(to: SocketAddr) -> Result<http2::SendRequest<B>, Failure>
+pub(crate) async fn connect_http2<B>(to: SocketAddr) -> Result<http2::SendRequest<B>, Failure>
 where
     B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
@@ -335,7 +335,7 @@ async fn echoed(tcp: &mut TcpStream, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// One of each kind, over connections that come late.
-pub(super) async fn late(target: &Target) -> Result<(), Failure> {
+pub(crate) async fn late(target: &Target) -> Result<(), Failure> {
     let mut websocket = upgrade(target.http).await?;
     echoed(&mut websocket, FRAME).await?;
     echoed(&mut TcpStream::connect(target.bytes).await?, b"hello").await?;
@@ -346,11 +346,11 @@ pub(super) async fn late(target: &Target) -> Result<(), Failure> {
 }
 
 /// Connections that nobody ends.
-pub(super) struct Staying(Vec<(TcpStream, &'static [u8])>);
+pub(crate) struct Staying(Vec<(TcpStream, &'static [u8])>);
 
 impl Staying {
     /// So many WebSockets, and as many connections of bytes.
-    pub(super) async fn open(target: &Target, each: usize) -> Result<Self, Failure> {
+    pub(crate) async fn open(target: &Target, each: usize) -> Result<Self, Failure> {
         let mut open = Vec::new();
         for _ in 0..each {
             open.push((upgrade(target.http).await?, FRAME));
@@ -369,12 +369,12 @@ impl Staying {
     }
 
     /// That the drain has not touched them.
-    pub(super) async fn still_pass(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn still_pass(&mut self) -> Result<(), Failure> {
         self.pass().await
     }
 
     /// How many were ended so that nobody takes it for an end of their own.
-    pub(super) async fn ended(self) -> Result<usize, Failure> {
+    pub(crate) async fn ended(self) -> Result<usize, Failure> {
         let mut cut = 0;
         for (mut tcp, _) in self.0 {
             let mut rest = Vec::new();

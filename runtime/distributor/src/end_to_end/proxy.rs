@@ -19,7 +19,9 @@ use mesh_bundle::messages::distribution::generation_update::Slice as Form;
 use mesh_daemon::clock::Clock;
 use mesh_daemon::identity::{Credentials, Svid, TrustStore, WorkloadKey};
 use mesh_daemon::join_file::JoinFile;
-use mesh_daemon::rpc::{MutualConnection, PublicConnection, VerifiedConnection, compression};
+use mesh_daemon::rpc::{
+    ConnectError, MutualConnection, PublicConnection, VerifiedConnection, compression,
+};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Code, Streaming};
@@ -118,13 +120,16 @@ impl Proxy {
     }
 
     pub(crate) async fn connect(&self) -> MutualConnection {
+        self.try_connect().await.unwrap()
+    }
+
+    pub(crate) async fn try_connect(&self) -> Result<MutualConnection, ConnectError> {
         MutualConnection::connect(
             &self.join.addresses[0],
             &self.credentials,
             self.distributors.clone(),
         )
         .await
-        .unwrap()
     }
 
     /// Step 8.
@@ -259,6 +264,16 @@ impl Stream {
             .expect("the stream ended")
             .kind
             .unwrap()
+    }
+
+    /// Takes what comes until it is this.
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Response) -> bool) -> Response {
+        loop {
+            let next = self.next().await;
+            if wanted(&next) {
+                return next;
+            }
+        }
     }
 
     /// The status that the stream ends with, whatever comes before it.

@@ -115,6 +115,16 @@ impl World {
         assert_eq!(&answer, b"HTTP/1.1 202");
     }
 
+    /// What Prometheus would read there.
+    pub(crate) async fn metrics(&self, address: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
     pub(crate) async fn join(&self, name: &str) -> JoinFile {
         let body = format!("{{ \"identity\": \"{}\", \"ttl_s\": 60 }}", id(name));
         let (status, json) = self.ask(Method::POST, "/join-tokens", &body).await;

@@ -64,7 +64,7 @@ impl Stream {
             let step = tokio::select! {
                 () = drain.draining() => Err(End::Draining),
                 changed = self.published.changed() => match changed {
-                    Ok(()) => self.judge_again(),
+                    Ok(()) => self.judge_again().await,
                     Err(_gone) => Err(End::Draining),
                 },
                 message = self.requests.message() => match message {
@@ -104,11 +104,17 @@ impl Stream {
         }
     }
 
-    /// A connection that was good may be so no longer: revoked, expired, or its root is gone.
-    fn judge_again(&self) -> Result<(), End> {
-        self.mesh
-            .judge_again(&self.connection)
-            .map_err(End::Certificate)
+    /// A connection that was good may be so no longer: revoked, expired, or its root is gone. The proxy is still told
+    /// of new trust, which is public: it then knows that only an operator can help.
+    async fn judge_again(&mut self) -> Result<(), End> {
+        let Err(error) = self.mesh.judge_again(&self.connection) else {
+            return Ok(());
+        };
+        let published = Arc::clone(&self.published.borrow_and_update());
+        while let Some(message) = self.session.trust(&published) {
+            self.send(message).await?;
+        }
+        Err(End::Certificate(error))
     }
 
     fn receive(&mut self, message: FollowRequest) -> Result<(), End> {

@@ -124,7 +124,8 @@ impl Session {
         self.slice = None;
     }
 
-    fn trust(&mut self, published: &Published) -> Option<Kind> {
+    /// The next message about trust, or none while the proxy has all of it.
+    pub(crate) fn trust(&mut self, published: &Published) -> Option<Kind> {
         if let Some(root) = published
             .trust_roots
             .iter()

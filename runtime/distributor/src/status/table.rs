@@ -2,6 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use crate::revoke::Listed;
 use crate::status::{HeadReport, ProxyReport, StatusReport, WhereReport};
 
 /// The text of `meshd status`.
@@ -58,6 +59,29 @@ pub(crate) fn whereabouts(report: &WhereReport) -> String {
         short(&report.commit),
         proxies(&report.proxies, true)
     )
+}
+
+/// The text of `meshd revoke --list`.
+pub(crate) fn revocations(all: &[Listed]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["BY", "KIND", "SUBJECT", "ISSUED BEFORE", "SINCE", "REASON"]);
+    for listed in all {
+        table.add_row([
+            listed.by.clone(),
+            listed.kind.as_str().to_owned(),
+            plain(&listed.value),
+            listed
+                .issued_before
+                .clone()
+                .unwrap_or_else(|| "ever".to_owned()),
+            or_dash(listed.since.clone()),
+            plain(&listed.reason),
+        ]);
+    }
+    table.to_string()
 }
 
 fn head(head: Option<&HeadReport>) -> String {
