@@ -12,9 +12,13 @@ use mesh_compiler::date::Date;
 use crate::exit_code::Exit;
 
 mod choice;
+mod trust;
 mod value;
 
 pub(crate) use choice::{CheckFormat, Deny, DiffFormat, Format, GraphFormat, TestFormat};
+pub(crate) use trust::{
+    AuthorityStep, RevokeTrust, ShowTrust, Trust, TrustCommand, TrustFolderArgument,
+};
 use value::{claim, date, header, percent, rate, ref_name, root_path};
 
 /// Checks, builds, tests and explains mesh policies.
@@ -97,6 +101,8 @@ pub(crate) enum Command {
     Fmt(Fmt),
     /// Make the keys and first statements of a mesh.
     Keygen(Keygen),
+    /// Sign with the offline keys what changes after that: permanent revocations, new certificate authorities.
+    Trust(Trust),
     /// Write a first policy repository.
     ///
     /// A mesh of two services, with a split and a first test, that checks clean, and a CI file that checks and tests every change.

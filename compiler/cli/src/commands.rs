@@ -17,6 +17,7 @@ mod keygen;
 mod lsp;
 mod man;
 pub(crate) mod test;
+mod trust;
 
 /// Why a command could not run. Only ever shown, so its type is of no use to anyone.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -32,6 +33,7 @@ pub(crate) fn run((command, place): (Command, Place)) -> Result<Exit, Failure> {
         Command::Graph(args) => graph::run(&args, &place),
         Command::Fmt(args) => fmt::run(&args, &place),
         Command::Keygen(args) => keygen::run(&args, &place),
+        Command::Trust(args) => trust::run(&args, &place),
         Command::Init(args) => init::run(&args, &place),
         Command::Lsp(_) => lsp::run(&place),
         Command::Completions(args) => completions::run(&args),

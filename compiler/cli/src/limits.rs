@@ -10,6 +10,8 @@ pub(crate) const IGNORED_ENTRIES_MAX: usize = 2_000;
 pub(crate) const FOLDER_DEPTH_MAX: usize = 64;
 /// Largest key or trust file.
 pub(crate) const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Largest file of a trust folder.
+pub(crate) const TRUST_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most findings that are shown to people who do not ask for all of them.
 pub(crate) const FINDINGS_SHOWN_MAX: usize = 50;
 /// Most of a label that is marked in output for people.

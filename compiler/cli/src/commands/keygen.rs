@@ -23,7 +23,7 @@ use crate::exit_code::Exit;
 use crate::output;
 use crate::render::json;
 
-mod authority;
+pub(super) mod authority;
 pub(crate) mod key_file;
 
 /// Why nothing was made.
@@ -110,11 +110,13 @@ pub(super) fn run(args: &Keygen, place: &Place) -> Result<Exit, Failure> {
         min_proxy: None,
     };
     let root = first_trust_root(&ceremony, &settings)?;
-    let authorities = authority::make(&args.trust_domain, now.as_secs())?;
+    let ca = authority::root(&args.trust_domain, now.as_secs())?;
+    let intermediate =
+        authority::intermediate(&args.trust_domain, now.as_secs(), &ca.key, &ca.pem)?;
     let bundle = TrustBundle {
         trust_domain: scope.trust_domain.clone(),
         version: 1,
-        x509_authorities: vec![authorities.ca_der.clone()],
+        x509_authorities: vec![ca.der.clone()],
     };
     let issued_ms = u64::try_from(now.as_millis()).map_err(|_beyond| KeygenError::Clock)?;
     let revocations = Revocations {
@@ -142,25 +144,17 @@ pub(super) fn run(args: &Keygen, place: &Place) -> Result<Exit, Failure> {
             text.as_bytes(),
         )?;
     }
-    write(
-        PRIVATE,
-        &keys_folder.join("ca.key"),
-        authorities.ca_key.as_bytes(),
-    )?;
+    write(PRIVATE, &keys_folder.join("ca.key"), ca.key.as_bytes())?;
     write(
         PRIVATE,
         &keys_folder.join("intermediate.key"),
-        authorities.intermediate_key.as_bytes(),
+        intermediate.key.as_bytes(),
     )?;
-    write(
-        PUBLIC,
-        &trust_folder.join("ca.pem"),
-        authorities.ca_pem.as_bytes(),
-    )?;
+    write(PUBLIC, &trust_folder.join("ca.pem"), ca.pem.as_bytes())?;
     write(
         PUBLIC,
         &trust_folder.join("intermediate.pem"),
-        authorities.intermediate_pem.as_bytes(),
+        intermediate.pem.as_bytes(),
     )?;
     write(
         PUBLIC,

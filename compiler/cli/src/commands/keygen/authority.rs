@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use mesh_bundle::digest::Digest;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 
 const DAY: u64 = 24 * 60 * 60;
@@ -15,44 +16,55 @@ const INTERMEDIATE_LIFE: u64 = 400 * DAY;
 /// Certificates hold a little before they are made, for clocks that are behind.
 const BACKDATED: u64 = 5 * 60;
 
-/// Two authorities, keys in PKCS#8 PEM.
-pub(super) struct Authorities {
-    pub(super) ca_key: String,
-    pub(super) ca_pem: String,
-    pub(super) ca_der: Vec<u8>,
-    pub(super) intermediate_key: String,
-    pub(super) intermediate_pem: String,
+/// One authority, its key in PKCS#8 PEM.
+pub(in crate::commands) struct Made {
+    pub(in crate::commands) key: String,
+    pub(in crate::commands) pem: String,
+    pub(in crate::commands) der: Vec<u8>,
 }
 
-/// Makes both; `now` is in Unix seconds.
-pub(super) fn make(trust_domain: &str, now: u64) -> Result<Authorities, rcgen::Error> {
-    let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let ca_key_pem = ca_key.serialize_pem();
+/// A root authority; `now` is in Unix seconds.
+pub(in crate::commands) fn root(trust_domain: &str, now: u64) -> Result<Made, rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let key_pem = key.serialize_pem();
+    let name = format!("root {}", mark(&key));
     let any_depth = BasicConstraints::Unconstrained;
-    let ca = CertifiedIssuer::self_signed(
-        params(trust_domain, "root", now, CA_LIFE, any_depth)?,
-        ca_key,
-    )?;
+    let root =
+        CertifiedIssuer::self_signed(params(trust_domain, &name, now, CA_LIFE, any_depth)?, key)?;
+    Ok(Made {
+        key: key_pem,
+        pem: root.pem(),
+        der: root.der().to_vec(),
+    })
+}
+
+/// An intermediate authority under that of this key and certificate, both in PEM.
+pub(in crate::commands) fn intermediate(
+    trust_domain: &str,
+    now: u64,
+    root_key: &str,
+    root: &str,
+) -> Result<Made, rcgen::Error> {
+    let root = Issuer::from_ca_cert_pem(root, KeyPair::from_pem(root_key)?)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let key_pem = key.serialize_pem();
     // Below it there are only workloads.
     let leaves_only = BasicConstraints::Constrained(0);
-    let mut intermediate = params(
-        trust_domain,
-        "intermediate",
-        now,
-        INTERMEDIATE_LIFE,
-        leaves_only,
-    )?;
-    intermediate.use_authority_key_identifier_extension = true;
-    let intermediate = CertifiedIssuer::signed_by(intermediate, key, &ca)?;
-    Ok(Authorities {
-        ca_key: ca_key_pem,
-        ca_pem: ca.pem(),
-        ca_der: ca.der().to_vec(),
-        intermediate_key: key_pem,
-        intermediate_pem: intermediate.pem(),
+    let name = format!("intermediate {}", mark(&key));
+    let mut parameters = params(trust_domain, &name, now, INTERMEDIATE_LIFE, leaves_only)?;
+    parameters.use_authority_key_identifier_extension = true;
+    let certificate = parameters.signed_by(&key, &root)?;
+    Ok(Made {
+        key: key_pem,
+        pem: certificate.pem(),
+        der: certificate.der().to_vec(),
     })
+}
+
+/// One that replaces another has another name: chains are built by names.
+fn mark(key: &KeyPair) -> String {
+    let digest = Digest::of(key.public_key_raw()).to_hex();
+    digest.chars().take(8).collect()
 }
 
 fn params(
