@@ -9,6 +9,7 @@ use mesh_bundle::slice::{
 
 use crate::condition::{ConditionError, ConditionMatcher, Reading};
 use crate::host::{HostIndex, HostPattern, HostPatternError};
+use crate::jwt::{Brought, Invalid};
 use crate::path::Accepts;
 use crate::rbac::{Rule, RuleError, Rules, Verdict};
 use crate::request::{Peer, Request};
@@ -26,6 +27,8 @@ pub struct InboundTable {
     hosts: HashMap<u16, HostIndex<Option<usize>>>,
     mtls: Box<[PortMtls]>,
     requirements: Box<[RequirementTable]>,
+    /// Names of the token providers that these speak of, each once.
+    token_providers: Box<[Box<str>]>,
     rate_limits: Box<[RateLimitTable]>,
     probes: bool,
     accepts: Accepts,
@@ -106,6 +109,7 @@ impl InboundTable {
             listeners: service.listeners.as_slice().into(),
             hosts: hosts(&service.listeners)?,
             mtls: service.mtls.as_slice().into(),
+            token_providers: token_providers(service),
             requirements: requirements.collect::<Result<_, ConditionError>>()?,
             rate_limits: rate_limits.collect::<Result<_, ConditionError>>()?,
             probes: !service.probes.is_empty(),
@@ -234,6 +238,35 @@ impl InboundTable {
         about.map(|(position, each)| (position, &each.limit))
     }
 
+    /// The names of the token providers that its requirements speak of, whether or not these are about a request: a
+    /// token that is there and good is known to every rule.
+    pub fn token_providers(&self) -> &[Box<str>] {
+        &self.token_providers
+    }
+
+    /// The first requirement whose token the request does not bring, by its place among those of the slice, and why
+    /// what it brings for the provider does not do. Where a token is only accepted, only a wrong one does not.
+    pub fn unmet_token(
+        &self,
+        request: &Request<'_>,
+        route: Option<&str>,
+        brought: impl Fn(&str) -> Brought,
+    ) -> Option<(usize, &str, Invalid)> {
+        let mut asked = self.requirements_by_position(request, route);
+        asked.find_map(|(position, requirement)| {
+            let (provider, why) = match &requirement.kind {
+                RequirementKind::RequireJwt(provider) => {
+                    (provider, brought(provider).unless_verified())
+                }
+                RequirementKind::AcceptJwt(provider) => {
+                    (provider, brought(provider).unless_acceptable())
+                }
+                RequirementKind::RequireAuthorizer(_) => return None,
+            };
+            Some((position, provider.as_str(), why?))
+        })
+    }
+
     /// The names of the token providers and authorizers that its requirements speak of.
     pub(crate) fn gates(&self) -> impl Iterator<Item = (Gate, &str)> {
         self.requirements
@@ -293,6 +326,21 @@ fn probe(probe: &Probe) -> AccessRule {
         who: vec![Principal::Unauthenticated],
         conditions,
     }
+}
+
+fn token_providers(service: &InboundService) -> Box<[Box<str>]> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    for requirement in &service.requirements {
+        let (RequirementKind::RequireJwt(name) | RequirementKind::AcceptJwt(name)) =
+            &requirement.kind
+        else {
+            continue;
+        };
+        if !names.iter().any(|known| **known == **name) {
+            names.push(name.as_str().into());
+        }
+    }
+    names.into()
 }
 
 fn hosts(listeners: &[Listener]) -> Result<HashMap<u16, HostIndex<Option<usize>>>, InboundError> {

@@ -16,6 +16,7 @@ pub mod health;
 pub mod host;
 pub mod http1;
 pub mod inbound;
+pub mod jwt;
 pub mod limit;
 pub mod limits;
 pub mod outlier;

@@ -66,3 +66,16 @@ pub const SLOW_START_SHARE: u32 = 1_000;
 pub const TRACESTATE_MEMBERS_MAX: usize = 32;
 /// Bytes of it; section 3.3.1.5 asks for at least 512.
 pub const TRACESTATE_BYTES_MAX: usize = 1024;
+
+/// Bytes of a token; larger ones are not looked at.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// How far the clocks of an issuer and of a proxy may be apart.
+pub const TOKEN_LEEWAY_SECONDS: u64 = 60;
+/// Bytes of a set of keys, as the compiler has it.
+pub const KEY_SET_BYTES_MAX: usize = 64 * 1024;
+/// Keys in a set.
+pub const KEYS_MAX: usize = 256;
+/// Bytes of the name of a key that a token gives.
+pub const KEY_ID_BYTES_MAX: usize = 1024;
+/// Keys that one token is tried against.
+pub const KEY_TRIES_MAX: usize = 4;

@@ -303,6 +303,15 @@ impl Snapshot {
         &self.jwts
     }
 
+    /// The token providers that the requirements of a service or gateway speak of.
+    pub fn token_providers<'s>(
+        &'s self,
+        table: &'s InboundTable,
+    ) -> impl Iterator<Item = &'s JwtProvider> {
+        let names = table.token_providers().iter();
+        names.filter_map(|name| self.jwt(name))
+    }
+
     /// The authorizer of that name.
     pub fn authorizer(&self, name: &str) -> Option<&Authorizer> {
         self.authorizers.iter().find(|each| each.name == name)
