@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_engine::host;
+use mesh_engine::jwt::Claims;
 use mesh_engine::path::{self, Accepts, NormalisedPath, PathError};
 use mesh_engine::request::{HeaderView, Peer, Request};
 use mesh_engine::route::{Because, Explanation, Loser, RouteTable};
@@ -139,6 +140,11 @@ impl<'m> Trial<'m> {
         let Some(port) = self.port(callee, named_port.or(default)) else {
             return Ok(Outcome::denied());
         };
+        let claims: Claims = call
+            .claims
+            .iter()
+            .map(|(name, value)| (name, value))
+            .collect();
         let request = Request {
             query: &call.query,
             headers: &call.headers,
@@ -146,7 +152,7 @@ impl<'m> Trial<'m> {
             peer: sender.peer(),
             peer_ip: Some(call.peer_ip.unwrap_or(ORDINARY_IP)),
             client_ip: Some(call.client_ip.unwrap_or(ORDINARY_IP)),
-            claims: (!call.claims.is_empty()).then_some(&call.claims as &dyn HeaderView),
+            claims: (!call.claims.is_empty()).then_some(&claims as &dyn HeaderView),
             ..Request::new(&call.method, host.host(), path)
         };
         if gateway.is_some() {

@@ -142,7 +142,8 @@ service store {
 }
 "#;
 
-const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"a"}]}"#;
+const KEYS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 /// Writes nodes with their blocks in another order. What `else` says depends on its place.
 fn shuffled(

@@ -10,7 +10,7 @@ use mesh_syntax::{Diagnostic, SourceSet, Span};
 const KEY_SETS: &[(&str, &str)] = &[
     (
         "keys/public.jwks.json",
-        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"a"}]}"#,
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
     ),
     (
         "keys/private.jwks.json",

@@ -7,6 +7,7 @@ use mesh_bundle::slice::{
     RequirementKind, RouteMatch, StringMatch, StringMatchKind,
 };
 use mesh_engine::HeaderView;
+use mesh_engine::jwt::Brought;
 use mesh_syntax::Span;
 
 use super::access;
@@ -257,7 +258,7 @@ fn with_token(provider: &JwtProvider) -> Result<Space, CapExceeded> {
 }
 
 /// Whether verified claims can be those of a token of this provider; what a test leaves out may be anything.
-pub(crate) fn fits(claims: Option<&dyn HeaderView>, provider: &JwtProvider) -> bool {
+fn fits(claims: Option<&dyn HeaderView>, provider: &JwtProvider) -> bool {
     let Some(claims) = claims else { return false };
     let of = |name: &str| {
         let mut values: Vec<Vec<u8>> = Vec::new();
@@ -273,6 +274,15 @@ pub(crate) fn fits(claims: Option<&dyn HeaderView>, provider: &JwtProvider) -> b
     let issuers = of("iss");
     let is_issuer = |value: &Vec<u8>| value == provider.issuer.as_bytes();
     (issuers.is_empty() || issuers.iter().any(is_issuer)) && aud
+}
+
+/// What a request brings for a provider, by its verified claims.
+pub(crate) fn brought(claims: Option<&dyn HeaderView>, provider: Option<&JwtProvider>) -> Brought {
+    if provider.is_some_and(|provider| fits(claims, provider)) {
+        Brought::Verified
+    } else {
+        Brought::Nothing
+    }
 }
 
 /// All that decides how a service is entered: equal where nothing about it changes.

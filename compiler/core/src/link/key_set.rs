@@ -1,5 +1,6 @@
 //! Sets of public keys that stand in the repository: whether they are one, and hold nothing private.
 
+use mesh_engine::jwt::{Key, KeySetError};
 use mesh_syntax::{Diagnostic, FileId, Span};
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ const PRIVATE: &[&str] = &["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 pub(super) enum Problem {
     /// Not JSON, or no set of keys.
     NotASet(String),
+    /// No key in it verifies tokens.
+    NoneUsable,
     /// A member of a key that is private.
     Private { key: usize, member: String },
 }
@@ -50,6 +53,19 @@ pub(super) fn problems(text: &str) -> Vec<Problem> {
             member: (*member).to_owned(),
         }));
     }
+    if problems.is_empty() {
+        // What proxies would make of it.
+        match Key::parse_set(text.as_bytes()) {
+            Ok(usable) if usable.is_empty() => problems.push(Problem::NoneUsable),
+            Err(error @ (KeySetError::TooManyKeys | KeySetError::TooLarge)) => {
+                problems.push(Problem::NotASet(format!("it has {error}")));
+            }
+            Err(KeySetError::Malformed) => {
+                problems.push(Problem::NotASet("a member of it is there twice".to_owned()));
+            }
+            Ok(_) | Err(KeySetError::Private(_) | KeySetError::NoneUsable) => {}
+        }
+    }
     problems
 }
 
@@ -63,6 +79,13 @@ pub(super) fn finding(problem: &Problem, at: Span, file: FileId, text: &str) -> 
         )
         .label(whole, "the file")
         .help("a JSON Web Key Set is `{ \"keys\": [ … ] }`, as RFC 7517 has it"),
+        Problem::NoneUsable => Diagnostic::error(
+            code::KEY_SET,
+            at,
+            "no key in this file verifies tokens",
+        )
+        .label(whole, "the file")
+        .help("proxies take RSA of 2,048 to 8,192 bits, EC over P-256, P-384 and P-521, and Ed25519, each for `\"use\": \"sig\"` and with the `alg` of its kind"),
         Problem::Private { key, member } => Diagnostic::error(
             code::KEY_SET,
             at,
@@ -79,9 +102,20 @@ mod tests {
 
     #[test]
     fn only_public_keys_are_a_set() {
-        assert_eq!(
-            problems(r#"{"keys":[{"kty":"EC","crv":"P-256","x":"a","y":"b"}]}"#),
-            []
+        let key = format!(r#""kty":"OKP","crv":"Ed25519","x":"{}""#, "A".repeat(43));
+        assert_eq!(problems(&format!(r#"{{"keys":[{{{key}}}]}}"#)), []);
+        for unusable in [
+            r#"{"kty":"EC","crv":"P-256","x":"a","y":"b"}"#.to_owned(),
+            format!(r#"{{{key},"use":"enc"}}"#),
+            format!(r#"{{{key},"alg":"HS256"}}"#),
+        ] {
+            let text = format!(r#"{{"keys":[{unusable}]}}"#);
+            assert_eq!(problems(&text), [Problem::NoneUsable], "{text}");
+        }
+        let twice = format!(r#"{{"keys":[{{{key},"x":"a"}}]}}"#);
+        assert!(
+            matches!(&problems(&twice)[..], [Problem::NotASet(_)]),
+            "{twice}"
         );
         for private in [r#""d":"x""#, r#""k":"x""#, r#""p":"x","q":"y""#] {
             let text = format!(r#"{{"keys":[{{"kty":"EC"}},{{"kty":"RSA",{private}}}]}}"#);

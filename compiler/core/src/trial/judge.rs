@@ -65,16 +65,12 @@ pub(super) fn has_no_token(
     request: &Request<'_>,
     route: Option<&str>,
 ) -> bool {
-    let fits = |name: &str| {
+    let brought = |name: &str| {
         let mut jwts = mesh.jwts.iter();
         let jwt = jwts.find(|jwt| jwt.name.value == name);
-        jwt.is_some_and(|jwt| entrance::fits(request.claims, &jwt.provider))
+        entrance::brought(request.claims, jwt.map(|jwt| &jwt.provider))
     };
-    let mut asked = table.requirements(request, route);
-    asked.any(|requirement| match &requirement.kind {
-        RequirementKind::RequireJwt(name) => !fits(name),
-        RequirementKind::AcceptJwt(_) | RequirementKind::RequireAuthorizer(_) => false,
-    })
+    table.unmet_token(request, route, brought).is_some()
 }
 
 /// Notes who is asked about a request that the rules let in, and what counts it.

@@ -4,7 +4,7 @@ use mesh_bundle::slice::{Effect, JwtProvider, Listener, MtlsMode, RequirementKin
 use mesh_engine::rbac::Verdict;
 use mesh_engine::{GatewayTable, InboundTable, Request, RouteTable};
 
-use super::{Way, fits, is_unguarded};
+use super::{Way, brought, is_unguarded};
 use crate::analysis::connections;
 use crate::analysis::probe::{self, ask};
 use crate::analysis::request_space::{FieldKind, Likely, Point};
@@ -190,16 +190,12 @@ impl Door {
         let issued = point
             .fields_of(FieldKind::Claim)
             .any(|(name, _)| name == "iss");
-        let brings = |name: &str| {
+        let brought = |name: &str| {
             let provider = self.tokens.iter().find(|provider| provider.name == name);
-            issued && provider.is_some_and(|provider| fits(request.claims, provider))
+            brought(request.claims, provider.filter(|_| issued))
         };
-        let asked = self.inbound.requirements_by_position(request, route);
-        let mut missing = asked.filter_map(|(position, requirement)| match &requirement.kind {
-            RequirementKind::RequireJwt(name) => (!brings(name)).then_some(position),
-            RequirementKind::AcceptJwt(_) | RequirementKind::RequireAuthorizer(_) => None,
-        });
-        missing.next()
+        let unmet = self.inbound.unmet_token(request, route, brought);
+        unmet.map(|(position, ..)| position)
     }
 
     /// By which requirement, as a position among those of the service, an authorizer is asked about the request: it may
