@@ -207,6 +207,7 @@ pub const KNOWN: &[&str] = &[
 /// The features that the proxy of this release carries out, ascending.
 pub const SUPPORTED: &[&str] = &[
     ACCESS_AUDIT,
+    ACCESS_JWT,
     ACCESS_MTLS,
     ACCESS_PROBE,
     ACCESS_RATE_LIMIT,
@@ -225,6 +226,7 @@ pub const SUPPORTED: &[&str] = &[
     CALLEE_LISTEN,
     CALLEE_TLS,
     CALLEE_UNMESHED,
+    CONDITION_CLAIM,
     CONDITION_CLIENT_IP,
     CONDITION_PEER_IP,
     ENDPOINTS_DISCOVERED,

@@ -14,6 +14,7 @@ use mesh_daemon::telemetry::Metrics;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use crate::access::tokens::TokenMetrics;
 use crate::access_log::AccessLog;
 use crate::connections::Connections;
 use crate::gateway::proxy_protocol::TrustedProxies;
@@ -157,6 +158,7 @@ impl DataPlane {
                 UpstreamMetrics::register(metrics),
                 labels,
                 RateLimits::register(metrics),
+                TokenMetrics::register(metrics),
                 Mirrors::register(metrics),
             ),
         ));
@@ -231,6 +233,7 @@ impl DataPlane {
                 directory: &plane.directory,
                 budgets: &plane.budgets,
                 rate_limits: &plane.rate_limits,
+                tokens: &plane.tokens,
                 metrics: &plane.metrics,
                 exporters: &plane.exporters,
                 secrets: &self.secrets,

@@ -1,6 +1,7 @@
 //! `meshp`, the proxy. Two halves that meet in `data_plane.rs`: traffic runs on threads of its own;
 //! the control side, which is slow and may wait, has the main thread to itself.
 
+mod access;
 mod access_log;
 mod admin;
 mod args;

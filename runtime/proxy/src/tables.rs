@@ -17,6 +17,7 @@ use mesh_engine::telemetry::TelemetryTable;
 use mesh_engine::{CalleeTable, RouteTable, Snapshot, SnapshotError};
 use tokio::time::Instant;
 
+use crate::access::tokens::{ProviderError, Providers, TokenMetrics};
 use crate::gateway::entries::{Entries, Listener, ListenerError};
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::tls::Terms;
@@ -53,6 +54,7 @@ pub(crate) struct Tables {
     no_rules: AuthzCounters,
     gateways: HashMap<Box<str>, GatewayState>,
     rate_limits: HashMap<Box<str>, ServiceLimits>,
+    providers: Providers,
     /// Endpoints by their own addresses; none: nobody can call them by these.
     pins: Option<ArcSwap<Pins>>,
     /// Callees by where this proxy listens for them, with the port that is meant.
@@ -95,6 +97,8 @@ pub(crate) struct Building<'p> {
     pub(crate) budgets: &'p Budgets,
     /// How many requests may enter.
     pub(crate) rate_limits: &'p RateLimits,
+    /// What is counted of tokens.
+    pub(crate) tokens: &'p TokenMetrics,
     /// Counters.
     pub(crate) metrics: &'p RequestMetrics,
     /// Collectors.
@@ -121,6 +125,9 @@ pub(crate) enum TablesError {
     /// A callee that is not of the mesh.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// A provider of tokens.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
     /// Where traces go.
     #[error(transparent)]
     Traces(#[from] TracesError),
@@ -175,6 +182,7 @@ impl Tables {
             directory,
             budgets,
             rate_limits: limits,
+            tokens,
             metrics,
             exporters,
             secrets,
@@ -283,6 +291,7 @@ impl Tables {
             no_rules: metrics.authz("", &Rules::default()),
             gateways,
             rate_limits: rate_limits.collect(),
+            providers: Providers::build(slice, &snapshot, tokens)?,
             path_accepts: snapshot
                 .callees()
                 .iter()
@@ -489,6 +498,11 @@ impl Tables {
             }
         }
         checks
+    }
+
+    /// Whose tokens are known.
+    pub(crate) fn providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// How many requests may enter a service or gateway.

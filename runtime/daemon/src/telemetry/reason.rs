@@ -38,8 +38,8 @@ pub enum Reason {
     AuthzDenied,
     /// Not allowed by the external authorizer.
     ExtAuthzDenied,
-    /// No token, or one that is not valid.
-    JwtInvalid,
+    /// No token, or one that is not valid; the cause says how.
+    JwtInvalid(&'static str),
     /// No trusted connection.
     TlsFailure,
     /// The client went away.
@@ -59,7 +59,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them, that of a bad request without its rule. New ones go to the end.
+    /// All of them, that of a bad request without its rule and that of a token without its cause. New ones go to the end.
     pub const ALL: [Self; 24] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
@@ -76,7 +76,7 @@ impl Reason {
         Self::RateLimited,
         Self::AuthzDenied,
         Self::ExtAuthzDenied,
-        Self::JwtInvalid,
+        Self::JwtInvalid(""),
         Self::TlsFailure,
         Self::ClientDisconnect,
         Self::BadRequest(""),
@@ -105,7 +105,9 @@ impl Reason {
             Self::RateLimited => "over the rate that policy allows",
             Self::AuthzDenied => "not allowed by policy",
             Self::ExtAuthzDenied => "not allowed by the external authorizer",
-            Self::JwtInvalid => "no token, or one that is not valid",
+            Self::JwtInvalid(_) => {
+                "no token, or one that is not valid; logs and answers add the cause"
+            }
             Self::TlsFailure => "no trusted connection",
             Self::ClientDisconnect => "the client went away",
             Self::BadRequest(_) => {
@@ -119,7 +121,7 @@ impl Reason {
         }
     }
 
-    /// The name without the rule of a bad request, for metric labels.
+    /// The name without the rule of a bad request and the cause of a bad token, for metric labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::NoRoute => "no_route",
@@ -137,7 +139,7 @@ impl Reason {
             Self::RateLimited => "rate_limited",
             Self::AuthzDenied => "authz_denied",
             Self::ExtAuthzDenied => "ext_authz_denied",
-            Self::JwtInvalid => "jwt_invalid",
+            Self::JwtInvalid(_) => "jwt_invalid",
             Self::TlsFailure => "tls_failure",
             Self::ClientDisconnect => "client_disconnect",
             Self::BadRequest(_) => "bad_request",
@@ -161,7 +163,7 @@ impl Reason {
             Self::RetryLimit => "URX",
             Self::BudgetExhausted | Self::CircuitOpen | Self::Overflow => "UO",
             Self::RateLimited => "RL",
-            Self::AuthzDenied | Self::ExtAuthzDenied | Self::JwtInvalid => "UAEX",
+            Self::AuthzDenied | Self::ExtAuthzDenied | Self::JwtInvalid(_) => "UAEX",
             Self::ClientDisconnect => "DC",
             Self::BadRequest(_) => "DPE",
             Self::OverloadShed => "OM",
@@ -175,6 +177,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadRequest(rule) => write!(f, "bad_request:{rule}"),
+            Self::JwtInvalid(cause) => write!(f, "jwt_invalid:{cause}"),
             other => f.write_str(other.name()),
         }
     }

@@ -101,13 +101,11 @@ where
 {
     // Whoever lives longer than the mesh must not keep it running.
     let shared = Arc::downgrade(shared);
-    move |_request| {
-        match shared.upgrade() {
-            Some(shared) => answer(shared).boxed(),
-            None => {
-                let ending = AdminResponse::text(StatusCode::SERVICE_UNAVAILABLE, "ending\n");
-                std::future::ready(ending).boxed()
-            }
+    move |_request| match shared.upgrade() {
+        Some(shared) => answer(shared).boxed(),
+        None => {
+            let ending = AdminResponse::text(StatusCode::SERVICE_UNAVAILABLE, "ending\n");
+            std::future::ready(ending).boxed()
         }
     }
 }

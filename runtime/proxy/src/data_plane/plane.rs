@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 
 use super::drain::DrainReport;
+use crate::access::tokens::TokenMetrics;
 use crate::access_log::{AccessLog, Line, TextLine};
 use crate::connections::Connections;
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
@@ -54,6 +55,8 @@ pub(crate) struct Plane {
     pub(super) budgets: Budgets,
     /// How many requests may enter.
     pub(crate) rate_limits: RateLimits,
+    /// What it counts of tokens.
+    pub(crate) tokens: TokenMetrics,
     /// Copies of requests.
     pub(crate) mirrors: Mirrors,
     /// Bounds.
@@ -100,7 +103,13 @@ impl Plane {
         exporters: Exporters,
         trusted_proxies: TrustedProxies,
         limits: Arc<Limits>,
-        (pools, labels, rate_limits, mirrors): (Arc<Pools>, Vec<Label>, RateLimits, Mirrors),
+        (pools, labels, rate_limits, tokens, mirrors): (
+            Arc<Pools>,
+            Vec<Label>,
+            RateLimits,
+            TokenMetrics,
+            Mirrors,
+        ),
     ) -> Self {
         let shared = Arc::new(Shared {
             credentials,
@@ -132,6 +141,7 @@ impl Plane {
             directory: Directory::new(shared, pools, labels),
             budgets: Budgets::default(),
             rate_limits,
+            tokens,
             mirrors,
             limits,
             trusted_proxies,

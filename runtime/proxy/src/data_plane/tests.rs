@@ -26,6 +26,7 @@ mod reference;
 mod retries;
 mod tcp;
 mod tls;
+mod tokens;
 mod traces;
 mod upgrade;
 mod websocket;

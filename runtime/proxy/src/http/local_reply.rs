@@ -6,6 +6,7 @@ use http::{Response, StatusCode, Version};
 use mesh_bundle::slice::Respond;
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::filter::RespondPolicy;
+use mesh_engine::jwt::Invalid;
 
 use super::body::ResponseBody;
 use super::rate_limit::Limited;
@@ -25,7 +26,30 @@ pub(crate) fn reply(reason: Reason, asked: Asked) -> Response<ResponseBody> {
     if asked.grpc {
         return grpc(reason);
     }
-    http(reason, status(reason), false, asked.version)
+    let mut reply = http(reason, status(reason), false, asked.version);
+    if let Reason::JwtInvalid(cause) = reason {
+        let headers = reply.headers_mut();
+        headers.insert(header::WWW_AUTHENTICATE, challenge(cause));
+    }
+    reply
+}
+
+/// What whoever asks is told of the token that it needs (RFC 6750 section 3): where it sent none, only that.
+fn challenge(cause: &str) -> HeaderValue {
+    let mut known = Invalid::ALL.into_iter();
+    let invalid = known.find(|invalid| invalid.as_str() == cause);
+    let text = match invalid {
+        None | Some(Invalid::Missing) => return HeaderValue::from_static("Bearer"),
+        Some(several @ Invalid::Several) => {
+            let meaning = several.meaning();
+            format!("Bearer error=\"invalid_request\", error_description=\"{meaning}\"")
+        }
+        Some(invalid) => {
+            let meaning = invalid.meaning();
+            format!("Bearer error=\"invalid_token\", error_description=\"{meaning}\"")
+        }
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
 /// An answer for a reason with a status of policy's choice. gRPC has statuses of its own.
@@ -119,7 +143,7 @@ pub(crate) fn status(reason: Reason) -> StatusCode {
         Reason::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
         Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Reason::AuthzDenied | Reason::ExtAuthzDenied => StatusCode::FORBIDDEN,
-        Reason::JwtInvalid => StatusCode::UNAUTHORIZED,
+        Reason::JwtInvalid(_) => StatusCode::UNAUTHORIZED,
         Reason::BadRequest(_) => StatusCode::BAD_REQUEST,
         Reason::Loop => StatusCode::LOOP_DETECTED,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -140,7 +164,7 @@ pub(crate) fn grpc_status(reason: Reason) -> u8 {
         Reason::NoRoute => UNIMPLEMENTED,
         Reason::RequestTimeout | Reason::PerTryTimeout => DEADLINE_EXCEEDED,
         Reason::AuthzDenied | Reason::ExtAuthzDenied => PERMISSION_DENIED,
-        Reason::JwtInvalid => UNAUTHENTICATED,
+        Reason::JwtInvalid(_) => UNAUTHENTICATED,
         // As gRPC's own bounds of messages are answered.
         Reason::BadRequest(rule) if rule == Rule::BodyTooLarge.as_str() => RESOURCE_EXHAUSTED,
         Reason::BadRequest(_) | Reason::Loop => INTERNAL,
@@ -223,6 +247,27 @@ mod tests {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["grpc-status"], "12");
         assert_eq!(answer.headers()["grpc-message"], "no_route");
+    }
+
+    /// RFC 6750 section 3.1: "If the request lacks any authentication information … the resource server SHOULD NOT
+    /// include an error code".
+    #[test]
+    fn whoever_needs_a_token_is_told_why() {
+        let told = |cause| {
+            let answer = reply(Reason::JwtInvalid(cause), HTTP1);
+            assert_eq!(answer.status(), 401);
+            answer.headers()["www-authenticate"]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(told("missing"), "Bearer");
+        let expired = r#"Bearer error="invalid_token", error_description="the token has expired""#;
+        assert_eq!(told("expired"), expired);
+        assert!(told("several_tokens").starts_with(r#"Bearer error="invalid_request""#));
+        for invalid in Invalid::ALL {
+            assert!(told(invalid.as_str()).is_ascii());
+        }
     }
 
     #[test]

@@ -17,9 +17,10 @@ use http::{HeaderMap, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Body, Incoming};
 use mesh_bundle::slice::{Protocol, Upgrade};
 use mesh_daemon::telemetry::Reason;
+use mesh_engine::jwt::Tokens;
 use mesh_engine::path::{self, Accepts};
 use mesh_engine::retry;
-use mesh_engine::{GatewayTable, InboundTable, Peer, trace};
+use mesh_engine::{GatewayTable, HeaderView, InboundTable, Peer, trace};
 
 use super::body::copied::{Copied, CopySender};
 use super::body::{Downstream, Replay, ReplayHandle, RequestBody, ResponseBody, Transfer};
@@ -34,6 +35,7 @@ use crate::tables::{OF_CALLS, Tables};
 use crate::upstream::connect::HttpVersion;
 use crate::upstream::pool::Failure;
 
+mod access;
 mod affinity;
 mod answer;
 mod attempt;
@@ -68,6 +70,7 @@ pub(crate) async fn serve(
         accepts: Accepts::default(),
         head,
         record,
+        tokens: None,
         upgrade,
         entry: None,
     };
@@ -125,6 +128,8 @@ struct Exchanging<'c> {
     accepts: Accepts,
     head: request::Parts,
     record: Box<Record>,
+    /// What it brings for token providers, where it is asked for any.
+    tokens: Option<Box<Tokens>>,
     /// What the client wants to become of its connection.
     upgrade: Option<Wanted>,
     /// How that was let in.
@@ -376,51 +381,6 @@ impl Exchanging<'_> {
         }
     }
 
-    /// Whether the request may enter.
-    fn authorise(
-        &mut self,
-        tables: &Tables,
-        table: &InboundTable,
-        host: &str,
-        port: u16,
-        peer: Peer<'_>,
-    ) -> Result<bool, Rule> {
-        self.consider_logging(tables, host, port, peer);
-        let counters = tables.authz(table.service());
-        let allowed = self.ask(host, port, peer, |request| {
-            for rule in table.audit_hits(request) {
-                counters.took(rule);
-            }
-            let verdict = table.authorise(request);
-            counters.decided(verdict);
-            verdict.is_allowed()
-        })?;
-        self.remember(None, host, port, peer);
-        Ok(allowed)
-    }
-
-    /// Whether it is not too many; `route` is the gateway's that takes the request. `Some`: what is answered.
-    fn count(
-        &self,
-        tables: &Tables,
-        table: &InboundTable,
-        (host, port, peer): (&str, u16, Peer<'_>),
-        route: Option<&str>,
-    ) -> Result<Option<Reply>, Rule> {
-        let limits = tables.rate_limits(table.service());
-        let Some(limits) = limits.filter(|limits| !limits.is_empty()) else {
-            return Ok(None);
-        };
-        let limited = self.ask(host, port, peer, |request| {
-            limits.admit(table, request, route)
-        })?;
-        Ok(limited.map(|limited| {
-            let plane = &self.connection.plane;
-            plane.rate_limits.refused(table.service(), route);
-            local_reply::limited(&limited, self.asked)
-        }))
-    }
-
     /// Notes what was asked for a tunnel, if one is wanted.
     fn remember(&mut self, external: Option<&str>, host: &str, port: u16, peer: Peer<'_>) {
         let entry = || Entry {
@@ -435,8 +395,15 @@ impl Exchanging<'_> {
             accepts: self.accepts,
             peer_ip: self.connection.peer_ip,
             client_ip: self.client_ip,
+            since: crate::access::tokens::now(),
         };
         self.entry = self.upgrade.as_ref().map(|_| Box::new(entry()));
+    }
+
+    /// What its tokens say, as far as they are good.
+    fn claims(&self) -> Option<&dyn HeaderView> {
+        let claims = self.tokens.as_ref()?.claims()?;
+        Some(claims)
     }
 
     /// Asks the engine about this request. Its path is canonical already, so it reads as it is.
@@ -455,7 +422,7 @@ impl Exchanging<'_> {
             path: &path,
             query: self.head.uri.query().unwrap_or_default(),
             headers: &self.head.headers,
-            claims: None,
+            claims: self.claims(),
             port,
             peer,
             peer_ip: Some(self.connection.peer_ip),

@@ -10,6 +10,7 @@ use mesh_bundle::reject::{RejectReason, Rejection};
 use mesh_daemon::clock::Clock;
 use mesh_daemon::telemetry::{Reason, TlsReason};
 use mesh_engine::breaker::Counted;
+use mesh_engine::jwt::Invalid;
 use mesh_engine::outlier::Cause;
 
 use super::harness::*;
@@ -155,6 +156,9 @@ fn experienced(mesh: &Mesh) -> Proxy {
         pool.metrics().ejected(pool.name(), Cause::Consecutive5xx);
     }
     plane.rate_limits.refused("productpage", None);
+    plane
+        .tokens
+        .refused("productpage", "shop", Invalid::Missing);
     plane.mirrors.count("sent");
     let metrics = &plane.metrics;
     metrics.rejected(Rule::HostMissing);

@@ -1,6 +1,7 @@
 //! A request of a client that is no mesh peer, from a gateway's listener into the mesh:
 //!
-//! listener by host → who the client is → authorise → the gateway's route → once the callee's route
+//! listener by host → who the client is → tokens → authorise → the gateway's route, and its tokens → how many
+//!   → once the callee's route
 //!
 //! The client is `unauthenticated`, whatever it says of itself. From here on the gateway is the caller,
 //! with its own identity.
@@ -14,6 +15,7 @@ use mesh_engine::gateway::{Onward, OnwardError};
 
 use super::super::sanitise::{Rule, Sanitised};
 use super::super::server::Entrance;
+use super::access::Arrival;
 use super::filters::{Edit, Seen, edits_of_answers};
 use super::forward::Way;
 use super::{Exchanging, OutgoingBody, Refusal, Reply};
@@ -63,10 +65,14 @@ impl Exchanging<'_> {
         };
         self.record.edge = Some(Arc::clone(&state.no_route));
         let peer = Peer::Unauthenticated;
-        match self.authorise(tables, table, host, entrance.port, peer) {
-            Ok(true) => {}
-            Ok(false) => return self.reply(Reason::AuthzDenied),
-            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        let arrival = Arrival {
+            table,
+            host,
+            port: entrance.port,
+            peer,
+        };
+        if let Err(refusal) = self.authorise(tables, arrival) {
+            return self.refuse(refusal);
         }
         let route = match self.ask(host, entrance.port, peer, |request| gateway.route(request)) {
             Ok(Some(route)) => route,
@@ -74,15 +80,13 @@ impl Exchanging<'_> {
             Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
         self.record.edge = Some(state.edge(route));
+        if let Err(refusal) = self.require_token(arrival, Some(route.name())) {
+            return self.refuse(refusal);
+        }
         if let Err(rule) = self.narrow_path(route.filters().path_accepts) {
             return self.refuse(Refusal::Rule(rule));
         }
-        match self.count(
-            tables,
-            table,
-            (host, entrance.port, peer),
-            Some(route.name()),
-        ) {
+        match self.count(tables, arrival, Some(route.name())) {
             Ok(None) => {}
             Ok(Some(reply)) => return self.over(Some(Reason::RateLimited), reply),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),

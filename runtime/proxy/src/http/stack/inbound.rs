@@ -1,6 +1,6 @@
 //! A request of a mesh peer, or of whoever a port takes in plaintext, to the local application:
 //!
-//! service by port → authorise → application → answer
+//! service by port → tokens → authorise → how many → application → answer
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::super::body::RequestBody;
 use super::super::sanitise::{PEER_HEADER, Sanitised};
 use super::super::server::Inbound;
 use super::super::timeout::{self, Deadlines};
+use super::access::Arrival;
 use super::forward::failed;
 use super::{Exchanging, OutgoingBody, Refusal, Reply};
 use crate::limits;
@@ -49,23 +50,16 @@ impl Exchanging<'_> {
             return self.refuse(refusal);
         }
         let peer = identity.map_or(Peer::Unauthenticated, |identity| Peer::Identity(identity));
-        match self.authorise(
-            tables,
+        let arrival = Arrival {
             table,
-            sanitised.authority.host(),
-            inbound.port,
+            host: sanitised.authority.host(),
+            port: inbound.port,
             peer,
-        ) {
-            Ok(true) => {}
-            Ok(false) => return self.reply(Reason::AuthzDenied),
-            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        };
+        if let Err(refusal) = self.authorise(tables, arrival) {
+            return self.refuse(refusal);
         }
-        match self.count(
-            tables,
-            table,
-            (sanitised.authority.host(), inbound.port, peer),
-            None,
-        ) {
+        match self.count(tables, arrival, None) {
             Ok(None) => {}
             Ok(Some(reply)) => return self.over(Some(Reason::RateLimited), reply),
             Err(rule) => return self.refuse(Refusal::Rule(rule)),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::request;
 use mesh_bundle::spiffe::SpiffeId;
-use mesh_engine::Peer;
 use mesh_engine::path::{self, Accepts};
+use mesh_engine::{HeaderView, Peer, RouteTable};
 
 use crate::data_plane::Plane;
 
@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) peer_ip: IpAddr,
     /// Address of the client.
     pub(crate) client_ip: IpAddr,
+    /// When it asked, in seconds since 1970: a token that was good then need not be so for ever.
+    pub(crate) since: u64,
 }
 
 impl Entry {
@@ -42,7 +44,7 @@ impl Entry {
         };
         let snapshot = tables.snapshot();
         let peer = self.peer.as_deref();
-        let request = mesh_engine::Request {
+        let mut request = mesh_engine::Request {
             method: self.head.method.as_str(),
             host: &self.host,
             path: &path,
@@ -60,9 +62,21 @@ impl Entry {
                 verdict.is_some_and(|verdict| verdict.is_allowed())
                     && callee.path_accepts().allow(&path).is_ok()
             }),
-            None => snapshot.inbound(self.port).is_some_and(|table| {
-                table.authorise(&request).is_allowed() && table.path_accepts().allow(&path).is_ok()
-            }),
+            None => {
+                let Some(table) = snapshot.inbound(self.port) else {
+                    return false;
+                };
+                let providers = tables.providers();
+                let tokens = providers.read(snapshot, table, &request, self.since);
+                request.claims = tokens.claims().map(|claims| claims as &dyn HeaderView);
+                let gateway = snapshot.gateway(table.service());
+                let route = gateway.and_then(|gateway| gateway.route(&request));
+                let route = route.map(RouteTable::name);
+                let unmet = table.unmet_token(&request, route, |provider| tokens.of(provider));
+                unmet.is_none()
+                    && table.authorise(&request).is_allowed()
+                    && table.path_accepts().allow(&path).is_ok()
+            }
         }
     }
 }
