@@ -35,13 +35,8 @@ fn nothing_is_lost_and_nothing_is_wrong() -> Result<(), Failure> {
         say(&format!(
             "load: h2load {version}, {seconds} s: {requests}; {statuses}"
         ));
-        // FIXME: of some ten thousand requests over HTTP/2 one or two are answered 503 when nginx ends the connections
-        // that they share after so many requests; none should be.
-        let failed = count_before(statuses, " 5xx");
-        let most = if version == "HTTP/2" { 10 } else { 0 };
-        let is_well = statuses.contains(" 0 3xx, 0 4xx, ")
-            && failed.is_some_and(|failed| failed <= most)
-            && requests.ends_with(" 0 errored, 0 timeout");
+        let is_well = statuses.ends_with(" 0 3xx, 0 4xx, 0 5xx")
+            && requests.ends_with(" 0 failed, 0 errored, 0 timeout");
         assert!(is_well, "{said} {:?}", reasons(&mesh)?);
         assert!(!requests.starts_with("0 total"), "{said}");
     }
@@ -68,11 +63,6 @@ fn nothing_is_lost_and_nothing_is_wrong() -> Result<(), Failure> {
         assert!(!said.contains(bad), "{said}");
     }
     Ok(())
-}
-
-/// The number before a word of h2load's.
-fn count_before(said: &str, word: &str) -> Option<u64> {
-    said.strip_suffix(word)?.rsplit(' ').next()?.parse().ok()
 }
 
 /// How many requests ended for which reason, at which proxy.

@@ -311,7 +311,8 @@ impl Replay {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    kept.keep(data);
+                    // Without a handle there will be no other sending.
+                    kept.keep(data, Arc::strong_count(&self.kept) > 1);
                     self.position = kept.chunks.len();
                 } else if let Some(trailers) = frame.trailers_ref() {
                     kept.trailers = Some(trailers.clone());
@@ -335,9 +336,9 @@ impl Replay {
 }
 
 impl Kept {
-    fn keep(&mut self, data: &Bytes) {
+    fn keep(&mut self, data: &Bytes, is_wanted: bool) {
         self.bytes += data.len() + limits::REPLAY_CHUNK_OVERHEAD;
-        if self.bytes > limits::REPLAY_BYTES_MAX {
+        if self.bytes > limits::REPLAY_BYTES_MAX || !is_wanted {
             self.overflowed = true;
             self.chunks = Vec::new();
         }

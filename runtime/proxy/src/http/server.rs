@@ -254,6 +254,9 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
 }
 
 fn http2_builder(limits: &Limits) -> http2::Builder<StreamExecutor> {
+    // Who has all streams open may have to take all of them back at once, before one of them was looked at: a proxy
+    // whose clients have gone does.
+    let resets = limits.streams.saturating_add(limits.pending_resets);
     let mut builder = http2::Builder::new(StreamExecutor);
     builder
         .timer(TokioTimer::new())
@@ -264,7 +267,7 @@ fn http2_builder(limits: &Limits) -> http2::Builder<StreamExecutor> {
         .max_header_list_size(limits::number(limits.head_bytes))
         .max_send_buf_size(limits.stream_buffer_bytes)
         .max_local_error_reset_streams(limits.local_resets)
-        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_pending_accept_reset_streams(resets)
         .enable_connect_protocol()
         .keep_alive_interval(limits.ping_every)
         .keep_alive_timeout(limits.ping_timeout);

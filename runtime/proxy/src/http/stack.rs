@@ -19,7 +19,6 @@ use mesh_bundle::slice::{Protocol, Upgrade};
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::jwt::Tokens;
 use mesh_engine::path::{self, Accepts};
-use mesh_engine::retry;
 use mesh_engine::{GatewayTable, HeaderView, InboundTable, Peer, trace};
 
 use super::body::copied::{Copied, CopySender};
@@ -30,10 +29,8 @@ use super::sanitise::{Rule, Sanitised, Sender, sanitise};
 use super::server::{Connection, Inbound, Side};
 use super::upgrade::entry::Entry;
 use super::upgrade::{self, Wanted};
-use crate::limits;
 use crate::tables::{OF_CALLS, Tables};
 use crate::upstream::connect::HttpVersion;
-use crate::upstream::pool::Failure;
 
 mod access;
 mod affinity;
@@ -46,6 +43,7 @@ mod hedge;
 mod inbound;
 mod mirror;
 mod outbound;
+mod spare;
 mod wish;
 
 type Reply = Response<ResponseBody>;
@@ -203,28 +201,6 @@ enum Refusal {
     Rule(Rule),
     /// Anything else.
     Reason(Reason),
-}
-
-/// How often a request may still be sent once more: see [`Exchanging::spare`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Spare(u8);
-
-impl Spare {
-    fn is_left(self) -> bool {
-        self.0 > 0
-    }
-
-    /// Whether the request is sent again after this. A connection that was closed is met once; GOAWAY may end all
-    /// connections to an endpoint at about the same time, for they carry the same number of requests.
-    fn covers(&mut self, failure: Failure) -> bool {
-        let is_left = self.is_left();
-        match failure {
-            Failure::Stale => self.0 = 0,
-            Failure::LeftOut => self.0 = self.0.saturating_sub(1),
-            _ => return false,
-        }
-        is_left
-    }
 }
 
 impl Exchanging<'_> {
@@ -428,14 +404,6 @@ impl Exchanging<'_> {
             peer_ip: Some(self.connection.peer_ip),
             client_ip: Some(self.client_ip),
         }))
-    }
-
-    /// Whether the request may be sent once more, whatever policy says of retries, when the
-    /// connection turns out to have been closed by its other end before (RFC 9112 section 9.3.1):
-    /// nobody has acted on it then, and if somebody has, it bears repetition.
-    fn spare(&self, empty: bool) -> Spare {
-        let has_any = empty && retry::is_idempotent(self.head.method.as_str());
-        Spare(if has_any { limits::SPARE_TRIES } else { 0 })
     }
 
     /// The version of the next hop. An application that speaks HTTP/2 expects it of its peers, but what a

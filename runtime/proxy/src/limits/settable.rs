@@ -232,7 +232,7 @@ settable! {
     control_frames: Count = 200, 10 => 1_000_000;
     /// streams that are reset for a peer's errors before its connection ends
     local_resets: Count = 256, 1 => 100_000;
-    /// streams that a peer may reset before they were taken
+    /// streams that a peer may reset before they were taken, besides all that it may have open
     pending_resets: Count = 32, 1 => 100_000;
     /// silence after which an HTTP/2 peer is sent a PING
     ping_every: Time = seconds(10), Duration::from_millis(100) => seconds(3600);

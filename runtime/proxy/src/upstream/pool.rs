@@ -3,9 +3,10 @@
 //! is never handed to a request that trusts someone else.
 
 use std::error::Error as StdError;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::identity::{Credentials, Usage};
 use mesh_daemon::telemetry::TlsReason;
 use mesh_engine::breaker::{Counted, Held};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use self::streams::{Http2Connection, Http2Pool, Load, Pick, Stream, Waiting};
 use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
 use super::gate::{Gate, Place, Room};
 use crate::aside::Aside;
@@ -28,6 +30,8 @@ use crate::http::body::RequestBody;
 use crate::http::gather::ConnectionExecutor;
 use crate::http::metrics::Tls;
 use crate::limits::{self, Limits};
+
+mod streams;
 
 /// What the connections of all endpoints share.
 #[derive(Debug)]
@@ -70,25 +74,6 @@ struct Terms<P> {
     place: Option<P>,
     /// Requests that it may still take.
     left: Option<u32>,
-}
-
-#[derive(Debug, Default)]
-struct Http2Pool {
-    connections: Vec<Http2Connection>,
-    /// A connection that is being made, so that many requests wait for one.
-    connecting: Option<watch::Receiver<Option<Result<(), ConnectError>>>>,
-}
-
-#[derive(Clone, Debug)]
-struct Http2Connection {
-    sender: http2::SendRequest<RequestBody>,
-    peer: Option<Arc<SpiffeId>>,
-    active: Arc<AtomicUsize>,
-    ended: Ended,
-    idle_since: Instant,
-    /// How long it may lie unused, by the last route that used it.
-    idle: Idle,
-    terms: Terms<Arc<Place>>,
 }
 
 /// A time in milliseconds, as policy has it: each answer that is passed on holds one.
@@ -194,22 +179,6 @@ pub(crate) struct Slot {
     spoilt: bool,
     /// What else the exchange takes of its destination's limits.
     held: Option<Held>,
-}
-
-/// Counts one stream on a connection.
-#[derive(Debug)]
-struct Stream {
-    active: Arc<AtomicUsize>,
-    place: Option<Arc<Place>>,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let was_last = self.active.fetch_sub(1, Ordering::Relaxed) == 1;
-        if let Some(place) = self.place.as_ref().filter(|_| was_last) {
-            place.is_idle();
-        }
-    }
 }
 
 impl Slot {
@@ -426,8 +395,7 @@ impl Endpoint {
         }
         let mut pool = lock(&self.http2);
         let unused = pool.connections.iter().position(|connection| {
-            connection.active.load(Ordering::Relaxed) == 0
-                && is_of(connection.terms.place.as_deref())
+            connection.load.active() == 0 && is_of(connection.terms.place.as_deref())
         });
         let unused = unused.map(|unused| pool.connections.remove(unused));
         drop(pool);
@@ -468,10 +436,13 @@ impl Endpoint {
         times: Times,
         room: Option<Room<'_>>,
     ) -> Result<Answer, Failure> {
+        // A connection that ended after it had served was not ended for who we are: another one may serve.
+        let mut again = limits::SPARE_TRIES;
         loop {
             let (mut connection, stream, connect) = self.http2(times, room).await?;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
+                    connection.load.answered();
                     let slot = Slot {
                         running,
                         http1: None,
@@ -487,17 +458,25 @@ impl Endpoint {
                     });
                 }
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) if connect.is_none() => {
+                    Some(unsent)
+                        if connect.is_none() || (again > 0 && connection.load.has_answered()) =>
+                    {
                         self.forget(&connection);
+                        if connect.is_some() {
+                            again -= 1;
+                        }
                         request = unsent;
                     }
                     Some(_) => return Err(verdict(connection.ended, Failure::Unsent).await),
                     None => {
+                        // What hyper had no room for when the connection ended. It may have been sent at the last moment.
+                        let is_lost = error.error().is_user();
                         let failure = failure(error);
                         if failure == Failure::LeftOut {
                             self.forget(&connection);
                         }
                         return Err(match connect {
+                            _ if is_lost && connection.load.has_answered() => Failure::Stale,
                             None => failure,
                             Some(_) => verdict(connection.ended, failure).await,
                         });
@@ -510,6 +489,18 @@ impl Endpoint {
     /// A connection with room for a stream; waits for one that is being made, or has it made.
     async fn http2(
         self: &Arc<Self>,
+        times: Times,
+        room: Option<Room<'_>>,
+    ) -> Result<(Http2Connection, Stream, Option<Duration>), Failure> {
+        let picked = lock(&self.http2).pick(times.idle, &self.shared.limits, false, false);
+        match picked {
+            Pick::Stream(connection, stream) => Ok((*connection, stream, None)),
+            Pick::Another | Pick::Wait => self.wait_http2(times, room).await,
+        }
+    }
+
+    async fn wait_http2(
+        self: &Arc<Self>,
         Times {
             connect: limit,
             idle,
@@ -518,41 +509,50 @@ impl Endpoint {
     ) -> Result<(Http2Connection, Stream, Option<Duration>), Failure> {
         let mut started = Instant::now();
         let mut waited = None;
-        let mut waits = None;
+        // The place behind the others, and what it takes of the destination's limits.
+        let (mut turn, mut pending) = (None, None);
+        let freed = Arc::clone(&lock(&self.http2).freed);
+        let limits = &self.shared.limits;
         loop {
-            let picked = lock(&self.http2).pick(idle, &self.shared.limits, false);
-            if let Some((connection, stream)) = picked {
-                return Ok((connection, stream, waited));
+            // Asked for before looking, or what happens in between is missed.
+            let mut freed = pin!(freed.notified());
+            freed.as_mut().enable();
+            let mut opened = pin!(room.map(|room| room.gate.freed()));
+            if let Some(opened) = opened.as_mut().as_pin_mut() {
+                opened.enable();
             }
-            let freed = room.map(|room| room.gate.freed());
-            let mut freed = std::pin::pin!(freed);
-            if let Some(freed) = freed.as_mut().as_pin_mut() {
-                freed.enable();
-            }
-            let Some(mut made) = self.connecting(limit, room) else {
+            let mut picked = lock(&self.http2).pick(idle, limits, turn.is_some(), false);
+            if matches!(picked, Pick::Another) {
+                if let Some(mut made) = self.connecting(limit, room) {
+                    let left = limit.saturating_sub(started.elapsed());
+                    // Every loop has waited for a connection, and all of them together for at most `limit`.
+                    let outcome = tokio::time::timeout(left, made.wait_for(Option::is_some)).await;
+                    match outcome {
+                        Err(_) => return Err(Failure::Connect(ConnectError::Timeout)),
+                        Ok(Err(_)) => return Err(Failure::Connect(ConnectError::Tcp)),
+                        Ok(Ok(result)) => result.unwrap_or(Ok(())).map_err(Failure::Connect)?,
+                    }
+                    waited = Some(started.elapsed());
+                    continue;
+                }
                 // As many connections as there may be: a busy one is better than none.
-                let picked = lock(&self.http2).pick(idle, &self.shared.limits, true);
-                if let Some((connection, stream)) = picked {
-                    return Ok((connection, stream, waited));
-                }
-                if let Some(room) = room.filter(|_| waits.is_none()) {
-                    waits = Some(room.queue()?);
-                }
-                if let Some(freed) = freed.as_pin_mut() {
-                    freed.await;
-                }
-                started = Instant::now();
-                continue;
-            };
-            let left = limit.saturating_sub(started.elapsed());
-            // Every loop has waited for a connection, and all of them together for at most `limit`.
-            let outcome = tokio::time::timeout(left, made.wait_for(Option::is_some)).await;
-            match outcome {
-                Err(_) => return Err(Failure::Connect(ConnectError::Timeout)),
-                Ok(Err(_)) => return Err(Failure::Connect(ConnectError::Tcp)),
-                Ok(Ok(result)) => result.unwrap_or(Ok(())).map_err(Failure::Connect)?,
+                picked = lock(&self.http2).pick(idle, limits, turn.is_some(), true);
             }
-            waited = Some(started.elapsed());
+            if let Pick::Stream(connection, stream) = picked {
+                return Ok((*connection, stream, waited));
+            }
+            if let Some(room) = room.filter(|_| pending.is_none()) {
+                pending = Some(room.queue()?);
+            }
+            turn.get_or_insert_with(|| Waiting::new(&self.http2));
+            match opened.as_pin_mut() {
+                None => freed.await,
+                Some(opened) => tokio::select! {
+                    () = freed => {}
+                    () = opened => {}
+                },
+            }
+            started = Instant::now();
         }
     }
 
@@ -589,11 +589,14 @@ impl Endpoint {
         made: watch::Sender<Option<Result<(), ConnectError>>>,
         terms: Terms<Arc<Place>>,
     ) {
-        let result = self.handshake_http2(limit, terms).await;
+        let freed = Arc::clone(&lock(&self.http2).freed);
+        let result = self.handshake_http2(limit, terms, Arc::clone(&freed)).await;
         let mut pool = lock(&self.http2);
         pool.connecting = None;
         let result = result.map(|connection| pool.connections.push(connection));
         drop(pool);
+        // There is room, or nobody is left to free any.
+        freed.notify_waiters();
         made.send_replace(Some(result));
     }
 
@@ -601,6 +604,7 @@ impl Endpoint {
         &self,
         limit: Duration,
         terms: Terms<Arc<Place>>,
+        freed: Arc<Notify>,
     ) -> Result<Http2Connection, ConnectError> {
         let carries = Carries::Http(HttpVersion::Http2);
         let recheck = self.shared.recheck.subscribe();
@@ -622,12 +626,20 @@ impl Endpoint {
             .peer
             .as_ref()
             .map(|peer| Arc::clone(&peer.identity));
+        let load = Arc::new(Load::new(freed));
+        let told = Arc::clone(&load);
+        let mut connection = connection;
+        let connection = poll_fn(move |cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            told.takes(connection.current_max_send_streams());
+            polled
+        });
         let ended = self.drive(connection, connected.peer, recheck);
         Ok(Http2Connection {
             sender,
             peer,
             ended,
-            active: Arc::default(),
+            load,
             idle_since: Instant::now(),
             idle: limits::POOL_IDLE_TIMEOUT.into(),
             terms,
@@ -674,7 +686,7 @@ impl Endpoint {
     fn forget(&self, dead: &Http2Connection) {
         lock(&self.http2)
             .connections
-            .retain(|connection| !Arc::ptr_eq(&connection.active, &dead.active));
+            .retain(|connection| !Arc::ptr_eq(&connection.load, &dead.load));
     }
 
     /// Lets go of what was not used for long.
@@ -683,46 +695,11 @@ impl Endpoint {
             !connection.idle.is_over(connection.idle_since) && !connection.sender.is_closed()
         });
         lock(&self.http2).connections.retain_mut(|connection| {
-            if connection.active.load(Ordering::Relaxed) > 0 {
+            if connection.load.active() > 0 {
                 connection.idle_since = Instant::now();
             }
             !connection.idle.is_over(connection.idle_since) && !connection.sender.is_closed()
         });
-    }
-}
-
-impl Http2Pool {
-    /// The least busy connection, unless another one should be opened; `any`: none can be.
-    fn pick(
-        &mut self,
-        idle: Idle,
-        limits: &Limits,
-        any: bool,
-    ) -> Option<(Http2Connection, Stream)> {
-        self.connections
-            .retain(|connection| !connection.sender.is_closed());
-        let full = any || self.connections.len() >= limits.pool_connections;
-        let active = |connection: &Http2Connection| connection.active.load(Ordering::Relaxed);
-        let connections = self.connections.iter().enumerate();
-        let (position, best) = connections.min_by_key(|(_, connection)| active(connection))?;
-        if active(best) >= limits.pool_streams && !full {
-            return None;
-        }
-        let best = self.connections.get_mut(position)?;
-        best.active.fetch_add(1, Ordering::Relaxed);
-        best.idle_since = Instant::now();
-        best.idle = idle;
-        best.terms.left = best.terms.left.map(|left| left.saturating_sub(1));
-        let stream = Stream {
-            active: Arc::clone(&best.active),
-            place: best.terms.place.clone(),
-        };
-        let picked = best.clone();
-        if picked.terms.left == Some(0) {
-            // Its streams keep it until the last one has ended.
-            drop(self.connections.swap_remove(position));
-        }
-        Some((picked, stream))
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::frames::*;
 use super::harness::*;
 use crate::data_plane::{DrainPlan, DrainReport};
 
@@ -64,81 +64,6 @@ async fn while_others_notice_everything_is_taken() {
         assert_eq!(draining.await.unwrap().cut(), 0);
     }
     refused(outbound).await;
-}
-
-/// Frame types of RFC 9113 section 6.
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const HEADERS: u8 = 1;
-const ACK: u8 = 1;
-
-/// A client of HTTP/2 that sees frames.
-struct Frames(TcpStream);
-
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-impl Frames {
-    async fn connect(to: SocketAddr) -> Self {
-        let mut client = Self(TcpStream::connect(to).await.unwrap());
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        client.0.write_all(preface).await.unwrap();
-        client.write(SETTINGS, 0, 0, &[]).await;
-        client
-    }
-
-    async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], kind, flags];
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.0.write_all(&frame).await.unwrap();
-    }
-
-    /// GET / of `reviews`, in HPACK's static table and one literal (RFC 7541 appendix A).
-    async fn get(&mut self, stream: u32) {
-        const END_STREAM_AND_HEADERS: u8 = 0x5;
-        let fields = [&[0x82, 0x86, 0x84, 0x41, 7][..], b"reviews"].concat();
-        self.write(HEADERS, END_STREAM_AND_HEADERS, stream, &fields)
-            .await;
-    }
-
-    /// The next frame that is one of these; others are answered where they must be.
-    async fn next(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
-        let reading = async {
-            loop {
-                let mut head = [0; 9];
-                self.0.read_exact(&mut head).await.unwrap();
-                let [a, b, c, kind, flags, stream @ ..] = head;
-                let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-                self.0.read_exact(&mut payload).await.unwrap();
-                let frame = Frame {
-                    kind,
-                    flags,
-                    stream: u32::from_be_bytes(stream),
-                    payload,
-                };
-                if wanted(&frame) {
-                    return frame;
-                }
-            }
-        };
-        let found = tokio::time::timeout(Duration::from_secs(10), reading);
-        found.await.expect("it never came")
-    }
-
-    /// Which stream a GOAWAY names as the last, and why.
-    async fn goaway(&mut self) -> (u32, u32) {
-        let frame = self.next(|frame| frame.kind == GOAWAY).await;
-        let number = |at: usize| u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap());
-        (number(0), number(4))
-    }
 }
 
 /// RFC 9113 section 6.8: first a GOAWAY that takes everything that is on its way, and only a round trip later the
@@ -265,56 +190,4 @@ async fn what_is_cut_is_recorded() {
     let metrics = productpage.metrics.encode();
     let counted = "mesh_drain_cut_total{kind=\"request\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
-}
-
-/// RFC 9113 section 6.8: nobody has looked at a stream that a GOAWAY leaves out.
-#[tokio::test]
-async fn what_crosses_with_the_end_of_a_connection_goes_over_another() {
-    const END_HEADERS: u8 = 0x4;
-    const END_STREAM: u8 = 0x1;
-    const STATUS_200: &[u8] = &[0x88];
-    let listener = TcpListener::bind(loopback()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (asked, mut asks) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        for connection in 0.. {
-            let (mut tcp, _) = listener.accept().await.unwrap();
-            let asked = asked.clone();
-            tokio::spawn(async move {
-                let mut preface = [0; 24];
-                tcp.read_exact(&mut preface).await.unwrap();
-                let mut server = Frames(tcp);
-                server.write(SETTINGS, 0, 0, &[]).await;
-                loop {
-                    let request = server.next(|frame| frame.kind == HEADERS).await;
-                    asked.send((connection, request.stream)).unwrap();
-                    if (connection, request.stream) == (0, 3) {
-                        let last_is_1 = [0, 0, 0, 1, 0, 0, 0, 0];
-                        server.write(GOAWAY, 0, 0, &last_is_1).await;
-                        continue;
-                    }
-                    let flags = END_HEADERS | END_STREAM;
-                    server
-                        .write(HEADERS, flags, request.stream, STATUS_200)
-                        .await;
-                }
-            });
-        }
-    });
-    let mesh = Mesh::new();
-    let reviews = mesh.reviews(address);
-    let productpage = mesh.productpage(vec![route()], &[("v1", reviews.inbound())]);
-    let mut client = http2_client(productpage.outbound()).await;
-    for _ in 0..2 {
-        let request = Request::get("http://reviews/").body(empty()).unwrap();
-        let got = read(client.send_request(request).await.unwrap())
-            .await
-            .unwrap();
-        assert_eq!(got.status, 200, "{got:?}");
-    }
-    let mut seen = Vec::new();
-    while let Ok(ask) = asks.try_recv() {
-        seen.push(ask);
-    }
-    assert_eq!(seen, [(0, 1), (0, 3), (1, 1)]);
 }

@@ -77,6 +77,18 @@ impl Mesh {
         proxy
     }
 
+    /// The same, told something else at start.
+    pub(super) fn reviews_with(
+        &self,
+        application: SocketAddr,
+        change: impl FnOnce(&mut DataPlaneSettings),
+    ) -> Proxy {
+        let credentials = self.authority.credentials("/service/reviews");
+        let proxy = Proxy::start_as(credentials, Some(application), change);
+        proxy.apply(&self.admitting("reviews", &["productpage"]));
+        proxy
+    }
+
     /// A proxy of `productpage` that calls `reviews` at these proxies by these routes.
     pub(super) fn productpage(&self, routes: Vec<Route>, reviews: &[(&str, SocketAddr)]) -> Proxy {
         let proxy = self.proxy("productpage", None);

@@ -136,7 +136,8 @@ impl Exchanging<'_> {
         let mut spare = self.spare(empty);
         // What may become another protocol is asked for once.
         let hedge = exchange.hedge.filter(|_| self.upgrade.is_none());
-        let (mut sending, replay) = body.start(tries.may_retry() || hedge.is_some());
+        let may_repeat = tries.may_retry() || hedge.is_some() || spare.keeps_body();
+        let (mut sending, replay) = body.start(may_repeat);
         let terms = Terms {
             tables,
             destination,
@@ -182,8 +183,9 @@ impl Exchanging<'_> {
                 }
             };
             self.record.waited(waiting);
-            if done.failure().is_some_and(|failure| spare.covers(failure)) {
-                sending = RequestBody::Empty;
+            let spared = |failure| spare.again(failure, replay.as_ref(), &transfer);
+            if let Some(body) = done.failure().and_then(spared) {
+                sending = body;
                 continue;
             }
             let (picked, result) = self.note(done, transfer.is_broken());

@@ -10,7 +10,6 @@ use mesh_daemon::telemetry::Reason;
 use mesh_engine::{Peer, retry};
 use tokio::time::Instant;
 
-use super::super::body::RequestBody;
 use super::super::sanitise::{PEER_HEADER, Sanitised};
 use super::super::server::Inbound;
 use super::super::timeout::{self, Deadlines};
@@ -83,7 +82,7 @@ impl Exchanging<'_> {
         let exchange = to_application();
         let transfer = Arc::clone(&body.transfer);
         let mut spare = self.spare(body.is_empty());
-        let (mut sending, _) = body.start(false);
+        let (mut sending, replay) = body.start(spare.keeps_body());
         self.record.upstream = Some(inbound.application.address());
         loop {
             self.record.attempts += 1;
@@ -110,12 +109,20 @@ impl Exchanging<'_> {
                     Err(_elapsed) => Err(Reason::RequestTimeout),
                 },
             );
+            let mut spared = |failure| spare.again(failure, replay.as_ref(), &transfer);
+            if let Some(body) = sent
+                .as_ref()
+                .ok()
+                .and_then(|sent| spared(*sent.as_ref().err()?))
+            {
+                sending = body;
+                continue;
+            }
             match sent {
                 Ok(Ok(answer)) => {
                     self.record.connect = answer.connect;
                     return self.pass_on(answer, &exchange, deadlines, &[], None);
                 }
-                Ok(Err(failure)) if spare.covers(failure) => sending = RequestBody::Empty,
                 Ok(Err(_)) if transfer.is_broken() => return self.broken_body(&transfer),
                 Ok(Err(failure)) => return self.reply(failed(failure).reason),
                 Err(_elapsed) => {
