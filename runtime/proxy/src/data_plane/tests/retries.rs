@@ -184,6 +184,31 @@ async fn a_budget_bounds_what_retries_add() {
     assert_eq!(record["code"], 503);
 }
 
+/// The share is of tries in flight, and a first try that has failed is none: with nothing else in flight, half of the
+/// tries being retries is less than one.
+#[tokio::test]
+async fn a_try_that_failed_is_no_longer_active() {
+    use mesh_bundle::slice::{RetryBudget, RetryBudgetKind};
+    let mesh = Mesh::new();
+    let application = failing(1000).await;
+    let reviews = mesh.reviews(application.address);
+    let productpage = mesh.productpage(Vec::from([route()]), &[("v1", reviews.inbound())]);
+    for (min_count, asked) in [(0, 1), (1, 2)] {
+        let before = application.requests();
+        let mut slice = mesh.calling(retrying(3, &[RetryCause::ServerError]));
+        slice.callees[0].retry_budget = Some(RetryBudget {
+            share: 5_000,
+            kind: RetryBudgetKind::Active { min_count },
+        });
+        if min_count > 0 {
+            slice.callees[0].routes[0].exchange.retry.attempts = 2;
+        }
+        productpage.apply(&slice);
+        assert_eq!(send(productpage.outbound(), get("/")).await.status, 503);
+        assert_eq!(application.requests() - before, asked);
+    }
+}
+
 #[tokio::test]
 async fn times_run_out() {
     let mesh = Mesh::new();

@@ -130,7 +130,7 @@ impl Exchanging<'_> {
         };
         let method = self.head.method.clone();
         let mut tries = RetryState::new(policy, method.as_str(), deadline);
-        let _counted = budget.map(|budget| budget.request(now));
+        let mut counted = budget.map(|budget| budget.request(now));
         let transfer = Arc::clone(&body.transfer);
         let empty = body.is_empty();
         let mut spare = self.spare(empty);
@@ -207,6 +207,8 @@ impl Exchanging<'_> {
                 Err(failed) => (None, failed),
             };
             self.count_retry(&tries, false);
+            // Its first try is no longer in flight, so that a budget does not take it and its retries for two.
+            drop(counted.take());
             if transfer.is_broken() {
                 return self.broken_body(&transfer);
             }
