@@ -93,13 +93,14 @@ impl Backend {
         self.counts.delay_ms.store(delay, Ordering::SeqCst);
     }
 
-    /// It goes at once: nobody listens any more, and its connections end.
+    /// It goes, as one does that is asked to: nobody listens any more, and its connections end once what they brought is
+    /// answered.
     pub(crate) fn stop(&self) {
         self.counts.is_gone.store(true, Ordering::SeqCst);
         // The thread that accepts looks when somebody comes.
         drop(TcpStream::connect(self.address));
         for connection in self.counts.connections().drain(..) {
-            drop(connection.shutdown(Shutdown::Both));
+            drop(connection.shutdown(Shutdown::Read));
         }
     }
 
@@ -148,10 +149,9 @@ fn serve(tcp: &TcpStream, answer: &impl Fn() -> usize, counts: &Counts) -> Resul
             std::thread::sleep(Duration::from_millis(delay));
         }
         let status = answer();
-        write!(
-            io,
-            "HTTP/1.1 {status} Told\r\nContent-Length: 3\r\n\r\nok\n"
-        )?;
+        // In one piece, or the rest of it waits for the first to be acknowledged.
+        let answer = format!("HTTP/1.1 {status} Told\r\nContent-Length: 3\r\n\r\nok\n");
+        io.write_all(answer.as_bytes())?;
     }
 }
 

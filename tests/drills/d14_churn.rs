@@ -24,7 +24,7 @@ fn endpoints(of: &VecDeque<Backend>) -> Result<String, Failure> {
 #[test]
 fn endpoints_come_and_go_and_no_request_fails() -> Result<(), Failure> {
     let (per_second, lasts, every) = if is_long() {
-        (1_000, Duration::from_mins(5), Duration::from_secs(5))
+        (500, Duration::from_mins(5), Duration::from_secs(5))
     } else {
         (200, Duration::from_secs(6), Duration::from_millis(500))
     };
@@ -86,7 +86,12 @@ service pool {{
         "D14: {} requests while {replaced} endpoints were replaced, {failed} failed; at most {dialled} connections to one; {before} descriptors before, {after} after",
         statuses.len()
     ));
-    assert_eq!(failed, 0, "of {}", statuses.len());
+    if failed > 0 {
+        let log = std::fs::read_to_string(web.home.join("access.log"))?;
+        let mut lines = log.lines().filter(|line| !line.contains("\"code\":200"));
+        let first: Vec<_> = lines.by_ref().take(3).collect();
+        return Err(Failure::new(first.join("\n")));
+    }
     assert!(replaced >= ENDPOINTS, "{replaced}");
     // Each stays for five rounds: one that is dialled anew in each of them would have more.
     assert!(dialled <= CONNECTIONS_MAX, "{dialled}");

@@ -13,12 +13,13 @@ mod descriptors;
 mod half_open;
 mod hang_up;
 mod memory;
-mod mesh;
 mod operator;
 mod revocation;
 mod slow_clients;
 mod storms;
 mod three_hops;
+
+use mesh_tests::loopback as mesh;
 
 /// Whether the drills have the sizes that they are named for.
 fn is_long() -> bool {

@@ -98,7 +98,7 @@ fn one_that_fails_is_left_out_and_comes_back() -> Result<(), Failure> {
     }
     assert_eq!(failed, 5);
     // Soon enough that it is not asked again.
-    let (per_second, seconds) = if is_long() { (1_000, 30) } else { (200, 1) };
+    let (per_second, seconds) = if is_long() { (1_000, 10) } else { (200, 1) };
     let after = load(
         web.outbound,
         "pool",

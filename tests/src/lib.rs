@@ -4,6 +4,7 @@
 mod dev;
 mod failure;
 mod http;
+pub mod loopback;
 pub mod netns;
 mod process;
 mod programs;

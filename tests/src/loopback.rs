@@ -1,6 +1,6 @@
-//! A small mesh on loopback, of programs that are started as a user would, with what the drill takes from them.
+//! A small mesh on loopback, of programs that are started as a user would, with what a test takes from them.
 //!
-//! `web` calls `api`; in front of each stands a proxy in explicit mode. The application of `api` is the drill's own.
+//! `web` calls `api`; in front of each stands a proxy in explicit mode. The application of `api` is the test's own.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,54 +10,58 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use mesh_tests::{
+use crate::{
     Failure, PolicyRepository, Response, Running, http_get, program, run, unix_request,
     until_ready, until_serving, wait_until,
 };
 
 /// How long a condition may take to come true before the drill has failed.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// The port of `api`, as policy has it.
 const PORT: u16 = 8080;
 
 /// What the drill takes from a proxy, and what it tells it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct With {
+pub struct With {
     /// Commands of a shell that come before the program, such as `ulimit -n 256`.
-    pub(crate) before: String,
+    pub before: String,
     /// Further arguments of `meshp run`.
-    pub(crate) arguments: Vec<String>,
+    pub arguments: Vec<String>,
 }
 
 /// A running mesh. Dropped, its proxies end before their distributor does.
 #[derive(Debug)]
-pub(crate) struct Mesh {
-    pub(crate) web: Proxy,
-    pub(crate) api: Proxy,
+pub struct Mesh {
+    /// The proxy of the caller.
+    pub web: Proxy,
+    /// The proxy of the callee.
+    pub api: Proxy,
     _distributor: Running,
     _folder: tempfile::TempDir,
 }
 
 /// A running proxy.
 #[derive(Debug)]
-pub(crate) struct Proxy {
-    pub(crate) process: Running,
+pub struct Proxy {
+    /// Its process.
+    pub process: Running,
     /// Where the application sends its calls.
-    pub(crate) outbound: SocketAddr,
+    pub outbound: SocketAddr,
     metrics: SocketAddr,
-    pub(crate) home: PathBuf,
+    /// The folder that is its own.
+    pub home: PathBuf,
     words: Vec<OsString>,
 }
 
 impl Mesh {
     /// With defaults.
-    pub(crate) fn start(application: SocketAddr) -> Result<Self, Failure> {
+    pub fn start(application: SocketAddr) -> Result<Self, Failure> {
         Self::start_with(application, "", &With::default(), &With::default())
     }
 
     /// `more` is what the policy of `api` says beyond who may call it.
-    pub(crate) fn start_with(
+    pub fn start_with(
         application: SocketAddr,
         more: &str,
         web: &With,
@@ -104,7 +108,7 @@ service api {{
 
 /// A mesh whose policy the drill writes, and whose proxies it starts one by one. To be dropped after these.
 #[derive(Debug)]
-pub(crate) struct Wide {
+pub struct Wide {
     repository: PolicyRepository,
     folder: tempfile::TempDir,
     _distributor: Running,
@@ -112,7 +116,7 @@ pub(crate) struct Wide {
 
 impl Wide {
     /// With this policy, of a mesh `drills` of the domain `drills.example`.
-    pub(crate) fn start(policy: &str) -> Result<Self, Failure> {
+    pub fn start(policy: &str) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("mesh-drill-").tempdir()?;
         let policies = folder.path().join("policies");
         fs::create_dir(&policies)?;
@@ -127,12 +131,12 @@ impl Wide {
     }
 
     /// Where its policy is.
-    pub(crate) fn policies(&self) -> PathBuf {
+    pub fn policies(&self) -> PathBuf {
         self.folder.path().join("policies")
     }
 
     /// Replaces a text of its policy, and waits until this proxy serves that.
-    pub(crate) fn rewrite(&self, old: &str, new: &str, proxy: &Proxy) -> Result<(), Failure> {
+    pub fn rewrite(&self, old: &str, new: &str, proxy: &Proxy) -> Result<(), Failure> {
         let before = proxy.sequence()?;
         let clone = tempfile::tempdir_in(self.folder.path())?;
         let edits = [(old, new)];
@@ -147,7 +151,7 @@ impl Wide {
     }
 
     /// Starts the proxy of a service.
-    pub(crate) fn proxy(
+    pub fn proxy(
         &self,
         service: &str,
         inbound: SocketAddr,
@@ -156,11 +160,19 @@ impl Wide {
         let with = With::default();
         Proxy::start(self.folder.path(), service, inbound, application, &with)
     }
+
+    /// Starts the proxy of a gateway, whose port 8080 is here.
+    pub fn gateway(&self, name: &str, listen: SocketAddr) -> Result<Proxy, Failure> {
+        let listen = format!("{PORT}={listen}");
+        let words = ["--listen", &listen, "--drain-notice", "0s"];
+        let (folder, with) = (self.folder.path(), With::default());
+        Proxy::launch(folder, name, &format!("gateway/{name}"), &words, &with)
+    }
 }
 
 /// A port that nobody has at this moment, from below those that systems give to whoever connects: one of them would
 /// soon be somebody's.
-pub(crate) fn free() -> Result<SocketAddr, Failure> {
+pub fn free() -> Result<SocketAddr, Failure> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Suites that run at once begin at different places.
     let own = u16::try_from(std::process::id() % 64)? * 150;
@@ -177,7 +189,7 @@ pub(crate) fn free() -> Result<SocketAddr, Failure> {
 const PORTS: u16 = 10_000;
 
 /// A distributor of these policies.
-pub(crate) fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
+pub fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
     distribute_from(folder, &PolicyRepository::create(folder, policies)?)
 }
 
@@ -240,7 +252,7 @@ impl Proxy {
     }
 
     /// Starts one of this identity and instance with these words, and waits until it serves.
-    pub(crate) fn launch(
+    pub fn launch(
         folder: &Path,
         instance: &str,
         identity: &str,
@@ -294,19 +306,19 @@ impl Proxy {
     }
 
     /// Starts another process with the same arguments, and these, which takes over from the one that runs.
-    pub(crate) fn successor(&self, more: &[&str]) -> Result<Running, Failure> {
+    pub fn successor(&self, more: &[&str]) -> Result<Running, Failure> {
         let more = ["--replace"].iter().chain(more).map(Into::into);
         let words: Vec<_> = self.words.iter().cloned().chain(more).collect();
         shell(&words, &self.home)
     }
 
     /// What its processes have logged.
-    pub(crate) fn log(&self) -> Result<String, Failure> {
+    pub fn log(&self) -> Result<String, Failure> {
         Ok(fs::read_to_string(self.home.join("log"))?)
     }
 
     /// Asks its admin socket.
-    pub(crate) fn admin(&self, path: &str) -> Result<Response, Failure> {
+    pub fn admin(&self, path: &str) -> Result<Response, Failure> {
         unix_request(&self.home.join("admin.sock"), "GET", path, "")
     }
 
@@ -318,7 +330,7 @@ impl Proxy {
     }
 
     /// The sum of a metric over the series that contain all of `labels`.
-    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, Failure> {
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, Failure> {
         let text = http_get(self.metrics, "localhost", "/metrics", &[])?.body;
         let mut sum = 0.0;
         for line in text.lines() {
@@ -333,7 +345,7 @@ impl Proxy {
     }
 
     /// Its memory in bytes that no file backs.
-    pub(crate) fn memory(&self) -> Result<usize, Failure> {
+    pub fn memory(&self) -> Result<usize, Failure> {
         let text = fs::read_to_string(self.proc("status"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = line.unwrap_or_default().trim().trim_end_matches(" kB");
@@ -341,7 +353,7 @@ impl Proxy {
     }
 
     /// The time that it has had of the processors, in ticks of 10 ms.
-    pub(crate) fn ticks(&self) -> Result<u64, Failure> {
+    pub fn ticks(&self) -> Result<u64, Failure> {
         let text = fs::read_to_string(self.proc("stat"))?;
         let fields = text.rsplit(')').next().unwrap_or_default();
         let mut fields = fields.split_whitespace().skip(11);
@@ -350,7 +362,7 @@ impl Proxy {
     }
 
     /// The files and sockets that it has open.
-    pub(crate) fn descriptors(&self) -> Result<usize, Failure> {
+    pub fn descriptors(&self) -> Result<usize, Failure> {
         Ok(fs::read_dir(self.proc("fd"))?.count())
     }
 
