@@ -208,6 +208,7 @@ pub const KNOWN: &[&str] = &[
 pub const SUPPORTED: &[&str] = &[
     ACCESS_AUDIT,
     ACCESS_JWT,
+    ACCESS_JWT_URL,
     ACCESS_MTLS,
     ACCESS_PROBE,
     ACCESS_RATE_LIMIT,

@@ -14,6 +14,7 @@ use mesh_daemon::telemetry::Metrics;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use crate::access::jwks::KeySources;
 use crate::access::tokens::TokenMetrics;
 use crate::access_log::AccessLog;
 use crate::connections::Connections;
@@ -158,7 +159,10 @@ impl DataPlane {
                 UpstreamMetrics::register(metrics),
                 labels,
                 RateLimits::register(metrics),
-                TokenMetrics::register(metrics),
+                (
+                    TokenMetrics::register(metrics),
+                    KeySources::register(metrics),
+                ),
                 Mirrors::register(metrics),
             ),
         ));
@@ -187,6 +191,7 @@ impl DataPlane {
         runtime.spawn(background::look_at_pools(Arc::clone(&plane)));
         runtime.spawn(background::check_health(Arc::clone(&plane)));
         runtime.spawn(background::resolve_names(Arc::clone(&plane)));
+        runtime.spawn(background::fetch_keys(Arc::clone(&plane)));
         Ok(Arc::new(Self {
             plane,
             bound,
@@ -234,6 +239,7 @@ impl DataPlane {
                 budgets: &plane.budgets,
                 rate_limits: &plane.rate_limits,
                 tokens: &plane.tokens,
+                key_sources: &plane.key_sources,
                 metrics: &plane.metrics,
                 exporters: &plane.exporters,
                 secrets: &self.secrets,

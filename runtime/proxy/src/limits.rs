@@ -22,6 +22,39 @@ pub(crate) fn number(bound: usize) -> u32 {
     u32::try_from(bound).unwrap_or(u32::MAX)
 }
 
+/// Bytes of a set of keys that is fetched.
+pub(crate) const KEY_SET_BYTES_MAX: usize = mesh_engine::limits::KEY_SET_BYTES_MAX;
+
+/// What is read of the head of such an answer at most.
+pub(crate) const KEYS_HEAD_BYTES: usize = 16 * 1024;
+
+/// How long keys may take to come.
+pub(crate) const KEYS_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection to one address of an issuer may take.
+pub(crate) const KEYS_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often keys are fetched where their issuer does not say how long they are good, and how seldom it is tried at least.
+pub(crate) const KEYS_REFRESH: Duration = Duration::from_mins(5);
+
+/// The shortest and the longest time that an issuer may say. A key that is withdrawn is used for so long.
+pub(crate) const KEYS_REFRESH_MIN: Duration = Duration::from_mins(1);
+
+/// See [`KEYS_REFRESH_MIN`].
+pub(crate) const KEYS_REFRESH_MAX: Duration = Duration::from_hours(1);
+
+/// Pause after the first failure; then twice as long each time.
+pub(crate) const KEYS_RETRY: Duration = Duration::from_secs(1);
+
+/// How soon after the last time keys are fetched because a token names one that is not there. Anybody can send one.
+pub(crate) const KEYS_HURRY: Duration = Duration::from_secs(10);
+
+/// How long keys are used whose issuer does not answer.
+pub(crate) const KEYS_KEPT: Duration = Duration::from_hours(24);
+
+/// Issuers that are asked at the same time.
+pub(crate) const KEYS_FETCHED_AT_ONCE: usize = 8;
+
 /// Connections that the kernel holds before they are accepted.
 pub(crate) const ACCEPT_BACKLOG: i32 = 1_024;
 

@@ -17,6 +17,7 @@ use mesh_engine::telemetry::TelemetryTable;
 use mesh_engine::{CalleeTable, RouteTable, Snapshot, SnapshotError};
 use tokio::time::Instant;
 
+use crate::access::jwks::KeySources;
 use crate::access::tokens::{ProviderError, Providers, TokenMetrics};
 use crate::gateway::entries::{Entries, Listener, ListenerError};
 use crate::gateway::proxy_protocol::TrustedProxies;
@@ -99,6 +100,8 @@ pub(crate) struct Building<'p> {
     pub(crate) rate_limits: &'p RateLimits,
     /// What is counted of tokens.
     pub(crate) tokens: &'p TokenMetrics,
+    /// Keys that are fetched.
+    pub(crate) key_sources: &'p KeySources,
     /// Counters.
     pub(crate) metrics: &'p RequestMetrics,
     /// Collectors.
@@ -183,6 +186,7 @@ impl Tables {
             budgets,
             rate_limits: limits,
             tokens,
+            key_sources,
             metrics,
             exporters,
             secrets,
@@ -291,7 +295,7 @@ impl Tables {
             no_rules: metrics.authz("", &Rules::default()),
             gateways,
             rate_limits: rate_limits.collect(),
-            providers: Providers::build(slice, &snapshot, tokens)?,
+            providers: Providers::build(slice, &snapshot, tokens, (key_sources, secrets))?,
             path_accepts: snapshot
                 .callees()
                 .iter()

@@ -1,5 +1,7 @@
 //! `jwt`: whose tokens are known, and where a request carries them.
 
+use std::net::IpAddr;
+
 use mesh_bundle::slice::TokenLocation;
 use mesh_syntax::{Diagnostic, Value};
 
@@ -44,7 +46,11 @@ pub(super) static JWKS: Keyword = Keyword {
             &FILE,
             "A file of public keys, relative to the mesh's folder; its name ends in .jwks.json.",
         ),
-        Property::new("url", &value::URL, "Where proxies fetch the keys."),
+        Property::new(
+            "url",
+            &URL,
+            "Where proxies fetch the keys, over TLS that is verified with the system's roots, or those of `--secret jwks=FILE`.",
+        ),
     ],
     merge: Some(Merge::Whole),
     ..Keyword::new(
@@ -82,6 +88,31 @@ pub(super) static FORWARD: Keyword = Keyword {
         "A claim that the service is told in a header.",
     )
 };
+
+static URL: Kind = Kind {
+    expected: "a URL in quotes, such as \"https://id.example/keys\"",
+    words: &[],
+    check: |value| url(value).map(drop),
+};
+
+/// Whoever could replace the keys on their way could issue tokens.
+fn url(value: &Value) -> Result<String, Wrong> {
+    let text = value::url(value)?;
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Ok(text);
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        return Ok(text);
+    }
+    Err(Wrong::because(format!(
+        "keys from \"{text}\" could be replaced by anybody on their way"
+    ))
+    .help("fetch them over https://; http:// is for a loopback address such as 127.0.0.1"))
+}
 
 static FILE: Kind = Kind {
     expected: "a path in quotes that ends in .jwks.json",
@@ -162,7 +193,7 @@ fn source(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<JwksSource> {
         return None;
     }
     let file = entry.prop("file", file).map(JwksSource::File);
-    file.or_else(|| entry.prop("url", value::url).map(JwksSource::Url))
+    file.or_else(|| entry.prop("url", url).map(JwksSource::Url))
 }
 
 fn location(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<TokenLocation> {
@@ -178,4 +209,28 @@ fn location(reader: &mut Reader<'_>, entry: Entry<'_>) -> Option<TokenLocation> 
         .map(TokenLocation::Header)
         .or_else(|| named("query", value::field_name).map(TokenLocation::Query))
         .or_else(|| named("cookie", value::field_name).map(TokenLocation::Cookie))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_do_not_come_in_plaintext() {
+        let is_taken = |text: &str| url(&Value::Text(text.into())).is_ok();
+        for good in [
+            "https://id.example/keys",
+            "http://127.0.0.1/keys",
+            "http://127.0.0.1:8080",
+        ] {
+            assert!(is_taken(good), "{good}");
+        }
+        for bad in [
+            "http://id.example/keys",
+            "http://127.0.0.1.example/keys",
+            "http://10.0.0.1:80/?127.0.0.1",
+        ] {
+            assert!(!is_taken(bad), "{bad}");
+        }
+    }
 }

@@ -12,7 +12,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use thiserror::Error;
 
+use super::fetch::PlaceError;
+use super::jwks::{KeySources, Source};
 use super::keys::{self, Keys};
+use crate::secrets::Secrets;
 
 /// Why a provider's tokens cannot be verified.
 #[derive(Debug, Error)]
@@ -24,6 +27,16 @@ pub(crate) enum ProviderError {
         name: String,
         /// Why.
         source: KeySetError,
+    },
+    /// Where its keys are.
+    #[error("the keys of jwt {name:?}: {url:?}")]
+    Place {
+        /// Name of the provider.
+        name: String,
+        /// As written.
+        url: String,
+        /// Why.
+        source: PlaceError,
     },
 }
 
@@ -62,10 +75,17 @@ impl TokenMetrics {
     }
 }
 
+/// Where keys come from.
+#[derive(Debug)]
+enum Origin {
+    Policy(Arc<Keys>),
+    Fetched(Arc<Source>),
+}
+
 /// The token providers of a slice.
 #[derive(Debug)]
 pub(crate) struct Providers {
-    keys: HashMap<Box<str>, Arc<Keys>>,
+    keys: HashMap<Box<str>, Origin>,
     /// By service, in the order of its table's providers.
     verified: HashMap<Box<str>, Box<[Counter]>>,
 }
@@ -76,19 +96,29 @@ impl Providers {
         slice: &Slice,
         snapshot: &Snapshot,
         metrics: &TokenMetrics,
+        (sources, secrets): (&KeySources, &Secrets),
     ) -> Result<Self, ProviderError> {
         let mut keys = HashMap::new();
         for provider in &slice.access.jwts {
             let name = || provider.name.clone();
-            // The slice would not be here if this proxy were not to fetch keys.
-            let Jwks::Inline(text) = &provider.jwks else {
-                continue;
+            let origin = match &provider.jwks {
+                Jwks::Inline(text) => {
+                    let read = keys::read(text).map_err(|source| ProviderError::Keys {
+                        name: name(),
+                        source,
+                    })?;
+                    Origin::Policy(Arc::new(read))
+                }
+                Jwks::Url(url) => {
+                    let source = sources.get(&provider.name, url, secrets);
+                    Origin::Fetched(source.map_err(|source| ProviderError::Place {
+                        name: name(),
+                        url: url.clone(),
+                        source,
+                    })?)
+                }
             };
-            let read = keys::read(text).map_err(|source| ProviderError::Keys {
-                name: name(),
-                source,
-            })?;
-            keys.insert(name().into(), Arc::new(read));
+            keys.insert(name().into(), origin);
         }
         let verified = snapshot.services().iter().map(|table| {
             let counter = |provider: &str| {
@@ -118,8 +148,19 @@ impl Providers {
         request: &Request<'_>,
         now: u64,
     ) -> Tokens {
-        let keys = |provider: &JwtProvider| self.keys.get(&*provider.name).cloned();
-        Tokens::read(snapshot.token_providers(table), request, keys, now)
+        let keys = |provider: &JwtProvider| match self.keys.get(&*provider.name)? {
+            Origin::Policy(keys) => Some(Arc::clone(keys)),
+            Origin::Fetched(source) => source.keys(),
+        };
+        let tokens = Tokens::read(snapshot.token_providers(table), request, keys, now);
+        for (provider, brought) in tokens.brought() {
+            if let (Brought::Invalid(Invalid::UnknownKey), Some(Origin::Fetched(source))) =
+                (brought, self.keys.get(provider))
+            {
+                source.hurry();
+            }
+        }
+        tokens
     }
 
     /// Counts those that are good.

@@ -125,6 +125,11 @@ pub(super) async fn resolve_names(plane: Arc<Plane>) {
     }
 }
 
+/// Keeps the keys that verify tokens.
+pub(super) async fn fetch_keys(plane: Arc<Plane>) {
+    plane.key_sources.keep().await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 
 use super::drain::DrainReport;
+use crate::access::jwks::KeySources;
 use crate::access::tokens::TokenMetrics;
 use crate::access_log::{AccessLog, Line, TextLine};
 use crate::connections::Connections;
@@ -57,6 +58,8 @@ pub(crate) struct Plane {
     pub(crate) rate_limits: RateLimits,
     /// What it counts of tokens.
     pub(crate) tokens: TokenMetrics,
+    /// Keys that are fetched.
+    pub(super) key_sources: KeySources,
     /// Copies of requests.
     pub(crate) mirrors: Mirrors,
     /// Bounds.
@@ -103,11 +106,11 @@ impl Plane {
         exporters: Exporters,
         trusted_proxies: TrustedProxies,
         limits: Arc<Limits>,
-        (pools, labels, rate_limits, tokens, mirrors): (
+        (pools, labels, rate_limits, (tokens, key_sources), mirrors): (
             Arc<Pools>,
             Vec<Label>,
             RateLimits,
-            TokenMetrics,
+            (TokenMetrics, KeySources),
             Mirrors,
         ),
     ) -> Self {
@@ -142,6 +145,7 @@ impl Plane {
             budgets: Budgets::default(),
             rate_limits,
             tokens,
+            key_sources,
             mirrors,
             limits,
             trusted_proxies,

@@ -159,6 +159,7 @@ fn experienced(mesh: &Mesh) -> Proxy {
     plane
         .tokens
         .refused("productpage", "shop", Invalid::Missing);
+    plane.key_sources.count("shop", "ok");
     plane.mirrors.count("sent");
     let metrics = &plane.metrics;
     metrics.rejected(Rule::HostMissing);

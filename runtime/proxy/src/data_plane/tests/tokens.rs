@@ -1,8 +1,10 @@
 //! Tokens of users at services and gateways: every way in which one is wrong, against running proxies.
 
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
 use mesh_bundle::slice::{
     ClaimHeader, Condition, Effect, FieldMatch, InboundService, Jwks, JwtProvider, Port, Principal,
     Protocol, Requirement, RequirementKind, Slice, StringMatch, StringMatchKind, TokenLocation,
@@ -10,6 +12,8 @@ use mesh_bundle::slice::{
 
 use super::harness::*;
 use crate::access::keys::tests::{Issuer, encode, sign};
+use crate::secrets::tests::certificate;
+use crate::secrets::{SecretPath, Secrets};
 
 const ISSUER: &str = "https://id.example";
 
@@ -420,4 +424,121 @@ async fn a_gateway_asks_for_tokens_by_route() {
     let open = ask(None).await;
     assert_eq!(open.status, 200);
     assert!(!open.headers.contains_key("got-x-user"));
+}
+
+/// An issuer whose keys are fetched.
+struct Site {
+    site: Application,
+    answers: Arc<Mutex<(u16, Vec<u8>)>>,
+}
+
+impl Site {
+    async fn open(keys: Vec<u8>) -> Self {
+        let answers = Arc::new(Mutex::new((200, keys)));
+        let said = Arc::clone(&answers);
+        let site = Application::http1(move |request: Request<Incoming>| {
+            let (status, body) = said.lock().unwrap().clone();
+            let is_ours =
+                request.uri().path() == "/keys" && request.headers().get("host").is_some();
+            async move {
+                let mut response = http::Response::new(full(body));
+                let status = if is_ours { status } else { 404 };
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                let elsewhere = HeaderValue::from_static("http://127.0.0.1:1/keys");
+                response.headers_mut().insert("location", elsewhere);
+                response
+            }
+        })
+        .await;
+        Self { site, answers }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/keys", self.site.address)
+    }
+
+    fn say(&self, status: u16, body: Vec<u8>) {
+        *self.answers.lock().unwrap() = (status, body);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_fetched_are_kept_when_their_issuer_fails() {
+    let shop = Shop::open(Vec::new()).await;
+    let site = Site::open(b"not keys".to_vec()).await;
+    let mut slice = shop.slice(vec![requires(Vec::new())]);
+    slice.access.jwts[0].jwks = Jwks::Url(site.url());
+    shop.reviews.apply(&slice);
+    let token = shop.issuer.sign(&claims(""));
+    // What is no set of keys changes nothing: there are none yet, and so no token is good.
+    eventually(|| (site.site.requests() > 0).then_some(())).await;
+    Shop::refused(&shop.ask(&token).await, "no_keys", "not there yet");
+    site.say(302, shop.issuer.jwks());
+    eventually(|| (site.site.requests() > 1).then_some(())).await;
+    Shop::refused(&shop.ask(&token).await, "no_keys", "redirected");
+    site.say(200, shop.issuer.jwks());
+    let fetched = "mesh_key_fetches_total{provider=\"shop\",outcome=\"ok\"} 1";
+    eventually(|| {
+        shop.reviews
+            .metrics
+            .encode()
+            .contains(fetched)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(shop.ask(&token).await.status, 200);
+    // Another generation that says the same has the same keys at once.
+    site.say(500, Vec::new());
+    shop.reviews.apply(&slice);
+    assert_eq!(shop.ask(&token).await.status, 200);
+    let asked = site.site.requests();
+    // A key that nobody has is no reason to ask again so soon.
+    let stranger = Issuer::new("other").sign(&claims(""));
+    Shop::refused(&shop.ask(&stranger).await, "unknown_key", "stranger");
+    assert_eq!(site.site.requests(), asked);
+}
+
+#[tokio::test]
+async fn keys_are_not_fetched_where_anybody_could_replace_them() {
+    let shop = Shop::open(Vec::new()).await;
+    let mut slice = shop.slice(vec![requires(Vec::new())]);
+    slice.access.jwts[0].jwks = Jwks::Url("http://id.example/keys".to_owned());
+    let refused = shop.reviews.plane.prepare(&slice, "0.1.2").unwrap_err();
+    let told = crate::subscribe::chain(&refused);
+    assert!(
+        told.contains("jwt \"shop\"") && told.contains("not https"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn an_issuer_must_show_a_certificate_that_is_trusted() {
+    let shop = Shop::open(Vec::new()).await;
+    let (pem, _) = certificate("id.example");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.pem");
+    std::fs::write(&path, pem).unwrap();
+    let secrets = Secrets::read(&[SecretPath {
+        name: "jwks".to_owned(),
+        path,
+    }]);
+    let credentials = shop.mesh.authority.credentials("/service/reviews");
+    let application = Some(shop.application.address);
+    let proxy = Proxy::start_with(credentials, application, secrets.unwrap());
+    let site = Site::open(shop.issuer.jwks()).await;
+    let mut slice = shop.slice(vec![requires(Vec::new())]);
+    // It speaks no TLS, as whoever stands in its place without its key.
+    slice.access.jwts[0].jwks = Jwks::Url(site.url().replace("http:", "https:"));
+    proxy.apply(&slice);
+    let failed = "mesh_key_fetches_total{provider=\"shop\",outcome=\"failed\"}";
+    eventually(|| proxy.metrics.encode().contains(failed).then_some(())).await;
+    let productpage = shop
+        .mesh
+        .productpage(vec![route()], &[("v1", proxy.inbound())]);
+    let mut request = get("/");
+    let token = format!("Bearer {}", shop.issuer.sign(&claims("")));
+    let value = HeaderValue::try_from(token).unwrap();
+    request.headers_mut().insert("authorization", value);
+    let got = send(productpage.outbound(), request).await;
+    Shop::refused(&got, "no_keys", "not verified");
 }
