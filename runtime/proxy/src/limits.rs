@@ -226,6 +226,12 @@ pub(crate) const ACCESS_LOG_VALUE_BYTES: usize = 1_024;
 /// Sets of labels that one route keeps for its counters; requests beyond are counted without them.
 pub(crate) const SERIES_PER_ROUTE: usize = 128;
 
+/// Connections that are made to an endpoint at once when many are wanted; the next wait their turn, which is no part of
+/// what policy gives a connection. How many it is at first, and between which bounds it moves.
+pub(crate) const CONNECTING_START: usize = 16;
+pub(crate) const CONNECTING_MIN: usize = 4;
+pub(crate) const CONNECTING_MAX: usize = 256;
+
 /// Edges, and as many rules, that are counted apart; who comes after is counted nowhere.
 pub(crate) const SERIES_MAX: usize = 50_000;
 

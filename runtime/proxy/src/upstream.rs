@@ -12,3 +12,4 @@ pub(crate) mod outside;
 pub(crate) mod pool;
 pub(crate) mod pools;
 mod ttl;
+mod turns;

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use self::streams::{Http2Connection, Http2Pool, Load, Pick, Stream, Waiting};
 use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
 use super::gate::{Gate, Place, Room};
+use super::turns::{self, Turns};
 use crate::aside::Aside;
 use crate::http::body::RequestBody;
 use crate::http::gather::ConnectionExecutor;
@@ -53,7 +54,8 @@ pub(crate) struct Endpoint {
     /// Requests that are running on it.
     active: AtomicU32,
     /// The last returned is the first taken, so that the others grow old and go.
-    http1: Mutex<Vec<Http1Connection>>,
+    http1: Mutex<turns::Idle<Http1Connection>>,
+    turns: Turns,
     http2: Mutex<Http2Pool>,
 }
 
@@ -218,6 +220,7 @@ impl Endpoint {
             shared,
             active: AtomicU32::new(0),
             http1: Mutex::default(),
+            turns: Turns::default(),
             http2: Mutex::default(),
         }
     }
@@ -271,9 +274,10 @@ impl Endpoint {
     ) -> Result<(Connected, Running), ConnectError> {
         self.active.fetch_add(1, Ordering::Relaxed);
         let running = Running(Arc::clone(self));
-        let connected =
-            connect::connect(self.address, &self.security, Carries::Bytes, limit).await?;
-        Ok((connected, running))
+        let turn = self.turns.take().await;
+        let connected = connect::connect(self.address, &self.security, Carries::Bytes, limit).await;
+        turn.used(limit);
+        Ok((connected?, running))
     }
 
     async fn send_http1(
@@ -323,7 +327,7 @@ impl Endpoint {
     /// Takes an idle connection that still lives.
     async fn idle_http1(&self) -> Option<Http1Connection> {
         loop {
-            let mut connection = lock(&self.http1).pop()?;
+            let mut connection = lock(&self.http1).all.pop()?;
             let fresh = !connection.idle.is_over(connection.idle_since);
             // It was given back after both bodies had ended, so this does not wait for the peer.
             if fresh && connection.sender.ready().await.is_ok() {
@@ -340,6 +344,10 @@ impl Endpoint {
         connection.terms.left = left;
         connection.idle_since = Instant::now();
         let mut idle = lock(&self.http1);
+        let Some(connection) = idle.give(connection) else {
+            return;
+        };
+        let idle = &mut idle.all;
         if idle.len() >= self.shared.limits.pool_idle {
             return;
         }
@@ -357,9 +365,7 @@ impl Endpoint {
         room: Option<Room<'_>>,
     ) -> Result<(Http1Connection, Option<Duration>), Failure> {
         let Some(room) = room else {
-            let started = Instant::now();
-            let connection = self.connect_http1(limit, Terms::none()).await?;
-            return Ok((connection, Some(started.elapsed())));
+            return self.next_http1(limit, Terms::none()).await;
         };
         let mut waits = None;
         loop {
@@ -369,9 +375,7 @@ impl Endpoint {
                 return Ok((connection, None));
             }
             if let Some(place) = room.connect() {
-                let started = Instant::now();
-                let connection = self.connect_http1(limit, room.terms(place)).await?;
-                return Ok((connection, Some(started.elapsed())));
+                return self.next_http1(limit, room.terms(place)).await;
             }
             // Whoever makes a connection waits for nobody else's.
             if waits.is_none() {
@@ -381,15 +385,53 @@ impl Endpoint {
         }
     }
 
+    /// A connection that comes free, or a new one made in its turn, with how long that took. Who waits for others'
+    /// handshakes has its own time for its own.
+    async fn next_http1(
+        &self,
+        limit: Duration,
+        terms: Terms<Place>,
+    ) -> Result<(Http1Connection, Option<Duration>), Failure> {
+        let mut turn = pin!(self.turns.take());
+        let turn = loop {
+            let waiting = lock(&self.http1).take_or_wait();
+            let (turn, free) = match waiting {
+                Ok(free) => (None, Some(free)),
+                Err(mut waiting) => tokio::select! {
+                    biased;
+                    turn = &mut turn => {
+                        waiting.close();
+                        (Some(turn), waiting.try_recv().ok())
+                    }
+                    free = &mut waiting => (None, free.ok()),
+                },
+            };
+            // It was given back after both bodies had ended, so this does not wait for the peer.
+            if let Some(mut free) = free
+                && free.sender.ready().await.is_ok()
+            {
+                return Ok((free, None));
+            }
+            if let Some(turn) = turn {
+                break turn;
+            }
+        };
+        let connection = self.connect_http1(limit, terms).await;
+        let took = turn.took();
+        turn.used(limit);
+        Ok((connection?, Some(took)))
+    }
+
     /// Closes a connection of these limits that lies idle; says whether there was one.
     pub(super) fn close_idle(&self, gate: &Arc<Gate>) -> bool {
-        let mut idle = lock(&self.http1);
+        let mut pool = lock(&self.http1);
+        let idle = &mut pool.all;
         let is_of = |place: Option<&Place>| place.is_some_and(|place| place.is_of(gate));
         let oldest = idle
             .iter()
             .position(|connection| is_of(connection.terms.place.as_ref()));
         let oldest = oldest.map(|oldest| idle.remove(oldest));
-        drop(idle);
+        drop(pool);
         if oldest.is_some() {
             return true;
         }
@@ -691,9 +733,13 @@ impl Endpoint {
 
     /// Lets go of what was not used for long.
     pub(crate) fn sweep(&self) {
-        lock(&self.http1).retain(|connection| {
+        self.turns.sweep();
+        let mut pool = lock(&self.http1);
+        pool.sweep();
+        pool.all.retain(|connection| {
             !connection.idle.is_over(connection.idle_since) && !connection.sender.is_closed()
         });
+        drop(pool);
         lock(&self.http2).connections.retain_mut(|connection| {
             if connection.load.active() > 0 {
                 connection.idle_since = Instant::now();
