@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,7 +19,7 @@ use super::grpc::MessageCounter;
 use super::local_reply;
 use super::record::Record;
 use super::sanitise::{Rule, sanitise_trailers};
-use super::timeout::{BodyClock, Expired};
+use super::timeout::{BodyClock, Expired, Silence};
 use crate::limits;
 use crate::upstream::pool::Slot;
 
@@ -56,6 +57,7 @@ pub(crate) struct Transfer {
     grpc: AtomicBool,
     /// Those that nobody has counted on yet.
     messages: AtomicU64,
+    silence: Silence,
 }
 
 impl Default for Transfer {
@@ -67,6 +69,7 @@ impl Default for Transfer {
             broken: AtomicBool::new(false),
             grpc: AtomicBool::new(false),
             messages: AtomicU64::new(0),
+            silence: Silence::default(),
         }
     }
 }
@@ -101,6 +104,16 @@ impl Transfer {
     /// Whether all of it has been read.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// How long the client was waited for, and is by now.
+    pub(crate) fn waited(&self) -> Duration {
+        self.silence.sum()
+    }
+
+    /// Whether it is the client who is waited for.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.silence.lasts()
     }
 
     /// Whether the client broke it off.
@@ -153,7 +166,11 @@ impl Downstream {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.transfer.silence.begins();
+            return Poll::Pending;
+        };
+        self.transfer.silence.ends();
         Poll::Ready(match frame {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -365,6 +382,12 @@ impl ReplayHandle {
             position: 0,
             hint: self.hint,
         })
+    }
+
+    /// Whether a sending beside others may be made later: what is missing of the body may come.
+    pub(crate) fn is_coming(&self) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        !kept.ended && !kept.overflowed
     }
 
     /// Takes the body away from the sending before; none if too much of it has gone.

@@ -1,7 +1,9 @@
 //! The clocks of one exchange. A timer is only made when something has to be waited for.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +12,9 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Sleep};
 
 use crate::limits;
+
+/// The least that is waited between two looks at who is late.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// gRPC's own deadline.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -22,6 +27,86 @@ pub(crate) async fn within<F: Future>(
     match limit {
         Some(limit) => tokio::time::timeout(limit, future).await,
         None => Ok(future.await),
+    }
+}
+
+/// What was waited for took too long.
+#[derive(Debug)]
+pub(crate) struct TooLate;
+
+/// Waits for `future`, but no longer than `limit` beside the time that `waited` says was somebody else's, and never past
+/// `until`.
+pub(crate) async fn within_own<F: Future>(
+    limit: Duration,
+    until: Option<Instant>,
+    waited: impl Fn() -> Duration,
+    future: F,
+) -> Result<F::Output, TooLate> {
+    let (began, before) = (Instant::now(), waited());
+    let mut future = pin!(future);
+    let mut own = limit;
+    loop {
+        let at = Instant::now() + own;
+        let at = until.map_or(at, |until| until.min(at));
+        if let Ok(output) = tokio::time::timeout_at(at, future.as_mut()).await {
+            return Ok(output);
+        }
+        let spent = began
+            .elapsed()
+            .saturating_sub(waited().saturating_sub(before));
+        own = limit.saturating_sub(spent);
+        if own.is_zero() || until.is_some_and(|until| until <= Instant::now()) {
+            return Err(TooLate);
+        }
+        own = own.max(LOOK_AGAIN);
+    }
+}
+
+/// How long somebody was waited for in all; one waits, and others look.
+#[derive(Debug, Default)]
+pub(crate) struct Silence {
+    /// What the numbers count from.
+    base: OnceLock<Instant>,
+    /// Since when, in microseconds and one more; 0: nobody is waited for.
+    since: AtomicU64,
+    /// What is over, in microseconds.
+    sum: AtomicU64,
+}
+
+impl Silence {
+    fn now(&self) -> u64 {
+        let base = self.base.get_or_init(Instant::now);
+        u64::try_from(base.elapsed().as_micros()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Nothing has come.
+    pub(crate) fn begins(&self) {
+        if !self.lasts() {
+            self.since.store(self.now() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Something has.
+    pub(crate) fn ends(&self) {
+        if self.lasts() {
+            let since = self.since.swap(0, Ordering::Relaxed);
+            let silent = (self.now() + 1).saturating_sub(since);
+            self.sum.fetch_add(silent, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it lasts.
+    pub(crate) fn lasts(&self) -> bool {
+        self.since.load(Ordering::Relaxed) != 0
+    }
+
+    /// All of it.
+    pub(crate) fn sum(&self) -> Duration {
+        let lasting = match self.since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => (self.now() + 1).saturating_sub(since),
+        };
+        Duration::from_micros(self.sum.load(Ordering::Relaxed) + lasting)
     }
 }
 
@@ -179,6 +264,46 @@ mod tests {
         }
         let longest = grpc_milliseconds(Duration::MAX);
         assert_eq!(longest, "86400000m");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_else_takes_is_not_ones_own_time() {
+        let second = Duration::from_secs(1);
+        let silence = Silence::default();
+        let sending = async {
+            tokio::time::sleep(second / 2).await;
+            silence.begins();
+            tokio::time::sleep(10 * second).await;
+            silence.ends();
+            tokio::time::sleep(second / 4).await;
+            silence.begins();
+            silence.begins();
+            tokio::time::sleep(2 * second).await;
+            silence.ends();
+        };
+        let began = Instant::now();
+        let answered = async {
+            sending.await;
+            tokio::time::sleep(second / 8).await;
+        };
+        let answered = within_own(second, None, || silence.sum(), answered).await;
+        assert!(answered.is_ok());
+        assert_eq!(silence.sum(), 12 * second);
+        assert_eq!(began.elapsed(), 12 * second + 7 * second / 8);
+
+        // What was waited for before does not count.
+        let began = Instant::now();
+        let never = std::future::pending::<()>();
+        let late = within_own(second, None, || silence.sum(), never).await;
+        assert!(late.is_err());
+        assert_eq!(began.elapsed(), second);
+
+        silence.begins();
+        let until = Instant::now() + 3 * second;
+        let never = std::future::pending::<()>();
+        let late = within_own(second, Some(until), || silence.sum(), never).await;
+        assert!(late.is_err());
+        assert_eq!(Instant::now(), until, "and the end of all is the end");
     }
 
     #[tokio::test(start_paused = true)]

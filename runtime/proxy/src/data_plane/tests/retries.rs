@@ -48,6 +48,31 @@ async fn silent() -> Application {
     Application::http1(|_request| std::future::pending()).await
 }
 
+/// Like Envoy, which counts from the end of the request; but an endpoint that takes no more of one is late, too.
+#[tokio::test]
+async fn what_a_client_takes_to_send_is_no_endpoints_fault() {
+    let mesh = Mesh::new();
+    let application = failing(0).await;
+    let reviews = mesh.reviews(application.address);
+    let mut routes = retrying(2, &[RetryCause::PerTryTimeout]);
+    routes[0].exchange.retry.per_try = Some(Duration::from_secs(1));
+    let productpage = mesh.productpage(routes, &[("v1", reviews.inbound())]);
+    let mut client = TcpStream::connect(productpage.outbound()).await.unwrap();
+    let head =
+        "PUT /slow HTTP/1.1\r\nhost: reviews\r\nconnection: close\r\ncontent-length: 9\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(b"first").await.unwrap();
+    // A client that takes more than twice as long as its callee may.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    client.write_all(b"last").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with("firstlast"), "{answer}");
+    let record = productpage.record(|record| record["path"] == "/slow").await;
+    assert_eq!(record["attempts"], 1, "{record}");
+}
+
 #[tokio::test]
 async fn a_dead_endpoint_is_avoided() {
     let mesh = Mesh::new();

@@ -1,6 +1,7 @@
 //! One try at one endpoint. It borrows nothing of its exchange, so that several can be made beside each other; what
 //! came of it is noted afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -10,9 +11,9 @@ use mesh_engine::outlier::Outcome;
 use mesh_engine::retry::{self, Permit};
 use tokio::time::Instant;
 
-use super::super::body::RequestBody;
+use super::super::body::{RequestBody, Transfer};
 use super::super::record::grpc_status;
-use super::super::timeout;
+use super::super::timeout::{self, TooLate};
 use super::Exchanging;
 use super::forward::{Failed, failed};
 use crate::upstream::connect::{ConnectError, HttpVersion};
@@ -29,8 +30,10 @@ pub(super) struct Attempt {
     pub(super) request: Request<RequestBody>,
     pub(super) version: HttpVersion,
     pub(super) times: Times,
-    /// How long it may take.
+    /// How long it may take beside what the client takes to send the rest of its request.
     pub(super) limit: Option<Duration>,
+    /// Of the client's body; none: nobody waits for it.
+    pub(super) transfer: Option<Arc<Transfer>>,
     /// When the whole exchange ends.
     pub(super) deadline: Option<std::time::Instant>,
 }
@@ -51,8 +54,10 @@ pub(super) struct Done {
 enum Ended {
     Answered(Answer),
     Failed(Failure),
-    /// The exchange is over.
-    TooLate,
+    /// The exchange is over; whether the client was still sending.
+    TooLate {
+        unsent: bool,
+    },
     /// The try is.
     TryTooLate,
 }
@@ -68,17 +73,25 @@ impl Attempt {
             version,
             times,
             limit,
+            transfer,
             deadline,
         } = self;
         let began = Instant::now();
         let sent = picked.endpoint.send(request, version, times, picked.room());
-        let ended = match timeout::within(limit, sent).await {
+        let transfer = transfer.as_deref();
+        let waited = || transfer.map_or(Duration::ZERO, Transfer::waited);
+        let until = deadline.map(Instant::from_std);
+        let sent = match limit {
+            None => Ok(sent.await),
+            Some(limit) => timeout::within_own(limit, until, waited, sent).await,
+        };
+        let ended = match sent {
             Ok(Ok(answer)) => Ended::Answered(answer),
             Ok(Err(failure)) => Ended::Failed(failure),
-            Err(_elapsed) if deadline.is_some_and(|at| at <= Instant::now().into_std()) => {
-                Ended::TooLate
-            }
-            Err(_elapsed) => Ended::TryTooLate,
+            Err(TooLate) if until.is_some_and(|until| until <= Instant::now()) => Ended::TooLate {
+                unsent: transfer.is_some_and(Transfer::is_waited_for),
+            },
+            Err(TooLate) => Ended::TryTooLate,
         };
         drop(permit);
         Done {
@@ -154,13 +167,14 @@ impl Exchanging<'_> {
                 let outcome = (failure != Failure::Overflow).then_some(Outcome::NoAnswer);
                 (outcome, Err(failed(failure)))
             }
-            Ended::TooLate => {
+            Ended::TooLate { unsent } => {
                 self.record.count_timeout("request");
                 let late = Failed {
                     cause: None,
                     reason: Reason::RequestTimeout,
                 };
-                (Some(Outcome::NoAnswer), Err(late))
+                // An endpoint that has not got all of its request owes no answer.
+                ((!unsent).then_some(Outcome::NoAnswer), Err(late))
             }
             Ended::TryTooLate => {
                 self.record.count_timeout("per_try");

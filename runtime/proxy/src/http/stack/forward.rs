@@ -71,7 +71,7 @@ pub(super) struct Terms<'e> {
     budget: Option<&'e Arc<BudgetState>>,
     deadlines: Deadlines,
     deadline: Option<std::time::Instant>,
-    pub(super) transfer: &'e Transfer,
+    pub(super) transfer: &'e Arc<Transfer>,
 }
 
 impl Terms<'_> {
@@ -346,6 +346,7 @@ impl Exchanging<'_> {
             version: self.version(leaves),
             times: terms.exchange.into(),
             limit,
+            transfer: Some(Arc::clone(terms.transfer)),
             deadline: terms.deadline,
             picked,
             held,

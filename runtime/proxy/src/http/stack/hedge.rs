@@ -40,6 +40,9 @@ impl Exchanging<'_> {
                 Some(done) = running.next() => done,
                 () = until(next) => {
                     next = match self.beside(hedge, terms, tries, &asked, replay) {
+                        None if replay.is_some_and(ReplayHandle::is_coming) => {
+                            Some(Instant::now() + hedge.delay)
+                        }
                         None => None,
                         Some(attempt) => {
                             asked.push(Arc::clone(&attempt.picked.endpoint));

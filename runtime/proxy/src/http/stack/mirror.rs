@@ -83,6 +83,7 @@ impl Exchanging<'_> {
             version: self.version(leaves),
             times: exchange.into(),
             limit: None,
+            transfer: None,
             deadline: None,
             picked,
             held,
