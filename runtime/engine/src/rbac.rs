@@ -85,6 +85,15 @@ impl Rules {
         })
     }
 
+    /// Whether some rule admits this identity by its whole name.
+    pub fn names(&self, identity: &str) -> bool {
+        self.rules.iter().any(|rule| {
+            let is_named =
+                |who: &Principal| matches!(who, Principal::SpiffeId(id) if id.as_str() == identity);
+            rule.effect == Effect::Allow && rule.who.iter().any(is_named)
+        })
+    }
+
     /// Whether the request may enter.
     pub fn authorise(&self, request: &Request<'_>) -> Verdict<'_> {
         self.authorise_from(0, request)
@@ -365,6 +374,9 @@ mod tests {
     #[test]
     fn unauthenticated_only_by_its_own_rule() {
         let any = [rule("allow any", &[Principal::Any], vec![])];
+        let named = [&any[..], &[rule("allow web", &[web()], vec![])]].concat();
+        assert!(Rules::build(&named).unwrap().names(id("web").as_str()));
+        assert!(!Rules::build(&any).unwrap().names(id("web").as_str()));
         check(&any, Some("web"), "GET /", "+allow any");
         check(&any, None, "GET /", "-");
         let prefix = Principal::SpiffePrefix("spiffe://t.example/".into());

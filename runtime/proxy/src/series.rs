@@ -49,16 +49,22 @@ impl<K: Ord + Clone, V> Registry<K, V> {
         Some(counters)
     }
 
-    /// Forgets those that nobody has held for [`limits::SERIES_KEPT`].
-    pub(crate) fn expire(&self, now: Instant) {
-        self.lock().retain(|_, kept| {
-            if Arc::strong_count(&kept.counters) > 1 {
+    /// Forgets those that nobody has held for [`limits::SERIES_KEPT`], but for what is known still: it may come again,
+    /// and a counter that began anew would be taken for a restart.
+    pub(crate) fn expire_but(&self, now: Instant, is_known: impl Fn(&K) -> bool) {
+        self.lock().retain(|labels, kept| {
+            if Arc::strong_count(&kept.counters) > 1 || is_known(labels) {
                 kept.unheld = None;
                 return true;
             }
             let since = *kept.unheld.get_or_insert(now);
             now.saturating_duration_since(since) < limits::SERIES_KEPT
         });
+    }
+
+    /// Forgets those that nobody has held for [`limits::SERIES_KEPT`].
+    pub(crate) fn expire(&self, now: Instant) {
+        self.expire_but(now, |_| false);
     }
 
     /// All of them, in the order of their labels.

@@ -28,6 +28,7 @@ use crate::http::metrics::{
 use crate::http::rate_limit::{RateLimits, ServiceLimits};
 use crate::secrets::Secrets;
 use crate::tcp::carries_bytes;
+use crate::tcp::metrics::TcpLabels;
 use crate::traces::{Collector, Exporters, Resource, TracesError};
 use crate::upstream::dial::{DialError, Dialling};
 use crate::upstream::endpoints::{Directory, Group, Picked, dns_names};
@@ -347,6 +348,21 @@ impl Tables {
     /// Counts what the rules of a service, a gateway or an external decide.
     pub(crate) fn authz(&self, service: &str) -> &AuthzCounters {
         self.authz.get(service).unwrap_or(&self.no_rules)
+    }
+
+    /// Whether policy says that such connections may come: to a callee, or from somebody whom a rule names. Those whom
+    /// rules admit without a name are too many to be known.
+    pub(crate) fn knows(&self, labels: &TcpLabels) -> bool {
+        let service = &labels.dst_service;
+        match labels.reporter {
+            Reporter::Source => self.snapshot.callee(service).is_some(),
+            Reporter::Destination => {
+                let mut services = self.snapshot.services().iter();
+                services.any(|table| {
+                    table.service() == service && table.rules().names(&labels.src_identity)
+                })
+            }
+        }
     }
 
     /// The listeners of a gateway.

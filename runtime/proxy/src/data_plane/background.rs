@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::plane::Plane;
 use crate::limits;
+use crate::tcp::metrics::TcpLabels;
 use crate::upstream::health::Checks;
 use crate::upstream::names::Schedule;
 use crate::upstream::pools::Name;
@@ -40,7 +41,11 @@ pub(super) async fn sweep(plane: Arc<Plane>) {
                 plane.directory.sweep();
                 let now = Instant::now();
                 plane.metrics.expire(now);
-                plane.tcp.expire(now);
+                let tables = plane.tables();
+                let knows = |labels: &TcpLabels| {
+                    tables.as_ref().is_some_and(|tables| tables.knows(labels))
+                };
+                plane.tcp.expire(now, knows);
             }
             // Other tables may want it sooner.
             () = plane.idle_changed.notified() => {}

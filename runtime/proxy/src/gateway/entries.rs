@@ -203,7 +203,11 @@ impl Port {
     /// own listener would have met the client otherwise (RFC 9110 section 7.4).
     pub(crate) fn is_misdirected(&self, host: &str, name: Option<&str>) -> bool {
         let terms = |name: &str| Some(&self.entry(name)?.tls.as_ref()?.0);
-        name.is_some_and(|name| terms(name) != terms(host))
+        name.is_some_and(|name| {
+            // As it was met: in either case, with the root's dot or without.
+            let name = host::normalise(name).ok();
+            name.and_then(|name| terms(name.host())) != terms(host)
+        })
     }
 }
 
@@ -275,6 +279,8 @@ mod tests {
         assert!(!port.is_misdirected("shop.example", Some("api.shop.example")));
         assert!(port.is_misdirected("shop.example", Some("other.example")));
         assert!(!port.is_misdirected("shop.example", None));
+        assert!(!port.is_misdirected("shop.example", Some("Shop.Example.")));
+        assert!(port.is_misdirected("other.example", Some("shop.example.")));
     }
 
     #[test]

@@ -139,9 +139,9 @@ impl TcpMetrics {
         (Series(counters), received, sent)
     }
 
-    /// Forgets what nobody has held for long.
-    pub(crate) fn expire(&self, now: Instant) {
-        self.0.0.expire(now);
+    /// Forgets what nobody has held for long and policy does not have any more.
+    pub(crate) fn expire(&self, now: Instant, has: impl Fn(&TcpLabels) -> bool) {
+        self.0.0.expire_but(now, has);
     }
 }
 
