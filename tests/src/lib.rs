@@ -1,6 +1,7 @@
 //! The harness of everything that needs more than one crate: real programs, a real repository, real
 //! sockets. It knows the programs by their command lines and outputs only, as a user does.
 
+mod descriptors;
 mod dev;
 mod failure;
 mod http;
@@ -12,6 +13,7 @@ mod repository;
 mod serving;
 mod wait;
 
+pub use descriptors::allow_descriptors;
 pub use dev::{Dev, DevOptions, EdgeTraffic, Gateway, Instance, ProxyConfig, Service};
 pub use failure::Failure;
 pub use http::{Response, http_get, http_request, unix_request};
