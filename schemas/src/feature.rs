@@ -128,8 +128,14 @@ pub const POOL_LOCALITY: &str = "pool.locality";
 pub const POOL_LIMITS: &str = "pool.limits";
 /// Limits of bodies.
 pub const POOL_LIMITS_BODY: &str = "pool.limits.body";
+/// A number of requests that follows how long answers take.
+pub const POOL_LIMITS_ADAPTIVE: &str = "pool.limits.adaptive";
 /// Endpoints left out for their answers.
 pub const POOL_OUTLIER: &str = "pool.outlier";
+/// Endpoints left out for giving no answers.
+pub const POOL_OUTLIER_LOCAL: &str = "pool.outlier.local";
+/// Endpoints left out for being worse than the others.
+pub const POOL_OUTLIER_RATES: &str = "pool.outlier.rates";
 /// Endpoints asked whether they live.
 pub const POOL_HEALTH_CHECK: &str = "pool.health-check";
 /// Access logs as policy has them.
@@ -177,9 +183,12 @@ pub const KNOWN: &[&str] = &[
     LISTENER_TLS,
     POOL_HEALTH_CHECK,
     POOL_LIMITS,
+    POOL_LIMITS_ADAPTIVE,
     POOL_LIMITS_BODY,
     POOL_LOCALITY,
     POOL_OUTLIER,
+    POOL_OUTLIER_LOCAL,
+    POOL_OUTLIER_RATES,
     POOL_SUBSET,
     PROTOCOL_GRPC,
     PROTOCOL_HTTP,
@@ -240,9 +249,12 @@ pub const SUPPORTED: &[&str] = &[
     LISTENER_TLS,
     POOL_HEALTH_CHECK,
     POOL_LIMITS,
+    POOL_LIMITS_ADAPTIVE,
     POOL_LIMITS_BODY,
     POOL_LOCALITY,
     POOL_OUTLIER,
+    POOL_OUTLIER_LOCAL,
+    POOL_OUTLIER_RATES,
     POOL_SUBSET,
     PROTOCOL_GRPC,
     PROTOCOL_HTTP,

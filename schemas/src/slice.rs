@@ -43,8 +43,8 @@ pub use condition::{
 pub use exchange::{Exchange, Hedge, Retry, RetryBudget, RetryBudgetKind, RetryCause};
 pub use gateway::{CalleeExchange, Gateway};
 pub use pool::{
-    Balance, HealthCheck, HealthCheckKind, Limits, Locality, LocalityFallback, Outlier, Pool,
-    SubsetPool,
+    Balance, HealthCheck, HealthCheckKind, Limits, Locality, LocalityFallback, Outlier,
+    OutlierRates, Pool, SubsetPool,
 };
 pub use route::{Destination, Route, RouteMatch, Target};
 pub use telemetry::{AccessLog, AccessLogFilter, AccessLogFormat, StatusRange, Telemetry, Traces};

@@ -115,6 +115,8 @@ kinds! {
     PERCENT = percent, "a share in quotes, such as \"20%\"";
     /// A share or nothing.
     PERCENT_OR_NONE = percent_or_none, "a share in quotes, such as \"20%\", or none";
+    /// A share that is not nothing, or none.
+    SOME_PERCENT_OR_NONE = some_percent_or_none, "a share above 0 in quotes, such as \"20%\", or none";
     /// A rate.
     RATE = rate, "a rate in quotes, such as \"100/s\"";
     /// A rate or a count.
@@ -333,6 +335,15 @@ pub(crate) fn percent(value: &Value) -> Result<u32, Wrong> {
 
 pub(crate) fn percent_or_none(value: &Value) -> Result<Setting<u32>, Wrong> {
     or_none(value, percent)
+}
+
+fn some_percent_or_none(value: &Value) -> Result<Setting<u32>, Wrong> {
+    or_none(value, |value| match percent(value)? {
+        0 => Err(Wrong::range(
+            "this is out of range: it must be above \"0%\"",
+        )),
+        share => Ok(share),
+    })
 }
 
 fn or_none<T>(value: &Value, read: Read<T>) -> Result<Setting<T>, Wrong> {

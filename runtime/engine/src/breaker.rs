@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use mesh_bundle::slice::Limits;
 
+use crate::adaptive::Adaptive;
+
 /// What a [`Breaker`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Counted {
@@ -46,6 +48,8 @@ pub struct Breaker {
     pending: AtomicU32,
     requests: AtomicU32,
     retries: AtomicU32,
+    /// None: the number of requests follows no answers.
+    adaptive: Option<Adaptive>,
 }
 
 /// One of what a [`Breaker`] counts, until it is dropped.
@@ -71,6 +75,9 @@ impl Breaker {
             pending: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             retries: AtomicU32::new(0),
+            adaptive: limits
+                .adaptive
+                .map(|tolerance| Adaptive::new(tolerance, limits.requests)),
         }
     }
 
@@ -102,9 +109,17 @@ impl Breaker {
         match counted {
             Counted::Connections => self.limits.connections,
             Counted::Pending => self.limits.pending,
-            Counted::Requests => self.limits.requests,
+            Counted::Requests => match &self.adaptive {
+                Some(adaptive) => Some(adaptive.limit()),
+                None => self.limits.requests,
+            },
             Counted::Retries => self.limits.retries,
         }
+    }
+
+    /// What the number of requests follows.
+    pub fn adaptive(&self) -> Option<&Adaptive> {
+        self.adaptive.as_ref()
     }
 
     /// Whether there is no room for another one.

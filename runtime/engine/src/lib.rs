@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 #![warn(missing_docs)]
 
+pub mod adaptive;
 pub mod balance;
 pub mod breaker;
 pub mod client_hello;

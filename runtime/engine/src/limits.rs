@@ -62,6 +62,24 @@ pub const PANIC_SHARE: usize = 5_000;
 /// Of 10,000: the share in which a new endpoint begins that gets its share slowly.
 pub const SLOW_START_SHARE: u32 = 1_000;
 
+/// The number of requests with which [`crate::adaptive::Adaptive`] begins, the fewest that there are ever, and the most
+/// unless policy says another number.
+pub const ADAPTIVE_FIRST: u32 = 100;
+/// See [`ADAPTIVE_FIRST`].
+pub const ADAPTIVE_MIN: u32 = 3;
+/// See [`ADAPTIVE_FIRST`].
+pub const ADAPTIVE_MAX: u32 = 1_000;
+/// How often that number is thought over, if enough answers have come.
+pub const ADAPTIVE_WINDOW: std::time::Duration = std::time::Duration::from_millis(100);
+/// So many answers are enough, and so many are looked at.
+pub const ADAPTIVE_SAMPLES: (usize, usize) = (10, 256);
+/// After so long what answers take at their best is measured anew.
+pub const ADAPTIVE_RENEW: std::time::Duration = std::time::Duration::from_mins(1);
+/// The most by which the number shrinks and grows at once.
+pub const ADAPTIVE_SHRINK: f64 = 0.5;
+/// See [`ADAPTIVE_SHRINK`].
+pub const ADAPTIVE_GROW: f64 = 2.0;
+
 /// Members of a `tracestate` that are passed on, W3C Trace Context section 3.3.1.1.
 pub const TRACESTATE_MEMBERS_MAX: usize = 32;
 /// Bytes of it; section 3.3.1.5 asks for at least 512.

@@ -1,7 +1,7 @@
 //! Which endpoints are left out for their answers. Pure: time is an argument.
 //!
-//! An endpoint that fails often enough in a row is ejected, longer each time it happens again; how many
-//! are out at once is bounded. The words and the order of things are those of Envoy's outlier detection.
+//! An endpoint that fails often enough in a row, or far more often than the others, is ejected, longer each time it happens
+//! again; how many are out at once is bounded. The words and the order of things are those of Envoy's outlier detection.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use mesh_bundle::slice::Outlier;
 
 use crate::limits;
+
+mod rates;
 
 /// What came of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,12 @@ pub enum Cause {
     Consecutive5xx,
     /// So many 502 to 504, or no answers, in a row.
     ConsecutiveGateway,
+    /// So many times no answer in a row.
+    ConsecutiveLocal,
+    /// Far less often well than the others.
+    SuccessRate,
+    /// Such a share of failures.
+    FailurePercentage,
 }
 
 impl Cause {
@@ -37,6 +45,9 @@ impl Cause {
         match self {
             Self::Consecutive5xx => "consecutive_5xx",
             Self::ConsecutiveGateway => "consecutive_gateway",
+            Self::ConsecutiveLocal => "consecutive_local",
+            Self::SuccessRate => "success_rate",
+            Self::FailurePercentage => "failure_percentage",
         }
     }
 }
@@ -46,12 +57,28 @@ impl Cause {
 pub struct Host {
     fives: AtomicU32,
     gateways: AtomicU32,
+    unanswered: AtomicU32,
+    /// Tries since it was looked at last, and those of them that failed.
+    tries: AtomicU32,
+    failures: AtomicU32,
     ejected: AtomicBool,
     ejection: Mutex<Ejection>,
 }
 
+/// That an endpoint is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejected {
+    /// Why.
+    pub cause: Cause,
+    /// Until when; none: the clock does not reach so far.
+    pub until: Option<Instant>,
+    /// How often it was ejected lately, this time included.
+    pub times: u32,
+}
+
 #[derive(Debug, Default)]
 struct Ejection {
+    cause: Option<Cause>,
     until: Option<Instant>,
     /// How often it was ejected lately.
     times: u32,
@@ -66,7 +93,8 @@ pub struct Detector {
 }
 
 impl Outcome {
-    fn is_5xx(self) -> bool {
+    /// Whether it is a 5xx, or what counts as one.
+    pub fn is_5xx(self) -> bool {
         self.status() >= 500
     }
 
@@ -90,6 +118,16 @@ impl Host {
     /// Whether it is left out.
     pub fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Why it is left out, and until when; none: it is not.
+    pub fn ejection(&self) -> Option<Ejected> {
+        let ejection = self.lock();
+        Some(Ejected {
+            cause: ejection.cause?,
+            until: ejection.until,
+            times: ejection.times,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Ejection> {
@@ -131,6 +169,12 @@ impl Detector {
         }
         let fives = in_a_row(&host.fives, outcome.is_5xx());
         let gateways = in_a_row(&host.gateways, outcome.is_gateway());
+        let unanswered = in_a_row(&host.unanswered, outcome == Outcome::NoAnswer);
+        if self.policy.rates.is_some() {
+            host.tries.fetch_add(1, Ordering::Relaxed);
+            let failed = u32::from(outcome.is_5xx());
+            host.failures.fetch_add(failed, Ordering::Relaxed);
+        }
         let reaches = |count: u32, threshold: Option<u32>| {
             threshold.is_some_and(|threshold| count > 0 && count >= threshold)
         };
@@ -138,14 +182,16 @@ impl Detector {
             Cause::Consecutive5xx
         } else if reaches(gateways, self.policy.consecutive_gateway) {
             Cause::ConsecutiveGateway
+        } else if reaches(unanswered, self.policy.consecutive_local) {
+            Cause::ConsecutiveLocal
         } else {
             return None;
         };
-        self.eject(host, now, hosts).then_some(cause)
+        self.eject(host, cause, now, hosts).then_some(cause)
     }
 
     /// Whether there was room for one more that is out.
-    fn eject(&self, host: &Host, now: Instant, hosts: usize) -> bool {
+    fn eject(&self, host: &Host, cause: Cause, now: Instant, hosts: usize) -> bool {
         let most = most_ejected(self.policy.max_ejected, hosts);
         let mut ejection = host.lock();
         if host.is_ejected() {
@@ -158,6 +204,7 @@ impl Detector {
         if counted.is_err() {
             return false;
         }
+        ejection.cause = Some(cause);
         ejection.times = ejection.times.saturating_add(1);
         let longest = limits::EJECTION_MAX.max(self.policy.eject);
         let lasts = self.policy.eject.saturating_mul(ejection.times);
@@ -166,7 +213,7 @@ impl Detector {
         true
     }
 
-    /// Looks at an endpoint every [`Outlier::every`]: takes it back when its time is over, and forgets an
+    /// Looks at an endpoint every [`Outlier::every`], and after it at all together ([`Self::compare`]): takes it back when its time is over, and forgets an
     /// earlier ejection for each time that it was found in. Says whether it is back.
     pub fn look(&self, host: &Host, now: Instant) -> bool {
         let mut ejection = host.lock();
@@ -190,9 +237,10 @@ impl Detector {
     }
 
     fn take_back(&self, host: &Host, ejection: &mut Ejection) {
-        ejection.until = None;
-        host.fives.store(0, Ordering::Relaxed);
-        host.gateways.store(0, Ordering::Relaxed);
+        (ejection.until, ejection.cause) = (None, None);
+        for count in [&host.fives, &host.gateways, &host.unanswered] {
+            count.store(0, Ordering::Relaxed);
+        }
         host.ejected.store(false, Ordering::Release);
         self.out.fetch_sub(1, Ordering::AcqRel);
     }
@@ -238,6 +286,8 @@ mod tests {
         Outlier {
             consecutive_5xx: fives,
             consecutive_gateway: gateways,
+            consecutive_local: None,
+            rates: None,
             every: SECOND,
             eject: 3 * SECOND,
             max_ejected,
@@ -272,6 +322,29 @@ mod tests {
         assert_eq!(observe(Outcome::Status(500)), None, "it ends the row");
         assert_eq!(observe(Outcome::Status(502)), None);
         assert_eq!(observe(Outcome::NoAnswer), Some(Cause::ConsecutiveGateway));
+    }
+
+    #[test]
+    fn no_answers_are_counted_apart() {
+        let detector = Detector::new(Outlier {
+            consecutive_local: Some(2),
+            ..policy(None, None, 5_000)
+        });
+        let host = Host::default();
+        let observe = |outcome| detector.observe(&host, outcome, now(), 4);
+        assert_eq!(observe(Outcome::NoAnswer), None);
+        assert_eq!(observe(Outcome::Status(503)), None, "that is an answer");
+        assert_eq!(observe(Outcome::NoAnswer), None);
+        assert_eq!(host.ejection(), None);
+        assert_eq!(observe(Outcome::NoAnswer), Some(Cause::ConsecutiveLocal));
+        let expected = Ejected {
+            cause: Cause::ConsecutiveLocal,
+            until: now().checked_add(3 * SECOND),
+            times: 1,
+        };
+        assert_eq!(host.ejection(), Some(expected));
+        assert!(detector.look(&host, now() + 3 * SECOND));
+        assert_eq!(host.ejection(), None);
     }
 
     #[test]

@@ -227,7 +227,17 @@ fn of_pool(pool: &Pool, needed: &mut Needed) {
         feature::POOL_LIMITS_BODY,
         needed,
     );
+    when(
+        limits.adaptive.is_some(),
+        feature::POOL_LIMITS_ADAPTIVE,
+        needed,
+    );
     when(outlier.is_some(), feature::POOL_OUTLIER, needed);
+    if let Some(outlier) = outlier {
+        let local = outlier.consecutive_local.is_some();
+        when(local, feature::POOL_OUTLIER_LOCAL, needed);
+        when(outlier.rates.is_some(), feature::POOL_OUTLIER_RATES, needed);
+    }
     when(
         !health_checks.is_empty(),
         feature::POOL_HEALTH_CHECK,

@@ -924,6 +924,10 @@ pub struct Limits {
     pub requests_per_connection: ::core::option::Option<u32>,
     #[prost(uint64, optional, tag = "6")]
     pub body_bytes: ::core::option::Option<u64>,
+    /// Of 10,000: so much longer than at their best answers may take before fewer requests are sent at once;
+    /// absent: their number follows no answers.
+    #[prost(uint32, optional, tag = "7")]
+    pub adaptive: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Outlier {
@@ -939,6 +943,28 @@ pub struct Outlier {
     /// Of 10,000.
     #[prost(uint32, tag = "5")]
     pub max_ejected: u32,
+    /// Absent: not counted.
+    #[prost(uint32, optional, tag = "6")]
+    pub consecutive_local: ::core::option::Option<u32>,
+    /// Absent: endpoints are not compared.
+    #[prost(message, optional, tag = "7")]
+    pub rates: ::core::option::Option<OutlierRates>,
+}
+/// Endpoints compared with each other every `every_ms`; at least one of the first two is there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutlierRates {
+    /// Thousandths of a standard deviation: so far below the mean is too far; absent: not compared.
+    #[prost(uint32, optional, tag = "1")]
+    pub success_rate_deviations: ::core::option::Option<u32>,
+    /// Of 10,000: such a share of failures is too much; absent: not counted.
+    #[prost(uint32, optional, tag = "2")]
+    pub failure_percentage: ::core::option::Option<u32>,
+    /// Fewer endpoints with enough requests are not compared.
+    #[prost(uint32, tag = "3")]
+    pub min_hosts: u32,
+    /// Fewer requests say nothing of an endpoint.
+    #[prost(uint32, tag = "4")]
+    pub min_requests: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HealthCheck {

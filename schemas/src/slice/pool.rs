@@ -87,6 +87,9 @@ pub struct Limits {
     pub requests_per_connection: Option<u32>,
     /// Bytes of a request's body.
     pub body_bytes: Option<u64>,
+    /// Of 10,000: so much longer than at their best answers may take before fewer requests are sent at once; None: their
+    /// number follows no answers. It never grows above `requests`.
+    pub adaptive: Option<u32>,
 }
 
 /// Which endpoints are left out for their answers.
@@ -96,12 +99,29 @@ pub struct Outlier {
     pub consecutive_5xx: Option<u32>,
     /// So many 502 to 504 in a row, failures without a status among them; None: not counted.
     pub consecutive_gateway: Option<u32>,
+    /// So many failures without a status in a row; None: not counted apart.
+    pub consecutive_local: Option<u32>,
+    /// None: endpoints are not compared with each other.
+    pub rates: Option<OutlierRates>,
     /// How often ejected endpoints are looked at.
     pub every: Duration,
     /// How long the first ejection lasts.
     pub eject: Duration,
     /// Of 10,000: so many endpoints are left out at most.
     pub max_ejected: u32,
+}
+
+/// Endpoints compared with each other every [`Outlier::every`]. One of the first two is there at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutlierRates {
+    /// Thousandths of a standard deviation: a success rate so far below the mean is too low; None: not compared.
+    pub success_rate_deviations: Option<u32>,
+    /// Of 10,000: such a share of failures is too large; None: not counted.
+    pub failure_percentage: Option<u32>,
+    /// Fewer endpoints with enough requests are not compared.
+    pub min_hosts: u32,
+    /// Fewer requests say nothing of an endpoint.
+    pub min_requests: u32,
 }
 
 /// How an endpoint is asked whether it lives.

@@ -269,10 +269,18 @@ fn pool() -> Pool {
             retries: Some(3),
             requests_per_connection: Some(10_000),
             body_bytes: Some(1 << 20),
+            adaptive: Some(2_500),
         },
         outlier: Some(Outlier {
             consecutive_5xx: Some(5),
             consecutive_gateway: Some(3),
+            consecutive_local: Some(4),
+            rates: Some(OutlierRates {
+                success_rate_deviations: Some(1_900),
+                failure_percentage: Some(8_500),
+                min_hosts: 5,
+                min_requests: 100,
+            }),
             every: Duration::from_secs(10),
             eject: Duration::from_secs(30),
             max_ejected: 5_000,

@@ -3,8 +3,9 @@
 use mesh_bundle::slice;
 
 use super::Place::{Defaults, External, Policy, Service, Subset};
+use super::outlier::percent;
 use super::{Args, Argument, Entry, Keyword, Property, Reader};
-use crate::level::fields;
+use crate::level::{Percent, fields};
 use crate::value;
 
 pub(super) static LIMITS: Keyword = Keyword {
@@ -24,6 +25,12 @@ pub(super) static LIMITS: Keyword = Keyword {
             "Requests until a connection is closed.",
         ),
         Property::new("body", &value::SIZE_OR_NONE, "Size of a request's body."),
+        Property::new(
+            "adaptive",
+            &value::SOME_PERCENT_OR_NONE,
+            "Requests in flight follow how long answers take: so much longer than at their best is still well. \
+             `requests=` is the most that there may be then, 1000 if unsaid.",
+        ),
     ],
     ..Keyword::new(
         "limits",
@@ -49,6 +56,8 @@ fields! {
     requests_per_connection: u32 => Option<u32> = None, "`limits requests-per-connection=`", "limits_requests_per_connection";
     /// Bytes of a request's body.
     body: u64 => Option<u64> = None, "`limits body=`", "limits_body_bytes";
+    /// So much longer than at their best answers may take; none: requests in flight follow no answers.
+    adaptive: Percent => Option<Percent> = None, "`limits adaptive=`", "limits_adaptive";
 }
 
 impl EffectiveLimits {
@@ -60,6 +69,10 @@ impl EffectiveLimits {
             retries: self.retries.value,
             requests_per_connection: self.requests_per_connection.value,
             body_bytes: self.body.value,
+            adaptive: match self.adaptive.value {
+                Some(Percent(share)) => Some(share),
+                None => None,
+            },
         };
     }
 }
@@ -75,5 +88,6 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Limits {
         retries: entry.prop("retries", value::count_or_none),
         requests_per_connection: entry.prop("requests-per-connection", value::count_or_none),
         body: entry.prop("body", value::size_or_none),
+        adaptive: percent(entry, "adaptive"),
     }
 }

@@ -274,6 +274,8 @@ impl Linker<'_, '_> {
         };
         let outlier = &pool.outlier;
         let of_outlier = [
+            outlier.min_hosts.source,
+            outlier.min_requests.source,
             outlier.every.source,
             outlier.eject.source,
             outlier.max_ejected.source,
@@ -287,7 +289,7 @@ impl Linker<'_, '_> {
         ];
         let mut missing = Vec::new();
         if !outlier.counts() {
-            let help = "say what is counted: `consecutive-5xx=5`, or `consecutive-gateway=5`";
+            let help = "say what is counted: `consecutive-5xx=5`, or `failure-percentage=\"50%\"`";
             let found = of_outlier
                 .into_iter()
                 .find(|source| own(*source, outlier.consecutive_5xx.source));

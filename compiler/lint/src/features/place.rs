@@ -192,9 +192,18 @@ fn of_pool(pool: &Pool, name: &str) -> Option<Span> {
         }
         feature::POOL_OUTLIER => {
             let outlier = &pool.outlier;
-            let fields = [&outlier.consecutive_5xx, &outlier.consecutive_gateway];
-            return fields.into_iter().find_map(given);
+            return outlier.counted_by().into_iter().find_map(Source::span);
         }
+        feature::POOL_OUTLIER_LOCAL => return given(&pool.outlier.consecutive_local),
+        feature::POOL_OUTLIER_RATES => {
+            let outlier = &pool.outlier;
+            let rates = [
+                outlier.success_rate_deviations.source,
+                outlier.failure_percentage.source,
+            ];
+            return rates.into_iter().find_map(Source::span);
+        }
+        feature::POOL_LIMITS_ADAPTIVE => return pool.limits.adaptive.source.span(),
         feature::BALANCE_ROUND_ROBIN => Algorithm::RoundRobin,
         feature::BALANCE_LEAST_REQUEST => Algorithm::LeastRequest,
         feature::BALANCE_RANDOM => Algorithm::Random,

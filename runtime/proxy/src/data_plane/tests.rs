@@ -3,6 +3,7 @@
 
 mod balancing;
 mod drain;
+mod ejection;
 mod ending;
 mod exchange;
 mod external;

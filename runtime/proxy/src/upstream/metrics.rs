@@ -68,21 +68,29 @@ impl Collector for Reading {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let pools = self.0.get().and_then(Weak::upgrade);
         let pools = pools.map(|pools| pools.all()).unwrap_or_default();
-        let open: Vec<_> = pools.iter().flat_map(|pool| circuits(pool)).collect();
-        if open.is_empty() {
-            return Ok(());
-        }
-        let mut metric = encoder.encode_descriptor(
-            "mesh_circuit_open",
-            "1 where there is no room for another one",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (labels, value) in open {
-            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let gauge =
+            |encoder: &mut DescriptorEncoder<'_>, name, help, values: Vec<(Labels, i64)>| {
+                if values.is_empty() {
+                    return Ok(());
+                }
+                let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                for (labels, value) in values {
+                    ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+                }
+                Ok(())
+            };
+        let open = pools.iter().flat_map(|pool| circuits(pool)).collect();
+        let help = "1 where there is no room for another one";
+        gauge(&mut encoder, "mesh_circuit_open", help, open)?;
+        let found = pools.iter().filter_map(|pool| adaptive(pool)).collect();
+        let help = "requests that may be in flight, where that follows how long answers take";
+        gauge(&mut encoder, "mesh_concurrency_limit", help, found)
     }
+}
+
+fn adaptive(pool: &PoolState) -> Option<(Labels, i64)> {
+    let limit = pool.gate()?.breaker().adaptive()?.limit();
+    Some((labels(pool.name()), limit.into()))
 }
 
 fn labels(name: &Name) -> Labels {

@@ -12,7 +12,7 @@ use mesh_engine::CalleeTable;
 use mesh_engine::balance::{PeakEwma, share_after};
 use mesh_engine::breaker::{Breaker, Counted};
 use mesh_engine::health::Health;
-use mesh_engine::outlier::{Detector, Host, Outcome};
+use mesh_engine::outlier::{Cause, Detector, Host, Outcome};
 use tokio::time::Instant;
 
 use super::gate::Gate;
@@ -130,6 +130,7 @@ impl PoolState {
             limits.requests,
             limits.retries,
             limits.requests_per_connection,
+            limits.adaptive,
         ]
         .iter()
         .any(Option::is_some);
@@ -221,12 +222,19 @@ impl PoolState {
         self.size.store(members.len(), Ordering::Relaxed);
     }
 
-    /// Takes note of what came of a try.
+    /// Takes note of what came of a try, and how long that took, if it was not over before anybody could answer.
     pub(crate) fn observe(&self, member: &MemberState, outcome: Outcome, took: Option<Duration>) {
-        if self.balance != Balance::PeakEwma && self.detector.is_none() {
+        let breaker = self.gate.as_ref().map(|gate| gate.breaker());
+        let adaptive = breaker.and_then(|breaker| Some((breaker, breaker.adaptive()?)));
+        if self.balance != Balance::PeakEwma && self.detector.is_none() && adaptive.is_none() {
             return;
         }
         let now = Instant::now().into_std();
+        // An answer that says that it failed may have come without any work.
+        let tells = took.filter(|_| outcome == Outcome::NoAnswer || !outcome.is_5xx());
+        if let Some(((breaker, adaptive), took)) = adaptive.zip(tells) {
+            adaptive.observe(took, breaker.used(Counted::Requests), now);
+        }
         if let Some(took) = took.filter(|_| self.balance == Balance::PeakEwma) {
             lock(&member.latency).observe(took, now);
         }
@@ -235,18 +243,15 @@ impl PoolState {
         };
         let hosts = self.size.load(Ordering::Relaxed);
         if let Some(cause) = detector.observe(&member.host, outcome, now, hosts) {
-            self.metrics().ejected(&self.name, cause);
-            let (service, subset) = (&self.name.service, &self.name.subset);
-            let (cause, out) = (cause.as_str(), detector.ejected());
-            tracing::info!(
-                service,
-                subset,
-                cause,
-                out,
-                of = hosts,
-                "an endpoint is left out"
-            );
+            self.ejected(cause, detector.ejected(), hosts);
         }
+    }
+
+    fn ejected(&self, cause: Cause, out: usize, of: usize) {
+        self.metrics().ejected(&self.name, cause);
+        let (service, subset) = (&self.name.service, &self.name.subset);
+        let cause = cause.as_str();
+        tracing::info!(service, subset, cause, out, of, "an endpoint is left out");
     }
 
     /// Counts what there was no room for.
@@ -254,14 +259,19 @@ impl PoolState {
         self.metrics().refused(&self.name, counted);
     }
 
-    /// Looks whether somebody may come back; says when to look again.
+    /// Looks whether somebody may come back, and who is worse than the others; says when to look again.
     pub(crate) fn look(&self, now: StdInstant) -> Option<Duration> {
         let detector = self.detector.as_ref()?;
-        for ((_, address), member) in self.members() {
+        let members = self.members();
+        for ((_, address), member) in &members {
             if detector.look(&member.host, now) {
                 let (service, subset) = (&self.name.service, &self.name.subset);
                 tracing::info!(service, subset, %address, "an endpoint is asked again");
             }
+        }
+        let hosts: Vec<&Host> = members.iter().map(|(_, member)| &*member.host).collect();
+        for (_, cause) in detector.compare(&hosts, now) {
+            self.ejected(cause, detector.ejected(), hosts.len());
         }
         Some(detector.every())
     }

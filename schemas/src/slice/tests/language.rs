@@ -277,10 +277,17 @@ pub(super) fn pools() -> impl Strategy<Value = Pool> {
         count(),
         count(),
         count(),
-        option::of(0_u64..9999),
+        (option::of(0_u64..9999), option::of(1_u32..10_000)),
     )
         .prop_map(
-            |(connections, pending, requests, retries, requests_per_connection, body_bytes)| {
+            |(
+                connections,
+                pending,
+                requests,
+                retries,
+                requests_per_connection,
+                (body_bytes, adaptive),
+            )| {
                 Limits {
                     connections,
                     pending,
@@ -288,18 +295,53 @@ pub(super) fn pools() -> impl Strategy<Value = Pool> {
                     retries,
                     requests_per_connection,
                     body_bytes,
+                    adaptive,
                 }
             },
         );
-    let outlier = (count(), count(), durations(), durations(), shares()).prop_map(
-        |(consecutive_5xx, consecutive_gateway, every, eject, max_ejected)| Outlier {
-            consecutive_5xx,
-            consecutive_gateway,
-            every,
-            eject,
-            max_ejected,
+    let rates = (
+        1_u32..9_999,
+        option::of(1_u32..10_000),
+        any::<bool>(),
+        1_u32..9,
+        1_u32..99,
+    );
+    let rates = rates.prop_map(
+        |(deviations, failure_percentage, both, min_hosts, min_requests)| OutlierRates {
+            success_rate_deviations: (both || failure_percentage.is_none()).then_some(deviations),
+            failure_percentage,
+            min_hosts,
+            min_requests,
         },
     );
+    let outlier = (
+        count(),
+        count(),
+        count(),
+        option::of(rates),
+        durations(),
+        durations(),
+        shares(),
+    )
+        .prop_map(
+            |(
+                consecutive_5xx,
+                consecutive_gateway,
+                consecutive_local,
+                rates,
+                every,
+                eject,
+                max_ejected,
+            )| Outlier {
+                consecutive_5xx,
+                consecutive_gateway,
+                consecutive_local,
+                rates,
+                every,
+                eject,
+                max_ejected,
+            },
+        );
     let kind = prop_oneof![
         names().prop_map(|name| HealthCheckKind::Http(format!("/{name}"))),
         Just(HealthCheckKind::Tcp),

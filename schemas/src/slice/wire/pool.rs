@@ -8,8 +8,8 @@ use crate::canonical::{
 use crate::limits;
 use crate::messages::bundle as wire;
 use crate::slice::{
-    Balance, HealthCheck, HealthCheckKind, Limits, Locality, LocalityFallback, Outlier, Pool,
-    SubsetPool,
+    Balance, HealthCheck, HealthCheckKind, Limits, Locality, LocalityFallback, Outlier,
+    OutlierRates, Pool, SubsetPool,
 };
 
 pub(super) fn balance_to(balance: Balance) -> i32 {
@@ -164,6 +164,7 @@ impl Wire for Limits {
             retries: self.retries,
             requests_per_connection: self.requests_per_connection,
             body_bytes: self.body_bytes,
+            adaptive: self.adaptive,
         }
     }
 
@@ -187,6 +188,10 @@ impl Wire for Limits {
                 .body_bytes
                 .map(|bytes| within("limits.body_bytes", bytes, 0, limits::BODY_LIMIT_MAX))
                 .transpose()?,
+            adaptive: message
+                .adaptive
+                .map(|share| within("limits.adaptive", share, 1, 10_000))
+                .transpose()?,
         })
     }
 }
@@ -201,6 +206,8 @@ impl Wire for Outlier {
             every_ms: millis(self.every),
             eject_ms: millis(self.eject),
             max_ejected: self.max_ejected,
+            consecutive_local: self.consecutive_local,
+            rates: self.rates.as_ref().map(Wire::to_message),
         }
     }
 
@@ -216,9 +223,43 @@ impl Wire for Outlier {
                 "outlier.consecutive_gateway",
                 message.consecutive_gateway,
             )?,
+            consecutive_local: number("outlier.consecutive_local", message.consecutive_local)?,
+            rates: message.rates.map(OutlierRates::from_message).transpose()?,
             every: duration("outlier.every_ms", message.every_ms)?,
             eject: duration("outlier.eject_ms", message.eject_ms)?,
             max_ejected: share("outlier.max_ejected", message.max_ejected)?,
+        })
+    }
+}
+
+impl Wire for OutlierRates {
+    type Message = wire::OutlierRates;
+
+    fn to_message(&self) -> wire::OutlierRates {
+        wire::OutlierRates {
+            success_rate_deviations: self.success_rate_deviations,
+            failure_percentage: self.failure_percentage,
+            min_hosts: self.min_hosts,
+            min_requests: self.min_requests,
+        }
+    }
+
+    fn from_message(message: wire::OutlierRates) -> Result<Self> {
+        if message.success_rate_deviations.is_none() && message.failure_percentage.is_none() {
+            return Err(invalid("outlier.rates", "compares nothing"));
+        }
+        let number = |field, value| within(field, value, 1, limits::LIMIT_MAX);
+        Ok(Self {
+            success_rate_deviations: message
+                .success_rate_deviations
+                .map(|value| number("outlier_rates.success_rate_deviations", value))
+                .transpose()?,
+            failure_percentage: message
+                .failure_percentage
+                .map(|value| within("outlier_rates.failure_percentage", value, 1, 10_000))
+                .transpose()?,
+            min_hosts: number("outlier_rates.min_hosts", message.min_hosts)?,
+            min_requests: number("outlier_rates.min_requests", message.min_requests)?,
         })
     }
 }

@@ -152,6 +152,8 @@ async fn near_endpoints_first_and_others_where_they_fail() {
     pool.outlier = Some(mesh_bundle::slice::Outlier {
         consecutive_5xx: Some(1),
         consecutive_gateway: None,
+        consecutive_local: None,
+        rates: None,
         every: Duration::from_mins(1),
         eject: Duration::from_mins(1),
         max_ejected: 5_000,

@@ -184,6 +184,8 @@ async fn an_endpoint_that_fails_is_left_out_for_a_while() {
             outlier: Some(Outlier {
                 consecutive_5xx: Some(3),
                 consecutive_gateway: None,
+                consecutive_local: None,
+                rates: None,
                 every: Duration::from_millis(20),
                 // Long enough that it does not end while the next requests are sent.
                 eject: Duration::from_secs(2),

@@ -121,6 +121,7 @@ fn experienced(mesh: &Mesh) -> Proxy {
     let mut slice = mesh.calling(vec![route()]);
     slice.access = mesh.admitting("productpage", &["details"]).access;
     slice.callees[0].pool.limits.requests = Some(1);
+    slice.callees[0].pool.limits.adaptive = Some(2_500);
     proxy.apply(&slice);
     let plane = &proxy.plane.plane;
     let edge = plane.metrics.edge(EdgeLabels {

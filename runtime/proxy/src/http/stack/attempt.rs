@@ -145,6 +145,7 @@ impl Exchanging<'_> {
             ended,
             took,
         } = done;
+        let mut is_late = false;
         let (outcome, result) = match ended {
             Ended::Answered(mut answer) => {
                 self.record.connect = answer.connect;
@@ -173,6 +174,7 @@ impl Exchanging<'_> {
                     cause: None,
                     reason: Reason::RequestTimeout,
                 };
+                is_late = true;
                 // An endpoint that has not got all of its request owes no answer.
                 ((!unsent).then_some(Outcome::NoAnswer), Err(late))
             }
@@ -182,11 +184,12 @@ impl Exchanging<'_> {
                     cause: Some(retry::Failure::PerTryTimeout),
                     reason: Reason::PerTryTimeout,
                 };
+                is_late = true;
                 (Some(Outcome::NoAnswer), Err(late))
             }
         };
         if let Some(outcome) = outcome.filter(|_| !broken) {
-            let took = result.is_ok().then_some(took);
+            let took = (result.is_ok() || is_late).then_some(took);
             picked.observe(outcome, took);
         }
         let ended = match &result {
