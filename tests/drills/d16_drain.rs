@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mesh_tests::{Failure, Running, http_get, run, wait_until};
+use mesh_tests::{Failure, Response, Running, http_get, run, unix_request, wait_until};
 
-use crate::mesh::{LIMIT, Proxy, With, distribute, free};
+use crate::mesh::{LIMIT, Proxy, With, distribute_with, free};
 use crate::say;
 
 /// Notice and deadline of a drain in which whoever is late is still served, on a machine that is busy.
@@ -35,6 +35,35 @@ pub(crate) struct Target {
 pub(crate) struct Balancer {
     pub(crate) targets: Vec<Target>,
     next: AtomicUsize,
+}
+
+impl World {
+    /// The trust folder of its distributor, with all keys.
+    pub(crate) fn trust(&self) -> std::path::PathBuf {
+        self.folder.path().join("trust")
+    }
+
+    /// Every proxy.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.gateways.iter().chain(&self.services)
+    }
+
+    /// Asks the distributor.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Result<Response, Failure> {
+        let socket = self.folder.path().join("meshd.sock");
+        unix_request(&socket, method, path, body)
+    }
+
+    /// TLS handshakes between its proxies that failed.
+    pub(crate) fn failed_handshakes(&self) -> Result<f64, Failure> {
+        let mut failed = 0.0;
+        for proxy in self.proxies() {
+            for side in ["side=\"server\"", "side=\"client\""] {
+                failed += proxy.metric("mesh_tls_handshakes_failed_total", &[side])?;
+            }
+        }
+        Ok(failed)
+    }
 }
 
 impl Balancer {
@@ -94,7 +123,9 @@ pub(crate) struct World {
     pub(crate) balancer: Arc<Balancer>,
     /// Of `api` and `db`.
     pub(crate) services: Vec<Proxy>,
-    _distributor: Running,
+    pub(crate) distributor: Running,
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
     // Last: the processes end before their folder goes.
     pub(crate) folder: tempfile::TempDir,
 }
@@ -130,15 +161,26 @@ impl World {
     pub(crate) fn start(
         requests: SocketAddr,
         bytes: SocketAddr,
+        drain: [&str; 2],
+    ) -> Result<Self, Failure> {
+        let plain = With::default();
+        Self::start_with(requests, bytes, drain, (&plain, &plain))
+    }
+
+    /// The same, with what the drill takes from the distributor, and from each proxy.
+    pub(crate) fn start_with(
+        requests: SocketAddr,
+        bytes: SocketAddr,
         [notice, deadline]: [&str; 2],
+        (distributor, with): (&With, &With),
     ) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("mesh-drill-").tempdir()?;
         let (api, db) = (free()?, free()?);
         let written = folder.path().join("policies");
         fs::create_dir(&written)?;
         fs::write(written.join("mesh.kdl"), policies(api, db))?;
-        let distributor = distribute(folder.path(), &written)?;
-        let with = With::default();
+        let listen = free()?;
+        let distributor = distribute_with(folder.path(), &written, listen, distributor)?;
         let service = |name: &str, port: u16, inbound: SocketAddr, application: SocketAddr| {
             let port = format!("{port}={inbound},{application}");
             let words = ["--port", &port, "--drain-notice", "0s"];
@@ -147,7 +189,7 @@ impl World {
                 name,
                 &format!("service/{name}"),
                 &words,
-                &with,
+                with,
             )
         };
         let services = vec![
@@ -159,7 +201,7 @@ impl World {
         for name in ["first", "second"] {
             let words = ["--drain-notice", notice, "--drain-timeout", deadline];
             let words = [&words[..], &["--listen", "*=127.0.0.1:0"]].concat();
-            let gateway = Proxy::launch(folder.path(), name, "gateway/public", &words, &with)?;
+            let gateway = Proxy::launch(folder.path(), name, "gateway/public", &words, with)?;
             let config = gateway.admin("/config")?.json()?;
             let address = |value: &serde_json::Value| -> Result<SocketAddr, Failure> {
                 Ok(value.as_str().unwrap_or_default().parse()?)
@@ -177,7 +219,8 @@ impl World {
             gateways,
             balancer: Arc::new(Balancer { targets, next }),
             services,
-            _distributor: distributor,
+            distributor,
+            listen,
             folder,
         })
     }

@@ -122,7 +122,7 @@ impl Wide {
         fs::create_dir(&policies)?;
         fs::write(policies.join("mesh.kdl"), policy)?;
         let repository = PolicyRepository::create(folder.path(), &policies)?;
-        let distributor = distribute_from(folder.path(), &repository)?;
+        let distributor = distribute_from(folder.path())?;
         Ok(Self {
             repository,
             folder,
@@ -190,34 +190,60 @@ const PORTS: u16 = 10_000;
 
 /// A distributor of these policies.
 pub fn distribute(folder: &Path, policies: &Path) -> Result<Running, Failure> {
-    distribute_from(folder, &PolicyRepository::create(folder, policies)?)
+    distribute_with(folder, policies, free()?, &With::default())
 }
 
-fn distribute_from(folder: &Path, repository: &PolicyRepository) -> Result<Running, Failure> {
-    let trust = folder.join("trust");
+/// The same, at an address, with what the drill takes from it.
+pub fn distribute_with(
+    folder: &Path,
+    policies: &Path,
+    listen: SocketAddr,
+    with: &With,
+) -> Result<Running, Failure> {
+    PolicyRepository::create(folder, policies)?;
+    keygen(folder)?;
+    serve(folder, listen, with)
+}
+
+fn keygen(folder: &Path) -> Result<(), Failure> {
     let mut keygen = Command::new(program("meshc")?);
     keygen.args(["keygen", "--mesh", "drills"]);
     keygen.args(["--trust-domain", "drills.example", "--out"]);
-    run(keygen.arg(&trust))?;
-    let log = fs::File::create(folder.join("meshd.log"))?;
+    run(keygen.arg(folder.join("trust"))).map(drop)
+}
+
+fn distribute_from(folder: &Path) -> Result<Running, Failure> {
+    keygen(folder)?;
+    serve(folder, free()?, &With::default())
+}
+
+/// Starts the distributor of a folder, at first or again, and waits until it serves.
+pub fn serve(folder: &Path, listen: SocketAddr, with: &With) -> Result<Running, Failure> {
     let socket = folder.join("meshd.sock");
-    let mut serve = Command::new(program("meshd")?);
+    let path = folder.join("meshd.log");
+    let log = fs::File::options().create(true).append(true).open(&path)?;
+    let mut serve = Command::new("sh");
     serve
+        .arg("-c")
+        .arg(format!("{}\nexec \"$@\"", with.before))
+        .arg("sh")
+        .arg(program("meshd")?)
         .args(["serve", "--poll", "200ms", "--listen"])
-        .arg(free()?.to_string())
+        .arg(listen.to_string())
         .arg("--repository")
-        .arg(repository.path())
+        .arg(folder.join("mesh.git"))
         .arg("--trust")
-        .arg(&trust)
+        .arg(folder.join("trust"))
         .arg("--state")
         .arg(folder.join("distributor"))
         .arg("--socket")
         .arg(&socket)
+        .args(&with.arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
     let mut distributor = Running::start(&mut serve)?;
-    until_ready(&mut distributor, &socket, &folder.join("meshd.log"), LIMIT)?;
+    until_ready(&mut distributor, &socket, &path, LIMIT)?;
     Ok(distributor)
 }
 

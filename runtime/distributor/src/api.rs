@@ -15,6 +15,7 @@ use crate::mesh::{JoinError, Mesh};
 use crate::output::chain;
 use crate::publish::revocations::ChangeError;
 use crate::revoke::{Asked, RevokeError};
+use crate::rotation;
 
 /// Body of `POST /join-tokens`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,14 @@ pub(crate) struct TokenRequest {
     /// Refuses an identity that the policies that are served don't have. Nobody could enrol by its token yet.
     #[serde(default)]
     pub(crate) known_only: bool,
+}
+
+/// Body of `POST /renewals`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RenewalRequest {
+    /// Over how long the proxies spread.
+    pub(crate) within_s: u32,
 }
 
 /// Answer of a refused request.
@@ -79,6 +88,12 @@ pub(crate) fn routes(mesh: &Arc<Mesh>) -> Routes {
         )
         .at(Method::POST, "/revocations", with(revoke))
         .at(Method::DELETE, "/revocations", with(take_back))
+        .at(
+            Method::GET,
+            "/rotation",
+            with(|mesh, _request| AdminResponse::json(&rotation::report(mesh))),
+        )
+        .at(Method::POST, "/renewals", with(renewals))
         .at(Method::PUT, "/endpoints", with(endpoints))
         .ready(move || ready.ready())
 }
@@ -118,6 +133,15 @@ fn join_token(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
         ),
         Err(error) => refused(StatusCode::CONFLICT, &chain(&error)),
     }
+}
+
+fn renewals(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {
+    let asked: RenewalRequest = match serde_json::from_slice(&request.body) {
+        Ok(asked) => asked,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    mesh.publisher.ask_renewals(asked.within_s);
+    AdminResponse::text(StatusCode::ACCEPTED, "asked\n")
 }
 
 fn revoke(mesh: &Arc<Mesh>, request: &AdminRequest) -> AdminResponse {

@@ -40,6 +40,10 @@ pub(crate) enum Command {
     /// Every proxy is told at once and ends its connections with them within seconds. A revert of the policies
     /// changes nothing of it.
     Revoke(RevokeArguments),
+    /// Show where the replacement of a certificate authority stands, and for whom it waits.
+    Rotation(StatusArguments),
+    /// Ask every proxy to renew its certificate, as while an authority is being replaced.
+    Renew(RenewArguments),
     /// Look at the followed ref now.
     Trigger(SocketArgument),
     /// Run a whole mesh on this machine, from one policy repository.
@@ -161,6 +165,16 @@ pub(crate) struct TokenArguments {
     /// Also for an identity that the policies that are served don't have; it can enrol once they do.
     #[arg(long)]
     pub(crate) early: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgument,
+}
+
+/// Arguments of `meshd renew`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RenewArguments {
+    /// Over how long the proxies spread, an hour at most.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub(crate) within: Duration,
     #[command(flatten)]
     pub(crate) socket: SocketArgument,
 }

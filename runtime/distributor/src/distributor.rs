@@ -10,7 +10,7 @@ use mesh_bundle::trust_root::{IdentitySource, TrustRoot};
 use mesh_daemon::admin::{self, AdminSocket, Routes};
 use mesh_daemon::clock::Clock;
 use mesh_daemon::drain::{self, DrainTrigger};
-use mesh_daemon::identity::{Credentials, Usage};
+use mesh_daemon::identity::Credentials;
 use mesh_daemon::rpc::RpcListener;
 use mesh_daemon::telemetry::Metrics;
 use serde::Serialize;
@@ -22,15 +22,15 @@ use crate::build::Builder;
 use crate::events::Events;
 use crate::follow::{self, Watched};
 use crate::git::{Accepted, Followed, Follower};
-use crate::issue::Issuer;
 use crate::issue::certificate::Authority;
+use crate::issue::{Active, Issuer};
 use crate::keys::{self, Keys};
 use crate::mesh::{Mesh, Pinned};
 use crate::publish::Publisher;
 use crate::serve::Service;
 use crate::store::{Store, StoreLock};
-use crate::trust::Trust;
-use crate::{api, archive, folder, hook, limits, output, page, trust};
+use crate::trust::{Trust, TrustError};
+use crate::{api, archive, folder, hook, limits, output, page, rotation, trust};
 
 /// What a start fails with: the parts have their own errors, and all are only printed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -54,10 +54,8 @@ enum StartError {
     IdentitySource,
     #[error("the trust root lists no distributor {0}")]
     Distributor(SpiffeId),
-    #[error(
-        "the own certificate is not good; do the intermediate and the trust bundle belong together?"
-    )]
-    Svid(#[source] mesh_daemon::identity::SvidError),
+    #[error("the intermediate is below no authority of the trust bundle; do they belong together?")]
+    Authority,
     #[error(
         "no proxy can connect to {0}; say with --advertise HOST:PORT what join files should tell them"
     )]
@@ -150,7 +148,6 @@ struct Parts {
     follower: Follower,
     builder: Builder,
     triggers: std::sync::mpsc::Receiver<()>,
-    identity: SpiffeId,
     metrics: Metrics,
     /// Two distributors on one state directory would sign the same counters twice.
     lock: StoreLock,
@@ -159,7 +156,7 @@ struct Parts {
 
 impl Parts {
     fn new(arguments: &ServeArguments, clock: Clock) -> Result<Self, Failure> {
-        let trust = Trust::read(&arguments.trust.join("trust"))?;
+        let mut trust = Trust::read(&arguments.trust.join("trust"))?;
         let root = trust.root.clone();
         check_arguments(arguments, &root)?;
         let identity = root
@@ -178,17 +175,10 @@ impl Parts {
         let store = Store::open(&arguments.state)?;
         let lock = store.lock()?;
         let credentials = Credentials::new(clock.clone());
-        let intermediate = folder::read_public(
-            &arguments.trust.join("trust/intermediate.pem"),
-            limits::TRUST_FILE_BYTES_MAX,
-        )?;
-        let authority = Authority::new(
-            &keys.intermediate_pem,
-            &String::from_utf8_lossy(&intermediate),
-            arguments.svid_life,
-        )?;
+        hold_back(&mut trust, &store, &clock)?;
+        let active = active(arguments, &keys, &trust, &store, &identity, &clock)?;
         let issuer = Issuer::new(
-            authority,
+            active,
             root.scope.trust_domain.clone(),
             store.clone(),
             clock.clone(),
@@ -201,8 +191,6 @@ impl Parts {
             clock.clone(),
             events.clone(),
         )?);
-        show_own(&issuer, &credentials, &events, &identity)?;
-
         let accepted = accepted(&publisher);
         let followed = Followed {
             repository: arguments.repository.clone(),
@@ -227,14 +215,16 @@ impl Parts {
             events,
             clock,
             fleet: Mutex::default(),
+            identity,
+            held: Mutex::default(),
             addresses: OnceLock::new(),
         });
+        mesh.show_own()?;
         Ok(Self {
             mesh,
             follower: Follower::new(followed, accepted),
             builder,
             triggers,
-            identity,
             metrics,
             lock,
             notice,
@@ -302,9 +292,11 @@ impl Parts {
                 .ready(move || ready.ready());
             servers.spawn(admin::serve_tcp(listener, routes, draining.watcher()));
         }
-        servers.spawn(renew(Arc::clone(mesh), self.identity.clone()));
-        let folder = arguments.trust.join("trust");
-        servers.spawn(trust::follow::run(Arc::clone(mesh), folder));
+        servers.spawn(renew(Arc::clone(mesh)));
+        servers.spawn(trust::follow::run(
+            Arc::clone(mesh),
+            arguments.trust.clone(),
+        ));
         if archive::is_wanted(&mesh.pinned) {
             let repository = arguments.repository.clone();
             servers.spawn(archive::run(Arc::clone(mesh), repository));
@@ -378,24 +370,78 @@ fn check_arguments(arguments: &ServeArguments, root: &TrustRoot) -> Result<(), S
     Ok(())
 }
 
-/// Issues the own certificate and judges it as a proxy would.
-fn show_own(
-    issuer: &Issuer,
-    credentials: &Credentials,
-    events: &Events,
-    identity: &SpiffeId,
-) -> Result<(), Failure> {
-    let svid = issuer.own(identity)?;
-    credentials
-        .judge_again(svid.chain(), Usage::Server)
-        .map_err(StartError::Svid)?;
-    events.own_certificate(identity, svid.identity().not_after);
-    credentials.set_svid(Arc::new(svid));
+/// A bundle that drops an authority which certificates still need waits, also over a restart.
+fn hold_back(trust: &mut Trust, store: &Store, clock: &Clock) -> Result<(), Failure> {
+    let own = trust.root.scope.trust_domain.to_string();
+    let Some(envelope) = store.trust_bundle()? else {
+        return Ok(());
+    };
+    // One that the root in force does not vouch for is not worth waiting for.
+    let Ok(verified) = trust.root.verify_trust_bundle(&envelope) else {
+        return Ok(());
+    };
+    let mut served = trust.clone();
+    served.bundles.remove(&own);
+    served.add_bundle(&envelope, verified);
+    let (Some(served), Some(read)) = (served.bundles.remove(&own), trust.bundles.get(&own)) else {
+        return Ok(());
+    };
+    let (ledger, now) = (store.ledger()?, clock.wall_ms() / 1000);
+    let wait = rotation::must_wait(&served, read, None, |roots| ledger.below_none(roots, now));
+    if wait.is_some() {
+        trust.bundles.insert(own, served);
+    }
     Ok(())
 }
 
+/// The intermediate authority to begin with: the next one, if it may be used already.
+fn active(
+    arguments: &ServeArguments,
+    keys: &Keys,
+    trust: &Trust,
+    store: &Store,
+    identity: &SpiffeId,
+    clock: &Clock,
+) -> Result<Active, Failure> {
+    let own = trust.root.scope.trust_domain.as_str();
+    let bundle = trust.bundles.get(own).map(|bundle| &bundle.value);
+    let bundle = bundle.ok_or_else(|| TrustError::NoBundle(own.to_owned()))?;
+    let certificate = folder::read_public(
+        &arguments.trust.join("trust/intermediate.pem"),
+        limits::TRUST_FILE_BYTES_MAX,
+    )?;
+    let authority = Authority::new(
+        &keys.intermediate_pem,
+        &String::from_utf8_lossy(&certificate),
+        arguments.svid_life,
+    )?;
+    let first = rotation::active(authority, bundle, identity, clock)?;
+    let next = match rotation::next_authority(&arguments.trust, arguments.svid_life) {
+        Ok(Some(next)) => rotation::active(next, bundle, identity, clock)?,
+        Ok(None) => None,
+        Err(error) => {
+            let error = output::chain(error.as_ref());
+            tracing::error!(error, "trust/intermediate.next.pem is not used");
+            None
+        }
+    };
+    let now = clock.wall_ms() / 1000;
+    let ledger = store.ledger()?;
+    match (first, next) {
+        (Some(first), Some(next))
+            if first.root != next.root
+                && !ledger.without_bundle(bundle.version, now).is_empty() =>
+        {
+            Ok(first)
+        }
+        (_, Some(next)) => Ok(next),
+        (Some(first), None) => Ok(first),
+        (None, None) => Err(StartError::Authority.into()),
+    }
+}
+
 /// Signs what has to be signed now and then; ends with the process.
-async fn renew(mesh: Arc<Mesh>, identity: SpiffeId) {
+async fn renew(mesh: Arc<Mesh>) {
     let mut heads = tokio::time::interval(limits::HEAD_RENEWAL);
     let mut revocations = tokio::time::interval(limits::REVOCATIONS_RENEWAL);
     let mut own = tokio::time::interval(limits::OWN_SVID_RENEWAL.min(mesh.issuer.life() / 3));
@@ -405,15 +451,13 @@ async fn renew(mesh: Arc<Mesh>, identity: SpiffeId) {
         interval.tick().await;
     }
     loop {
-        let due: fn(&Mesh, &SpiffeId) -> Result<(), Failure> = tokio::select! {
-            _ = heads.tick() => |mesh, _identity| Ok(mesh.publisher.renew_head()?),
-            _ = revocations.tick() => |mesh, _identity| Ok(mesh.publisher.renew_revocations()?),
-            _ = own.tick() => |mesh, identity| {
-                show_own(&mesh.issuer, &mesh.credentials, &mesh.events, identity)
-            },
+        let due: fn(&Mesh) -> Result<(), Failure> = tokio::select! {
+            _ = heads.tick() => |mesh| Ok(mesh.publisher.renew_head()?),
+            _ = revocations.tick() => |mesh| Ok(mesh.publisher.renew_revocations()?),
+            _ = own.tick() => |mesh| Ok(mesh.show_own()?),
         };
-        let (mesh, identity) = (Arc::clone(&mesh), identity.clone());
-        let renewed = tokio::task::spawn_blocking(move || due(&mesh, &identity)).await;
+        let mesh = Arc::clone(&mesh);
+        let renewed = tokio::task::spawn_blocking(move || due(&mesh)).await;
         if let Ok(Err(error)) = renewed {
             tracing::error!(
                 error = output::chain(error.as_ref()),

@@ -238,6 +238,35 @@ async fn a_certificate_is_renewed_and_keeps_its_enrolment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_by_a_key_that_was_replaced_is_a_clone_and_both_end() {
+    let world = World::start().await;
+    let proxy = Proxy::fetch(world.join("back").await).await;
+    proxy.enrol().await;
+    let mut first = proxy.connect().await;
+    let (second_key, third_key) = (
+        WorkloadKey::generate().unwrap(),
+        WorkloadKey::generate().unwrap(),
+    );
+    let chain = first.renew(second_key.csr().unwrap()).await.unwrap();
+    // An answer that was lost is given again.
+    first.renew(second_key.csr().unwrap()).await.unwrap();
+    let clone = first.renew(third_key.csr().unwrap()).await.unwrap_err();
+    assert_eq!(clone.code(), Code::PermissionDenied);
+    assert!(clone.message().contains("superseded"), "{clone}");
+    let second = Svid::new(chain, second_key).unwrap();
+    proxy.credentials.set_svid(std::sync::Arc::new(second));
+    let both = proxy.connect().await.renew(third_key.csr().unwrap()).await;
+    assert_eq!(both.unwrap_err().code(), Code::PermissionDenied);
+    let ports = std::fs::read(world.fixture.folder.path().join("ports.json")).unwrap();
+    let ports: serde_json::Value = serde_json::from_slice(&ports).unwrap();
+    let metrics = world.metrics(ports["metrics"].as_str().unwrap()).await;
+    assert!(
+        metrics.contains("mesh_identity_clones_total 2"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_revoked_is_cut_off_at_once_and_stays_so() {
     let mut world = World::start().await;
     let mut front = Proxy::fetch(world.join("front").await).await;

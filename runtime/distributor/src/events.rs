@@ -24,6 +24,7 @@ pub(crate) struct Events {
     commits: Labelled,
     identities: Labelled,
     trust: Labelled,
+    clones: Counter,
     statuses: Labelled,
     rejected: Labelled,
     streams: Gauge,
@@ -37,6 +38,8 @@ pub(crate) enum Attestation {
     JoinToken,
     /// A certificate that is still valid.
     Renewal,
+    /// The key of one that has expired.
+    Possession,
 }
 
 impl Attestation {
@@ -44,6 +47,7 @@ impl Attestation {
         match self {
             Self::JoinToken => "join_token",
             Self::Renewal => "renewal",
+            Self::Possession => "possession",
         }
     }
 }
@@ -77,6 +81,11 @@ impl Events {
                 "mesh_trust_updates",
                 "Times that something new was found in the trust folder",
                 Family::default(),
+            ),
+            clones: metrics.register(
+                "mesh_identity_clones",
+                "Renewals that were refused because another proxy has the key too",
+                Counter::default(),
             ),
             statuses: metrics.register(
                 "mesh_proxy_statuses",
@@ -147,6 +156,23 @@ impl Events {
             error,
             "did not take what is new in the trust folder; what was served stays"
         );
+    }
+
+    /// Certificates are issued by another authority.
+    pub(crate) fn authority_taken(&self, key: &str, root: &str) {
+        self.count_trust("taken");
+        tracing::warn!(
+            key,
+            root,
+            "issues with another intermediate authority from now on"
+        );
+    }
+
+    /// Two proxies have the key of one enrolment.
+    pub(crate) fn clone_seen(&self, identity: &SpiffeId, enrolment: &str) {
+        self.clones.inc();
+        tracing::error!(%identity, enrolment, "a certificate was renewed by a key that was replaced: two proxies have had it, \
+            neither is renewed any more; revoke the enrolment, find out how the key got away, and enrol anew");
     }
 
     fn count_trust(&self, result: &str) {

@@ -27,6 +27,7 @@ mod page;
 mod publish;
 mod published;
 mod revoke;
+mod rotation;
 mod serve;
 mod status;
 mod store;
@@ -48,6 +49,8 @@ fn main() -> std::process::ExitCode {
         Command::Where(arguments) => commands::whereabouts::run(&arguments),
         Command::Token(arguments) => commands::token::run(&arguments),
         Command::Revoke(arguments) => commands::revoke::run(&arguments),
+        Command::Rotation(arguments) => commands::rotation::run(&arguments),
+        Command::Renew(arguments) => commands::renew::run(&arguments),
         Command::Trigger(arguments) => commands::trigger::run(&arguments),
         Command::Dev(arguments) => commands::dev::run(arguments),
         Command::Echo(arguments) => commands::echo::run(arguments),

@@ -45,6 +45,10 @@ pub(crate) struct Mesh {
     pub(crate) clock: Clock,
     /// What the proxies reported.
     pub(crate) fleet: Mutex<Fleet>,
+    /// Whom it is.
+    pub(crate) identity: SpiffeId,
+    /// What lies in the trust folder and has to wait, and why.
+    pub(crate) held: Mutex<Vec<String>>,
     /// What join files tell the proxies to dial; known once the listener is bound.
     pub(crate) addresses: OnceLock<Vec<String>>,
 }
@@ -58,6 +62,19 @@ pub(crate) struct Pinned {
     pub(crate) reference: String,
     /// Whether `meshd dev` made it.
     pub(crate) development: bool,
+}
+
+/// Why there is no new certificate of the distributor itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OwnError {
+    /// The issuer.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// No proxy would believe it.
+    #[error(
+        "the own certificate is not good; do the intermediate and the trust bundle belong together?"
+    )]
+    Svid(#[source] mesh_daemon::identity::SvidError),
 }
 
 /// Why a join file was not made.
@@ -92,12 +109,21 @@ impl Mesh {
         self.publisher.subscribe()
     }
 
-    /// Whether the peer of a connection would be let in today.
+    /// Whether a connection that was let in may go on.
     pub(crate) fn judge_again(&self, connection: &ConnectionInfo) -> Result<(), String> {
         match self
             .credentials
             .judge_again(&connection.chain, Usage::Client)
         {
+            Ok(_identity) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether the peer of a connection would be let in today, had it to come in now: for what it asks, not for what it
+    /// has.
+    pub(crate) fn judge(&self, connection: &ConnectionInfo) -> Result<(), String> {
+        match self.credentials.judge(&connection.chain, Usage::Client) {
             Ok(_identity) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
@@ -111,10 +137,10 @@ impl Mesh {
         remote: &str,
     ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
         let published = self.published();
-        let issued = self.issuer.enrol(request, exporter, |identity| {
-            published.has_identity(identity)
-        });
-        self.attested(Attestation::JoinToken, remote, issued)
+        let trust = self.credentials.trust();
+        let is_current = |identity: &SpiffeId| published.has_identity(identity);
+        let (attestation, issued) = self.issuer.enrol(request, exporter, &trust, &is_current);
+        self.attested(attestation, remote, issued)
     }
 
     /// Renews a proxy's certificate.
@@ -185,8 +211,26 @@ impl Mesh {
         Ok(())
     }
 
-    /// It said what it serves.
-    pub(crate) fn heartbeat(&self, key: &ProxyKey, heartbeat: &wire::ProxyHeartbeat) {
+    /// Issues the own certificate and judges it as a proxy would.
+    pub(crate) fn show_own(&self) -> Result<(), OwnError> {
+        let svid = self.issuer.own(&self.identity)?;
+        self.credentials
+            .judge(svid.chain(), Usage::Server)
+            .map_err(OwnError::Svid)?;
+        self.events
+            .own_certificate(&self.identity, svid.identity().not_after);
+        self.credentials.set_svid(Arc::new(svid));
+        Ok(())
+    }
+
+    /// It said what it serves, and which trust it has.
+    pub(crate) fn heartbeat(
+        &self,
+        key: &ProxyKey,
+        peer: &PeerIdentity,
+        heartbeat: &wire::ProxyHeartbeat,
+    ) {
+        self.issuer.reported(peer, heartbeat.trust_bundle_version);
         self.fleet().heartbeat(key, heartbeat, self.clock.wall_ms());
     }
 
@@ -259,6 +303,9 @@ impl Mesh {
                 Ok(chain)
             }
             Err(error) => {
+                if let IssueError::Cloned(identity, cloned) = &error {
+                    self.events.clone_seen(identity, &cloned.0);
+                }
                 self.events
                     .identity_refused(attestation, asked_by, &crate::output::chain(&error));
                 Err(error)

@@ -20,7 +20,7 @@ use crate::limits;
 use crate::published::{Endpoints, Head, Object, Published};
 use crate::revoke::Entries;
 use crate::store::{Counters, Store, StoreError};
-use crate::trust::{Trust, TrustError, object};
+use crate::trust::{Bundle, Trust, TrustError, object};
 
 /// Publishes.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ impl Publisher {
         };
         let own = publisher.own_entries(&publisher.lock())?;
         publisher.lock().own = own;
+        trust::keep_bundle(&publisher.lock())?;
         publisher.renew_revocations()?;
         Ok(publisher)
     }
@@ -164,6 +165,20 @@ impl Publisher {
         Ok(version)
     }
 
+    /// Asks every proxy that is connected to renew its certificate within this time.
+    pub(crate) fn ask_renewals(&self, within_s: u32) {
+        self.sender.send_modify(|published| {
+            let renewals = &mut Arc::make_mut(published).renewals;
+            renewals.count += 1;
+            renewals.within_s = within_s;
+        });
+    }
+
+    /// The trust bundle of a domain as it is served.
+    pub(crate) fn bundle(&self, domain: &str) -> Option<Bundle> {
+        self.lock().trust.bundles.get(domain).cloned()
+    }
+
     fn publish(&self, inner: &mut Inner) -> Result<(), PublishError> {
         let head = self.sign_head(inner)?;
         let trust = &inner.trust;
@@ -182,6 +197,7 @@ impl Publisher {
             head,
             generations: inner.generations.clone(),
             endpoints: inner.endpoints.clone(),
+            renewals: self.sender.borrow().renewals,
         };
         self.sender.send_replace(Arc::new(published));
         Ok(())

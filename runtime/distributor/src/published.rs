@@ -39,6 +39,17 @@ pub(crate) struct Published {
     pub(crate) generations: Vec<Arc<Served>>,
     /// None until someone fed them.
     pub(crate) endpoints: Option<Endpoints>,
+    /// The last time that every proxy was asked to renew its certificate.
+    pub(crate) renewals: Renewals,
+}
+
+/// Asking every proxy to renew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Renewals {
+    /// Rises each time.
+    pub(crate) count: u64,
+    /// Over how long they spread, in seconds.
+    pub(crate) within_s: u32,
 }
 
 /// The newest head.

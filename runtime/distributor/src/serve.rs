@@ -96,7 +96,7 @@ impl Distribution for Service {
         let connection = connection(&request)?;
         let peer = peer(&connection)?.clone();
         self.mesh
-            .judge_again(&connection)
+            .judge(&connection)
             .map_err(Status::unauthenticated)?;
         let csr = request.into_inner().csr;
         let mesh = Arc::clone(&self.mesh);
@@ -113,7 +113,7 @@ impl Distribution for Service {
         let connection = connection(&request)?;
         let peer = peer(&connection)?.clone();
         self.mesh
-            .judge_again(&connection)
+            .judge(&connection)
             .map_err(Status::unauthenticated)?;
         // The answer does not wait for the hello: a client may send it only once it has the stream.
         let (responses, stream) = mpsc::channel(limits::FOLLOW_QUEUE);
@@ -244,7 +244,10 @@ fn refusal(error: &IssueError) -> Status {
         IssueError::Enrol(_)
         | IssueError::Reserved(_)
         | IssueError::NotInGeneration(_)
-        | IssueError::NotEnrolled => Status::permission_denied(error.to_string()),
+        | IssueError::NotEnrolled
+        | IssueError::Cloned(..)
+        | IssueError::Signature => Status::permission_denied(error.to_string()),
+        IssueError::Evidence(_) => Status::permission_denied(crate::output::chain(error)),
         IssueError::Request(RequestError::Csr(_)) => Status::invalid_argument(error.to_string()),
         // What failed here is ours and stays here.
         IssueError::Create(_)

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::endpoints::EndpointFeed;
 use crate::folder::{Folder, FolderError};
 use crate::generation::Served;
+use crate::issue::ledger::Ledger;
 use crate::issue::token::Tokens;
 use crate::limits;
 use crate::output::chain;
@@ -29,6 +30,8 @@ const TOKENS: &str = "tokens.json";
 const LOCK: &str = "lock";
 const ENDPOINTS: &str = "endpoints.json";
 const REVOCATIONS: &str = "revocations.json";
+const LEDGER: &str = "enrolments.json";
+const BUNDLE: &str = "trust-bundle.envelope";
 
 /// Number of the layout; another is refused, never guessed at.
 const LAYOUT: u32 = 1;
@@ -213,6 +216,30 @@ impl Store {
     /// Replaces the revocations; before anyone is told.
     pub(crate) fn save_revocations(&self, entries: &Entries) -> Result<(), StoreError> {
         self.write_json(REVOCATIONS, entries)
+    }
+
+    /// Which certificate each enrolment has.
+    pub(crate) fn ledger(&self) -> Result<Ledger, StoreError> {
+        Ok(self.read_json(LEDGER)?.unwrap_or_default())
+    }
+
+    /// Replaces the ledger; before a certificate leaves.
+    pub(crate) fn save_ledger(&self, ledger: &Ledger) -> Result<(), StoreError> {
+        self.write_json(LEDGER, ledger)
+    }
+
+    /// The own trust bundle that was last served, if one was.
+    pub(crate) fn trust_bundle(&self) -> Result<Option<Envelope>, StoreError> {
+        let Some(bytes) = self.folder.read(BUNDLE, limits::TRUST_FILE_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        // The trust folder has what is not readable here.
+        Ok(Envelope::decode(&bytes).ok())
+    }
+
+    /// Replaces the own trust bundle that is served.
+    pub(crate) fn save_trust_bundle(&self, envelope: &Envelope) -> Result<(), StoreError> {
+        Ok(self.folder.write(BUNDLE, &envelope.encode())?)
     }
 
     fn manifest(&self) -> Result<Option<Manifest>, StoreError> {

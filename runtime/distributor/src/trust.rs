@@ -255,7 +255,8 @@ impl Trust {
         Ok(streams.fold(store, TrustStore::with_revocations))
     }
 
-    fn add_bundle(&mut self, envelope: &Envelope, verified: Verified<TrustBundle>) {
+    /// Replaces a bundle, unless a newer version of it is there.
+    pub(crate) fn add_bundle(&mut self, envelope: &Envelope, verified: Verified<TrustBundle>) {
         let digest = verified.digest();
         let value = verified.into_value();
         let domain = value.trust_domain.to_string();

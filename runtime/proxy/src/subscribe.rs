@@ -313,6 +313,10 @@ impl<T: Traffic> Subscriber<T> {
                 self.endpoints(endpoints);
                 Ok(())
             }
+            Some(Response::Renew(renew)) => {
+                self.renew_within(Duration::from_secs(renew.within_s.into()));
+                Ok(())
+            }
             // A newer distributor may say more than we know.
             None => Ok(()),
         };
@@ -382,7 +386,14 @@ impl<T: Traffic> Subscriber<T> {
         self.heartbeat_at = self.context.clock.boot() + HEARTBEAT_EVERY;
         let generation = self.serving.map(|serving| serving.reference);
         let slice = self.serving.and_then(|serving| serving.slice);
-        self.send(report::heartbeat(generation, slice, self.endpoints_version));
+        let acceptance = self.belief.acceptance();
+        let own = acceptance.trust_bundle(&self.belief.contents().scope.trust_domain);
+        self.send(report::heartbeat(
+            generation,
+            slice,
+            self.endpoints_version,
+            own.map_or(0, |bundle| bundle.version),
+        ));
     }
 
     fn send(&mut self, request: Request) {

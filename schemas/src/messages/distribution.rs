@@ -27,9 +27,12 @@ pub struct EnrolRequest {
     #[prost(bytes = "vec", tag = "2")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
     /// By the token's key over PAE("application/vnd.mesh.enrolment.v1", csr ‖ TLS exporter of this
-    /// connection, label "EXPORTER-mesh-enrolment", 32 bytes).
+    /// connection, label "EXPORTER-mesh-enrolment", 32 bytes). With a chain, by the key of its leaf.
     #[prost(bytes = "vec", tag = "3")]
     pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// In place of a token: a certificate of the mesh that has expired, DER, leaf first, without the root.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
@@ -130,6 +133,9 @@ pub struct ProxyHeartbeat {
     pub slice: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "3")]
     pub endpoints_version: u64,
+    /// Of the own trust domain.
+    #[prost(uint64, tag = "4")]
+    pub trust_bundle_version: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResendSlice {
@@ -138,7 +144,7 @@ pub struct ResendSlice {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FollowResponse {
-    #[prost(oneof = "follow_response::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "follow_response::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: ::core::option::Option<follow_response::Kind>,
 }
 /// Nested message and enum types in `FollowResponse`.
@@ -157,7 +163,16 @@ pub mod follow_response {
         Generation(super::GenerationUpdate),
         #[prost(message, tag = "6")]
         Endpoints(super::Endpoints),
+        #[prost(message, tag = "7")]
+        Renew(super::Renew),
     }
+}
+/// Asks for a renewal of the certificate before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Renew {
+    /// At a moment within this time, at random.
+    #[prost(uint32, tag = "1")]
+    pub within_s: u32,
 }
 /// A generation and this proxy's part of it.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use mesh_bundle::digest::Digest;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, KeyPair,
     PKCS_ECDSA_P256_SHA256, PublicKeyData,
@@ -157,6 +158,11 @@ impl VerifiedCsr {
     /// The key to certify, as rcgen takes it.
     pub fn public_key(&self) -> &rcgen::PublicKey {
         &self.public_key
+    }
+
+    /// SHA-256 of the subject public key info: how certificates of this key are known.
+    pub fn spki(&self) -> Digest {
+        Digest::of(&self.public_key.subject_public_key_info())
     }
 
     /// The point, uncompressed: what an enrolment is bound to.

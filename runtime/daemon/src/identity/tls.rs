@@ -74,7 +74,8 @@ impl Credentials {
 
     /// Judges by this from the next handshake on.
     pub fn set_trust(&self, trust: TrustStore) {
-        self.trust.store(Arc::new(trust));
+        let before = self.trust.load_full();
+        self.trust.store(Arc::new(trust.after(&before)));
     }
 
     /// What peers are judged by.
@@ -87,8 +88,8 @@ impl Credentials {
         &self.clock
     }
 
-    /// Judges the peer of a connection that was made earlier by today's trust.
-    pub fn judge_again(
+    /// Judges a chain as a handshake would now.
+    pub fn judge(
         &self,
         chain: &[CertificateDer<'_>],
         usage: Usage,
@@ -96,6 +97,17 @@ impl Credentials {
         self.trust
             .load()
             .verify_chain(chain, self.clock.unix_time(), usage)
+    }
+
+    /// Whether a connection that was made earlier may go on by today's trust: see [`TrustStore::verify_live`].
+    pub fn judge_again(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: Usage,
+    ) -> Result<PeerIdentity, SvidError> {
+        self.trust
+            .load()
+            .verify_live(chain, self.clock.unix_time(), usage)
     }
 
     /// For opening connections to a peer that must be one of `expected`. Shows our certificate, if
@@ -113,6 +125,23 @@ impl Credentials {
         };
         let resolver = Arc::new(ShownSvid(Arc::clone(&self.svid)));
         client_config(&self.clock, Arc::new(verifier), resolver, alpn)
+    }
+
+    /// For opening connections to one of `expected` without showing who we are: a certificate that is no longer good
+    /// would be refused, where none is asked for.
+    pub fn anonymous_client_config(
+        &self,
+        expected: BTreeSet<SpiffeId>,
+        alpn: &[&[u8]],
+    ) -> Result<Arc<ClientConfig>, TlsConfigError> {
+        let verifier = SvidVerifier {
+            trust: Arc::clone(&self.trust),
+            provider: provider(),
+            expected,
+            client_auth: ClientAuth::Required,
+        };
+        let nothing = Arc::new(ShownSvid(Arc::new(ArcSwapOption::empty())));
+        client_config(&self.clock, Arc::new(verifier), nothing, alpn)
     }
 
     /// For accepting connections.

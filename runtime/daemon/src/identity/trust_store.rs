@@ -4,6 +4,7 @@
 //! roots are tried, so that a federated authority can vouch for its own domain and no other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mesh_bundle::digest::Digest;
 use mesh_bundle::revocations::{CertificateFacts, Revocations};
@@ -13,6 +14,9 @@ use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use super::svid::{self, PeerIdentity, SvidError, Usage};
+
+/// Former roots of a trust domain that are remembered; beyond, connections of older ones end.
+const FORMER_ROOTS_MAX: usize = 32;
 
 /// Why a set of roots cannot be used.
 #[derive(Debug, Error)]
@@ -31,6 +35,8 @@ pub enum TrustStoreError {
 #[derive(Clone, Debug, Default)]
 pub struct TrustStore {
     domains: BTreeMap<String, Vec<Root>>,
+    /// Roots that were trusted before, for connections that were made by them.
+    former: BTreeMap<String, Vec<Root>>,
     revocations: Vec<Revocations>,
 }
 
@@ -79,6 +85,60 @@ impl TrustStore {
         self
     }
 
+    /// Remembers the roots that the store before had beyond this: connections that were made by them outlive a
+    /// rotation. Those of a trust domain that is trusted no more are not among them.
+    #[must_use]
+    pub(crate) fn after(mut self, before: &Self) -> Self {
+        for (domain, now) in &self.domains {
+            let earlier = [before.domains.get(domain), before.former.get(domain)];
+            let mut former: Vec<Root> = Vec::new();
+            for root in earlier.into_iter().flatten().flatten() {
+                let is_known = |known: &&Root| known.anchor == root.anchor;
+                if !now.iter().any(|known| is_known(&known))
+                    && !former.iter().any(|known| is_known(&known))
+                {
+                    former.push(root.clone());
+                }
+            }
+            former.truncate(FORMER_ROOTS_MAX);
+            self.former.insert(domain.clone(), former);
+        }
+        self
+    }
+
+    /// Judges the chain of a connection that was made when it was good: it may go on although a certificate in it has
+    /// expired since, or its root was replaced. What ends it is a revocation of anything in the chain, its root included,
+    /// and that its trust domain is trusted no more.
+    pub fn verify_live(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Usage,
+    ) -> Result<PeerIdentity, SvidError> {
+        let strict = self.verify_chain(chain, now, usage);
+        if !matches!(
+            strict,
+            Err(SvidError::Expired | SvidError::NotYetValid | SvidError::Untrusted(_))
+        ) {
+            return strict;
+        }
+        let (leaf, intermediates) = chain.split_first().ok_or(SvidError::NoCertificate)?;
+        let identity = PeerIdentity::from_leaf(leaf)?;
+        let domain = identity.spiffe_id.trust_domain();
+        let mut roots = match self.domains.get(domain) {
+            Some(roots) if !roots.is_empty() => roots.clone(),
+            _ => return Err(SvidError::UnknownTrustDomain(domain.to_owned())),
+        };
+        roots.extend(self.former.get(domain).into_iter().flatten().cloned());
+        let then = now.as_secs().clamp(identity.not_before, identity.not_after);
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(then));
+        let issuers = chain_to(&roots, leaf, intermediates, then, usage)?;
+        if self.is_revoked(&identity, &issuers) {
+            return Err(SvidError::Revoked);
+        }
+        Ok(identity)
+    }
+
     /// Verifies a chain and returns what its leaf says.
     pub fn verify(
         &self,
@@ -101,8 +161,7 @@ impl TrustStore {
         Ok(identity)
     }
 
-    /// Verifies a chain, leaf first, as [`TrustStore::verify`] does: for connections that live on
-    /// when trust changes.
+    /// Verifies a chain, leaf first, as [`TrustStore::verify`] does.
     pub fn verify_chain(
         &self,
         chain: &[CertificateDer<'_>],

@@ -11,6 +11,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use mesh_bundle::envelope::ENROLMENT_TYPE;
 use mesh_bundle::key::SigningKey;
 use mesh_bundle::messages::bundle as bundle_wire;
 use mesh_bundle::messages::distribution::{
@@ -33,7 +34,7 @@ use tower_service::Service;
 use super::stubs::distribution_client::DistributionClient;
 use super::{ALPN, Exporter};
 use crate::clock::Clock;
-use crate::identity::svid::{PeerIdentity, SvidError};
+use crate::identity::svid::{PeerIdentity, Svid, SvidError};
 use crate::identity::tls::{self, Credentials, TlsConfigError};
 use crate::limits::{
     CALL_TIMEOUT, CONNECT_TIMEOUT, DISTRIBUTOR_MESSAGE_BYTES_MAX, HANDSHAKE_TIMEOUT,
@@ -131,7 +132,7 @@ impl VerifiedConnection {
         credentials: &Credentials,
         distributors: BTreeSet<SpiffeId>,
     ) -> Result<Self, ConnectError> {
-        let config = credentials.client_config(distributors, &[ALPN])?;
+        let config = credentials.anonymous_client_config(distributors, &[ALPN])?;
         let opened = open(address, config).await?;
         let server = PeerIdentity::from_handshake(Some(&opened.chain))?;
         Ok(Self {
@@ -161,6 +162,27 @@ impl VerifiedConnection {
             token_id: token_id.to_owned(),
             csr,
             signature: token.sign(&message).to_vec(),
+            chain: Vec::new(),
+        };
+        let response = in_time(self.client.enrol(request)).await?;
+        Ok(certificates(response.chain))
+    }
+
+    /// Asks for a certificate in place of one that has expired, whose key signs the request and this connection. The
+    /// answer, leaf first, is not verified here.
+    pub async fn enrol_by_possession(
+        &mut self,
+        expired: &Svid,
+        csr: Vec<u8>,
+    ) -> Result<Vec<CertificateDer<'static>>, Status> {
+        let mut signed = csr.clone();
+        signed.extend_from_slice(&self.exporter);
+        let signature = expired.key().sign(ENROLMENT_TYPE, &signed);
+        let request = EnrolRequest {
+            token_id: String::new(),
+            csr,
+            signature: signature.map_err(|error| Status::internal(error.to_string()))?,
+            chain: expired.chain().iter().map(|der| der.to_vec()).collect(),
         };
         let response = in_time(self.client.enrol(request)).await?;
         Ok(certificates(response.chain))

@@ -179,6 +179,7 @@ async fn an_enrolment_is_good_on_its_own_connection_only() {
         token_id: "t1".to_owned(),
         csr,
         signature: signature.to_vec(),
+        chain: Vec::new(),
     };
     let token = SigningKey::from_seed(TOKEN).public();
     assert!(enrolment_is_signed(&request, &[0; 32], &token));

@@ -179,7 +179,7 @@ impl Proxy {
                         .unwrap();
                 }
                 Response::Generation(update) => return self.accept(&update),
-                Response::Endpoints(_) => {}
+                Response::Endpoints(_) | Response::Renew(_) => {}
                 Response::TrustRoot(_) => panic!("this root is held"),
             }
         }

@@ -26,6 +26,8 @@ pub(crate) struct EnrolmentId(pub(crate) [u8; 8]);
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    /// SHA-256 of its public key.
+    key: Digest,
     /// Unix seconds at which the authority itself ends.
     ends: u64,
     life: Duration,
@@ -100,13 +102,20 @@ impl Authority {
             .map_err(AuthorityError::Pem)?
             .into_owned();
         let ends = ends(&certificate, &key).ok_or(AuthorityError::Mismatch)?;
+        let spki = Digest::of(&key.subject_public_key_info());
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(AuthorityError::Parse)?;
         Ok(Self {
             issuer,
             certificate,
+            key: spki,
             ends,
             life,
         })
+    }
+
+    /// SHA-256 of its public key.
+    pub(crate) fn key(&self) -> Digest {
+        self.key
     }
 
     /// How long its certificates live.

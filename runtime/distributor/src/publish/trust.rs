@@ -4,8 +4,9 @@
 use mesh_bundle::reject::Rejection;
 use mesh_bundle::trust_root::{RoleKind, TrustRoot};
 
-use super::{PublishError, Publisher};
+use super::{Inner, PublishError, Publisher};
 use crate::keys::Keys;
+use crate::store::StoreError;
 use crate::trust::{Change, Trust, TrustError};
 
 /// Why the trust folder was not taken; what was served before still is.
@@ -58,6 +59,7 @@ impl Publisher {
         }
         let store = next.store()?;
         inner.trust = next;
+        keep_bundle(&inner).map_err(PublishError::Store)?;
         self.credentials.set_trust(store);
         self.publish(&mut inner)?;
         Ok(changes)
@@ -66,6 +68,19 @@ impl Publisher {
     /// Digest of the newest trust root: what join files pin.
     pub(crate) fn trust_root(&self) -> mesh_bundle::digest::Digest {
         self.lock().trust.root.digest()
+    }
+}
+
+/// What is served outlives a restart: the folder may hold one that has to wait.
+pub(super) fn keep_bundle(inner: &Inner) -> Result<(), StoreError> {
+    let own = inner.trust.root.scope.trust_domain.as_str();
+    let Some(bundle) = inner.trust.bundles.get(own) else {
+        return Ok(());
+    };
+    match bundle.object.envelope.clone().try_into() {
+        Ok(envelope) => inner.store.save_trust_bundle(&envelope),
+        // It was verified as one.
+        Err(_never) => Ok(()),
     }
 }
 

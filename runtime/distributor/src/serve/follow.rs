@@ -125,7 +125,7 @@ impl Stream {
                     .session
                     .sent()
                     .is_some_and(|sent| self.mesh.refused(&self.key, &sent));
-                self.mesh.heartbeat(&self.key, &heartbeat);
+                self.mesh.heartbeat(&self.key, &self.peer, &heartbeat);
                 if self.session.heartbeat(&heartbeat, refused) {
                     self.mesh.events().repaired(&self.key);
                 }

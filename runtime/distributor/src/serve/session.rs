@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bundle::digest::Digest;
 use mesh_bundle::messages::distribution::follow_response::Kind;
-use mesh_bundle::messages::distribution::{Hello, ProxyHeartbeat};
+use mesh_bundle::messages::distribution::{Hello, ProxyHeartbeat, Renew};
 use mesh_bundle::spiffe::SpiffeId;
 
 use crate::generation::{Served, ServedSlice};
@@ -25,6 +25,8 @@ pub(crate) struct Session {
     head: u64,
     generation: Option<Digest>,
     slice: Option<Digest>,
+    /// The last asking for renewals that it knows; none before the first look.
+    renewals: Option<u64>,
     /// Version of the endpoints, 0 before any.
     endpoints: u64,
     /// Services whose endpoints were sent.
@@ -57,6 +59,7 @@ impl Session {
             head: 0,
             generation: None,
             slice: None,
+            renewals: None,
             endpoints: 0,
             callees: BTreeSet::new(),
             callees_of: None,
@@ -71,6 +74,17 @@ impl Session {
     pub(crate) fn next(&mut self, published: &Published) -> Result<Option<Kind>, UpdateError> {
         if let Some(message) = self.trust(published) {
             return Ok(Some(message));
+        }
+        let asked = published.renewals;
+        // Whoever connects later has its certificate from later, or renews it in its time.
+        if self
+            .renewals
+            .replace(asked.count)
+            .is_some_and(|known| known < asked.count)
+        {
+            return Ok(Some(Kind::Renew(Renew {
+                within_s: asked.within_s,
+            })));
         }
         if let Some(endpoints) = self.endpoints(published) {
             return Ok(Some(endpoints));
@@ -252,6 +266,7 @@ mod tests {
             Kind::Revocations(_) => "revocations",
             Kind::Head(_) => "head",
             Kind::Endpoints(_) => "endpoints",
+            Kind::Renew(_) => "renew",
             Kind::Generation(update) => match update.slice.as_ref().unwrap() {
                 Form::Full(_) => "full",
                 Form::Delta(_) => "delta",
@@ -273,6 +288,7 @@ mod tests {
                 .map(|slice| slice.as_bytes().to_vec())
                 .unwrap_or_default(),
             endpoints_version: session.endpoints,
+            trust_bundle_version: 1,
         }
     }
 
@@ -297,6 +313,11 @@ mod tests {
         assert_eq!(names(&world.rest(&mut session)), ["head"]);
         world.publisher.renew_revocations().unwrap();
         assert_eq!(names(&world.rest(&mut session)), ["revocations", "head"]);
+        world.publisher.ask_renewals(30);
+        assert_eq!(names(&world.rest(&mut session)), ["renew"]);
+        // Who comes later is not asked for what was before.
+        let mut late = Session::new(id("a"), &Hello::default());
+        assert!(!names(&world.rest(&mut late)).contains(&"renew"));
     }
 
     #[test]

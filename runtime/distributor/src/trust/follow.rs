@@ -1,14 +1,13 @@
-//! Looks at the trust folder for as long as the process runs: what people sign elsewhere and put there is served
+//! Looks at the trust folder for as long as the process runs: what people sign elsewhere and put there is taken
 //! without a restart.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::Trust;
-use crate::limits;
 use crate::mesh::Mesh;
 use crate::output::chain;
+use crate::{limits, rotation};
 
 /// What tells a file that was replaced or rewritten.
 type Stamp = (PathBuf, u64, u64, (i64, i64));
@@ -19,30 +18,27 @@ pub(crate) async fn run(mesh: Arc<Mesh>, folder: PathBuf) {
     // Nothing: what was changed while the process started is read once more.
     let mut seen = Vec::new();
     loop {
-        let now = stamps(&folder);
-        if now != seen {
-            seen = now;
-            let (mesh, folder) = (Arc::clone(&mesh), folder.clone());
-            let read = tokio::task::spawn_blocking(move || read(&mesh, &folder));
-            if let Err(error) = read.await {
-                tracing::error!(%error, "reading the trust folder failed");
+        let now = [stamps(&folder.join("trust")), stamps(&folder.join("keys"))].concat();
+        let is_new = now != seen;
+        let waits = !mesh
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty();
+        seen = now;
+        let (mesh, folder) = (Arc::clone(&mesh), folder.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            if let Err(error) = mesh.issuer.save_reports() {
+                tracing::warn!(error = chain(&error), "could not write what proxies report");
             }
+            if is_new || waits {
+                rotation::step(&mesh, &folder, is_new);
+            }
+        });
+        if let Err(error) = looking.await {
+            tracing::error!(%error, "looking at the trust folder failed");
         }
         tokio::time::sleep(limits::TRUST_REFRESH).await;
-    }
-}
-
-fn read(mesh: &Mesh, folder: &Path) {
-    let taken = Trust::read(folder)
-        .map_err(Into::into)
-        .and_then(|read| mesh.publisher.take_trust(&read));
-    match taken {
-        Ok(changes) => {
-            for change in changes {
-                mesh.events.trust_taken(&change);
-            }
-        }
-        Err(error) => mesh.events.trust_refused(&chain(&error)),
     }
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn accept(
     credentials: &Credentials,
 ) -> Result<Arc<Svid>, EnrolError> {
     let svid = Svid::new(chain, key)?;
-    credentials.judge_again(svid.chain(), Usage::Client)?;
+    credentials.judge(svid.chain(), Usage::Client)?;
     if svid.spiffe_id() != identity {
         return Err(EnrolError::WrongIdentity(svid.spiffe_id().clone()));
     }

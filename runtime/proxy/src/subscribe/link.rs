@@ -20,8 +20,8 @@ const OUTBOX: usize = 64;
 /// First pause before connecting again, doubled each time up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 
-/// Longest pause before connecting again.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Longest pause before connecting again: a proxy whose certificate has expired is back within 5 s of its issuer.
+const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// Longest pause while nobody listens there. Asking costs nobody anything, and the one who comes back
 /// is a distributor that was restarted: its fleet should not keep it waiting.

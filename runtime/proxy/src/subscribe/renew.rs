@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_daemon::identity::svid::Usage;
-use mesh_daemon::identity::{Svid, WorkloadKey, WorkloadKeyError};
+use mesh_daemon::identity::svid::{SvidError, Usage};
+use mesh_daemon::identity::{Svid, WorkloadKey};
 use mesh_daemon::join_file::JoinFile;
+use mesh_daemon::rpc::{MutualConnection, VerifiedConnection};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::task::JoinSet;
 
@@ -16,8 +17,14 @@ use super::link::Backoff;
 use super::traffic::Traffic;
 use super::{Subscriber, chain, warn};
 
-/// Shortest and longest pause before a renewal that failed is tried again.
-const RETRY: std::ops::Range<u64> = 20..60;
+/// First pause before a renewal that failed is tried again, in seconds; doubled each time, and spread.
+const RETRY_FIRST: u64 = 20;
+
+/// The longest one: a fleet that all failed must not come back at once, nor give up.
+const RETRY_MAX: u64 = 10 * 60;
+
+/// The longest that a distributor may spread renewals that it asks for.
+const RENEW_WITHIN_MAX: Duration = Duration::from_hours(1);
 
 /// How long before they are issued certificates begin to be valid (`trust.md`).
 const SVID_BACKDATED: Duration = Duration::from_mins(5);
@@ -28,7 +35,7 @@ const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_mins(10);
 
 /// An answer to a renewal, and the key that it is for.
 pub(super) type Renewed = (
-    Result<Vec<CertificateDer<'static>>, tonic::Status>,
+    Result<Vec<CertificateDer<'static>>, EnrolError>,
     WorkloadKey,
 );
 
@@ -36,6 +43,7 @@ pub(super) type Renewed = (
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     at: Option<UnixTime>,
+    failures: u32,
     under_way: JoinSet<Renewed>,
 }
 
@@ -49,11 +57,25 @@ impl Renewal {
     }
 
     fn plan(&mut self, svid: &Svid) {
+        self.failures = 0;
         self.at = Some(svid.renew_at(fastrand::f64()));
     }
 
-    fn plan_retry(&mut self, now: UnixTime) {
-        let pause = fastrand::u64(RETRY);
+    /// Renews at some moment within this time.
+    fn plan_within(&mut self, now: UnixTime, within: Duration) {
+        let pause = within.mul_f64(fastrand::f64());
+        self.at = Some(UnixTime::since_unix_epoch(
+            Duration::from_secs(now.as_secs()) + pause,
+        ));
+    }
+
+    /// The pause grows with each failure, and shrinks as the end comes near: then any chance is to be taken.
+    fn plan_retry(&mut self, now: UnixTime, ends: u64) {
+        let left = ends.saturating_sub(now.as_secs());
+        let grown = RETRY_FIRST.saturating_mul(1 << self.failures.min(8));
+        let longest = grown.min(RETRY_MAX).min((left / 8).max(RETRY_FIRST));
+        self.failures = self.failures.saturating_add(1);
+        let pause = longest / 2 + fastrand::u64(0..=longest / 2);
         self.at = Some(UnixTime::since_unix_epoch(Duration::from_secs(
             now.as_secs() + pause,
         )));
@@ -88,19 +110,23 @@ impl<T: Traffic> Subscriber<T> {
         self.context.credentials.svid().is_some_and(|svid| {
             self.context
                 .credentials
-                .judge_again(svid.chain(), Usage::Client)
+                .judge(svid.chain(), Usage::Client)
                 .is_ok()
         })
     }
 
-    /// Enrols with the join file until there is a certificate. Without a join file there is nothing
-    /// to wait for: the stored certificate is expired or revoked, and only an operator can help.
+    /// Enrols with the join file until there is a certificate. Without a join file one that has only expired may be
+    /// replaced by what its key proves; one that is revoked is for an operator to replace.
     pub(super) async fn ensure_certificate(&mut self) {
         let mut backoff = Backoff::default();
         let mut turn = 0_usize;
         while !self.has_certificate() {
             let Some((path, join)) = self.join_file() else {
-                tracing::error!("no valid certificate and no join file: a new join file is needed");
+                if !self.prove_possession().await {
+                    tracing::error!(
+                        "no valid certificate and no join file: a new join file is needed"
+                    );
+                }
                 return;
             };
             let address = join
@@ -125,6 +151,63 @@ impl<T: Traffic> Subscriber<T> {
                 }
             }
         }
+    }
+
+    /// Asks for a certificate in place of one that has expired, once at each distributor; false if none would be given.
+    async fn prove_possession(&mut self) -> bool {
+        let Some(svid) = self.context.credentials.svid() else {
+            return false;
+        };
+        let judged = self.context.credentials.judge(svid.chain(), Usage::Client);
+        if judged.err() != Some(SvidError::Expired) {
+            return false;
+        }
+        for address in self.belief.contents().addresses.clone() {
+            match self.reattest(&address, &svid).await {
+                Ok(renewed) => {
+                    tracing::info!(
+                        expires = renewed.identity().not_after,
+                        "the certificate had expired; its key has got a new one"
+                    );
+                    self.certificate_changed(&renewed);
+                    return true;
+                }
+                Err(EnrolError::Status(status))
+                    if status.code() == tonic::Code::PermissionDenied =>
+                {
+                    tracing::error!(
+                        why = status.message(),
+                        "the expired certificate is not replaced"
+                    );
+                    return false;
+                }
+                // Whoever follows the distributor tells of it.
+                Err(error) => tracing::debug!(error = chain(&error), address, "not replaced yet"),
+            }
+        }
+        true
+    }
+
+    async fn reattest(&mut self, address: &str, expired: &Svid) -> Result<Arc<Svid>, EnrolError> {
+        let clock = self.context.clock.clone();
+        for rejection in enrol::refresh(address, &mut self.belief, &clock).await? {
+            self.refused(&rejection);
+        }
+        self.trust_changed();
+        self.directory.send_replace(super::directory(&self.belief));
+        let key = self.pending_key()?;
+        let distributors = self.belief.acceptance().trust_root().distributors.clone();
+        let mut connection =
+            VerifiedConnection::connect(address, &self.context.credentials, distributors).await?;
+        let chain = connection.enrol_by_possession(expired, key.csr()?).await?;
+        let identity = self.context.workload.identity.clone();
+        enrol::accept(
+            chain,
+            key,
+            &identity,
+            &mut self.belief,
+            &self.context.credentials,
+        )
     }
 
     async fn enrol(&mut self, address: &str, join: &JoinFile) -> Result<Arc<Svid>, EnrolError> {
@@ -185,32 +268,64 @@ impl<T: Traffic> Subscriber<T> {
         }
     }
 
-    /// Asks for the next certificate when it is time and somebody can be asked.
+    /// Asks for the next certificate when it is time and somebody can be asked. Over a connection of its own, which
+    /// shows the newest certificate: the stream's goes on with that which it was opened with, and whoever renews by a
+    /// certificate that was replaced is taken for a clone.
     pub(super) fn renew_if_due(&mut self) {
         let now = self.context.clock.unix_time();
         let due = self.renewal.at.is_some_and(|at| now >= at);
-        let Some(connection) = &self.connection else {
+        let Some(distributor) = self.context.view.get().distributor else {
             return;
         };
         if !due || !self.renewal.under_way.is_empty() {
             return;
         }
-        match new_request() {
-            Ok((key, csr)) => {
-                let mut connection = connection.clone();
-                let renewal = async move { (connection.renew(csr).await, key) };
-                self.renewal.under_way.spawn(renewal);
+        let ends = self.context.credentials.svid();
+        let ends = ends.map_or(0, |svid| svid.identity().not_after);
+        self.renewal.plan_retry(now, ends);
+        // The same key again if an earlier answer was lost.
+        let key = match self.pending_key() {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "could not ask for renewal");
+                return;
             }
-            Err(error) => tracing::error!(error = chain(&error), "could not ask for renewal"),
+        };
+        let credentials = self.context.credentials.clone();
+        let distributors = self.belief.acceptance().trust_root().distributors.clone();
+        self.renewal.under_way.spawn(async move {
+            let renewing = async {
+                let mut connection =
+                    MutualConnection::connect(&distributor, &credentials, distributors).await?;
+                Ok(connection.renew(key.csr()?).await?)
+            };
+            (renewing.await, key)
+        });
+    }
+
+    /// Renews soon, as the distributor asks: an authority is being replaced.
+    pub(super) fn renew_within(&mut self, within: Duration) {
+        let now = self.context.clock.unix_time();
+        self.renewal.plan_within(now, within.min(RENEW_WITHIN_MAX));
+        self.renew_if_due();
+    }
+
+    /// The key that a certificate is being asked for; it is kept until there is one.
+    fn pending_key(&mut self) -> Result<WorkloadKey, EnrolError> {
+        if let Some(pending) = &self.belief.contents().keys.pending {
+            return Ok(WorkloadKey::from_pkcs8(pending)?);
         }
-        self.renewal.plan_retry(now);
+        let key = WorkloadKey::generate()?;
+        self.belief.keys_mut().pending = Some(key.pkcs8().to_vec());
+        self.belief.save()?;
+        Ok(key)
     }
 
     /// Takes the answer to a renewal. One that is no good changes nothing, and is asked for again.
     pub(super) fn renewed(&mut self, renewed: Option<Renewed>) {
         let Some((answer, key)) = renewed else { return };
         let identity = self.context.workload.identity.clone();
-        let accepted = answer.map_err(EnrolError::from).and_then(|chain| {
+        let accepted = answer.and_then(|chain| {
             enrol::accept(
                 chain,
                 key,
@@ -243,10 +358,4 @@ fn remove_join_file(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(%error, "could not remove the join file, which is used up");
     }
-}
-
-fn new_request() -> Result<(WorkloadKey, Vec<u8>), WorkloadKeyError> {
-    let key = WorkloadKey::generate()?;
-    let csr = key.csr()?;
-    Ok((key, csr))
 }

@@ -93,12 +93,14 @@ pub(crate) fn heartbeat(
     generation: Option<GenerationRef>,
     slice: Option<Digest>,
     endpoints_version: u64,
+    trust_bundle_version: u64,
 ) -> Kind {
     let bytes = |digest: Digest| digest.as_bytes().to_vec();
     Kind::Heartbeat(ProxyHeartbeat {
         generation: generation.map(|it| bytes(it.digest)).unwrap_or_default(),
         slice: slice.map(bytes).unwrap_or_default(),
         endpoints_version,
+        trust_bundle_version,
     })
 }
 

@@ -34,6 +34,8 @@ impl<T: Traffic> Subscriber<T> {
             self.judge_distributor();
             self.save();
             self.advance();
+            // The distributor may wait to hear of it, to go on with a rotation.
+            self.heartbeat();
         }
         Ok(())
     }

@@ -174,12 +174,10 @@ async fn validity_is_judged_by_the_clock_of_the_moment() {
     let outcome = handshake(&client, &server, &expected).await;
     assert_eq!(outcome.server.unwrap_err(), TlsReason::Expired);
     assert_eq!(outcome.client.unwrap_err(), TlsReason::Expired);
-    // And for a connection that was made before.
+    // A connection that was made before goes on.
     let chain = client.svid().unwrap().chain().to_vec();
-    assert_eq!(
-        server.judge_again(&chain, Usage::Client),
-        Err(SvidError::Expired)
-    );
+    assert_eq!(server.judge(&chain, Usage::Client), Err(SvidError::Expired));
+    assert!(server.judge_again(&chain, Usage::Client).is_ok());
 
     let mut early = authority.leaf("/service/productpage");
     set_validity(&mut early, NOW_MS / 1000 + 60, NOW_MS / 1000 + 3600);
@@ -461,4 +459,51 @@ fn renewal_is_spread_around_half_of_the_life() {
     let life = svid.identity().not_after - start;
     assert_eq!(svid.renew_at(0.0).as_secs(), start + life * 4 / 10);
     assert_eq!(svid.renew_at(1.0).as_secs(), start + life / 2);
+}
+
+#[tokio::test]
+async fn connections_outlive_a_rotation_and_no_revocation() {
+    let old = TestAuthority::new("bookshop.example");
+    let new = TestAuthority::new("bookshop.example");
+    let server = old.credentials("/service/reviews");
+    let chain = old.svid("/service/productpage").chain().to_vec();
+    let own = |authorities: &[&TestAuthority]| {
+        let roots: Vec<_> = authorities.iter().map(|it| it.root().to_vec()).collect();
+        let roots = roots.iter().map(Vec::as_slice);
+        TrustStore::empty()
+            .with_roots("bookshop.example", roots)
+            .unwrap()
+    };
+    server.set_trust(own(&[&old, &new]));
+    server.set_trust(own(&[&new]));
+    assert!(matches!(
+        server.judge(&chain, Usage::Client),
+        Err(SvidError::Untrusted(_))
+    ));
+    assert!(server.judge_again(&chain, Usage::Client).is_ok());
+    // The other way round, as after the next one.
+    server.set_trust(own(&[&new]));
+    assert!(server.judge_again(&chain, Usage::Client).is_ok());
+    // A stranger was never trusted.
+    let stranger = TestAuthority::new("bookshop.example");
+    let other = stranger.svid("/service/productpage").chain().to_vec();
+    assert!(server.judge_again(&other, Usage::Client).is_err());
+
+    let (_rest, root) = x509_parser::parse_x509_certificate(old.root()).unwrap();
+    let revocations = Revocations {
+        version: 1,
+        issued_ms: 1,
+        entries: vec![Revocation {
+            subject: RevokedSubject::IssuerSpki(Digest::of(root.public_key().raw)),
+            issued_before: None,
+        }],
+    };
+    server.set_trust(own(&[&new]).with_revocations(revocations));
+    assert_eq!(
+        server.judge_again(&chain, Usage::Client),
+        Err(SvidError::Revoked)
+    );
+    // A trust domain that is trusted no more.
+    server.set_trust(TrustStore::empty());
+    assert!(server.judge_again(&chain, Usage::Client).is_err());
 }
