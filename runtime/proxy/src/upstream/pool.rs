@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use self::streams::{Http2Connection, Http2Pool, Load, Pick, Stream, Waiting};
 use super::connect::{self, Carries, ConnectError, Connected, HttpVersion, Peer, Security};
 use super::gate::{Gate, Place, Room};
-use super::turns::{self, Turns};
+use super::turns::{self, NoneMade, Turns};
 use crate::aside::Aside;
 use crate::http::body::RequestBody;
 use crate::http::gather::ConnectionExecutor;
@@ -274,9 +274,10 @@ impl Endpoint {
     ) -> Result<(Connected, Running), ConnectError> {
         self.active.fetch_add(1, Ordering::Relaxed);
         let running = Running(Arc::clone(self));
-        let turn = self.turns.take().await;
+        let late = |NoneMade| ConnectError::Timeout;
+        let turn = self.turns.take(limit).await.map_err(late)?;
         let connected = connect::connect(self.address, &self.security, Carries::Bytes, limit).await;
-        turn.used(limit);
+        turn.used(limit, connected.is_ok());
         Ok((connected?, running))
     }
 
@@ -392,7 +393,7 @@ impl Endpoint {
         limit: Duration,
         terms: Terms<Place>,
     ) -> Result<(Http1Connection, Option<Duration>), Failure> {
-        let mut turn = pin!(self.turns.take());
+        let mut turn = pin!(self.turns.take(limit));
         let turn = loop {
             let waiting = lock(&self.http1).take_or_wait();
             let (turn, free) = match waiting {
@@ -413,12 +414,13 @@ impl Endpoint {
                 return Ok((free, None));
             }
             if let Some(turn) = turn {
-                break turn;
+                let late = |NoneMade| Failure::Connect(ConnectError::Timeout);
+                break turn.map_err(late)?;
             }
         };
         let connection = self.connect_http1(limit, terms).await;
         let took = turn.took();
-        turn.used(limit);
+        turn.used(limit, connection.is_ok());
         Ok((connection?, Some(took)))
     }
 

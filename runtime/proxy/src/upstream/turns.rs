@@ -5,11 +5,13 @@
 //! one more.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::limits::{CONNECTING_MAX, CONNECTING_MIN, CONNECTING_START};
 
@@ -20,7 +22,13 @@ pub(super) struct Turns {
     places: Semaphore,
     /// How many places there are, taken ones too.
     all: AtomicUsize,
+    /// When a connection was made last.
+    made: Mutex<Option<Instant>>,
 }
+
+/// Nobody had a connection made for as long as one may take.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoneMade;
 
 /// The right to make one connection.
 #[derive(Debug)]
@@ -35,19 +43,28 @@ impl Default for Turns {
         Self {
             places: Semaphore::new(CONNECTING_START),
             all: AtomicUsize::new(CONNECTING_START),
+            made: Mutex::default(),
         }
     }
 }
 
 impl Turns {
-    /// Waits for one's turn.
-    pub(super) async fn take(&self) -> Turn<'_> {
-        // It is never closed.
-        let place = self.places.acquire().await.ok();
-        Turn {
-            turns: self,
-            place,
-            began: Instant::now(),
+    /// Waits for one's turn, as long as connections are made: an endpoint that nobody reaches within `limit` is out of
+    /// reach for those who wait, too.
+    pub(super) async fn take(&self, limit: Duration) -> Result<Turn<'_>, NoneMade> {
+        let mut since = Instant::now();
+        let mut place = pin!(self.places.acquire());
+        loop {
+            if let Ok(place) = timeout_at(since + limit, place.as_mut()).await {
+                return Ok(Turn {
+                    turns: self,
+                    // They are never closed.
+                    place: place.ok(),
+                    began: Instant::now(),
+                });
+            }
+            let made = *lock(&self.made);
+            since = made.filter(|made| *made > since).ok_or(NoneMade)?;
         }
     }
 
@@ -86,7 +103,10 @@ impl Turn<'_> {
 
     /// It was used for what may take up to `limit`. Where processor time is short, as many again take twice as long: below
     /// a quarter there is room for them, and above half of it there were too many.
-    pub(super) fn used(mut self, limit: Duration) {
+    pub(super) fn used(mut self, limit: Duration, made: bool) {
+        if made {
+            *lock(&self.turns.made) = Some(Instant::now());
+        }
         let all = &self.turns.all;
         let change = |to: fn(usize) -> Option<usize>| {
             let changed = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, to);
@@ -106,6 +126,11 @@ impl Turn<'_> {
             self.turns.places.add_permits(1);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves a time in it, which is still right.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What lies idle, the newest last; and who waits for one, the oldest first. Only one of the two has anything in it.
@@ -172,12 +197,12 @@ mod tests {
         for number in 0..count {
             let (turns, running, order) = (Arc::clone(&turns), Arc::clone(&running), order.clone());
             tokio::spawn(async move {
-                let turn = turns.take().await;
+                let turn = turns.take(LIMIT).await.unwrap();
                 let at_once = running.fetch_add(1, Ordering::Relaxed) + 1;
                 order.send((number, at_once)).unwrap();
                 tokio::time::sleep(lasting).await;
                 running.fetch_sub(1, Ordering::Relaxed);
-                turn.used(LIMIT);
+                turn.used(LIMIT, true);
             });
         }
         drop(order);
@@ -198,14 +223,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_nobody_reaches_is_out_of_reach_for_all() {
+        let turns = Turns::default();
+        let began = Instant::now();
+        let try_once = || async {
+            let turn = turns.take(LIMIT).await?;
+            tokio::time::sleep(LIMIT).await;
+            turn.used(LIMIT, false);
+            Ok::<_, NoneMade>(())
+        };
+        let tried = join_all((0..100).map(|_| try_once())).await;
+        let refused = tried.iter().filter(|tried| tried.is_err()).count();
+        assert!(refused > 50, "{refused}");
+        // A few got their turn when the first had failed.
+        assert!(began.elapsed() <= 2 * LIMIT, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_next_burst_begins_anew() {
         let turns = Turns::default();
-        let held = turns.take().await;
-        let first: Vec<_> = join_all((1..CONNECTING_START).map(|_| turns.take())).await;
-        held.used(LIMIT);
+        let held = turns.take(LIMIT).await.unwrap();
+        let first: Vec<_> = join_all((1..CONNECTING_START).map(|_| turns.take(LIMIT))).await;
+        held.used(LIMIT, true);
         let all = |turns: &Turns| turns.all.load(Ordering::Relaxed);
         assert_eq!(all(&turns), CONNECTING_START + 1, "all were taken");
-        turns.take().await.used(LIMIT);
+        turns.take(LIMIT).await.unwrap().used(LIMIT, true);
         assert_eq!(all(&turns), CONNECTING_START + 1, "one was left");
         turns.sweep();
         assert_eq!(all(&turns), CONNECTING_START + 1, "they still run");
@@ -214,9 +256,9 @@ mod tests {
         assert_eq!(all(&turns), CONNECTING_START);
         assert_eq!(turns.places.available_permits(), CONNECTING_START);
         for _ in 0..CONNECTING_START {
-            let slow = turns.take().await;
+            let slow = turns.take(LIMIT).await.unwrap();
             tokio::time::advance(LIMIT).await;
-            slow.used(LIMIT);
+            slow.used(LIMIT, true);
         }
         assert_eq!(all(&turns), CONNECTING_MIN);
         turns.sweep();
