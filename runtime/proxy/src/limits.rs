@@ -78,10 +78,6 @@ pub(crate) const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 /// Pause after `accept` failed for want of file descriptors or memory, so that it does not spin.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a port that takes bytes with and without mTLS waits for a peer to speak first: a mesh peer does so
-/// at once, and an application that does not is kept waiting by so much.
-pub(crate) const SILENT_PEER_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Whoever ends what it sends this soon after its request only says that it was the last one, and reads on; later it
 /// has given up waiting, and its request is taken back.
 pub(crate) const HALF_CLOSE_WITHIN: Duration = Duration::from_millis(20);

@@ -109,6 +109,17 @@ pub(crate) struct MeshPeer {
 }
 
 impl Connection {
+    /// One of which nothing has been read.
+    pub(crate) fn new(plane: Arc<Plane>, side: Side, peer_ip: IpAddr) -> Self {
+        Self {
+            wire: Arc::new(WireState::new(Arc::clone(&plane.limits))),
+            plane,
+            tunnels: Tunnels::default(),
+            side,
+            peer_ip,
+        }
+    }
+
     /// Which side of its calls this proxy is.
     pub(crate) fn reporter(&self) -> Reporter {
         match self.side {

@@ -206,6 +206,8 @@ settable! {
     trailer_bytes: Size = 16 << 10, 256 => 16 << 10;
     /// from accept until the protocol is known
     first_byte_timeout: Time = seconds(10), Duration::from_millis(100) => seconds(600);
+    /// how long a permissive port of bytes waits for a peer to speak; a mesh peer does so at once, and an application that greets its clients is kept waiting by so much
+    silent_peer_timeout: Time = seconds(1), Duration::from_millis(50) => seconds(60);
     /// until a peer has said hello
     hello_timeout: Time = seconds(10), Duration::from_millis(100) => seconds(600);
     /// the rest of a TLS handshake as a server, once it is its turn

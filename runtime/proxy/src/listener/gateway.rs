@@ -13,8 +13,6 @@ use super::plaintext::in_plaintext;
 use crate::data_plane::Plane;
 use crate::gateway;
 use crate::http::server::{self, Connection, Entrance, Side};
-use crate::http::upgrade::Tunnels;
-use crate::http::wire::WireState;
 use crate::tcp;
 use crate::tcp::downstream::reset;
 use crate::tcp::outbound::{self, Client, Toward};
@@ -119,13 +117,7 @@ pub(super) async fn enter(
         // What a client without ALPN speaks (RFC 9112 section 9.7).
         _ => HttpVersion::Http1,
     };
-    let connection = Connection {
-        wire: Arc::new(WireState::new(Arc::clone(&plane.limits))),
-        plane,
-        tunnels: Tunnels::default(),
-        side: entrance(true, name),
-        peer_ip: peer.ip(),
-    };
+    let connection = Connection::new(plane, entrance(true, name), peer.ip());
     // TLS tells by itself that a stream was cut.
     let reset = |_: &_| ();
     // What a connection needs from here on is kept apart from what it took to get here.

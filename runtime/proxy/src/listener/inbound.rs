@@ -20,9 +20,7 @@ use super::plaintext::in_plaintext;
 use crate::data_plane::{InPlaintext, Plane};
 use crate::http::metrics::Reporter;
 use crate::http::server::{self, Connection, Inbound, MeshPeer, Side};
-use crate::http::upgrade::Tunnels;
-use crate::http::wire::WireState;
-use crate::limits;
+use crate::limits::Limits;
 use crate::tcp;
 use crate::tcp::downstream::{Prefixed, reset};
 use crate::tcp::hello::{self, NoHello};
@@ -67,8 +65,7 @@ pub(super) async fn admit(
         InPlaintext::Requests => greeting(&accepted, plane.limits.hello_timeout).await,
         InPlaintext::Bytes { only: true } => Greeting::Plaintext,
         InPlaintext::Bytes { only: false } => {
-            let limit = plane.limits.first_byte_timeout;
-            greeting_of_bytes(&mut accepted, &mut prefix, limit).await
+            greeting_of_bytes(&mut accepted, &mut prefix, &plane.limits).await
         }
     };
     match greeting {
@@ -147,13 +144,7 @@ pub(super) async fn admit(
         }),
         edge: OnceLock::new(),
     });
-    let connection = Connection {
-        wire: Arc::new(WireState::new(Arc::clone(&plane.limits))),
-        plane,
-        tunnels: Tunnels::default(),
-        side,
-        peer_ip: peer.ip(),
-    };
+    let connection = Connection::new(plane, side, peer.ip());
     // TLS tells by itself that a stream was cut.
     let reset = |_: &_| ();
     // What a connection needs from here on is kept apart from what it took to get here.
@@ -190,15 +181,15 @@ async fn greeting(tcp: &TcpStream, limit: Duration) -> Greeting {
 
 /// The same where bytes are carried in plaintext too. A mesh peer speaks first, with a protocol of the mesh;
 /// everything else is the application's own, its TLS too, and whoever is silent waits for it to speak.
-async fn greeting_of_bytes(tcp: &mut TcpStream, prefix: &mut Vec<u8>, limit: Duration) -> Greeting {
+async fn greeting_of_bytes(tcp: &mut TcpStream, prefix: &mut Vec<u8>, limits: &Limits) -> Greeting {
     let mut first = [0];
-    match timeout(limits::SILENT_PEER_TIMEOUT, tcp.peek(&mut first)).await {
+    match timeout(limits.silent_peer_timeout, tcp.peek(&mut first)).await {
         Err(_elapsed) => return Greeting::Plaintext,
         Ok(Ok(1)) if first == [HANDSHAKE_RECORD] => {}
         Ok(Ok(1)) => return Greeting::Plaintext,
         Ok(_) => return Greeting::Nothing,
     }
-    match hello::client_hello(tcp, prefix, limit).await {
+    match hello::client_hello(tcp, prefix, limits.first_byte_timeout).await {
         Ok(hello) => {
             let mut offered = hello.protocols.iter();
             let of_mesh = |name: &Vec<u8>| [MESH_HTTP1, MESH_HTTP2, MESH_TCP].contains(&&**name);

@@ -14,8 +14,6 @@ use super::Leaving;
 use crate::data_plane::Plane;
 use crate::http::metrics::Reporter;
 use crate::http::server::{self, Connection, Side};
-use crate::http::upgrade::Tunnels;
-use crate::http::wire::WireState;
 use crate::tcp::downstream::reset;
 use crate::tcp::outbound::{self, Client, Toward};
 use crate::upstream::connect::HttpVersion;
@@ -66,13 +64,7 @@ pub(super) async fn in_plaintext(
         // Whatever else it is, the HTTP/1 codec says what is wrong with it.
         _ => HttpVersion::Http1,
     };
-    let connection = Connection {
-        wire: Arc::new(WireState::new(Arc::clone(&plane.limits))),
-        plane,
-        tunnels: Tunnels::default(),
-        side,
-        peer_ip: peer.ip(),
-    };
+    let connection = Connection::new(plane, side, peer.ip());
     Box::pin(server::serve(
         tcp, reset, prefix, version, connection, recheck, drain,
     ))
