@@ -162,6 +162,7 @@ fn nothing_is_told_or_changed_over_tcp() -> Result<(), Failure> {
         "/routes",
         "/connections",
         "/endpoints",
+        "/pools",
         "/log-level",
     ];
     for listener in ["metrics", "health"] {

@@ -94,6 +94,15 @@ impl RateLimiter {
         Admission::Admitted
     }
 
+    /// How many requests with this key might enter now.
+    pub fn room(&self, key: &RequestKeyBytes, now: Instant) -> u64 {
+        let now = now.saturating_duration_since(self.began).as_nanos() * self.count;
+        let known = self.young.get(key).or_else(|| self.old.get(key)).copied();
+        let missing = known.unwrap_or(0).saturating_sub(now);
+        let room = self.refill().saturating_sub(missing) / self.per;
+        u64::try_from(room).unwrap_or(u64::MAX)
+    }
+
     /// How many keys are remembered.
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
@@ -158,9 +167,18 @@ mod tests {
         let at = [
             0, 0, 0, 0, 99, 100, 150, 200, 10_000, 10_000, 10_000, 10_000,
         ];
+        let room = |limiter: &RateLimiter| limiter.room(&one, now());
+        assert_eq!(room(&limiter), 3);
         let admitted: Vec<_> = at
             .iter()
-            .map(|ms| admitted(&mut limiter, &one, *ms))
+            .map(|ms| {
+                let at = now() + Duration::from_millis(*ms);
+                let room = limiter.room(&one, at);
+                let admitted = admitted(&mut limiter, &one, *ms);
+                assert_eq!(room > 0, admitted, "{ms}");
+                assert_eq!(limiter.room(&one, at), room.saturating_sub(1), "{ms}");
+                admitted
+            })
             .collect();
         let expected = [
             true, true, true, false, false, true, false, true, true, true, true, false,

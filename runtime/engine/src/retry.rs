@@ -14,7 +14,7 @@ use crate::breaker::{Breaker, Counted, Held};
 mod budget;
 mod policy;
 
-pub use budget::{BudgetState, RequestGuard, RetryPermit, active_allowance};
+pub use budget::{BudgetState, BudgetUsage, RequestGuard, RetryPermit, active_allowance};
 pub use policy::{Failure, RetryPolicy, is_idempotent};
 
 /// The tries of one request.

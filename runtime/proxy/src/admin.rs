@@ -1,5 +1,6 @@
 //! The listeners that are not traffic: metrics, readiness, and the admin socket.
 
+pub(crate) mod pools;
 mod query;
 mod routes;
 mod served;
@@ -166,6 +167,7 @@ impl Listeners {
         let slices = ServedSlice::new(view.clone(), &store);
         let (of_slice, of_routes) = (slices.clone(), slices);
         let connections = Arc::clone(&data_plane);
+        let destinations = Arc::clone(&data_plane);
         let (ready, shown) = (view.clone(), view.clone());
         let config = move |_| {
             let config = Config {
@@ -187,6 +189,10 @@ impl Listeners {
         let admin = Routes::new()
             .at(Method::GET, "/config", config)
             .at(Method::GET, "/endpoints", endpoints)
+            .at(Method::GET, "/pools", move |request| {
+                let answer = pools::pools(&destinations, &request.query);
+                async move { answer }
+            })
             .at(Method::GET, "/slice", move |request| {
                 served::slice(of_slice.clone(), request.query)
             })

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use self::args::{AdminArguments, AdminCommand, Format};
-use self::human::{connections, endpoints, list, routes, status};
+use self::human::{connections, discovered, endpoints, list, pools, routes, status};
 use crate::exit_code::Exit;
 
 /// Why there is no answer.
@@ -110,7 +110,15 @@ async fn answer(arguments: &AdminArguments) -> Result<(String, Exit), AskError> 
             page["next"] = json!(after);
             shown(&page, routes)?
         }
-        AdminCommand::Endpoints => shown(&socket.json("/endpoints").await?, endpoints)?,
+        AdminCommand::Endpoints { service, limit } => {
+            let page = socket.pools(service.as_deref(), *limit).await?;
+            shown(&page, endpoints)?
+        }
+        AdminCommand::Pools { service, limit } => {
+            let page = socket.pools(service.as_deref(), *limit).await?;
+            shown(&page, pools)?
+        }
+        AdminCommand::Discovered => shown(&socket.json("/endpoints").await?, discovered)?,
         AdminCommand::Connections { limit } => {
             let mut page = json!({ "connections": [] });
             let mut after = Some(0);
@@ -162,6 +170,34 @@ impl Socket<'_> {
             return Ok(text);
         }
         Err(AskError::Refused(code, text.trim().to_owned()))
+    }
+
+    /// Pages of `GET /pools` in one.
+    async fn pools(&self, service: Option<&str>, limit: usize) -> Result<Value, AskError> {
+        let mut page = json!({ "pools": [], "rate_limits": [], "next": null });
+        let mut left = limit;
+        while left > 0 {
+            let mut path = format!("/pools?limit={left}");
+            if let Some(service) = service {
+                path.push_str("&service=");
+                path.push_str(service);
+            }
+            if let Some(after) = page["next"].as_str() {
+                path.push_str("&after=");
+                path.push_str(after);
+            }
+            let next = self.json(&path).await?;
+            let rows = list(&next, "pools").iter();
+            let rows: usize = rows.map(|pool| list(pool, "endpoints").len().max(1)).sum();
+            left = left.saturating_sub(rows.max(1));
+            extend(&mut page, "pools", list(&next, "pools"));
+            extend(&mut page, "rate_limits", list(&next, "rate_limits"));
+            page["next"] = next["next"].clone();
+            if page["next"].is_null() {
+                break;
+            }
+        }
+        Ok(page)
     }
 
     async fn json(&self, path: &str) -> Result<Value, AskError> {

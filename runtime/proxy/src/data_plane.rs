@@ -314,6 +314,12 @@ impl DataPlane {
         self.plane.directory.shared().recheck.send_replace(());
     }
 
+    /// What is served, with what is counted of it.
+    pub(crate) fn state(&self) -> Option<(Arc<Tables>, RateLimits)> {
+        let tables = self.plane.tables()?;
+        Some((tables, self.plane.rate_limits.clone()))
+    }
+
     /// Replaces all endpoints that came beside the slices.
     pub(crate) fn set_endpoints(&self, sets: Vec<EndpointSet>) {
         self.plane.directory.feed(sets);

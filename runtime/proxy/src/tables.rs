@@ -454,6 +454,12 @@ impl Tables {
         ]
     }
 
+    /// The endpoints of a callee by port and subset, as they are now.
+    pub(crate) fn groups(&self, callee: &CalleeTable) -> Vec<Arc<Group>> {
+        let state = self.state(callee);
+        state.map_or_else(Vec::new, |state| state.groups.load().to_vec())
+    }
+
     /// Picks an endpoint of a destination, another one than `tried` if there is any. Its substitutes stand in
     /// where nobody of it is well; where nobody of them is either, it is taken all the same.
     pub(crate) fn pick(

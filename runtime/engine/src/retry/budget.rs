@@ -41,6 +41,15 @@ struct Requests {
     min_count: u64,
 }
 
+/// What of a budget is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetUsage {
+    /// Of which it is a share: first tries of the window, or tries in flight.
+    pub tries: u64,
+    /// Retries of the window, or in flight.
+    pub retries: u64,
+}
+
 /// A first try in flight. Kept until it has ended.
 #[derive(Debug)]
 #[must_use = "a request counts as in flight until this is dropped"]
@@ -89,6 +98,15 @@ impl BudgetState {
     /// What this is the state of. A new snapshot with an equal budget goes on with the same state.
     pub fn budget(&self) -> &RetryBudget {
         &self.budget
+    }
+
+    /// What of it is used.
+    pub fn usage(&self, now: Instant) -> BudgetUsage {
+        let (tries, retries) = match &self.kind {
+            Kind::Requests(counts) => (counts.originals.sum(now), counts.retries.sum(now)),
+            Kind::Active { tries, .. } => tries.counts(),
+        };
+        BudgetUsage { tries, retries }
     }
 
     /// Counts a request, whose first try starts now. The guard goes when that try has ended.
@@ -189,6 +207,22 @@ mod tests {
     /// All that it allows at once.
     fn permits(budget: &Arc<BudgetState>, now: Instant) -> Vec<RetryPermit> {
         std::iter::from_fn(|| budget.retry(now)).collect()
+    }
+
+    #[test]
+    fn what_is_used_is_told() {
+        let (recent, requests) = budget(2_000, of_requests(0, SECOND), 10);
+        let retries = permits(&recent, now());
+        let used = |tries, retries| BudgetUsage { tries, retries };
+        assert_eq!(recent.usage(now()), used(10, 2));
+        drop((requests, retries));
+        assert_eq!(recent.usage(now()), used(10, 2), "the window is not over");
+        assert_eq!(recent.usage(now() + 20 * SECOND), used(0, 0));
+        let (active, requests) = budget(0, RetryBudgetKind::Active { min_count: 1 }, 3);
+        let retries = permits(&active, now());
+        assert_eq!(active.usage(now()), used(4, 1));
+        drop((requests, retries));
+        assert_eq!(active.usage(now()), used(0, 0));
     }
 
     /// retry-model.md TC-B4.

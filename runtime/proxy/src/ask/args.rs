@@ -58,8 +58,24 @@ pub(crate) enum AdminCommand {
         #[arg(long, value_name = "COUNT", default_value = "1000")]
         limit: usize,
     },
-    /// The endpoints that came beside the slice
-    Endpoints,
+    /// The endpoints of callees: which may be picked, and which are left out, why and for how long
+    Endpoints {
+        /// Only those of this service.
+        service: Option<String>,
+        /// Rows at most.
+        #[arg(long, value_name = "COUNT", default_value = "1000")]
+        limit: usize,
+    },
+    /// Limits, retry budgets and rates, and how much of them is used
+    Pools {
+        /// Only those of this service.
+        service: Option<String>,
+        /// Rows at most.
+        #[arg(long, value_name = "COUNT", default_value = "1000")]
+        limit: usize,
+    },
+    /// The endpoints that came beside the slice, with their labels and identities
+    Discovered,
     /// The connections that are open
     Connections {
         /// Rows at most; the oldest are shown first.

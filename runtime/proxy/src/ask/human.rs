@@ -166,8 +166,124 @@ fn join(what: [String; 4], times: [String; 4]) -> [String; 8] {
     std::array::from_fn(|_| cells.next().unwrap_or_default())
 }
 
+/// One row per endpoint.
+pub(super) fn endpoints(page: &Value) -> String {
+    let mut rows = Vec::new();
+    for pool in list(page, "pools") {
+        for end in list(pool, "endpoints") {
+            let cause = end["cause"].as_str();
+            let why = cause.map_or_else(String::new, |cause| {
+                let left = timed(&end["ejected_for_ms"].as_u64().map(whole).into());
+                let times = match end["ejections"].as_u64() {
+                    Some(times) if times > 1 => format!(", {times} times lately"),
+                    _ => String::new(),
+                };
+                format!("{cause} for {left}{times}")
+            });
+            rows.push([
+                named(pool),
+                cell(&end["port"]),
+                cell(&end["address"]),
+                cell(&end["state"]),
+                cell(&end["active"]),
+                why,
+            ]);
+        }
+    }
+    let head = ["SERVICE", "PORT", "ADDRESS", "STATE", "ACTIVE", "LEFT OUT"];
+    table(head, &rows) + &more(page)
+}
+
+/// A service, with its subset if that has a pool of its own.
+fn named(pool: &Value) -> String {
+    match pool["subset"].as_str() {
+        Some(subset) => format!("{}/{subset}", cell(&pool["service"])),
+        None => cell(&pool["service"]),
+    }
+}
+
+/// Milliseconds, rounded up to what people want to know of them.
+fn whole(millis: u64) -> u64 {
+    if millis > 1_000 {
+        millis.div_ceil(1_000) * 1_000
+    } else {
+        millis
+    }
+}
+
+fn more(page: &Value) -> String {
+    match page["next"].as_str() {
+        Some(next) => format!("… and more services after {next}; see --limit\n"),
+        None => String::new(),
+    }
+}
+
+/// One row per limit, budget and rate.
+pub(super) fn pools(page: &Value) -> String {
+    let mut rows: Vec<[String; 4]> = Vec::new();
+    for pool in list(page, "pools") {
+        let ends = list(pool, "endpoints");
+        let well = ends
+            .iter()
+            .filter(|end| end["state"] == "available")
+            .count();
+        let balance = cell(&pool["balance"]);
+        let of = format!("of {}, {balance}", ends.len());
+        rows.push([named(pool), "endpoints".to_owned(), well.to_string(), of]);
+        for limit in list(pool, "limits") {
+            let adaptive = limit["adaptive"].as_bool().unwrap_or(false);
+            let follows = if adaptive {
+                ", by how long answers take"
+            } else {
+                ""
+            };
+            let of = format!("of {}{follows}", cell(&limit["most"]));
+            rows.push([named(pool), cell(&limit["kind"]), cell(&limit["used"]), of]);
+        }
+        let budget = &pool["retry_budget"];
+        if let Some(share) = budget["share"].as_u64() {
+            let tries = cell(&budget["tries"]);
+            let of = format!(
+                "of {tries} {}, {}% allowed",
+                cell(&budget["of"]),
+                percent(share)
+            );
+            rows.push([
+                named(pool),
+                "retry budget".to_owned(),
+                cell(&budget["retries"]),
+                of,
+            ]);
+        }
+    }
+    for rate in list(page, "rate_limits") {
+        let service = match rate["route"].as_str() {
+            Some(route) => format!("{}, route {route}", cell(&rate["service"])),
+            None => cell(&rate["service"]),
+        };
+        let per = rate["per_ms"].as_u64().map_or_else(String::new, duration);
+        let of = format!(
+            "{} in {per}, {} at once",
+            cell(&rate["count"]),
+            cell(&rate["burst"])
+        );
+        let (kind, now) = match rate["keys"].as_u64() {
+            Some(keys) => ("rate, keys", keys.to_string()),
+            None => ("rate, room", cell(&rate["room"])),
+        };
+        rows.push([service, kind.to_owned(), now, of]);
+    }
+    table(["SERVICE", "WHAT", "NOW", ""], &rows) + &more(page)
+}
+
+/// A share of 10,000.
+fn percent(share: u64) -> String {
+    let text = format!("{}.{:02}", share / 100, share % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// One row per address.
-pub(super) fn endpoints(sets: &Value) -> String {
+pub(super) fn discovered(sets: &Value) -> String {
     let mut rows = Vec::new();
     for set in sets.as_array().into_iter().flatten() {
         let labels = set["labels"].as_object().into_iter().flatten();
@@ -275,6 +391,59 @@ mod tests {
         assert!(lines[3].ends_with("respond 410"), "{text}");
         assert!(lines[4].ends_with("orders"), "{text}");
         assert!(lines[5].contains("orders: default  8s"), "{text}");
+    }
+
+    #[test]
+    fn who_is_left_out_and_what_is_used() {
+        let page = json!({
+            "pools": [{
+                "service": "reviews", "subset": "v1", "balance": "random", "ejected": 1,
+                "limits": [{ "kind": "requests", "used": 3, "most": 40, "adaptive": true }],
+                "retry_budget": { "of": "requests", "share": 2050, "tries": 100, "retries": 7 },
+                "endpoints": [
+                    { "port": 9080, "address": "10.0.0.1:9080", "state": "ejected", "active": 0,
+                      "cause": "consecutive_5xx", "ejected_for_ms": 29_400, "ejections": 2 },
+                    { "port": 9080, "address": "10.0.0.2:9080", "state": "available", "active": 3,
+                      "cause": null, "ejected_for_ms": null, "ejections": null },
+                ],
+            }],
+            "rate_limits": [
+                { "service": "web", "route": null, "count": 100, "per_ms": 1_000, "burst": 20,
+                  "keyed": false, "room": 4, "keys": null },
+                { "service": "web", "route": null, "count": 1, "per_ms": 60_000, "burst": 1,
+                  "keyed": true, "room": null, "keys": 12 },
+            ],
+            "next": null,
+        });
+        let text = endpoints(&page);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[1].starts_with("reviews/v1  9080  10.0.0.1:9080  ejected"),
+            "{text}"
+        );
+        assert!(
+            lines[1].ends_with("consecutive_5xx for 30s, 2 times lately"),
+            "{text}"
+        );
+        assert!(lines[2].ends_with("available  3"), "{text}");
+        let text = pools(&page);
+        assert!(text.contains("endpoints     1    of 2, random"), "{text}");
+        assert!(
+            text.contains("requests      3    of 40, by how long answers take"),
+            "{text}"
+        );
+        assert!(
+            text.contains("retry budget  7    of 100 requests, 20.5% allowed"),
+            "{text}"
+        );
+        assert!(
+            text.contains("rate, room    4    100 in 1s, 20 at once"),
+            "{text}"
+        );
+        assert!(
+            text.contains("rate, keys    12   1 in 60s, 1 at once"),
+            "{text}"
+        );
     }
 
     #[test]

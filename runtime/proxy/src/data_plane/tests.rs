@@ -27,6 +27,7 @@ mod rates;
 mod raw;
 mod reference;
 mod retries;
+mod shown;
 mod tcp;
 mod tls;
 mod tokens;

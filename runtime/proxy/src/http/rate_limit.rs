@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mesh_bundle::slice::{InboundService, RateLimit};
 use mesh_daemon::telemetry::Metrics;
-use mesh_engine::limit::{Admission, RateLimiter, request_key};
+use mesh_engine::limit::{Admission, RateLimiter, RequestKeyBytes, request_key};
 use mesh_engine::{InboundTable, Request};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -75,6 +75,19 @@ impl RateLimits {
             known.insert(service.service.clone(), all.clone());
         }
         ServiceLimits(all.into())
+    }
+
+    /// Each limit of a service, what one without keys would let in now, and how many keys are remembered.
+    pub(crate) fn shown(&self, service: &str) -> Vec<(RateLimit, u64, usize)> {
+        let now = Instant::now().into_std();
+        let known = lock(&self.known);
+        let all = known.get(service).into_iter().flatten();
+        let shown = all.map(|counting| {
+            let limiter = lock(&counting.limiter);
+            let room = limiter.room(&RequestKeyBytes::from(&[][..]), now);
+            (counting.limit.clone(), room, limiter.len())
+        });
+        shown.collect()
     }
 
     /// Counts a request that may not enter.

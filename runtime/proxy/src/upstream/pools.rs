@@ -12,7 +12,7 @@ use mesh_engine::CalleeTable;
 use mesh_engine::balance::{PeakEwma, share_after};
 use mesh_engine::breaker::{Breaker, Counted};
 use mesh_engine::health::Health;
-use mesh_engine::outlier::{Cause, Detector, Host, Outcome};
+use mesh_engine::outlier::{Cause, Detector, Ejected, Host, Outcome};
 use tokio::time::Instant;
 
 use super::gate::Gate;
@@ -174,8 +174,15 @@ impl PoolState {
         &self.metrics
     }
 
+    /// Who is left out.
+    pub(crate) fn ejected(&self) -> usize {
+        self.detector
+            .as_ref()
+            .map_or(0, |detector| detector.ejected())
+    }
+
     /// How an endpoint is picked.
-    pub(super) fn balance(&self) -> Balance {
+    pub(crate) fn balance(&self) -> Balance {
         self.balance
     }
 
@@ -243,11 +250,11 @@ impl PoolState {
         };
         let hosts = self.size.load(Ordering::Relaxed);
         if let Some(cause) = detector.observe(&member.host, outcome, now, hosts) {
-            self.ejected(cause, detector.ejected(), hosts);
+            self.eject(cause, detector.ejected(), hosts);
         }
     }
 
-    fn ejected(&self, cause: Cause, out: usize, of: usize) {
+    fn eject(&self, cause: Cause, out: usize, of: usize) {
         self.metrics().ejected(&self.name, cause);
         let (service, subset) = (&self.name.service, &self.name.subset);
         let cause = cause.as_str();
@@ -271,7 +278,7 @@ impl PoolState {
         }
         let hosts: Vec<&Host> = members.iter().map(|(_, member)| &*member.host).collect();
         for (_, cause) in detector.compare(&hosts, now) {
-            self.ejected(cause, detector.ejected(), hosts.len());
+            self.eject(cause, detector.ejected(), hosts.len());
         }
         Some(detector.every())
     }
@@ -307,6 +314,11 @@ impl MemberState {
     /// Whether it was left out for its answers.
     pub(crate) fn is_ejected(&self) -> bool {
         self.host.is_ejected()
+    }
+
+    /// Why it was left out for its answers, and until when.
+    pub(crate) fn ejection(&self) -> Option<Ejected> {
+        self.host.ejection()
     }
 
     /// Whether it answers when it is asked.

@@ -26,6 +26,12 @@ impl Active {
             .is_ok()
     }
 
+    /// Tries, and the retries among them.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let word = self.0.load(Ordering::Relaxed);
+        (word & u64::from(u32::MAX), word >> 32)
+    }
+
     pub(super) fn end(&self, is_retry: bool) {
         self.0
             .fetch_sub(if is_retry { RETRY } else { ORIGINAL }, Ordering::Relaxed);

@@ -80,6 +80,7 @@ impl Attempt {
         let sent = picked.endpoint.send(request, version, times, picked.room());
         let transfer = transfer.as_deref();
         let waited = || transfer.map_or(Duration::ZERO, Transfer::waited);
+        let waited_before = waited();
         let until = deadline.map(Instant::from_std);
         let sent = match limit {
             None => Ok(sent.await),
@@ -99,7 +100,10 @@ impl Attempt {
             held,
             began,
             ended,
-            took: began.elapsed(),
+            // How long the client took to send says nothing of the endpoint.
+            took: began
+                .elapsed()
+                .saturating_sub(waited().saturating_sub(waited_before)),
         }
     }
 }
