@@ -15,7 +15,9 @@ mod choice;
 mod trust;
 mod value;
 
-pub(crate) use choice::{CheckFormat, Deny, DiffFormat, Format, GraphFormat, TestFormat};
+pub(crate) use choice::{
+    AuditFormat, CheckFormat, Deny, DiffFormat, Format, GraphFormat, TestFormat,
+};
 pub(crate) use trust::{
     AuthorityStep, RevokeTrust, ShowTrust, Trust, TrustCommand, TrustFolderArgument,
 };
@@ -97,6 +99,12 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Print the call graph: what retries and timeouts do over several hops.
     Graph(Graph),
+    /// Say who can reach what, through which rule, since which commit, and whether every invariant holds.
+    ///
+    /// For whoever has to answer for access and does not read policies: every grant with the file and line that makes it
+    /// and the commit that wrote it last, what is refused again, what is encrypted, what is reachable from outside, and
+    /// which findings somebody has suppressed.
+    Audit(Audit),
     /// Lay out policy files in the one way; comments and literals stay as they are written.
     Fmt(Fmt),
     /// Make the keys and first statements of a mesh.
@@ -381,6 +389,16 @@ pub(crate) struct Man {
     /// The folder to write a page for each command to; without it, the first page goes to stdout.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// `meshc audit`
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// The policy root, or a folder in or above it.
+    pub(crate) folder: Option<PathBuf>,
+    /// How to write it.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) format: AuditFormat,
 }
 
 /// The command line as data.

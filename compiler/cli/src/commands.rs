@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::args::{Command, Place};
 use crate::exit_code::Exit;
 
+pub(crate) mod audit;
 pub(crate) mod build;
 mod check;
 mod completions;
@@ -31,6 +32,7 @@ pub(crate) fn run((command, place): (Command, Place)) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(&args, &place),
         Command::Diff(args) => diff::run(&args, &place),
         Command::Graph(args) => graph::run(&args, &place),
+        Command::Audit(args) => audit::run(&args, &place),
         Command::Fmt(args) => fmt::run(&args, &place),
         Command::Keygen(args) => keygen::run(&args, &place),
         Command::Trust(args) => trust::run(&args, &place),

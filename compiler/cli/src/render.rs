@@ -1,6 +1,7 @@
 //! What commands found, as text for people and programs. The types that reach a program are of their own, so that no
 //! inner change alters an output.
 
+pub(crate) mod audit;
 pub(crate) mod difference;
 mod effective;
 pub(crate) mod expectation;

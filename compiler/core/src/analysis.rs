@@ -3,6 +3,7 @@
 //! Nothing in here reports a finding or changes what is emitted.
 
 pub mod access;
+pub mod audit;
 pub mod call_graph;
 pub(crate) mod connections;
 pub mod entrance;

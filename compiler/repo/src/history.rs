@@ -87,7 +87,7 @@ impl Repository {
     }
 
     /// libgit2 knows no `refs/replace`, but it does follow these two.
-    fn refuse_partial_history(&self) -> Result<(), HistoryError> {
+    pub(crate) fn refuse_partial_history(&self) -> Result<(), HistoryError> {
         let common = self.git.commondir();
         if self.is_shallow() {
             return Err(HistoryError::Shallow);

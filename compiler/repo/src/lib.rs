@@ -6,6 +6,7 @@
 //! and it does not fetch.
 
 mod append;
+mod blame;
 mod files;
 mod history;
 mod ignored;
@@ -15,6 +16,7 @@ mod repository;
 mod root;
 
 pub use append::{AppendError, Appended, Note};
+pub use blame::Since;
 pub use files::{SUBMODULE, input_digest};
 pub use history::HistoryError;
 pub use ignored::Ignored;

@@ -35,6 +35,17 @@ pub(crate) enum DiffFormat {
     Markdown,
 }
 
+/// How an audit is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditFormat {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+    /// For a document.
+    Markdown,
+}
+
 /// How a call graph is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GraphFormat {

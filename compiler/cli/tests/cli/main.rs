@@ -1,5 +1,6 @@
 //! `meshc` as its users run it: few tests, for wiring. What policies mean is tested below.
 
+mod audit;
 mod base;
 mod baseline;
 mod build;
@@ -15,3 +16,4 @@ mod lsp;
 mod support;
 mod terminal;
 mod test;
+mod trust;
