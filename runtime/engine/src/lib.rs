@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod health;
 pub mod host;
 pub mod http1;
+pub mod http2_frames;
 pub mod inbound;
 pub mod jwt;
 pub mod limit;

@@ -34,6 +34,11 @@ pub const PREFACE_BYTES_MAX: usize = 512;
 pub const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
 /// The first line of a connection of which nobody says what it speaks.
 pub const DETECT_BYTES_MAX: usize = 8 * 1024;
+/// A peer of HTTP/2 may send one more control frame for every so many bytes that it is sent: gRPC measures what it
+/// gets with PINGs. More than the answer to a PING has, so that PINGs don't pay for each other.
+pub const SENT_BYTES_PER_CONTROL_FRAME: usize = 32;
+/// How long such frames are counted together.
+pub const CONTROL_FRAME_WINDOW: std::time::Duration = std::time::Duration::from_secs(10);
 /// The method in such a line.
 pub const METHOD_BYTES_MAX: usize = 32;
 

@@ -99,13 +99,6 @@ pub(crate) const READ_BYTES: usize = 16 * 1024;
 /// Frame size that we take.
 pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
 
-/// A peer may send one more for every so many bytes that it is sent: gRPC measures what it
-/// gets with PINGs. More than the answer to a PING has, so that PINGs don't pay for each other.
-pub(crate) const SENT_BYTES_PER_CONTROL_FRAME: usize = 32;
-
-/// See [`CONTROL_FRAMES_MAX`].
-pub(crate) const CONTROL_FRAME_WINDOW: Duration = Duration::from_secs(10);
-
 /// What of a request body is kept to be sent again, as the compiler's findings have it.
 pub(crate) const REPLAY_BYTES_MAX: usize = mesh_engine::limits::REPLAY_BYTES_MAX;
 

@@ -4,6 +4,7 @@
 //! `src/main.rs` feeds them mutations of a corpus, the same ones for the same seed, so that a run in CI needs neither a
 //! special toolchain nor luck. The same functions are targets of cargo-fuzz in `libfuzzer/`.
 
+pub mod http;
 pub mod mutate;
 
 use std::fs;
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// Everything that is fuzzed.
-pub static TARGETS: [Target; 8] = [
+pub static TARGETS: [Target; 10] = [
     Target {
         name: "parse",
         run: parse,
@@ -79,6 +80,18 @@ pub static TARGETS: [Target; 8] = [
         run: proxied,
         short: 100_000,
         seeds: proxy_headers,
+    },
+    Target {
+        name: "http1",
+        run: http::http1,
+        short: 200_000,
+        seeds: http::requests,
+    },
+    Target {
+        name: "http2_frames",
+        run: http::http2_frames,
+        short: 100_000,
+        seeds: http::framed,
     },
 ];
 

@@ -214,10 +214,11 @@ impl Http1Scan {
                 (FRAMING_VALUE_BYTES, Some(self.framing_fault()))
             }
             State::Path | State::Query => {
-                self.target_bytes += part.len();
-                if self.target_bytes > self.bounds.target_bytes {
-                    return Err((Fault::TargetTooLong, 0));
+                let room = self.bounds.target_bytes.saturating_sub(self.target_bytes);
+                if part.len() > room {
+                    return Err((Fault::TargetTooLong, room));
                 }
+                self.target_bytes += part.len();
                 return Ok(());
             }
             _ => return Ok(()),

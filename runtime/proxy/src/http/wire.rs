@@ -12,7 +12,6 @@
 //! here too, on one lazily moved timer, and so is that of a peer that does not take what is written:
 //! hyper polls no body then, so no body's clock would be asked.
 
-pub(crate) mod frames;
 mod guarded;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

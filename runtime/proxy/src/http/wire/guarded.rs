@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mesh_engine::http1::{Http1Scan, Phase, Refusal};
+use mesh_engine::http2_frames::{self, FrameScan, SentResets};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::frames::{FrameScan, SentResets};
 use super::{Place, WireState};
 use crate::http::sanitise::Rule;
 use crate::limits::{self, Limits};
@@ -118,7 +118,8 @@ impl<IO> Guarded<IO> {
         let scan = match &mut self.scan {
             Scan::Http1(scan) => scan,
             Scan::Http2(scan, ..) => {
-                return scan.read(bytes, now).map_err(|rule| {
+                return scan.read(bytes, now.into_std()).map_err(|_flood| {
+                    let rule = Rule::ControlFlood;
                     self.state.refuse(rule, Place::Connection);
                     self.after = After::Discarded(0);
                     refusal_error(rule)
@@ -232,7 +233,12 @@ impl<IO> Guarded<IO> {
     fn sent(&mut self, buf: &[u8], bytes: usize) {
         if let Scan::Http2(_, resets, refused) = &mut self.scan {
             let sent = buf.get(..bytes.min(buf.len())).unwrap_or_default();
-            resets.wrote(sent, |rule| (refused.0)(rule));
+            resets.wrote(sent, |why| {
+                (refused.0)(match why {
+                    http2_frames::Refused::Bound => Rule::Http2Refused,
+                    http2_frames::Refused::Malformed => Rule::Http2,
+                });
+            });
         }
     }
 

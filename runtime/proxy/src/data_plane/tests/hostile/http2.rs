@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use mesh_engine::detect::HTTP2_PREFACE as PREFACE;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::harness::eventually;
 use super::rig::*;
-use crate::http::wire::frames::PREFACE;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -76,7 +76,7 @@ fn with(change: &[(&str, &str)]) -> Vec<u8> {
 /// Sends frames, closes its side, and reads until the connection ends or the stream has an end.
 async fn exchange(rig: &Rig, entrance: Entrance, frames: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
     let mut io = rig.connect(entrance, true).await;
-    let bytes = [PREFACE.as_slice(), &frame(SETTINGS, 0, 0, &[]), frames].concat();
+    let bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[]), frames].concat();
     drop(io.write_all(&bytes).await);
     drop(io.flush().await);
     let mut got = Vec::new();
@@ -336,7 +336,7 @@ async fn floods_end_their_connection() {
             let before = counted();
             let io = rig.connect(entrance, true).await;
             let (mut reading, mut writing) = tokio::io::split(io);
-            let bytes = [PREFACE.as_slice(), &frame(SETTINGS, 0, 0, &[]), frames].concat();
+            let bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[]), frames].concat();
             let sending = async { drop(writing.write_all(&bytes).await) };
             let mut got = Vec::new();
             let both = async { tokio::join!(sending, reading.read_to_end(&mut got)) };

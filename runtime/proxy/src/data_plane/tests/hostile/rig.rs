@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::super::harness::*;
-use crate::http::wire::frames::PREFACE;
 use crate::limits::Limits;
 use crate::upstream::connect::{MESH_HTTP1, MESH_HTTP2};
+use mesh_engine::detect::HTTP2_PREFACE as PREFACE;
 
 const GATEWAY_PORT: u16 = 8080;
 

@@ -1,13 +1,10 @@
-//! Counts the HTTP/2 frames that cost their receiver work and that h2 does not bound itself
-//! (CVE-2019-9512, CVE-2019-9515).
+//! HTTP/2 frames as bytes that pass: how many a peer sends that cost their receiver work and that HTTP/2 libraries do
+//! not bound themselves (CVE-2019-9512, CVE-2019-9515), and which streams are refused. Payloads are passed over.
 
-use tokio::time::Instant;
+use std::time::Instant;
 
-use crate::http::sanitise::Rule;
+use crate::detect::HTTP2_PREFACE as PREFACE;
 use crate::limits;
-
-/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, RFC 9113 section 3.4.
-pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEADER_BYTES: usize = 9;
 const PRIORITY: u8 = 2;
@@ -17,9 +14,30 @@ const RST_STREAM: u8 = 3;
 const CODE_BYTES: usize = 4;
 const ACK: u8 = 1;
 
-/// Where in the stream of frames the reader is.
+/// A peer sends more of them than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are too many control frames")]
+pub struct Flood;
+
+/// Why a stream was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It was over the number that is taken, or its head over its bound.
+    Bound,
+    /// Its frames, or the head in them, are not as RFC 9113 has them.
+    Malformed,
+}
+
+/// Codes of RFC 9113 section 7.
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const STREAM_CLOSED: u32 = 5;
+const FRAME_SIZE_ERROR: u32 = 6;
+const REFUSED_STREAM: u32 = 7;
+
+/// Follows what a peer sends.
 #[derive(Debug)]
-pub(crate) struct FrameScan {
+pub struct FrameScan {
     /// Bytes to pass over: the preface, or a payload.
     skip: usize,
     header: [u8; HEADER_BYTES],
@@ -34,7 +52,7 @@ pub(crate) struct FrameScan {
 
 impl FrameScan {
     /// Lets so many frames pass.
-    pub(crate) fn new(allowed: usize) -> Self {
+    pub fn new(allowed: usize) -> Self {
         Self {
             allowed,
             skip: PREFACE.len(),
@@ -47,12 +65,12 @@ impl FrameScan {
     }
 
     /// Notes that bytes were sent to the peer.
-    pub(crate) fn wrote(&mut self, bytes: usize) {
+    pub fn wrote(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(bytes);
     }
 
     /// Passes over `bytes`; an error when the peer floods.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Rule> {
+    pub fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
@@ -72,7 +90,7 @@ impl FrameScan {
         Ok(())
     }
 
-    fn frame(&mut self, now: Instant) -> Result<(), Rule> {
+    fn frame(&mut self, now: Instant) -> Result<(), Flood> {
         let [high, middle, low, kind, flags, ..] = self.header;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         let costly = kind == PRIORITY || matches!(kind, SETTINGS | PING) && flags & ACK == 0;
@@ -89,15 +107,16 @@ impl FrameScan {
         let earned = self.sent / limits::SENT_BYTES_PER_CONTROL_FRAME;
         let allowed = self.allowed.saturating_add(earned);
         if self.counted > allowed {
-            return Err(Rule::ControlFlood);
+            return Err(Flood);
         }
         Ok(())
     }
 }
 
-/// Streams that h2 refuses before there is a request. It tells nobody but the peer, so that is where it is read.
+/// Follows what a peer is sent: streams that a library refuses before there is a request, of which it tells nobody
+/// but the peer.
 #[derive(Debug, Default)]
-pub(crate) struct SentResets {
+pub struct SentResets {
     /// Bytes of a payload to pass over.
     skip: usize,
     /// A header, and the code of a reset behind it.
@@ -107,7 +126,7 @@ pub(crate) struct SentResets {
 
 impl SentResets {
     /// Follows bytes that were sent; tells what the peer did wrong where a stream was refused.
-    pub(crate) fn wrote(&mut self, mut bytes: &[u8], mut refused: impl FnMut(Rule)) {
+    pub fn wrote(&mut self, mut bytes: &[u8], mut refused: impl FnMut(Refused)) {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
@@ -125,12 +144,11 @@ impl SentResets {
             if is_reset && self.filled == wanted {
                 let [.., a, b, c, d] = self.header;
                 self.filled = 0;
-                match h2::Reason::from(u32::from_be_bytes([a, b, c, d])) {
-                    h2::Reason::REFUSED_STREAM => refused(Rule::Http2Refused),
-                    h2::Reason::PROTOCOL_ERROR
-                    | h2::Reason::FRAME_SIZE_ERROR
-                    | h2::Reason::FLOW_CONTROL_ERROR
-                    | h2::Reason::STREAM_CLOSED => refused(Rule::Http2),
+                match u32::from_be_bytes([a, b, c, d]) {
+                    REFUSED_STREAM => refused(Refused::Bound),
+                    PROTOCOL_ERROR | FLOW_CONTROL_ERROR | STREAM_CLOSED | FRAME_SIZE_ERROR => {
+                        refused(Refused::Malformed);
+                    }
                     _ => {}
                 }
             } else if self.filled == HEADER_BYTES {
@@ -146,6 +164,7 @@ impl SentResets {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests begin somewhere in time")]
 mod tests {
     use super::*;
 
@@ -158,8 +177,8 @@ mod tests {
         bytes
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn pings_are_bounded_however_they_are_split() {
+    #[test]
+    fn pings_are_bounded_however_they_are_split() {
         for size in [1, 7, 1000] {
             let mut bytes = PREFACE.to_vec();
             for _ in 0..=ALLOWED {
@@ -170,25 +189,26 @@ mod tests {
             let mut scan = FrameScan::new(ALLOWED);
             let now = Instant::now();
             let verdict = bytes.chunks(size).try_for_each(|part| scan.read(part, now));
-            assert_eq!(verdict, Err(Rule::ControlFlood), "in pieces of {size}");
+            assert_eq!(verdict, Err(Flood), "in pieces of {size}");
         }
     }
 
     /// gRPC clients send one for every window of data that they get, to measure it.
-    #[tokio::test(start_paused = true)]
-    async fn pings_that_measure_an_answer_are_welcome() {
+    #[test]
+    fn pings_that_measure_an_answer_are_welcome() {
         let mut scan = FrameScan::new(ALLOWED);
-        scan.read(PREFACE, Instant::now()).unwrap();
+        let now = Instant::now();
+        scan.read(PREFACE, now).unwrap();
         for _ in 0..10 * ALLOWED {
             // A DATA frame with one small message, and the answer to the PING before.
             scan.wrote(9 + 5 + 2);
             scan.wrote(9 + 8);
-            scan.read(&frame(PING, 0, &[0; 8]), Instant::now()).unwrap();
+            scan.read(&frame(PING, 0, &[0; 8]), now).unwrap();
         }
         // Answers to PINGs alone don't pay for them.
         let flood = std::iter::repeat_with(|| {
             scan.wrote(9 + 8);
-            scan.read(&frame(PING, 0, &[0; 8]), Instant::now())
+            scan.read(&frame(PING, 0, &[0; 8]), now)
         });
         let most = ALLOWED * 4;
         assert!(flood.take(most).any(|verdict| verdict.is_err()));
@@ -215,18 +235,19 @@ mod tests {
             for piece in sent.chunks(size) {
                 resets.wrote(piece, |rule| seen.push(rule));
             }
-            let wanted = [Rule::Http2, Rule::Http2Refused, Rule::Http2];
+            let wanted = [Refused::Malformed, Refused::Bound, Refused::Malformed];
             assert_eq!(seen, wanted, "pieces of {size}");
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_ping_now_and_then_is_welcome() {
+    #[test]
+    fn a_ping_now_and_then_is_welcome() {
         let mut scan = FrameScan::new(ALLOWED);
         scan.read(PREFACE, Instant::now()).unwrap();
-        for _ in 0..1000 {
-            tokio::time::advance(std::time::Duration::from_secs(1)).await;
-            scan.read(&frame(PING, 0, &[0; 8]), Instant::now()).unwrap();
+        let start = Instant::now();
+        for second in 0..1000 {
+            let now = start + std::time::Duration::from_secs(second);
+            scan.read(&frame(PING, 0, &[0; 8]), now).unwrap();
         }
     }
 }
