@@ -8,6 +8,7 @@ mod d14_churn;
 mod d15_scale;
 mod d16_drain;
 mod d17_replacement;
+mod d21_loops;
 mod d22_telemetry;
 mod d4_rotation;
 mod d5_expiry;
