@@ -99,6 +99,9 @@ pub(crate) const READ_BYTES: usize = 16 * 1024;
 /// Frame size that we take.
 pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
 
+/// How long a client's body is kept back from a proxy that was asked whether it wants it.
+pub(crate) const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What of a request body is kept to be sent again, as the compiler's findings have it.
 pub(crate) const REPLAY_BYTES_MAX: usize = mesh_engine::limits::REPLAY_BYTES_MAX;
 

@@ -2,6 +2,7 @@
 //! only thing that is ever kept is what may have to be sent again, and no more than a bound.
 
 use std::fmt;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_daemon::telemetry::Reason;
+use tokio::time::Sleep;
 
 use self::copied::{Copied, CopySender};
+use self::held::Held;
 use super::grpc::MessageCounter;
 use super::local_reply;
 use super::record::Record;
@@ -24,6 +27,7 @@ use crate::limits;
 use crate::upstream::pool::Slot;
 
 pub(crate) mod copied;
+pub(crate) mod held;
 
 /// Why a body broke off. hyper then ends the message as broken, never as complete.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,9 @@ pub(crate) enum BodyError {
     /// More came than the destination may get.
     #[error("pass on a body that is too large")]
     TooLarge,
+    /// Nothing of it came for too long.
+    #[error("wait for more of the request's body")]
+    Stalled,
     /// Another try took the body over.
     #[error("send the body twice at once")]
     Superseded,
@@ -53,6 +60,7 @@ pub(crate) struct Transfer {
     bytes_max: AtomicU64,
     ended: AtomicBool,
     broken: AtomicBool,
+    stalled: AtomicBool,
     /// Whether messages of gRPC are counted.
     grpc: AtomicBool,
     /// Those that nobody has counted on yet.
@@ -67,6 +75,7 @@ impl Default for Transfer {
             bytes_max: AtomicU64::new(u64::MAX),
             ended: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             grpc: AtomicBool::new(false),
             messages: AtomicU64::new(0),
             silence: Silence::default(),
@@ -116,6 +125,11 @@ impl Transfer {
         self.silence.lasts()
     }
 
+    /// Whether it was given up because nothing came.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
     /// Whether the client broke it off.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
@@ -135,6 +149,8 @@ pub(crate) enum RequestBody {
     Fixed(Option<Bytes>),
     /// What somebody else passes on.
     Copied(Copied),
+    /// Not asked for before the next hop wants it.
+    Held(Box<Held>),
 }
 
 /// The client's body.
@@ -145,17 +161,42 @@ pub(crate) struct Downstream {
     messages: MessageCounter,
     /// Who gets what is read, too.
     copies: Vec<CopySender>,
+    /// How long nothing may come; none: whoever reads the bytes has a clock.
+    patience: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Downstream {
     /// Counts what comes into `transfer`.
-    pub(crate) fn new(body: Incoming, transfer: Arc<Transfer>, copies: Vec<CopySender>) -> Self {
+    pub(crate) fn new(
+        body: Incoming,
+        transfer: Arc<Transfer>,
+        copies: Vec<CopySender>,
+        patience: Option<Duration>,
+    ) -> Self {
         Self {
             body,
             transfer,
             messages: MessageCounter::default(),
             copies,
+            patience,
+            timer: None,
         }
+    }
+
+    /// Whether nothing has come for too long. It is asked only while somebody wants more, and calls of gRPC may be
+    /// silent for as long as they like.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(patience) = self.patience else {
+            return Poll::Pending;
+        };
+        if self.transfer.grpc.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        timer.as_mut().poll(cx)
     }
 
     fn has_ended(&mut self) {
@@ -168,9 +209,14 @@ impl Downstream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             self.transfer.silence.begins();
-            return Poll::Pending;
+            ready!(self.poll_silence(cx));
+            self.copies.clear();
+            self.transfer.stalled.store(true, Ordering::Relaxed);
+            self.transfer.broken.store(true, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(BodyError::Stalled)));
         };
         self.transfer.silence.ends();
+        self.timer = None;
         Poll::Ready(match frame {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -224,6 +270,7 @@ impl Body for RequestBody {
             Self::Once(body) => body.poll(cx),
             Self::Replay(replay) => replay.poll(cx),
             Self::Copied(copy) => copy.poll(cx),
+            Self::Held(held) => held.poll(cx),
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -234,6 +281,7 @@ impl Body for RequestBody {
             Self::Once(body) => body.body.is_end_stream(),
             Self::Replay(replay) => replay.is_end_stream(),
             Self::Copied(copy) => copy.is_end_stream(),
+            Self::Held(held) => held.body.is_end_stream(),
             Self::Fixed(bytes) => bytes.is_none(),
         }
     }
@@ -244,6 +292,7 @@ impl Body for RequestBody {
             Self::Once(body) => body.body.size_hint(),
             Self::Replay(replay) => replay.hint,
             Self::Copied(copy) => copy.size_hint(),
+            Self::Held(held) => held.body.size_hint(),
             Self::Fixed(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

@@ -223,6 +223,8 @@ pub(crate) struct Sanitised {
     pub(crate) authority: Authority<'static>,
     /// The same as the next hop gets it.
     pub(crate) authority_value: HeaderValue,
+    /// Whether the client waits for `100 Continue`.
+    pub(crate) waits: bool,
     /// Whether it is gRPC.
     pub(crate) grpc: bool,
     /// The time that the caller leaves.
@@ -250,13 +252,17 @@ pub(crate) fn sanitise(
     if head.headers.len() > limits.fields {
         return Err(Rule::TooManyFields);
     }
+    if head.version == Version::HTTP_2 && list_bytes(head) > limits.head_bytes {
+        return Err(Rule::Wire(Fault::HeadTooLarge));
+    }
     trim(&mut head.headers);
     framing(&head.headers)?;
     let authority = authority(head, sender)?;
     let authority_value =
         HeaderValue::try_from(authority.to_string()).map_err(|_malformed| Rule::HostMissing)?;
     target(head, limits, accepts)?;
-    if let Some(expectation) = head.headers.remove(header::EXPECT)
+    let expectation = head.headers.remove(header::EXPECT);
+    if let Some(expectation) = &expectation
         && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
     {
         return Err(Rule::Expectation);
@@ -281,11 +287,25 @@ pub(crate) fn sanitise(
     Ok(Sanitised {
         authority,
         authority_value,
+        waits: expectation.is_some(),
         grpc,
         time_left,
         streaming,
         hops,
     })
+}
+
+/// How large a head is as HTTP/2 counts it (RFC 9113 section 6.5.2). h2 would refuse it without a reason.
+fn list_bytes(head: &request::Parts) -> usize {
+    const OF_FIELD: usize = 32;
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
+    let fields = head.headers.iter();
+    fields
+        .map(|(name, value)| name.as_str().len() + value.len() + OF_FIELD)
+        .fold(target, usize::saturating_add)
 }
 
 /// Takes away what white space values begin and end with. HTTP/2 carries it, although it is malformed there (RFC 9113
@@ -333,8 +353,8 @@ pub(crate) fn sanitise_answer(
     from: Sender,
     agrees: bool,
 ) -> Result<(), BadAnswer> {
-    // hyper takes the other 1xx out.
-    let is_strange = head.status.is_informational() && !agrees;
+    // hyper takes the other 1xx out, and there is no status above 599 (RFC 9110 section 15).
+    let is_strange = head.status.is_informational() && !agrees || head.status.as_u16() > 599;
     if is_strange || framing(&head.headers).is_err() {
         return Err(BadAnswer);
     }
@@ -400,7 +420,13 @@ fn authority(head: &request::Parts, sender: Sender) -> Result<Authority<'static>
         None => None,
     };
     if head.version == Version::HTTP_2 {
-        if !matches!(head.uri.scheme_str(), None | Some("http" | "https")) {
+        // Nobody encrypts what comes in plaintext. Over TLS clients name either.
+        let is_scheme = match head.uri.scheme_str() {
+            None | Some("http") => true,
+            Some("https") => matches!(sender, Sender::Client { tls: true }),
+            Some(_) => false,
+        };
+        if !is_scheme {
             return Err(Rule::Scheme);
         }
         return match (in_target, line) {
@@ -619,6 +645,10 @@ mod tests {
         assert_eq!(refused("http://u@a/", &[]), Rule::Host(HostError::BadByte));
         assert_eq!(refused("/", &[]), Rule::HostMissing);
         assert_eq!(refused("ftp://a/", &[]), Rule::Scheme);
+        assert_eq!(refused("https://a/", &[]), Rule::Scheme);
+        let large = "y".repeat(Limits::default().head_bytes);
+        let too_large = Rule::Wire(Fault::HeadTooLarge);
+        assert_eq!(refused("http://a/", &[("x", &large)]), too_large);
         let mut same = head(Version::HTTP_2, "GET", "http://A/", &[("host", "a")]);
         let sanitised = sanitise(
             &mut same,

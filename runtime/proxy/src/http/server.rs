@@ -275,7 +275,8 @@ fn http2_builder(limits: &Limits) -> http2::Builder<StreamExecutor> {
         .initial_stream_window_size(limits::number(limits.stream_window_bytes))
         .initial_connection_window_size(limits::number(limits.connection_window_bytes))
         .max_frame_size(limits::FRAME_BYTES_MAX)
-        .max_header_list_size(limits::number(limits.head_bytes))
+        // What is over its bound, but not by far, is refused with a reason.
+        .max_header_list_size(limits::number(limits.head_bytes.saturating_mul(2)))
         .max_send_buf_size(limits.stream_buffer_bytes)
         .max_local_error_reset_streams(limits.local_resets)
         .max_pending_accept_reset_streams(resets)

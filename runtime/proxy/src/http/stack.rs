@@ -11,6 +11,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::{HeaderMap, Request, Response, StatusCode, Version, header, request};
@@ -69,11 +70,15 @@ pub(crate) async fn serve(
         head,
         record,
         tokens: None,
+        waits: false,
         upgrade,
         entry: None,
     };
     let version = exchange.asked.version;
-    let body = OutgoingBody::new(body, &mut exchange.record);
+    // Over HTTP/1 the bytes are timed where they are read.
+    let patience =
+        (version == Version::HTTP_2).then_some(connection.plane.limits.body_idle_timeout);
+    let body = OutgoingBody::new(body, &mut exchange.record, patience);
     if let Some(refused) = connection.wire.refused_head() {
         if refused.has_no_line() {
             exchange.record.unread();
@@ -126,6 +131,8 @@ struct Exchanging<'c> {
     accepts: Accepts,
     head: request::Parts,
     record: Box<Record>,
+    /// Whether the client sends its body only when it is told to go on.
+    waits: bool,
     /// What it brings for token providers, where it is asked for any.
     tokens: Option<Box<Tokens>>,
     /// What the client wants to become of its connection.
@@ -140,16 +147,19 @@ struct OutgoingBody {
     transfer: Arc<Transfer>,
     /// Who gets a copy of it.
     copies: Vec<CopySender>,
+    /// How long nothing of it may come.
+    patience: Option<Duration>,
 }
 
 impl OutgoingBody {
-    fn new(body: Incoming, record: &mut Record) -> Self {
+    fn new(body: Incoming, record: &mut Record, patience: Option<Duration>) -> Self {
         let transfer = Arc::new(Transfer::default());
         if body.is_end_stream() {
             return Self {
                 body: None,
                 transfer,
                 copies: Vec::new(),
+                patience,
             };
         }
         record.transfer(Arc::clone(&transfer));
@@ -157,6 +167,7 @@ impl OutgoingBody {
             body: Some(body),
             transfer,
             copies: Vec::new(),
+            patience,
         }
     }
 
@@ -183,7 +194,7 @@ impl OutgoingBody {
         let Some(body) = self.body else {
             return (RequestBody::Empty, None);
         };
-        let body = Downstream::new(body, self.transfer, self.copies);
+        let body = Downstream::new(body, self.transfer, self.copies, self.patience);
         if may_retry {
             let replay = Replay::new(body);
             let handle = replay.handle();
@@ -286,6 +297,7 @@ impl Exchanging<'_> {
         let sanitised = sanitise(&mut self.head, sender, limits, self.accepts);
         let sanitised = sanitised.map_err(Refusal::Rule)?;
         self.asked.grpc = sanitised.grpc;
+        self.waits = sanitised.waits;
         self.record.grpc = sanitised.grpc;
         if sanitised.grpc {
             self.record.expect_messages();
@@ -421,6 +433,9 @@ impl Exchanging<'_> {
     fn broken_body(self, transfer: &Transfer) -> Reply {
         if transfer.is_too_large() {
             return self.refuse(Refusal::Rule(Rule::BodyTooLarge));
+        }
+        if transfer.has_stalled() {
+            return self.refuse(Refusal::Rule(Rule::BodyTimeout));
         }
         match self.connection.wire.broken_body() {
             Some(rule) => self.refuse(Refusal::Rule(rule)),

@@ -156,7 +156,9 @@ impl Wanted {
             return Ok(answer.status.is_success());
         }
         if answer.status != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(false);
+            // To a client of HTTP/2 success says that its stream is what it asked for (RFC 8441 section 4).
+            let misleads = version == Version::HTTP_2 && answer.status.is_success();
+            return if misleads { Err(Disagreed) } else { Ok(false) };
         }
         let named = answer.headers.get(header::UPGRADE);
         let is_it = named.is_some_and(|named| {

@@ -85,6 +85,20 @@ async fn whoever_is_refused_is_not_asked_for_a_body() {
     assert_eq!(server.count(), 0);
 }
 
+/// The same where the callee's proxy refuses: who is told to go on would be told twice.
+#[tokio::test]
+async fn whoever_is_refused_by_the_callee_is_not_asked_for_a_body() {
+    let server = Server::start().await;
+    let (mesh, reviews, productpage) = pair(&server, route());
+    reviews.apply(&mesh.admitting("reviews", &["ratings"]));
+    let asked =
+        b"POST / HTTP/1.1\r\nHost: reviews\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let mut client = ask(&productpage, asked).await;
+    let answer = head(&mut client).await;
+    assert!(answer.starts_with("http/1.1 403 "), "{answer}");
+    assert_eq!(server.count(), 0);
+}
+
 /// An answer that comes while the request is still sent is passed on at once.
 #[tokio::test]
 async fn an_early_answer_does_not_wait_for_the_request() {

@@ -16,6 +16,7 @@ use mesh_engine::retry::{
 };
 use tokio::time::Instant;
 
+use super::super::body::held::hold;
 use super::super::body::{RequestBody, Transfer};
 use super::super::record::grpc_status;
 use super::super::sanitise::{HOPS_HEADER, Rule, STREAMING_HEADER, Sanitised, TIMEOUT_HEADER};
@@ -341,9 +342,12 @@ impl Exchanging<'_> {
         let leaves = !endpoint.is_meshed();
         self.record.upstream = Some(endpoint.address());
         self.record.tls = endpoint.tls();
+        let version = self.version(leaves);
+        let request = self.next_hop(body, terms.deadlines, keep, leaves);
+        let asks = self.waits && !leaves && version == HttpVersion::Http1;
         Attempt {
-            request: self.next_hop(body, terms.deadlines, keep, leaves),
-            version: self.version(leaves),
+            request: if asks { hold(request) } else { request },
+            version,
             times: terms.exchange.into(),
             limit,
             transfer: Some(Arc::clone(terms.transfer)),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mesh_engine::detect::HTTP2_PREFACE as PREFACE;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::harness::eventually;
 use super::rig::*;
+use mesh_engine::detect::HTTP2_PREFACE as PREFACE;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -55,9 +55,23 @@ const PSEUDO: [(&str, &str); 4] = [
     (":authority", "reviews"),
 ];
 
-/// A whole request without a body.
+/// A whole request without a body, in as many frames as its head takes.
 fn request(stream: u32, of: &[(&str, &str)]) -> Vec<u8> {
-    frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields(of))
+    let block = fields(of);
+    let mut parts = block.chunks(16_000).peekable();
+    let mut kind = HEADERS;
+    let mut frames = Vec::new();
+    while let Some(part) = parts.next() {
+        let end = if parts.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
+        let stream_end = if kind == HEADERS { END_STREAM } else { 0 };
+        frames.extend(frame(kind, end | stream_end, stream, part));
+        kind = CONTINUATION;
+    }
+    frames
 }
 
 /// The same with other fields in place of these, and more.
@@ -214,6 +228,9 @@ fn rejected(rig: &Rig, entrance: Entrance) -> u64 {
 #[tokio::test]
 async fn what_is_asked_in_two_ways_is_refused() {
     let rig = Rig::start().await;
+    let long = "y".repeat(10_000);
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let large = names.map(|name| (name, long.as_str()));
     for entrance in ENTRANCES {
         let mut victim = Victim::of(&rig, entrance).await;
         for (fields, rule) in [
@@ -223,6 +240,9 @@ async fn what_is_asked_in_two_ways_is_refused() {
             (&[(":path", "/a;b")], "path_semicolon"),
             (&[(":path", "/a\\b")], "path_backslash"),
             (&[("expect", "foo")], "expectation"),
+            (&[(":scheme", "ftp")], "scheme"),
+            (&[(":scheme", "https")], "scheme"),
+            (&large, "head_too_large"),
             (&[(":method", "TRACE")], "trace"),
         ] {
             let what = format!("{fields:?}, {entrance:?}");
@@ -348,5 +368,33 @@ async fn floods_end_their_connection() {
             victim.is_well(&what).await;
             drop(rig.backend.take());
         }
+    }
+}
+
+/// Row 82: a body of which no more comes.
+#[tokio::test]
+async fn a_body_that_stalls_is_given_up() {
+    let rig = Rig::start().await;
+    let post = fields(&[&[(":method", "POST")], &PSEUDO[1..]].concat());
+    let stalled = [
+        frame(HEADERS, END_HEADERS, 1, &post),
+        frame(DATA, 0, 1, b"four"),
+    ]
+    .concat();
+    for entrance in ENTRANCES {
+        let mut victim = Victim::of(&rig, entrance).await;
+        let before = rig.counted(entrance, "body_timeout");
+        let got = exchange(&rig, entrance, &stalled).await;
+        assert!(
+            got.iter().any(|(kind, ..)| *kind == HEADERS),
+            "{entrance:?}: {got:?}"
+        );
+        assert_eq!(
+            rig.counted(entrance, "body_timeout"),
+            before + 1,
+            "{entrance:?}"
+        );
+        victim.is_well("a stalled body").await;
+        assert_eq!(rig.backend.take(), [], "it never became whole");
     }
 }

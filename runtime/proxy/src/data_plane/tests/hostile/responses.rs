@@ -74,6 +74,11 @@ fn rows() -> Vec<(&'static str, String, Expect)> {
             bad(),
         ),
         ("no status", "HTTP/1.1 abc OK\r\n\r\n".to_owned(), bad()),
+        (
+            "a status that there is not",
+            "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            bad(),
+        ),
         ("a NUL", ok("X: a\0b\r\nContent-Length: 0\r\n", ""), bad()),
         (
             "a name with a space",
