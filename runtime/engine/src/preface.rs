@@ -6,6 +6,7 @@
 //! field:   kind (1)  length (1)  bytes   kinds ascend, none comes twice
 //!            1  name of the service      at least one byte of printable ASCII
 //!            2  its port                 2 bytes, not 0
+//!          128  its place in a trace     as the header `traceparent` has it
 //! callee:  answer (1)                    0: from here on the bytes are the application's
 //! ```
 //!
@@ -24,6 +25,8 @@ pub const LENGTH_BYTES: usize = 2;
 
 const SERVICE: u8 = 1;
 const PORT: u8 = 2;
+/// A hint: who knows it not, tells nobody.
+const TRACE: u8 = 0x80;
 /// From here on kinds may be skipped.
 const HINTS: u8 = 0x80;
 
@@ -34,6 +37,8 @@ pub struct Preface<'b> {
     pub service: Cow<'b, str>,
     /// Its port.
     pub port: u16,
+    /// Where in a trace the connection is, as `traceparent` has it; whether it is well-formed is not looked at.
+    pub trace: Option<Cow<'b, str>>,
 }
 
 /// Why a preface is refused.
@@ -118,7 +123,7 @@ impl<'b> Preface<'b> {
         if fields.len() > limits::PREFACE_BYTES_MAX {
             return Err(PrefaceError::TooLong);
         }
-        let (mut service, mut port) = (None, None);
+        let (mut service, mut port, mut trace) = (None, None, None);
         let mut last = 0;
         while let Some((&kind, rest)) = fields.split_first() {
             let (&length, rest) = rest.split_first().ok_or(PrefaceError::Cut)?;
@@ -130,7 +135,9 @@ impl<'b> Preface<'b> {
             match kind {
                 SERVICE => service = Some(name(value).ok_or(PrefaceError::Value(kind))?),
                 PORT => port = Some(number(value).ok_or(PrefaceError::Value(kind))?),
-                HINTS.. => {}
+                // A hint that is none refuses nobody.
+                TRACE => trace = name(value),
+                other if other >= HINTS => {}
                 _ => return Err(PrefaceError::Unknown(kind)),
             }
             (last, fields) = (kind, rest);
@@ -138,6 +145,7 @@ impl<'b> Preface<'b> {
         Ok(Self {
             service: Cow::Borrowed(service.ok_or(PrefaceError::Missing(SERVICE))?),
             port: port.ok_or(PrefaceError::Missing(PORT))?,
+            trace: trace.map(Cow::Borrowed),
         })
     }
 
@@ -150,6 +158,12 @@ impl<'b> Preface<'b> {
         fields.extend_from_slice(service.as_bytes());
         fields.extend_from_slice(&[PORT, 2]);
         fields.extend_from_slice(&self.port.to_be_bytes());
+        let trace = self.trace.as_ref().and_then(|trace| name(trace.as_bytes()));
+        let trace = trace.and_then(|trace| Some((trace, u8::try_from(trace.len()).ok()?)));
+        if let Some((trace, length)) = trace {
+            fields.extend_from_slice(&[TRACE, length]);
+            fields.extend_from_slice(trace.as_bytes());
+        }
         let length = u16::try_from(fields.len()).map_err(|_too_long| PrefaceError::TooLong)?;
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.append(&mut fields);
@@ -186,6 +200,13 @@ mod tests {
         // A hint of a later release.
         let with_hint = [&whole[..], &[200, 1, 7]].concat();
         check(&with_hint, Ok(("db", 5432)));
+        let traced = [&whole[..], &[128, 2, b'0', b'0']].concat();
+        assert_eq!(
+            Preface::decode(&traced).unwrap().trace.as_deref(),
+            Some("00")
+        );
+        let no_text = [&whole[..], &[128, 1, 0xff]].concat();
+        assert_eq!(Preface::decode(&no_text).unwrap().trace, None);
         check(&[], Err(PrefaceError::Missing(1)));
         check(&whole[..4], Err(PrefaceError::Missing(2)));
         check(&whole[4..], Err(PrefaceError::Missing(1)));
@@ -215,8 +236,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(service in "[!-~]{1,253}", port in 1_u16..) {
-            let written = Preface { service: service.into(), port };
+        fn what_is_written_is_read(
+            service in "[!-~]{1,253}",
+            port in 1_u16..,
+            trace in proptest::option::of("[!-~]{1,55}"),
+        ) {
+            let trace = trace.map(Cow::Owned);
+            let written = Preface { service: service.into(), port, trace };
             let bytes = written.encode().unwrap();
             let (head, fields) = bytes.split_first_chunk().unwrap();
             prop_assert_eq!(length(*head), Ok(fields.len()));

@@ -352,6 +352,8 @@ pub fn prefaces() -> Vec<Vec<u8>> {
         let preface = Preface {
             service: name.into(),
             port,
+            trace: (port == 80)
+                .then(|| "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
         };
         preface.encode().unwrap_or_default()
     };
@@ -361,7 +363,7 @@ pub fn prefaces() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = all.map(whole).collect();
     let hinted = seeds.iter().map(|seed| {
         let mut seed = seed.clone();
-        seed.extend_from_slice(&[0x80, 2, 1, 1]);
+        seed.extend_from_slice(&[0x90, 2, 1, 1]);
         if let Some(low) = seed.get_mut(1) {
             *low += 4;
         }

@@ -244,7 +244,7 @@ impl Record {
     pub(crate) fn tried(&mut self, since: Instant, ended: Result<StatusCode, Reason>) {
         if let (Some(span), Some(upstream)) = (&mut self.span, self.upstream) {
             let after = since.saturating_duration_since(self.started);
-            span.tried(after, since.elapsed(), upstream, ended);
+            span.tried(after, since.elapsed(), upstream, ended.map(Some));
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::downstream::{Prefixed, Socket, reset};
 use super::hello::{self, NoHello};
 use super::passing::{Ended, Passing};
-use super::peer::{NoPreface, read_preface};
+use super::peer::{Asked, NoPreface, read_preface};
 use super::pulse::Watched;
 use super::record::Record;
 use super::watch::{Changes, Cut};
@@ -142,7 +142,11 @@ where
         Refused(Answer::Malformed, Reason::BadRequest(rule))
     };
     let is_mesh = caller.identity.is_some();
-    let (service, port) = if is_mesh {
+    let Asked {
+        service,
+        port,
+        trace,
+    } = if is_mesh {
         let read = timeout(plane.limits.first_byte_timeout, read_preface(stream)).await;
         match read {
             Ok(Ok(asked)) => asked,
@@ -162,13 +166,20 @@ where
             .as_ref()
             .and_then(|tables| tables.snapshot().inbound(caller.port));
         let service = table.map(|table| table.service().to_owned());
-        (service.unwrap_or_default(), caller.port)
+        Asked {
+            service: service.unwrap_or_default(),
+            port: caller.port,
+            trace: None,
+        }
     };
     let protocol = find(caller, (&service, port), plane, record)?;
     let tls = if is_mesh { Tls::Mutual } else { Tls::None };
-    let identity = plane.tables();
-    let identity = identity.as_ref().map(|tables| tables.snapshot().identity());
+    let tables = plane.tables();
+    let identity = tables.as_ref().map(|tables| tables.snapshot().identity());
     record.found(&service, protocol, tls, identity);
+    if let Some(tables) = &tables {
+        record.follow(tables, trace.as_deref());
+    }
     let mut prefix = stream.take_prefix();
     let mut name = String::new();
     if protocol == Protocol::Tls {
@@ -194,10 +205,13 @@ where
         .application
         .open(limits::APPLICATION_CONNECT_TIMEOUT)
         .await;
-    let (connected, running) = opened.map_err(|error| match error {
+    let opened = opened.map_err(|error| match error {
         ConnectError::Timeout => Refused(Answer::ConnectTimeout, Reason::ConnectTimeout),
         _ => Refused(Answer::ConnectFailure, Reason::ConnectFailure),
-    })?;
+    });
+    let ended = opened.as_ref().map(|_| ()).map_err(|refused| refused.1);
+    record.tried(started, ended);
+    let (connected, running) = opened?;
     record.connect = Some(started.elapsed());
     let accepted = async {
         if !is_mesh {

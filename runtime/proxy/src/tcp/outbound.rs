@@ -148,6 +148,7 @@ where
     let tables = plane.tables().ok_or(Reason::NoConfig)?;
     tables.generation().clone_into(&mut record.generation);
     record.src = Some(Arc::new(tables.snapshot().identity().clone()));
+    let trace = record.follow(&tables, None);
     if plane.is_denying() {
         return Err(Reason::AuthzDenied);
     }
@@ -167,7 +168,7 @@ where
     .map_err(|no_hello| no_hello.map_or(Reason::NoRoute, |no| no.reason(plane)))?;
     record.name.clone_from(&name);
     let course = course::choose(&tables, toward, &name, address.ip(), record)?;
-    let reached = reach(&tables, &course, &prefix, plane, record).await?;
+    let reached = reach(&tables, &course, (&prefix, trace.as_deref()), plane, record).await?;
     record.received.count(prefix.len());
     record.dst = reached
         .connected
@@ -190,7 +191,7 @@ where
 async fn reach(
     tables: &Tables,
     course: &Course<'_>,
-    prefix: &[u8],
+    (prefix, trace): (&[u8], Option<&str>),
     plane: &Plane,
     record: &mut Record,
 ) -> Result<Reached, Reason> {
@@ -220,6 +221,7 @@ async fn reach(
         let preface = Preface {
             service: place.callee.service().into(),
             port: place.port,
+            trace: trace.map(Into::into),
         };
         let trying = Instant::now();
         let limit = tries.try_timeout(trying.into_std());
@@ -233,6 +235,7 @@ async fn reach(
         let missed = match within(limit, open).await {
             Ok(Ok(reached)) => {
                 record.connect = Some(trying.elapsed());
+                record.tried(trying, Ok(()));
                 picked.observe(Outcome::Status(200), Some(trying.elapsed()));
                 if tries.tries() > 1 {
                     plane.metrics.retried(true);
@@ -245,6 +248,7 @@ async fn reach(
                 Missed::at_connect(Reason::ConnectTimeout)
             }
         };
+        record.tried(trying, Err(missed.reason));
         if tries.tries() > 1 {
             plane.metrics.retried(false);
         }
@@ -314,6 +318,7 @@ pub(crate) async fn accepts(
     let preface = Preface {
         service: service.into(),
         port,
+        trace: None,
     };
     open(endpoint, &preface, &[], limit, None).await.is_ok()
 }

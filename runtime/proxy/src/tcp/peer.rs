@@ -1,5 +1,6 @@
 //! The preface on the wire: what the caller's proxy asks the callee's, and what it is answered.
 
+use std::borrow::Cow;
 use std::io;
 
 use mesh_daemon::identity::tls;
@@ -19,16 +20,29 @@ pub(crate) enum NoPreface {
     Refused(#[from] PrefaceError),
 }
 
-/// Reads what a caller's proxy asks for: service and port.
-pub(crate) async fn read_preface<IO: AsyncRead + Unpin>(
-    io: &mut IO,
-) -> Result<(String, u16), NoPreface> {
+/// What a caller's proxy asks for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Of whom.
+    pub(crate) service: String,
+    /// Which port.
+    pub(crate) port: u16,
+    /// Where in a trace it is, as it says.
+    pub(crate) trace: Option<String>,
+}
+
+/// Reads what a caller's proxy asks for.
+pub(crate) async fn read_preface<IO: AsyncRead + Unpin>(io: &mut IO) -> Result<Asked, NoPreface> {
     let mut head = [0; preface::LENGTH_BYTES];
     io.read_exact(&mut head).await?;
     let mut fields = vec![0; preface::length(head)?];
     io.read_exact(&mut fields).await?;
     let preface = Preface::decode(&fields)?;
-    Ok((preface.service.into_owned(), preface.port))
+    Ok(Asked {
+        service: preface.service.into_owned(),
+        port: preface.port,
+        trace: preface.trace.map(Cow::into_owned),
+    })
 }
 
 /// Asks a callee's proxy for a port. What was read of the client is sent with it, since the callee may

@@ -9,6 +9,7 @@ use mesh_bundle::slice::{AccessLogFormat, Protocol};
 use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::telemetry::{self, Candidates};
+use mesh_engine::trace::TraceId;
 use tokio::time::Instant;
 
 use super::metrics::{Meter, Series, TcpLabels};
@@ -18,7 +19,10 @@ use crate::connections;
 use crate::data_plane::Plane;
 use crate::http::metrics::{Reporter, Tls};
 use crate::http::record::tls_version;
-use crate::tables::OF_CALLS;
+use crate::tables::{OF_CALLS, Tables};
+use crate::traces::span::Span;
+
+mod span;
 
 /// One connection, from accept to end.
 #[derive(Debug)]
@@ -59,6 +63,10 @@ pub(crate) struct Record {
     pub(crate) generation: String,
     /// Where it is shown while it is open.
     pub(crate) seen: Option<Arc<connections::Seen>>,
+    /// The trace that it belongs to.
+    trace: Option<TraceId>,
+    /// None: nobody is told.
+    span: Option<Box<Span>>,
     ending: Ending,
 }
 
@@ -96,6 +104,8 @@ impl Record {
             connect: None,
             generation: String::new(),
             seen: None,
+            trace: None,
+            span: None,
             ending: Ending::Unknown,
         })
     }
@@ -166,6 +176,14 @@ impl Record {
         });
     }
 
+    /// Whose telemetry it is.
+    fn telemetry(&self, tables: &Tables) -> Option<usize> {
+        match self.reporter {
+            Reporter::Source => Some(OF_CALLS),
+            Reporter::Destination => tables.telemetry_of(&self.service),
+        }
+    }
+
     /// Logs it, if it is to be logged. No filter about requests can be asked about it, and none keeps it out but those
     /// about statuses, which it has none of.
     fn log(&self, reason: Option<Reason>, duration: Duration) {
@@ -176,11 +194,8 @@ impl Record {
         };
         let tables = self.plane.tables();
         let log = tables.as_ref().and_then(|tables| {
-            let at = match self.reporter {
-                Reporter::Source => Some(OF_CALLS),
-                Reporter::Destination => tables.telemetry_of(&self.service),
-            };
-            tables.snapshot().telemetry().get(at?)?.log()
+            let at = self.telemetry(tables)?;
+            tables.snapshot().telemetry().get(at)?.log()
         });
         let format = match log {
             Some(log) => log
@@ -244,6 +259,8 @@ impl Record {
         line.text("dst_identity", id(&self.dst).as_deref());
         line.text("tls", Some(tls_version(tls).as_bytes()));
         line.text("generation", some(&self.generation).as_deref());
+        let trace = self.trace.map(|trace| trace.hex());
+        line.text("trace_id", trace.as_deref().map(str::as_bytes));
         line.finish()
     }
 }
@@ -263,6 +280,7 @@ impl Drop for Record {
         if let Some(series) = self.series.take() {
             series.close(reason, duration);
         }
+        self.end_span(reason, duration);
         if self.plane.access_log.is_on() {
             self.log(reason, duration);
         }

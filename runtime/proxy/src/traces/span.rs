@@ -94,13 +94,13 @@ impl Span {
         }
     }
 
-    /// Notes a try as an event.
+    /// Notes a try as an event; with the status that answered it, where there are any.
     pub(crate) fn tried(
         &mut self,
         after: Duration,
         took: Duration,
         upstream: SocketAddr,
-        ended: Result<StatusCode, Reason>,
+        ended: Result<Option<StatusCode>, Reason>,
     ) {
         if self.message.events.len() >= limits::SPAN_EVENTS_MAX {
             self.message.dropped_events_count += 1;
@@ -113,7 +113,10 @@ impl Span {
         has.number("network.peer.port", Some(i64::from(upstream.port())));
         has.number("mesh.duration_us", i64::try_from(took.as_micros()).ok());
         match ended {
-            Ok(code) => has.number("http.response.status_code", Some(i64::from(code.as_u16()))),
+            Ok(code) => {
+                let code = code.map(|code| i64::from(code.as_u16()));
+                has.number("http.response.status_code", code);
+            }
             Err(reason) => has.text("error.type", reason.name()),
         }
         self.message.events.push(Event {

@@ -11,13 +11,15 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_bundle::slice::{RetryCause, Slice, Telemetry, Traces};
+use mesh_bundle::slice::{Protocol, RetryCause, Slice, Telemetry, Traces};
 use prost::Message as _;
 use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::harness::*;
+use super::tcp;
 use crate::limits::{self, Limits};
 use crate::secrets::tests::certificate;
 use crate::secrets::{SecretPath, Secrets, provider};
@@ -291,6 +293,63 @@ async fn hops_are_told_over_grpc() {
 #[tokio::test]
 async fn hops_are_told_over_http() {
     tells_its_hops(false).await;
+}
+
+/// The trace of a connection of bytes begins at its caller's proxy, which tells the other one in the preface.
+#[tokio::test]
+async fn connections_of_bytes_are_hops_too() {
+    let (collector, address) = Collector::start(true, None).await;
+    let otlp = format!("http://{address}");
+    let mesh = Mesh::new();
+    let mut server = tcp::Server::start().await;
+    let reviews = mesh.proxy("reviews", Some(server.address));
+    let admitting = tcp::admitting(&mesh, Protocol::Tcp, &["productpage"]);
+    reviews.apply(&tracing(admitting, "reviews", &otlp));
+    let mut twice = route();
+    twice.exchange.retry = retry(2, &[RetryCause::ConnectFailure]);
+    let calling = tcp::calling(&mesh, Protocol::Tcp, vec![twice]);
+    let at = [("v1", nobody().await), ("v1", reviews.inbound())];
+    let productpage = tcp::caller(&mesh, &tracing(calling, "productpage", &otlp), &at);
+    let mut attempts = Vec::new();
+    // At least one of two begins where nobody listens.
+    for _ in 0..2 {
+        let mut client = tcp::connect(&productpage).await;
+        let mut accepted = server.accept().await;
+        client.write_all(b"asked").await.unwrap();
+        let mut got = [0; 5];
+        accepted.read_exact(&mut got).await.unwrap();
+        drop((client, accepted));
+    }
+    let hops = collector.hops(4).await;
+    let (clients, servers): (Vec<_>, Vec<_>) =
+        hops.iter().partition(|hop| hop.service == "productpage");
+    assert_eq!((clients.len(), servers.len()), (2, 2), "{hops:?}");
+    for server in servers {
+        let client = clients
+            .iter()
+            .find(|client| client.span.span_id == server.span.parent_span_id)
+            .unwrap();
+        let (span, has) = (&client.span, &client.span.attributes);
+        assert_eq!(span.trace_id, server.span.trace_id);
+        assert_eq!((span.kind, server.span.kind), (3, 2));
+        assert_eq!(span.name, "tcp reviews");
+        assert_eq!(number(has, "mesh.bytes_in"), Some(5));
+        let identity = "spiffe://shop.example/service/reviews";
+        assert_eq!(text(has, "mesh.dst_identity"), identity);
+        attempts.push(span.events.len());
+        let failed = |event: &&crate::traces::message::Event| {
+            text(&event.attributes, "error.type") == "connect_failure"
+        };
+        assert_eq!(
+            span.events.iter().filter(failed).count(),
+            span.events.len() - 1
+        );
+        let trace = hex(&span.trace_id);
+        for proxy in [&productpage, &reviews] {
+            proxy.record(|record| record["trace_id"] == trace).await;
+        }
+    }
+    assert!(attempts.contains(&2), "{attempts:?}");
 }
 
 #[tokio::test]
