@@ -1,6 +1,6 @@
 """Opens so many connections, uses each once, and keeps them: `idle.py http1|http2|tcp ADDRESS COUNT`.
 
-It prints a line once all are there, and lets go of them when its own input ends."""
+It prints a line once all are there at the same time, and lets go of them when its own input ends."""
 
 import resource
 import socket
@@ -58,5 +58,13 @@ for _ in range(count):
     connection = socket.create_connection((host, int(port)), timeout=20)
     globals()[kind](connection)
     kept.append(connection)
+for connection in kept:
+    connection.setblocking(False)
+    try:
+        while connection.recv(4096):
+            pass
+        sys.exit("one of them was closed")
+    except BlockingIOError:
+        pass
 print("ok", flush=True)
 sys.stdin.read()
