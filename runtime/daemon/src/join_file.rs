@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use base64::Engine;
@@ -16,7 +17,7 @@ use mesh_bundle::spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::JOIN_FILE_BYTES_MAX;
+use crate::limits::{CALL_TIMEOUT, JOIN_FILE_BYTES_MAX};
 
 /// Why a join file is refused.
 #[derive(Debug, Error)]
@@ -27,6 +28,9 @@ pub enum JoinFileError {
     /// Others may read it.
     #[error("join file has mode {0:o}; it holds a secret and must be 0600")]
     Mode(u32),
+    /// Whoever was asked at a socket gives none.
+    #[error("the issuer at the socket gives no join file: {0}")]
+    Refused(String),
     /// Larger than any join file.
     #[error("join file is too large")]
     TooLarge,
@@ -98,14 +102,26 @@ struct WrittenOrder {
     emit: u32,
 }
 
+/// What an answer begins with that is no join file.
+pub const REFUSED: &str = "refused: ";
+
+/// Whether a join file is asked for there, and not read: it is a socket, and stays.
+pub fn is_asked_for(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
 impl JoinFile {
     /// The key that proves the token.
     pub fn token(&self) -> SigningKey {
         SigningKey::from_seed(self.seed)
     }
 
-    /// Reads a file that nobody else may read.
+    /// Reads a file that nobody else may read, or asks for one where the path is a Unix socket: there an issuer knows its
+    /// clients by the users that they run as.
     pub fn read(path: &Path) -> Result<Self, JoinFileError> {
+        if is_asked_for(path) {
+            return Self::ask(path);
+        }
         let file = File::open(path)?;
         let mode = file.metadata()?.mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -117,6 +133,24 @@ impl JoinFile {
             return Err(JoinFileError::TooLarge);
         }
         Self::from_json(&bytes)
+    }
+
+    fn ask(path: &Path) -> Result<Self, JoinFileError> {
+        let socket = UnixStream::connect(path)?;
+        socket.set_read_timeout(Some(CALL_TIMEOUT))?;
+        let mut bytes = Vec::new();
+        socket
+            .take(JOIN_FILE_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > JOIN_FILE_BYTES_MAX {
+            return Err(JoinFileError::TooLarge);
+        }
+        match bytes.strip_prefix(REFUSED.as_bytes()) {
+            Some(why) => Err(JoinFileError::Refused(
+                String::from_utf8_lossy(why).into_owned(),
+            )),
+            None => Self::from_json(&bytes),
+        }
     }
 
     /// Writes a new file of mode 0600; one that is there already is an error.

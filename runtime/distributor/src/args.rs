@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use mesh_bundle::spiffe::SpiffeId;
 use mesh_daemon::join_file::is_address;
 use mesh_daemon::telemetry::log_filter;
 
@@ -98,6 +99,12 @@ pub(crate) struct ServeArguments {
     /// Life of the certificates that it issues.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
     pub(crate) svid_life: Duration,
+    /// Unix socket at which proxies of this machine get a join file by the user that they run as.
+    #[arg(long, value_name = "PATH", requires = "attest_user")]
+    pub(crate) attest_socket: Option<PathBuf>,
+    /// Who a user is at that socket, by its number; repeatable.
+    #[arg(long, value_name = "UID=SPIFFE_ID", requires = "attest_socket", value_parser = user)]
+    pub(crate) attest_user: Vec<(u32, SpiffeId)>,
     /// Name of this distributor in the trust root.
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub(crate) name: String,
@@ -219,6 +226,15 @@ pub(crate) struct RevokeArguments {
     pub(crate) format: Format,
 }
 
+fn user(text: &str) -> Result<(u32, SpiffeId), String> {
+    let (uid, id) = text.split_once('=').ok_or("is not UID=SPIFFE_ID")?;
+    let uid = uid
+        .parse()
+        .map_err(|_text| format!("{uid:?} is not the number of a user"))?;
+    let id = SpiffeId::parse(id).map_err(|error| error.to_string())?;
+    Ok((uid, id))
+}
+
 fn host_port(text: &str) -> Result<String, String> {
     if is_address(text) {
         Ok(text.to_owned())
@@ -236,6 +252,19 @@ mod tests {
     #[test]
     fn the_declaration_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_user_is_a_number_and_an_identity() {
+        assert_eq!(user("1001=spiffe://a.example/b").unwrap().0, 1001);
+        for bad in [
+            "1001",
+            "web=spiffe://a.example/b",
+            "1001=b",
+            "-1=spiffe://a.example/b",
+        ] {
+            assert!(user(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

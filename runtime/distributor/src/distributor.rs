@@ -23,7 +23,7 @@ use crate::events::Events;
 use crate::follow::{self, Watched};
 use crate::git::{Accepted, Followed, Follower};
 use crate::issue::certificate::Authority;
-use crate::issue::{Active, Issuer};
+use crate::issue::{Active, Issuer, unix};
 use crate::keys::{self, Keys};
 use crate::mesh::{Mesh, Pinned};
 use crate::publish::Publisher;
@@ -256,6 +256,10 @@ impl Parts {
         };
         let socket = AdminSocket::bind(&arguments.socket)
             .map_err(|error| listen(arguments.socket.display(), error))?;
+        let local = match &arguments.attest_socket {
+            Some(path) => Some(unix::bind(path).map_err(|error| listen(path.display(), error))?),
+            None => None,
+        };
         let ports = Ports {
             listen: rpc.local_addr()?,
             hook: hook.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -277,6 +281,15 @@ impl Parts {
             api::routes(mesh),
             draining.watcher(),
         ));
+        if let Some(socket) = local {
+            let users = arguments.attest_user.iter().cloned().collect();
+            servers.spawn(unix::serve(
+                socket,
+                users,
+                Arc::clone(mesh),
+                draining.watcher(),
+            ));
+        }
         if let Some(listener) = hook {
             let shown = Arc::clone(mesh);
             let answers = hook::Answers {

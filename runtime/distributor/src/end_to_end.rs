@@ -14,6 +14,7 @@ use mesh_bundle::messages::distribution::follow_response::Kind as Response;
 use mesh_bundle::revocations::{Revocation, Revocations, RevokedSubject};
 use mesh_daemon::clock::Clock;
 use mesh_daemon::identity::{Svid, WorkloadKey};
+use mesh_daemon::join_file::JoinFile;
 use tokio::sync::mpsc;
 use tonic::Code;
 
@@ -235,6 +236,42 @@ async fn a_certificate_is_renewed_and_keeps_its_enrolment() {
     );
     assert!(second.identity().enrolment_id().is_some());
     assert_ne!(second.identity().serial, first.identity().serial);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_proxy_is_who_its_user_stands_for() {
+    let World {
+        fixture,
+        repository,
+        distributor,
+        ..
+    } = World::start().await;
+    distributor.stop().await;
+    let mut arguments = arguments(&fixture, &repository.path());
+    let socket = fixture.folder.path().join("attest.sock");
+    arguments.attest_socket = Some(socket.clone());
+    let own = nix::unistd::geteuid().as_raw();
+    let ask = |socket: std::path::PathBuf| async move {
+        tokio::task::spawn_blocking(move || JoinFile::read(&socket))
+            .await
+            .unwrap()
+    };
+    for (uid, is_known) in [(own + 1, false), (own, true)] {
+        arguments.attest_user = vec![(uid, crate::fixture::id("front"))];
+        let distributor = Distributor::start(&arguments, Clock::system())
+            .await
+            .unwrap();
+        let join = ask(socket.clone()).await;
+        if is_known {
+            let proxy = Proxy::fetch(join.unwrap()).await;
+            let svid = proxy.enrol().await;
+            assert_eq!(*svid.spiffe_id(), crate::fixture::id("front"));
+        } else {
+            let refused = join.unwrap_err().to_string();
+            assert!(refused.contains("stands for nobody here"), "{refused}");
+        }
+        distributor.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

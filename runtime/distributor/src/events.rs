@@ -193,6 +193,22 @@ impl Events {
         tracing::info!(attestation, %identity, enrolment, key, "issued a certificate");
     }
 
+    /// A proxy of this machine got a join file for the user that it runs as.
+    pub(crate) fn local_attested(&self, identity: &SpiffeId, who: &str, token: &str) {
+        self.count_identity("unix_user", "issued");
+        tracing::info!(attestation = "unix_user", %identity, who, token, "made a join token for a local proxy");
+    }
+
+    /// A user of this machine stands for nobody.
+    pub(crate) fn local_refused(&self, uid: u32) {
+        self.count_identity("unix_user", "refused");
+        tracing::warn!(
+            attestation = "unix_user",
+            uid,
+            "refused a join token: the user stands for nobody"
+        );
+    }
+
     /// A proxy got none.
     pub(crate) fn identity_refused(&self, attestation: Attestation, asked_by: &str, error: &str) {
         let attestation = attestation.as_str();

@@ -5,6 +5,7 @@ pub(crate) mod attest;
 pub(crate) mod certificate;
 pub(crate) mod ledger;
 pub(crate) mod token;
+pub(crate) mod unix;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;

@@ -65,6 +65,15 @@ pub(crate) const OWN_SVID_RENEWAL: Duration = Duration::from_hours(1);
 /// SVIDs are valid from this long ago, for peers whose clocks are behind.
 pub(crate) const SVID_BACKDATED: Duration = Duration::from_mins(5);
 
+/// Life of a join token that a proxy of this machine asks for.
+pub(crate) const LOCAL_TOKEN_LIFE: Duration = Duration::from_mins(1);
+
+/// Join tokens that one local user gets at once; beyond, one a second.
+pub(crate) const LOCAL_TOKENS_AT_ONCE: u32 = 5;
+
+/// Time for the answer to a local proxy.
+pub(crate) const ATTEST_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Longest token id that is looked up.
 pub(crate) const TOKEN_ID_BYTES_MAX: usize = 64;
 

@@ -48,7 +48,8 @@ pub(crate) struct RunArguments {
     /// Folder for what outlives a restart; made when missing, mode 0700.
     #[arg(long, value_name = "DIR")]
     pub(crate) store: PathBuf,
-    /// Join file, needed once; it is removed when the proxy has enrolled.
+    /// Join file, needed once; it is removed when the proxy has enrolled. Or the Unix socket of an issuer on this machine
+    /// (`meshd serve --attest-socket`), which knows the proxy by its user.
     #[arg(long, value_name = "FILE")]
     pub(crate) join: Option<PathBuf>,
     /// Where the local application sends its calls.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mesh_daemon::identity::svid::{SvidError, Usage};
 use mesh_daemon::identity::{Svid, WorkloadKey};
-use mesh_daemon::join_file::JoinFile;
+use mesh_daemon::join_file::{JoinFile, is_asked_for};
 use mesh_daemon::rpc::{MutualConnection, VerifiedConnection};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::task::JoinSet;
@@ -256,6 +256,10 @@ impl<T: Traffic> Subscriber<T> {
         else {
             return;
         };
+        // Asking for another would use it up.
+        if is_asked_for(path) {
+            return;
+        }
         // Mostly there is none; one that cannot be read is told when it is needed.
         let Ok(join) = JoinFile::read(path) else {
             return;
@@ -355,6 +359,9 @@ impl<T: Traffic> Subscriber<T> {
 }
 
 fn remove_join_file(path: &Path) {
+    if is_asked_for(path) {
+        return;
+    }
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(%error, "could not remove the join file, which is used up");
     }
