@@ -214,9 +214,14 @@ pub(crate) fn counted<T>(
     Ok(())
 }
 
-/// Converts each element.
+/// Converts each element. What is read lives long and in thousands: it has no room for more elements.
 pub(crate) fn each<T: Wire>(list: Vec<T::Message>) -> Result<Vec<T>, NonCanonical> {
-    list.into_iter().map(T::from_message).collect()
+    let mut all: Vec<T> = list
+        .into_iter()
+        .map(T::from_message)
+        .collect::<Result<_, _>>()?;
+    all.shrink_to_fit();
+    Ok(all)
 }
 
 /// The messages of a set, sorted by their encoded bytes, each once.

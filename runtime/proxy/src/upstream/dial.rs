@@ -1,7 +1,7 @@
 //! How the endpoints of a callee are dialled: mesh peers with mTLS always, what is not of the mesh as
 //! policy says, port by port.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use mesh_bundle::slice::{Callee, CalleeKind, ClientTls, TlsVersion};
@@ -19,9 +19,9 @@ pub(crate) enum Dialling {
     #[default]
     Mesh,
     /// A service without a sidecar: by port of the service.
-    Unmeshed(BTreeMap<u16, Dial>),
+    Unmeshed(Dials),
     /// Outside: by port of the service.
-    External(BTreeMap<u16, Dial>),
+    External(Dials),
     /// Outside, and something on this machine stands in for it.
     StandIn(SocketAddr),
 }
@@ -76,7 +76,7 @@ impl Dialling {
                 Ok((port, Dial { port: really, tls }))
             };
             let ports = callee.ports.iter().map(|port| dial(port.number));
-            ports.collect::<Result<BTreeMap<_, _>, _>>()
+            ports.collect::<Result<_, _>>().map(Dials)
         };
         Ok(match (&callee.kind, stand_in) {
             (CalleeKind::Meshed, _) => Self::Mesh,
@@ -96,7 +96,7 @@ impl Dialling {
     /// The port that is really dialled for a port of the service, and whether with TLS.
     pub(crate) fn really(&self, port: u16) -> (u16, bool) {
         match self {
-            Self::Unmeshed(dials) | Self::External(dials) => match dials.get(&port) {
+            Self::Unmeshed(dials) | Self::External(dials) => match dials.get(port) {
                 Some(dial) => (dial.port, dial.tls.is_some()),
                 None => (port, false),
             },
@@ -109,7 +109,7 @@ impl Dialling {
         match self {
             Self::Mesh => None,
             Self::StandIn(_) => Some((Sharing::Plain, Security::Plain)),
-            Self::Unmeshed(dials) | Self::External(dials) => Some(match &dials.get(&port)?.tls {
+            Self::Unmeshed(dials) | Self::External(dials) => Some(match &dials.get(port)?.tls {
                 None => (Sharing::Plain, Security::Plain),
                 Some((terms, client)) => (
                     Sharing::Outside(terms.clone()),
@@ -117,6 +117,17 @@ impl Dialling {
                 ),
             }),
         }
+    }
+}
+
+/// How each port is dialled: few of few ports, and of thousands of services, so a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Dials(Box<[(u16, Dial)]>);
+
+impl Dials {
+    fn get(&self, port: u16) -> Option<&Dial> {
+        let mut found = self.0.iter().filter(|(of, _)| *of == port);
+        found.next().map(|(_, dial)| dial)
     }
 }
 

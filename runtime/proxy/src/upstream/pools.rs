@@ -1,7 +1,7 @@
 //! What this proxy knows of its destinations beyond where they are: how much goes there, who was left out
 //! for its answers, who lives. It outlives a swap as long as what policy says of it stays the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,10 +97,12 @@ impl Pools {
 
     /// Forgets what no callee has any more.
     pub(crate) fn keep(&self, callees: &[CalleeTable]) {
+        let callees: HashMap<&str, &CalleeTable> = callees
+            .iter()
+            .map(|callee| (callee.service(), callee))
+            .collect();
         let is_wanted = |name: &Name| {
-            let callee = callees
-                .iter()
-                .find(|callee| callee.service() == name.service);
+            let callee = callees.get(name.service.as_str());
             callee.is_some_and(|callee| {
                 let own = |subset: &mesh_bundle::slice::Subset| subset.pool.is_some();
                 name.subset.is_empty() || callee.subset(&name.subset).is_some_and(own)
