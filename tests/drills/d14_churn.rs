@@ -1,5 +1,6 @@
 //! D14: a fifth of the endpoints is replaced again and again under load. No request fails, whether an endpoint went
-//! before policy said so or after; those that stay keep their connections, and none to those that left remains.
+//! before policy said so or after (a connection that nobody had taken yet is then reset, which for these requests is as
+//! good as refused); those that stay keep their connections, and none to those that left remains.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -39,7 +40,7 @@ service pool {{
     port 8080
     unmeshed
     endpoints {{ {written}}}
-    retry connect-failure reset-before-request attempts=3
+    retry connect-failure reset attempts=3
 }}
 "
     ))?;
