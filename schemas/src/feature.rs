@@ -56,6 +56,8 @@ pub const ACCESS_JWT: &str = "access.jwt";
 pub const ACCESS_JWT_URL: &str = "access.jwt.url";
 /// Services that are asked whether a request may enter.
 pub const ACCESS_AUTHORIZER: &str = "access.authorizer";
+/// Authorizers that are sent the beginning of the body.
+pub const ACCESS_AUTHORIZER_BODY: &str = "access.authorizer.body";
 /// Ports where mTLS is not strict.
 pub const ACCESS_MTLS: &str = "access.mtls";
 /// Probes in plaintext.
@@ -147,6 +149,7 @@ pub const TELEMETRY_TRACES: &str = "telemetry.traces";
 pub const KNOWN: &[&str] = &[
     ACCESS_AUDIT,
     ACCESS_AUTHORIZER,
+    ACCESS_AUTHORIZER_BODY,
     ACCESS_JWT,
     ACCESS_JWT_URL,
     ACCESS_MTLS,
@@ -216,11 +219,13 @@ pub const KNOWN: &[&str] = &[
 /// The features that the proxy of this release carries out, ascending.
 pub const SUPPORTED: &[&str] = &[
     ACCESS_AUDIT,
+    ACCESS_AUTHORIZER,
     ACCESS_JWT,
     ACCESS_JWT_URL,
     ACCESS_MTLS,
     ACCESS_PROBE,
     ACCESS_RATE_LIMIT,
+    ACCESS_RATE_LIMIT_VIA,
     ACCESS_UNAUTHENTICATED,
     BALANCE_CHOICES,
     BALANCE_LEAST_REQUEST,

@@ -267,6 +267,22 @@ impl InboundTable {
         })
     }
 
+    /// The names of the authorizers that its requirements speak of, whether or not these are about a request.
+    pub fn authorizers(&self) -> impl Iterator<Item = &str> {
+        self.gates()
+            .filter(|(gate, _)| *gate == Gate::Authorizer)
+            .map(|(_, name)| name)
+    }
+
+    /// The authorizers that are asked about this request, in order; `route` is the gateway's route that takes it.
+    pub fn asked(&self, request: &Request<'_>, route: Option<&str>) -> impl Iterator<Item = &str> {
+        let about = self.requirements(request, route);
+        about.filter_map(|requirement| match &requirement.kind {
+            RequirementKind::RequireAuthorizer(name) => Some(name.as_str()),
+            RequirementKind::RequireJwt(_) | RequirementKind::AcceptJwt(_) => None,
+        })
+    }
+
     /// The names of the token providers and authorizers that its requirements speak of.
     pub(crate) fn gates(&self) -> impl Iterator<Item = (Gate, &str)> {
         self.requirements

@@ -9,7 +9,7 @@ use crate::limits;
 
 mod key;
 
-pub use key::{RequestKeyBytes, affinity, request_key};
+pub use key::{RequestKeyBytes, affinity, key_values, request_key};
 
 /// Counts the requests of one rate limit, each key for itself.
 ///

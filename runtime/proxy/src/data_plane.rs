@@ -14,8 +14,7 @@ use mesh_daemon::telemetry::Metrics;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::access::jwks::KeySources;
-use crate::access::tokens::TokenMetrics;
+use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::connections::Connections;
 use crate::gateway::proxy_protocol::TrustedProxies;
@@ -159,10 +158,7 @@ impl DataPlane {
                 UpstreamMetrics::register(metrics),
                 labels,
                 RateLimits::register(metrics),
-                (
-                    TokenMetrics::register(metrics),
-                    KeySources::register(metrics),
-                ),
+                Access::register(metrics),
                 Mirrors::register(metrics),
             ),
         ));
@@ -238,8 +234,7 @@ impl DataPlane {
                 directory: &plane.directory,
                 budgets: &plane.budgets,
                 rate_limits: &plane.rate_limits,
-                tokens: &plane.tokens,
-                key_sources: &plane.key_sources,
+                access: &plane.access,
                 metrics: &plane.metrics,
                 exporters: &plane.exporters,
                 secrets: &self.secrets,

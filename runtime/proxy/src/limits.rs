@@ -22,6 +22,15 @@ pub(crate) fn number(bound: usize) -> u32 {
     u32::try_from(bound).unwrap_or(u32::MAX)
 }
 
+/// Bytes of what an authorizer, or a service that counts requests, answers.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a service that counts requests may take; they wait for it.
+pub(crate) const RATE_LIMIT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// When a request may come again that was refused because nobody could count it.
+pub(crate) const RATE_LIMIT_RETRY: Duration = Duration::from_secs(1);
+
 /// Bytes of a set of keys that is fetched.
 pub(crate) const KEY_SET_BYTES_MAX: usize = mesh_engine::limits::KEY_SET_BYTES_MAX;
 

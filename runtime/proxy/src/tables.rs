@@ -17,8 +17,8 @@ use mesh_engine::telemetry::TelemetryTable;
 use mesh_engine::{CalleeTable, RouteTable, Snapshot, SnapshotError};
 use tokio::time::Instant;
 
-use crate::access::jwks::KeySources;
-use crate::access::tokens::{ProviderError, Providers, TokenMetrics};
+use crate::access::Access;
+use crate::access::tokens::{ProviderError, Providers};
 use crate::gateway::entries::{Entries, Listener, ListenerError};
 use crate::gateway::proxy_protocol::TrustedProxies;
 use crate::gateway::tls::Terms;
@@ -99,10 +99,8 @@ pub(crate) struct Building<'p> {
     pub(crate) budgets: &'p Budgets,
     /// How many requests may enter.
     pub(crate) rate_limits: &'p RateLimits,
-    /// What is counted of tokens.
-    pub(crate) tokens: &'p TokenMetrics,
-    /// Keys that are fetched.
-    pub(crate) key_sources: &'p KeySources,
+    /// What requests must bring.
+    pub(crate) access: &'p Access,
     /// Counters.
     pub(crate) metrics: &'p RequestMetrics,
     /// Collectors.
@@ -186,8 +184,7 @@ impl Tables {
             directory,
             budgets,
             rate_limits: limits,
-            tokens,
-            key_sources,
+            access,
             metrics,
             exporters,
             secrets,
@@ -296,7 +293,7 @@ impl Tables {
             no_rules: metrics.authz("", &Rules::default()),
             gateways,
             rate_limits: rate_limits.collect(),
-            providers: Providers::build(slice, &snapshot, tokens, (key_sources, secrets))?,
+            providers: Providers::build(slice, &snapshot, (access, secrets))?,
             path_accepts: snapshot
                 .callees()
                 .iter()

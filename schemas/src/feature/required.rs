@@ -73,6 +73,12 @@ fn of_access(access: &Access, needed: &mut Needed) {
         feature::ACCESS_AUTHORIZER,
         needed,
     );
+    let mut authorizers = access.authorizers.iter();
+    when(
+        authorizers.any(|authorizer| authorizer.body_bytes > 0),
+        feature::ACCESS_AUTHORIZER_BODY,
+        needed,
+    );
 }
 
 fn of_inbound(service: &InboundService, needed: &mut Needed) {

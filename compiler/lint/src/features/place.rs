@@ -117,7 +117,7 @@ fn of_entrance(service: &Service, name: &str) -> Vec<Span> {
         own.map(|limit| limit.rate.span).collect()
     };
     match name {
-        feature::ACCESS_AUTHORIZER => {
+        feature::ACCESS_AUTHORIZER | feature::ACCESS_AUTHORIZER_BODY => {
             required(|one| one.kind == RequirementKind::RequireAuthorizer)
         }
         feature::ACCESS_JWT => required(|one| one.kind != RequirementKind::RequireAuthorizer),

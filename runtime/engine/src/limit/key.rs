@@ -6,7 +6,7 @@ use mesh_bundle::slice::RequestKey;
 use crate::balance::stable_hash;
 use crate::condition::{cookie_values, query_values};
 use crate::limits;
-use crate::request::{HeaderView, Peer, Request};
+use crate::request::{Peer, Request};
 
 /// A compound key. Two requests have the same one exactly when every part of it is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,33 +59,7 @@ fn read(parts: &[RequestKey], request: &Request<'_>) -> (RequestKeyBytes, bool) 
             bytes: &mut bytes,
             count: 0,
         };
-        match part {
-            RequestKey::ClientIp => {
-                if let Some(address) = request.client_ip {
-                    values.push(address.to_canonical().to_string().as_bytes());
-                }
-            }
-            RequestKey::Caller => {
-                if let Peer::Identity(id) = request.peer {
-                    values.push(id.as_str().as_bytes());
-                }
-            }
-            RequestKey::Path => values.push(request.path.as_str().as_bytes()),
-            RequestKey::Header(name) => {
-                request.headers.visit(name, &mut |line| values.push(line));
-            }
-            RequestKey::Query(name) => {
-                query_values(request, name, &mut |value| values.push(value));
-            }
-            RequestKey::Cookie { name, .. } => {
-                cookie_values(request, name, &mut |value| values.push(value));
-            }
-            RequestKey::Claim(name) => {
-                if let Some(claims) = request.claims {
-                    visit(claims, name, &mut values);
-                }
-            }
-        }
+        key_values(part, request, &mut |value| values.push(value));
         let count = values.count;
         has_any |= count > 0;
         if let Some(place) = bytes.get_mut(start..start + 4) {
@@ -95,8 +69,29 @@ fn read(parts: &[RequestKey], request: &Request<'_>) -> (RequestKeyBytes, bool) 
     (RequestKeyBytes::from(bytes.as_slice()), has_any)
 }
 
-fn visit(view: &dyn HeaderView, name: &str, values: &mut Values<'_>) {
-    view.visit(name, &mut |value| values.push(value));
+/// Calls `each` with what the request has of one part of a key.
+pub fn key_values(part: &RequestKey, request: &Request<'_>, each: &mut dyn FnMut(&[u8])) {
+    match part {
+        RequestKey::ClientIp => {
+            if let Some(address) = request.client_ip {
+                each(address.to_canonical().to_string().as_bytes());
+            }
+        }
+        RequestKey::Caller => {
+            if let Peer::Identity(id) = request.peer {
+                each(id.as_str().as_bytes());
+            }
+        }
+        RequestKey::Path => each(request.path.as_str().as_bytes()),
+        RequestKey::Header(name) => request.headers.visit(name, each),
+        RequestKey::Query(name) => query_values(request, name, each),
+        RequestKey::Cookie { name, .. } => cookie_values(request, name, each),
+        RequestKey::Claim(name) => {
+            if let Some(claims) = request.claims {
+                claims.visit(name, each);
+            }
+        }
+    }
 }
 
 /// The values of one part, each after its length, so that no two lists of values look alike.

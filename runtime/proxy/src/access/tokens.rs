@@ -12,8 +12,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use thiserror::Error;
 
+use super::Access;
 use super::fetch::PlaceError;
-use super::jwks::{KeySources, Source};
+use super::jwks::Source;
 use super::keys::{self, Keys};
 use crate::secrets::Secrets;
 
@@ -95,8 +96,7 @@ impl Providers {
     pub(crate) fn build(
         slice: &Slice,
         snapshot: &Snapshot,
-        metrics: &TokenMetrics,
-        (sources, secrets): (&KeySources, &Secrets),
+        (access, secrets): (&Access, &Secrets),
     ) -> Result<Self, ProviderError> {
         let mut keys = HashMap::new();
         for provider in &slice.access.jwts {
@@ -110,7 +110,7 @@ impl Providers {
                     Origin::Policy(Arc::new(read))
                 }
                 Jwks::Url(url) => {
-                    let source = sources.get(&provider.name, url, secrets);
+                    let source = access.keys.get(&provider.name, url, secrets);
                     Origin::Fetched(source.map_err(|source| ProviderError::Place {
                         name: name(),
                         url: url.clone(),
@@ -126,7 +126,7 @@ impl Providers {
                     ("dst_service", table.service().to_owned()),
                     ("provider", provider.to_string()),
                 ];
-                metrics.verified.get_or_create(&labels).clone()
+                access.tokens.verified.get_or_create(&labels).clone()
             };
             let counters = table
                 .token_providers()

@@ -132,7 +132,7 @@ pub(super) async fn resolve_names(plane: Arc<Plane>) {
 
 /// Keeps the keys that verify tokens.
 pub(super) async fn fetch_keys(plane: Arc<Plane>) {
-    plane.key_sources.keep().await;
+    plane.access.keys.keep().await;
 }
 
 #[cfg(test)]

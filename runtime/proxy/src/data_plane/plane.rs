@@ -15,8 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 
 use super::drain::DrainReport;
-use crate::access::jwks::KeySources;
-use crate::access::tokens::TokenMetrics;
+use crate::access::Access;
 use crate::access_log::{AccessLog, Line, TextLine};
 use crate::connections::Connections;
 use crate::gateway::proxy_protocol::{NoClient, TrustedProxies};
@@ -56,10 +55,8 @@ pub(crate) struct Plane {
     pub(super) budgets: Budgets,
     /// How many requests may enter.
     pub(crate) rate_limits: RateLimits,
-    /// What it counts of tokens.
-    pub(crate) tokens: TokenMetrics,
-    /// Keys that are fetched.
-    pub(super) key_sources: KeySources,
+    /// What requests must bring.
+    pub(crate) access: Access,
     /// Copies of requests.
     pub(crate) mirrors: Mirrors,
     /// Bounds.
@@ -106,11 +103,11 @@ impl Plane {
         exporters: Exporters,
         trusted_proxies: TrustedProxies,
         limits: Arc<Limits>,
-        (pools, labels, rate_limits, (tokens, key_sources), mirrors): (
+        (pools, labels, rate_limits, access, mirrors): (
             Arc<Pools>,
             Vec<Label>,
             RateLimits,
-            (TokenMetrics, KeySources),
+            Access,
             Mirrors,
         ),
     ) -> Self {
@@ -144,8 +141,7 @@ impl Plane {
             directory: Directory::new(shared, pools, labels),
             budgets: Budgets::default(),
             rate_limits,
-            tokens,
-            key_sources,
+            access,
             mirrors,
             limits,
             trusted_proxies,

@@ -1,6 +1,7 @@
 //! Two whole data planes on loopback, with real certificates and real sockets: a caller's and a
 //! callee's, and an application behind the latter that the test plays.
 
+mod authorizers;
 mod balancing;
 mod drain;
 mod ejection;

@@ -11,6 +11,10 @@ use mesh_engine::jwt::Invalid;
 use super::body::ResponseBody;
 use super::rate_limit::Limited;
 use super::sanitise::{REASON_HEADER, Rule};
+use crate::access::authorizers::Denial;
+
+/// gRPC's status for who has not said who it is.
+const UNAUTHENTICATED: u8 = 16;
 
 /// In which protocol an answer is to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +102,42 @@ fn as_written(respond: &Respond) -> Response<ResponseBody> {
     reply
 }
 
+/// The answer to a request that an authorizer has refused, in its words.
+pub(crate) fn denied(denial: Denial, asked: Asked) -> Response<ResponseBody> {
+    let Denial {
+        status,
+        headers: told,
+        body,
+    } = denial;
+    let mut reply = if asked.grpc {
+        grpc(Reason::ExtAuthzDenied)
+    } else {
+        let body = (!body.is_empty()).then_some(body);
+        let mut reply = Response::new(ResponseBody::Local(body));
+        *reply.status_mut() = status;
+        reply
+    };
+    let headers = reply.headers_mut();
+    if asked.grpc && status == StatusCode::UNAUTHORIZED {
+        headers.insert("grpc-status", HeaderValue::from(u16::from(UNAUTHENTICATED)));
+    }
+    for name in told.keys() {
+        // What says of which kind a message is, is gRPC's own there.
+        if asked.grpc && (name == header::CONTENT_TYPE || name.as_str().starts_with("grpc-")) {
+            continue;
+        }
+        for value in told.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if !asked.grpc && !headers.contains_key(header::CONTENT_TYPE) {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, text);
+    }
+    insert_reason(headers, Reason::ExtAuthzDenied.to_string());
+    reply
+}
+
 /// What policy answers itself.
 pub(crate) fn respond(respond: &RespondPolicy) -> Response<ResponseBody> {
     let body = respond.body();
@@ -159,7 +199,6 @@ pub(crate) fn grpc_status(reason: Reason) -> u8 {
     const UNIMPLEMENTED: u8 = 12;
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
-    const UNAUTHENTICATED: u8 = 16;
     match reason {
         Reason::NoRoute => UNIMPLEMENTED,
         Reason::RequestTimeout | Reason::PerTryTimeout => DEADLINE_EXCEEDED,

@@ -1,4 +1,4 @@
-//! How many requests may enter: counted by this proxy for itself, and across swaps as long as policy says the
+//! How many requests may enter: counted by a service for all proxies, or by this proxy for itself, and across swaps as long as policy says the
 //! same of it.
 
 use std::collections::HashMap;
@@ -13,23 +13,25 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
+use crate::access::counted::Counting;
+
 /// All rate limits that outlive a swap.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimits {
-    known: Arc<Mutex<HashMap<String, Vec<Counting>>>>,
+    known: Arc<Mutex<HashMap<String, Vec<Own>>>>,
     refused: Family<[(&'static str, String); 2], Counter>,
 }
 
 /// One limit, and what it has counted.
 #[derive(Clone, Debug)]
-struct Counting {
+struct Own {
     limit: RateLimit,
     limiter: Arc<Mutex<RateLimiter>>,
 }
 
 /// The limits of one service, in the order of the slice.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ServiceLimits(Box<[Counting]>);
+pub(crate) struct ServiceLimits(Box<[Own]>);
 
 /// Why a request may not enter.
 #[derive(Debug)]
@@ -57,13 +59,13 @@ impl RateLimits {
     pub(crate) fn of(&self, service: &InboundService) -> ServiceLimits {
         let mut known = lock(&self.known);
         let before = known.get(&service.service).cloned().unwrap_or_default();
-        let mut before: Vec<Option<Counting>> = before.into_iter().map(Some).collect();
+        let mut before: Vec<Option<Own>> = before.into_iter().map(Some).collect();
         let now = Instant::now().into_std();
         let counting = |limit: &RateLimit| {
             let same = before
                 .iter_mut()
                 .find(|earlier| earlier.as_ref().is_some_and(|each| each.limit == *limit));
-            same.and_then(Option::take).unwrap_or_else(|| Counting {
+            same.and_then(Option::take).unwrap_or_else(|| Own {
                 limit: limit.clone(),
                 limiter: Arc::new(Mutex::new(RateLimiter::new(limit, now))),
             })
@@ -106,7 +108,20 @@ impl ServiceLimits {
         self.0.is_empty()
     }
 
-    /// Counts a request; says by which limit it may not enter, if it may not. `route` is the gateway's that takes it.
+    /// What services are asked that count a request for all proxies.
+    pub(crate) fn counted_elsewhere(
+        &self,
+        table: &InboundTable,
+        request: &Request<'_>,
+        route: Option<&str>,
+    ) -> Vec<Counting<'_>> {
+        let about = table.rate_limits(request, route);
+        let own = about.filter_map(|(position, _)| self.0.get(position));
+        own.filter_map(|own| Counting::of(table.service(), &own.limit, request))
+            .collect()
+    }
+
+    /// Counts a request that this proxy counts itself; says by which limit it may not enter, if it may not. `route` is the gateway's that takes it.
     pub(crate) fn admit(
         &self,
         table: &InboundTable,
@@ -115,9 +130,12 @@ impl ServiceLimits {
     ) -> Option<Limited<'_>> {
         let now = Instant::now().into_std();
         for (position, _) in table.rate_limits(request, route) {
-            let Some(Counting { limit, limiter }) = self.0.get(position) else {
+            let Some(Own { limit, limiter }) = self.0.get(position) else {
                 continue;
             };
+            if limit.via.is_some() {
+                continue;
+            }
             let key = request_key(&limit.keys, request);
             let admission = lock(limiter).admit(&key, now);
             if let Admission::Limited { retry_after } = admission {

@@ -543,7 +543,7 @@ fn nominated(headers: &mut HeaderMap, line: &HeaderValue) -> Result<bool, Rule> 
 }
 
 /// Whether only the mesh may set it.
-fn is_mesh(name: &HeaderName) -> bool {
+pub(crate) fn is_mesh(name: &HeaderName) -> bool {
     let start = name.as_str().get(..MESH_PREFIX.len());
     start.is_some_and(|start| is_spelling(start, MESH_PREFIX))
 }

@@ -158,9 +158,18 @@ fn experienced(mesh: &Mesh) -> Proxy {
     }
     plane.rate_limits.refused("productpage", None);
     plane
+        .access
         .tokens
         .refused("productpage", "shop", Invalid::Missing);
-    plane.key_sources.count("shop", "ok");
+    plane.access.keys.count("shop", "ok");
+    plane
+        .access
+        .authorizers
+        .count("productpage", "opa", "allowed");
+    plane
+        .access
+        .counted
+        .count("productpage", "limits", "allowed");
     plane.mirrors.count("sent");
     let metrics = &plane.metrics;
     metrics.rejected(Rule::HostMissing);

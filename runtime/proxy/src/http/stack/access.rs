@@ -1,15 +1,19 @@
-//! Whether a request may enter where it arrives: tokens, rules, and how many there may be, in this order.
+//! Whether a request may enter where it arrives: tokens, rules, authorizers, and how many there may be, in this order.
 
 use http::HeaderName;
 use http::header::HeaderValue;
 use mesh_daemon::telemetry::Reason;
 use mesh_engine::jwt::Brought;
 use mesh_engine::{InboundTable, Peer};
+use tokio::time::Instant;
 
 use super::super::local_reply;
+use super::super::rate_limit::Limited;
 use super::super::sanitise::{Rule, remove_all, spells};
+use super::super::server::Side;
 use super::{Exchanging, Refusal, Reply};
-use crate::access::tokens;
+use crate::access::authorizers::{self, Judged, Verdict, may_be_set};
+use crate::access::{ask, tokens};
 use crate::tables::Tables;
 
 /// How a service or gateway sees the request that comes to it.
@@ -34,6 +38,7 @@ impl Exchanging<'_> {
             port,
             peer,
         } = arrival;
+        self.forget_what_authorizers_say(tables, table);
         self.identify(tables, arrival)?;
         self.consider_logging(tables, host, port, peer);
         self.require_token(arrival, None)?;
@@ -110,18 +115,111 @@ impl Exchanging<'_> {
         let Some((_, provider, why)) = unmet else {
             return Ok(());
         };
-        let metrics = &self.connection.plane.tokens;
+        let metrics = &self.connection.plane.access.tokens;
         metrics.refused(table.service(), provider, why);
         Err(Refusal::Reason(Reason::JwtInvalid(why.as_str())))
     }
 
-    /// Whether it is not too many; `route` is the gateway's that takes the request. `Some`: what is answered.
-    pub(super) fn count(
-        &self,
+    /// Takes out what only an authorizer may say to the service, whether or not it is asked about this request.
+    fn forget_what_authorizers_say(&mut self, tables: &Tables, table: &InboundTable) {
+        let snapshot = tables.snapshot();
+        let authorizers = table
+            .authorizers()
+            .filter_map(|name| snapshot.authorizer(name));
+        for kept in authorizers.flat_map(|authorizer| &authorizer.keep_headers) {
+            if may_be_set(kept).is_some() {
+                remove_all(&mut self.head.headers, |name| spells(name, kept));
+            }
+        }
+    }
+
+    /// Whether the authorizers that policy names let the request in, and then whether it is not too many; `route` is
+    /// the gateway's that takes the request.
+    pub(super) async fn consult(
+        &mut self,
         tables: &Tables,
         arrival: Arrival<'_>,
         route: Option<&str>,
-    ) -> Result<Option<Reply>, Rule> {
+    ) -> Result<(), NotLetIn> {
+        self.ask_authorizers(tables, arrival, route).await?;
+        self.count_elsewhere(tables, arrival, route).await?;
+        self.count(tables, arrival, route)
+    }
+
+    async fn ask_authorizers(
+        &mut self,
+        tables: &Tables,
+        arrival: Arrival<'_>,
+        route: Option<&str>,
+    ) -> Result<(), NotLetIn> {
+        let Arrival {
+            table,
+            host,
+            port,
+            peer,
+        } = arrival;
+        if table.authorizers().next().is_none() {
+            return Ok(());
+        }
+        let asked: Vec<&str> = self.ask(host, port, peer, |request| {
+            table.asked(request, route).collect()
+        })?;
+        for name in asked {
+            let Some(authorizer) = tables.snapshot().authorizer(name) else {
+                return Err(Refusal::Reason(Reason::ExtAuthzDenied).into());
+            };
+            let waiting = Instant::now();
+            let verdict = authorizers::judge(
+                tables,
+                authorizer,
+                &Judged {
+                    head: &self.head,
+                    authority: &self.authority,
+                    scheme: self.scheme(),
+                    peer,
+                    client_ip: self.client_ip,
+                    service: table.service(),
+                    port,
+                    hops: self.hops.saturating_add(1),
+                },
+            )
+            .await;
+            self.record.waited(waiting);
+            let metrics = &self.connection.plane.access.authorizers;
+            match verdict {
+                Verdict::Enter { adding, outcome } => {
+                    metrics.count(table.service(), name, outcome);
+                    self.head.headers.extend(adding);
+                }
+                Verdict::Refused { denial, outcome } => {
+                    metrics.count(table.service(), name, outcome);
+                    let reason = Reason::ExtAuthzDenied;
+                    return Err(match denial {
+                        None => Refusal::Reason(reason).into(),
+                        Some(denial) => {
+                            let reply = local_reply::denied(denial, self.asked);
+                            NotLetIn::Told(reason, Box::new(reply))
+                        }
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scheme(&self) -> &'static str {
+        match &self.connection.side {
+            Side::Gateway(entrance) if entrance.tls => "https",
+            _ => "http",
+        }
+    }
+
+    async fn count_elsewhere(
+        &mut self,
+        tables: &Tables,
+        arrival: Arrival<'_>,
+        route: Option<&str>,
+    ) -> Result<(), NotLetIn> {
         let Arrival {
             table,
             host,
@@ -130,16 +228,94 @@ impl Exchanging<'_> {
         } = arrival;
         let limits = tables.rate_limits(table.service());
         let Some(limits) = limits.filter(|limits| !limits.is_empty()) else {
-            return Ok(None);
+            return Ok(());
+        };
+        let questions = self.ask(host, port, peer, |request| {
+            limits.counted_elsewhere(table, request, route)
+        })?;
+        for question in questions {
+            let waiting = Instant::now();
+            let headers = ask::trace(&self.head.headers);
+            let hops = self.hops.saturating_add(1);
+            let counted = question.count(tables, headers, hops).await;
+            self.record.waited(waiting);
+            let plane = &self.connection.plane;
+            plane
+                .access
+                .counted
+                .count(table.service(), question.via(), counted.outcome);
+            if let Some(retry_after) = counted.retry_after {
+                let limit = question.limit;
+                let limited = Limited { retry_after, limit };
+                return Err(self.too_many(&limited, table, route));
+            }
+        }
+        Ok(())
+    }
+
+    fn count(
+        &self,
+        tables: &Tables,
+        arrival: Arrival<'_>,
+        route: Option<&str>,
+    ) -> Result<(), NotLetIn> {
+        let Arrival {
+            table,
+            host,
+            port,
+            peer,
+        } = arrival;
+        let limits = tables.rate_limits(table.service());
+        let Some(limits) = limits.filter(|limits| !limits.is_empty()) else {
+            return Ok(());
         };
         let limited = self.ask(host, port, peer, |request| {
             limits.admit(table, request, route)
         })?;
-        Ok(limited.map(|limited| {
-            let plane = &self.connection.plane;
-            plane.rate_limits.refused(table.service(), route);
-            local_reply::limited(&limited, self.asked)
-        }))
+        match limited {
+            None => Ok(()),
+            Some(limited) => Err(self.too_many(&limited, table, route)),
+        }
+    }
+
+    fn too_many(
+        &self,
+        limited: &Limited<'_>,
+        table: &InboundTable,
+        route: Option<&str>,
+    ) -> NotLetIn {
+        let plane = &self.connection.plane;
+        plane.rate_limits.refused(table.service(), route);
+        let reply = local_reply::limited(limited, self.asked);
+        NotLetIn::Told(Reason::RateLimited, Box::new(reply))
+    }
+
+    /// The answer to a request that goes no further. The exchange is over.
+    pub(super) fn turn_away(self, why: NotLetIn) -> Reply {
+        match why {
+            NotLetIn::Refused(refusal) => self.refuse(refusal),
+            NotLetIn::Told(reason, reply) => self.over(Some(reason), *reply),
+        }
+    }
+}
+
+/// Why a request does not enter that the rules let in.
+pub(super) enum NotLetIn {
+    /// As anything is refused.
+    Refused(Refusal),
+    /// With an answer that policy, or an authorizer, has words for.
+    Told(Reason, Box<Reply>),
+}
+
+impl From<Refusal> for NotLetIn {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Rule> for NotLetIn {
+    fn from(rule: Rule) -> Self {
+        Self::Refused(Refusal::Rule(rule))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A request of a client that is no mesh peer, from a gateway's listener into the mesh:
 //!
-//! listener by host → who the client is → tokens → authorise → the gateway's route, and its tokens → how many
+//! listener by host → who the client is → tokens → authorise → the gateway's route, and its tokens → authorizers → how many
 //!   → once the callee's route
 //!
 //! The client is `unauthenticated`, whatever it says of itself. From here on the gateway is the caller,
@@ -86,10 +86,8 @@ impl Exchanging<'_> {
         if let Err(rule) = self.narrow_path(route.filters().path_accepts) {
             return self.refuse(Refusal::Rule(rule));
         }
-        match self.count(tables, arrival, Some(route.name())) {
-            Ok(None) => {}
-            Ok(Some(reply)) => return self.over(Some(Reason::RateLimited), reply),
-            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        if let Err(why) = self.consult(tables, arrival, Some(route.name())).await {
+            return self.turn_away(why);
         }
         self.record.gateway_route(route.name());
         let seen = Seen {

@@ -1,6 +1,6 @@
 //! A request of a mesh peer, or of whoever a port takes in plaintext, to the local application:
 //!
-//! service by port → tokens → authorise → how many → application → answer
+//! service by port → tokens → authorise → authorizers → how many → application → answer
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::super::server::Inbound;
 use super::super::timeout::{self, Deadlines};
 use super::access::Arrival;
 use super::forward::failed;
-use super::{Exchanging, OutgoingBody, Refusal, Reply};
+use super::{Exchanging, OutgoingBody, Reply};
 use crate::limits;
 use crate::tables::Tables;
 use crate::tcp;
@@ -58,10 +58,8 @@ impl Exchanging<'_> {
         if let Err(refusal) = self.authorise(tables, arrival) {
             return self.refuse(refusal);
         }
-        match self.count(tables, arrival, None) {
-            Ok(None) => {}
-            Ok(Some(reply)) => return self.over(Some(Reason::RateLimited), reply),
-            Err(rule) => return self.refuse(Refusal::Rule(rule)),
+        if let Err(why) = self.consult(tables, arrival, None).await {
+            return self.turn_away(why);
         }
         if let Some(peer) = &inbound.peer {
             let headers = &mut self.head.headers;
