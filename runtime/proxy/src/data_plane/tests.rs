@@ -3,6 +3,7 @@
 
 mod authorizers;
 mod balancing;
+mod client_certificates;
 mod drain;
 mod ejection;
 mod ending;

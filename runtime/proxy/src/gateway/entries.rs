@@ -199,6 +199,27 @@ impl Port {
         config.map_or_else(|| Arc::clone(&NOBODY), |(_, config)| Arc::clone(config))
     }
 
+    /// On which terms a client that asks for this name is met.
+    pub(crate) fn terms(&self, name: Option<&str>) -> Option<&Terms> {
+        let normalised = name.and_then(|name| host::normalise(name).ok());
+        let entry = match (name, normalised) {
+            (Some(_), Some(name)) => self.entry(name.host()),
+            (None, _) => self.0.first(),
+            (Some(_), None) => None,
+        };
+        Some(&entry?.tls.as_ref()?.0)
+    }
+
+    /// Whether more is asked of clients of this host by now than of the one that was met on these terms: the
+    /// certificate that it did not have to show, or roots that it did not have to lead to.
+    pub(crate) fn asks_more(&self, host: &str, met: Option<&Terms>) -> bool {
+        let asked = self.entry(host).and_then(|entry| entry.tls.as_ref());
+        let Some((asked, _)) = asked.filter(|(terms, _)| terms.clients.is_some()) else {
+            return false;
+        };
+        met.is_none_or(|met| met.clients != asked.clients || (met.optional && !asked.optional))
+    }
+
     /// Whether a request for `host` may come over a connection that was made for `name`: not if its
     /// own listener would have met the client otherwise (RFC 9110 section 7.4).
     pub(crate) fn is_misdirected(&self, host: &str, name: Option<&str>) -> bool {

@@ -31,6 +31,7 @@ use super::upgrade::Tunnels;
 use super::wire::{Guarded, Refused, WireState};
 use crate::aside::Aside;
 use crate::data_plane::Plane;
+use crate::gateway::tls::Terms;
 use crate::limits::{self, Limits};
 use crate::listener::Leaving;
 use crate::tcp::downstream::Socket;
@@ -80,6 +81,8 @@ pub(crate) struct Entrance {
     pub(crate) tls: bool,
     /// The name that the client asked for.
     pub(crate) name: Option<String>,
+    /// On which terms it was met, if it is TLS.
+    pub(crate) met: Option<Box<Terms>>,
     /// Whose connection it is: the peer's, or that of whom a trusted proxy speaks.
     pub(crate) client_ip: IpAddr,
 }

@@ -49,11 +49,12 @@ pub(super) async fn enter(
         };
     }
     let client_ip = client.ip();
-    let entrance = |tls, name| {
+    let entrance = |tls, name, met| {
         Side::Gateway(Entrance {
             port,
             tls,
             name,
+            met,
             client_ip,
         })
     };
@@ -78,7 +79,7 @@ pub(super) async fn enter(
         return Box::pin(in_plaintext(
             accepted,
             peer,
-            entrance(false, None),
+            entrance(false, None, None),
             plane,
             drain,
         ))
@@ -86,8 +87,10 @@ pub(super) async fn enter(
     }
     let recheck = plane.recheck();
     let mut name = None;
+    let mut met = None;
     let choose = |hello: &ClientHello<'_>| {
         name = hello.server_name().map(str::to_owned);
+        met = listeners.terms(name.as_deref()).cloned().map(Box::new);
         listeners.meet(name.as_deref())
     };
     let stream = match Box::pin(shake_hands(accepted, choose, &plane, handshakes)).await {
@@ -117,7 +120,7 @@ pub(super) async fn enter(
         // What a client without ALPN speaks (RFC 9112 section 9.7).
         _ => HttpVersion::Http1,
     };
-    let connection = Connection::new(plane, entrance(true, name), peer.ip());
+    let connection = Connection::new(plane, entrance(true, name, met), peer.ip());
     // TLS tells by itself that a stream was cut.
     let reset = |_: &_| ();
     // What a connection needs from here on is kept apart from what it took to get here.

@@ -37,7 +37,8 @@ impl Exchanging<'_> {
         let Some(listeners) = tables.entries().port(entrance.port) else {
             return self.reply(Reason::NoRoute);
         };
-        if listeners.is_misdirected(host, entrance.name.as_deref()) {
+        let asks_more = listeners.asks_more(host, entrance.met.as_deref());
+        if asks_more || listeners.is_misdirected(host, entrance.name.as_deref()) {
             return self.refuse(Refusal::Rule(Rule::Misdirected));
         }
         let Some(entry) = listeners.entry(host) else {
