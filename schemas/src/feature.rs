@@ -90,6 +90,8 @@ pub const CALLEE_LISTEN: &str = "callee.listen";
 pub const ROUTE_DESTINATION_PORT: &str = "route.destination-port";
 /// Redirects.
 pub const ROUTE_REDIRECT: &str = "route.redirect";
+/// Requests that stay with one of several destinations.
+pub const ROUTE_STICKY: &str = "route.sticky";
 /// Answers of the proxy itself.
 pub const ROUTE_RESPOND: &str = "route.respond";
 /// Rewritten paths and hosts.
@@ -209,6 +211,7 @@ pub const KNOWN: &[&str] = &[
     ROUTE_REDIRECT,
     ROUTE_RESPOND,
     ROUTE_REWRITE,
+    ROUTE_STICKY,
     ROUTE_STREAMING,
     ROUTE_UPGRADE,
     TELEMETRY_ACCESS_LOG,
@@ -278,6 +281,7 @@ pub const SUPPORTED: &[&str] = &[
     ROUTE_REDIRECT,
     ROUTE_RESPOND,
     ROUTE_REWRITE,
+    ROUTE_STICKY,
     ROUTE_STREAMING,
     ROUTE_UPGRADE,
     TELEMETRY_ACCESS_LOG,

@@ -342,6 +342,11 @@ fn filters(mesh: &LinkedMesh, actions: &Actions<Target>) -> slice::RouteFilters 
         upgrade: actions.upgrade.map(|upgrade| upgrade.value),
         path_accepts: actions.path_accepts.clone(),
         streaming: actions.streaming.is_some(),
+        sticky: actions
+            .sticky
+            .as_ref()
+            .map(|own| own.value.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -148,6 +148,7 @@ pub static KEYWORDS: &[&Keyword] = &[
     &upgrade::UPGRADE,
     &upgrade::PATH_ACCEPTS,
     &upgrade::STREAMING,
+    &upgrade::STICKY,
     &timeout::TIMEOUT,
     &retry::RETRY,
     &retry::BACKOFF,

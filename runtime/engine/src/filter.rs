@@ -2,7 +2,7 @@
 //! applies it. The proxy, the compiler's trials and `explain` call the same ones. A request is matched as
 //! received, then rewritten, then its headers are edited.
 
-use mesh_bundle::slice::{Answer, Redirect, Respond, Route, Upgrade};
+use mesh_bundle::slice::{Answer, Redirect, RequestKey, Respond, Route, Upgrade};
 
 pub mod capture;
 pub mod cors;
@@ -57,6 +57,8 @@ pub struct Filters {
     pub path_accepts: Accepts,
     /// The timeout ends with the request.
     pub streaming: bool,
+    /// What ties requests to one of several destinations; empty: each is drawn for itself.
+    pub sticky: Box<[RequestKey]>,
 }
 
 /// Why a filter is refused.
@@ -139,6 +141,7 @@ impl Filters {
             upgrade: filters.upgrade,
             path_accepts: Accepts::new(&filters.path_accepts),
             streaming: filters.streaming,
+            sticky: filters.sticky.clone().into(),
         })
     }
 }

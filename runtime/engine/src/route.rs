@@ -284,6 +284,19 @@ impl RouteTable {
         &self.split
     }
 
+    /// Picks a destination of requests that share this hash, always the same one as long as weights stay; none: any, by
+    /// weight.
+    pub fn pick_tied(
+        &self,
+        hash: Option<u64>,
+        rng: &mut (impl rand::Rng + ?Sized),
+    ) -> Option<&Destination> {
+        let Some(hash) = hash else {
+            return self.pick_destination(rng);
+        };
+        self.action.is_forward().then(|| self.split.of(hash))
+    }
+
     /// Picks a destination by weight; `None` if the proxy answers itself.
     pub fn pick_destination(&self, rng: &mut (impl rand::Rng + ?Sized)) -> Option<&Destination> {
         self.action.is_forward().then(|| self.split.pick(rng))

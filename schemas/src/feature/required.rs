@@ -304,6 +304,7 @@ fn of_filters(filters: &RouteFilters, needed: &mut Needed) {
         upgrade,
         path_accepts,
         streaming,
+        sticky,
     } = filters;
     when(rewrite.is_some(), feature::ROUTE_REWRITE, needed);
     when(!mirrors.is_empty(), feature::ROUTE_MIRROR, needed);
@@ -318,6 +319,7 @@ fn of_filters(filters: &RouteFilters, needed: &mut Needed) {
         needed,
     );
     when(*streaming, feature::ROUTE_STREAMING, needed);
+    when(!sticky.is_empty(), feature::ROUTE_STICKY, needed);
 }
 
 fn of_edits(edits: &HeaderEdits, needed: &mut Needed) {

@@ -1136,6 +1136,9 @@ pub struct RouteFilters {
     /// The timeout ends with the request.
     #[prost(bool, tag = "9")]
     pub streaming: bool,
+    /// What ties requests to one of several destinations; strictly ascending by encoded bytes.
+    #[prost(message, repeated, tag = "10")]
+    pub sticky: ::prost::alloc::vec::Vec<RequestKey>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rewrite {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Target;
+use super::{RequestKey, Target};
 
 /// An answer that the proxy gives itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct RouteFilters {
     pub path_accepts: Vec<PathAccepts>,
     /// The timeout ends with the request.
     pub streaming: bool,
+    /// What ties requests to one of several destinations; empty: each is drawn for itself.
+    pub sticky: Vec<RequestKey>,
 }
 
 /// Another path or host for the request.

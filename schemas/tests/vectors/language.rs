@@ -465,5 +465,6 @@ fn filters() -> RouteFilters {
             PathAccepts::Semicolon,
         ],
         streaming: true,
+        sticky: vec![RequestKey::ClientIp],
     }
 }

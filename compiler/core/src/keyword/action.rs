@@ -39,18 +39,20 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>, actions: &mut Ac
             actions.path_accepts.dedup();
         }
         "streaming" => actions.streaming = Some(span),
+        "sticky" => actions.sticky = Some(upgrade::sticky(reader, entry)),
         _ => {}
     }
 }
 
 /// What says nothing where the proxy answers itself.
-const OF_FORWARDED: [&str; 9] = [
+const OF_FORWARDED: [&str; 10] = [
     "to",
     "rewrite",
     "mirror",
     "request-headers",
     "upgrade",
     "streaming",
+    "sticky",
     "timeout",
     "retry",
     "hedge",

@@ -189,7 +189,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, entry: Entry<'_>) -> Balance {
 }
 
 /// Ascending: a compound key is a set, so the order in which it is written decides nothing.
-fn keys(reader: &mut Reader<'_>, entry: Entry<'_>) -> Vec<Spanned<RequestKey>> {
+pub(super) fn keys(reader: &mut Reader<'_>, entry: Entry<'_>) -> Vec<Spanned<RequestKey>> {
     let mut keys: Vec<Spanned<RequestKey>> = Vec::new();
     for child in reader.block(entry) {
         if let Some(key) = per::decode(reader, child) {

@@ -1,10 +1,12 @@
-//! `upgrade`, `path-accepts` and `streaming`: what a route lets through that others don't.
+//! `upgrade`, `path-accepts`, `streaming` and `sticky`: what a route does with its requests that others don't.
 
-use mesh_bundle::slice::{PathAccepts, Upgrade};
-use mesh_syntax::Value;
+use mesh_bundle::slice::{PathAccepts, RequestKey, Upgrade};
+use mesh_syntax::{Diagnostic, Value};
 
 use super::Place::Route;
-use super::{Args, Argument, Keyword};
+use super::{Args, Argument, Entry, Keyword, Place, Reader, balance};
+use crate::code;
+use crate::model::Spanned;
 use crate::value::{self, Kind, Wrong};
 
 pub(super) static UPGRADE: Keyword = Keyword {
@@ -33,6 +35,33 @@ pub(super) static STREAMING: Keyword = Keyword {
         "The timeout ends when the answer begins; then only `stream-idle=` and `max-duration=` hold.",
     )
 };
+
+pub(super) static STICKY: Keyword = Keyword {
+    block: Some(Place::Balance),
+    ..Keyword::new(
+        "sticky",
+        &[Route],
+        "Requests that share this go to the same of several destinations, as long as weights stay.",
+    )
+};
+
+/// The keys of `sticky`, ascending.
+pub(super) fn sticky(reader: &mut Reader<'_>, entry: Entry<'_>) -> Spanned<Vec<RequestKey>> {
+    let span = entry.span();
+    let keys = balance::keys(reader, entry);
+    if keys.is_empty() && entry.node.children.is_empty() {
+        reader.report(
+            Diagnostic::error(
+                code::HASH_WITHOUT_KEY,
+                span,
+                "`sticky` ties nothing together",
+            )
+            .at("by what?")
+            .help("say what stays with one destination: `sticky { per cookie shop ttl=\"1h\" }`"),
+        );
+    }
+    Spanned::new(keys.into_iter().map(|key| key.value).collect(), span)
+}
 
 const PROTOCOLS: [(&str, Upgrade); 2] =
     [("websocket", Upgrade::Websocket), ("none", Upgrade::None)];

@@ -55,6 +55,7 @@ impl Linker<'_, '_> {
             upgrade: actions.upgrade,
             path_accepts: actions.path_accepts.clone(),
             streaming: actions.streaming,
+            sticky: actions.sticky.clone(),
         }
     }
 

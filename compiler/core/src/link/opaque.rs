@@ -134,6 +134,7 @@ impl Linker<'_, '_> {
             actions.cors.as_ref().map(|cors| cors.span),
             actions.upgrade.map(|upgrade| upgrade.span),
             actions.streaming,
+            actions.sticky.as_ref().map(|own| own.span),
         ];
         let exchange = &route.exchange;
         let own = |source: Source| match source {

@@ -1,7 +1,7 @@
 //! What a route does with its requests besides sending them somewhere.
 
 use mesh_bundle::slice::{
-    Answer, Cors, FaultAbort, FaultDelay, HeaderEdits, PathAccepts, Rewrite, Upgrade,
+    Answer, Cors, FaultAbort, FaultDelay, HeaderEdits, PathAccepts, RequestKey, Rewrite, Upgrade,
 };
 use mesh_syntax::Span;
 
@@ -31,6 +31,8 @@ pub struct Actions<T = Target> {
     pub path_accepts: Vec<PathAccepts>,
     /// `streaming`.
     pub streaming: Option<Span>,
+    /// `sticky`, ascending.
+    pub sticky: Option<Spanned<Vec<RequestKey>>>,
 }
 
 impl<T> Default for Actions<T> {
@@ -46,6 +48,7 @@ impl<T> Default for Actions<T> {
             upgrade: None,
             path_accepts: Vec::new(),
             streaming: None,
+            sticky: None,
         }
     }
 }

@@ -234,6 +234,7 @@ fn of_route(route: &Route, name: &str) -> Vec<Span> {
         feature::ROUTE_CORS => actions.cors.as_ref().map(|own| own.span),
         feature::ROUTE_UPGRADE => actions.upgrade.as_ref().map(|own| own.span),
         feature::ROUTE_STREAMING => actions.streaming,
+        feature::ROUTE_STICKY => actions.sticky.as_ref().map(|own| own.span),
         feature::ROUTE_HEADERS => {
             let edits = [&actions.request_headers, &actions.response_headers];
             edits.into_iter().flatten().map(|own| own.span).next()

@@ -3,6 +3,8 @@
 use mesh_bundle::slice::Destination;
 use rand::RngExt as _;
 
+use crate::balance::stable_hash;
+
 /// The destinations of a route.
 #[derive(Clone, Debug)]
 pub struct Split {
@@ -76,7 +78,19 @@ impl Split {
         if let [only] = &*self.destinations {
             return only;
         }
-        let mut left = rng.random_range(0..self.total);
+        self.at(rng.random_range(0..self.total))
+    }
+
+    /// The destination of a hash, to each its share of all hashes. Balancing by the same hash is another draw.
+    pub(crate) fn of(&self, hash: u64) -> &Destination {
+        if let [only] = &*self.destinations {
+            return only;
+        }
+        self.at(stable_hash(&[b"split", &hash.to_le_bytes()]) % self.total)
+    }
+
+    /// The destination at this place below the sum of all weights.
+    fn at(&self, mut left: u64) -> &Destination {
         self.destinations
             .iter()
             .find(
@@ -88,7 +102,7 @@ impl Split {
                     None => true,
                 },
             )
-            .expect("the drawn number is below the sum of the weights")
+            .expect("the number is below the sum of the weights")
     }
 
     /// Each destination with its share, in the order of the slice.
@@ -103,5 +117,57 @@ impl Split {
     /// The destinations, in the order of the slice.
     pub fn destinations(&self) -> &[Destination] {
         &self.destinations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_bundle::slice::Target;
+
+    use super::*;
+
+    fn split(weights: &[u32]) -> Split {
+        let destination = |(at, weight): (usize, &u32)| Destination {
+            weight: *weight,
+            ..Destination::only(Target {
+                service: "a".to_owned(),
+                subset: Some(format!("v{at}")),
+                port: None,
+            })
+        };
+        let destinations: Vec<_> = weights.iter().enumerate().map(destination).collect();
+        Split::build(&destinations).unwrap()
+    }
+
+    fn of(split: &Split, hash: u64) -> &str {
+        split.of(hash).target.subset.as_deref().unwrap()
+    }
+
+    #[test]
+    fn a_hash_stays_and_each_gets_its_share() {
+        let split = split(&[90, 10, 0]);
+        let mut counts = [0, 0];
+        for key in 0..10_000_u64 {
+            let hash = stable_hash(&[&key.to_le_bytes()]);
+            assert_eq!(of(&split, hash), of(&split, hash));
+            match of(&split, hash) {
+                "v0" => counts[0] += 1,
+                "v1" => counts[1] += 1,
+                other => panic!("{other} has no share"),
+            }
+        }
+        assert!((800..=1_200).contains(&counts[1]), "{counts:?}");
+    }
+
+    /// Who was moved to the new version stays there when it gets more.
+    #[test]
+    fn more_for_one_takes_nobody_away_from_it() {
+        let (before, after) = (split(&[90, 10]), split(&[70, 30]));
+        for key in 0..2_000_u64 {
+            let hash = stable_hash(&[&key.to_le_bytes()]);
+            if of(&before, hash) == "v1" {
+                assert_eq!(of(&after, hash), "v1");
+            }
+        }
     }
 }

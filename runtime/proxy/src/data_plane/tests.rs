@@ -30,6 +30,7 @@ mod raw;
 mod reference;
 mod retries;
 mod shown;
+mod sticky;
 mod tcp;
 mod tls;
 mod tokens;

@@ -67,6 +67,7 @@ pub(crate) async fn serve(
         client_ip: connection.peer_ip,
         hops: 0,
         accepts: Accepts::default(),
+        cookies: Vec::new(),
         head,
         record,
         tokens: None,
@@ -129,6 +130,8 @@ struct Exchanging<'c> {
     hops: u16,
     /// What the path may hold until it is known who takes it.
     accepts: Accepts,
+    /// By which the client will be known again, which its answer tells it.
+    cookies: Vec<String>,
     head: request::Parts,
     record: Box<Record>,
     /// Whether the client sends its body only when it is told to go on.

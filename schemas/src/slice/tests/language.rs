@@ -497,7 +497,10 @@ pub(super) fn filters() -> impl Strategy<Value = RouteFilters> {
         option::of(cors),
         option::of(upgrade),
         accepts(),
-        any::<bool>(),
+        (
+            any::<bool>(),
+            distinct(vec(request_keys(), 0..3), Clone::clone),
+        ),
     )
         .prop_map(
             |(
@@ -508,7 +511,7 @@ pub(super) fn filters() -> impl Strategy<Value = RouteFilters> {
                 cors,
                 upgrade,
                 path_accepts,
-                streaming,
+                (streaming, sticky),
             )| {
                 RouteFilters {
                     rewrite,
@@ -520,6 +523,7 @@ pub(super) fn filters() -> impl Strategy<Value = RouteFilters> {
                     upgrade,
                     path_accepts,
                     streaming,
+                    sticky,
                 }
             },
         )

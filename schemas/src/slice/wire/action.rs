@@ -5,7 +5,10 @@ use super::{
     Result, header_name, header_names, name, narrow, not_empty, optional_name, optional_port,
     pattern, share, target_from, target_to, unless_default, unspecified,
 };
-use crate::canonical::{Wire, ascending, counted, each, enumeration, invalid, set, text_or_empty};
+use crate::canonical::{
+    Wire, ascending, ascending_by_bytes, counted, each, enumeration, invalid, set, set_by_bytes,
+    text_or_empty,
+};
 use crate::limits;
 use crate::messages::bundle as wire;
 use crate::slice::{
@@ -148,10 +151,16 @@ impl Wire for RouteFilters {
             } as i32,
             path_accepts: accepts_to(&self.path_accepts),
             streaming: self.streaming,
+            sticky: set_by_bytes(&self.sticky),
         }
     }
 
     fn from_message(message: wire::RouteFilters) -> Result<Self> {
+        ascending_by_bytes(
+            "route_filters.sticky",
+            &message.sticky,
+            limits::REQUEST_KEYS_MAX,
+        )?;
         ascending(
             "route_filters.mirrors",
             &message.mirrors,
@@ -176,6 +185,7 @@ impl Wire for RouteFilters {
             },
             path_accepts: accepts_from("route_filters.path_accepts", message.path_accepts)?,
             streaming: message.streaming,
+            sticky: each(message.sticky)?,
         })
     }
 }

@@ -82,6 +82,7 @@ fn taken(mesh: &LinkedMesh, sources: &SourceSet, route: &Route) -> Taken {
         filters.push(format!("path-accepts {}", words.join(" ").to_lowercase()));
     }
     filters.extend(actions.streaming.iter().map(|span| text(*span)));
+    filters.extend(actions.sticky.iter().map(|one| text(one.span)));
     Taken {
         route: route.name.value.clone(),
         source: place(sources, route.span),

@@ -1,12 +1,12 @@
-//! What ties a client to an endpoint: a hash of what tells clients apart, and the cookie by which one is told again.
+//! What ties a client to an endpoint, or to one of the destinations of a route: a hash of what tells clients apart, and the cookie by which one is told again.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
-use mesh_bundle::slice::{RequestKey, Target};
+use mesh_bundle::slice::{Destination, RequestKey, Target};
 use mesh_engine::limit::affinity;
-use mesh_engine::{HeaderView, Request};
+use mesh_engine::{HeaderView, Request, RouteTable};
 
 use super::super::sanitise::Rule;
 use super::Exchanging;
@@ -17,7 +17,7 @@ impl Exchanging<'_> {
     /// The hash of this request where its destination is picked by one. A client without the cookie that ties it gets
     /// one with the answer.
     pub(super) fn affinity(
-        &self,
+        &mut self,
         tables: &Tables,
         target: &Target,
         seen: Seen<'_>,
@@ -26,7 +26,26 @@ impl Exchanging<'_> {
         let Some(group) = tables.group(target, seen.port) else {
             return Ok(None);
         };
-        let keys = &group.pool().policy().hash_keys;
+        self.tied(&group.pool().policy().hash_keys, seen, edits)
+    }
+
+    /// Picks the destination of a request, the same one for all that share what ties them.
+    pub(super) fn pick_destination<'t>(
+        &mut self,
+        route: &'t RouteTable,
+        seen: Seen<'_>,
+        edits: &mut Vec<Edit<'_>>,
+    ) -> Result<Option<&'t Destination>, Rule> {
+        let hash = self.tied(&route.filters().sticky, seen, edits)?;
+        Ok(route.pick_tied(hash, &mut rand::rng()))
+    }
+
+    fn tied(
+        &mut self,
+        keys: &[RequestKey],
+        seen: Seen<'_>,
+        edits: &mut Vec<Edit<'_>>,
+    ) -> Result<Option<u64>, Rule> {
         if keys.is_empty() {
             return Ok(None);
         }
@@ -34,19 +53,21 @@ impl Exchanging<'_> {
             RequestKey::Cookie { name, ttl } => Some((name, (*ttl)?)),
             _ => None,
         });
-        let fresh = fresh.filter(|(name, _)| !has_cookie(&self.head.headers, name));
-        let Some((name, ttl)) = fresh else {
-            return self.ask(seen.host, seen.port, seen.peer, |request| {
-                affinity(keys, request)
-            });
+        let is_set = |name: &str| {
+            let set = self.cookies.iter().filter_map(|pair| pair.split_once('='));
+            has_cookie(&self.head.headers, name) || set.clone().any(|(set, _)| set == name)
         };
-        let value = format!("{:032x}", rand::random::<u128>());
-        let pair = format!("{name}={value}");
-        let headers = WithCookie {
+        if let Some((name, ttl)) = fresh.filter(|(name, _)| !is_set(name)) {
+            let value = format!("{:032x}", rand::random::<u128>());
+            let pair = format!("{name}={value}");
+            edits.extend(set_cookie(&pair, ttl).map(Edit::Cookie));
+            // Whatever else it ties is tied by the same one.
+            self.cookies.push(pair);
+        }
+        let headers = WithCookies {
             headers: &self.head.headers,
-            pair: &pair,
+            pairs: &self.cookies,
         };
-        edits.extend(set_cookie(&pair, ttl).map(Edit::Cookie));
         self.ask(seen.host, seen.port, seen.peer, |request| {
             let request = Request {
                 headers: &headers,
@@ -59,16 +80,18 @@ impl Exchanging<'_> {
 
 /// Headers as they will be when the client comes again.
 #[derive(Debug)]
-struct WithCookie<'a> {
+struct WithCookies<'a> {
     headers: &'a HeaderMap,
-    pair: &'a str,
+    pairs: &'a [String],
 }
 
-impl HeaderView for WithCookie<'_> {
+impl HeaderView for WithCookies<'_> {
     fn visit(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.headers.visit(name, each);
         if name == header::COOKIE.as_str() {
-            each(self.pair.as_bytes());
+            for pair in self.pairs {
+                each(pair.as_bytes());
+            }
         }
     }
 }

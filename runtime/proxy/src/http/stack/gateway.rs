@@ -102,8 +102,10 @@ impl Exchanging<'_> {
         if let Err(ending) = filtered {
             return self.end(ending);
         }
-        let Some(to) = route.pick_destination(&mut rand::rng()) else {
-            return self.reply(Reason::NoRoute);
+        let to = match self.pick_destination(route, seen, &mut of_gateway) {
+            Ok(Some(to)) => to,
+            Ok(None) => return self.reply(Reason::NoRoute),
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
         of_gateway.splice(0..0, edits_of_answers(route, to));
         let onward = match self.ask(host, entrance.port, peer, |request| {
@@ -162,8 +164,10 @@ impl Exchanging<'_> {
         if let Err(ending) = filtered {
             return self.end(ending);
         }
-        let Some(to) = route.pick_destination(&mut rand::rng()) else {
-            return self.reply(Reason::NoRoute);
+        let to = match self.pick_destination(route, seen, &mut edits) {
+            Ok(Some(to)) => to,
+            Ok(None) => return self.reply(Reason::NoRoute),
+            Err(rule) => return self.refuse(Refusal::Rule(rule)),
         };
         if let Err(ending) = self.readdress(onward.path, onward.host) {
             return self.end(ending);

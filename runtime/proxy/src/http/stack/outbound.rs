@@ -108,9 +108,10 @@ impl Exchanging<'_> {
         });
         let to = match &itself {
             Some(itself) => itself,
-            None => match route.pick_destination(&mut rand::rng()) {
-                Some(picked) => picked,
-                None => return self.reply(Reason::NoRoute),
+            None => match self.pick_destination(route, seen, &mut edits) {
+                Ok(Some(picked)) => picked,
+                Ok(None) => return self.reply(Reason::NoRoute),
+                Err(rule) => return self.refuse(Refusal::Rule(rule)),
             },
         };
         let snapshot = tables.snapshot();
