@@ -352,7 +352,7 @@ impl Auditor<'_> {
         let text = text
             .get(..node_end(text, span.range().len()))
             .unwrap_or_default();
-        let written = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let written = on_one_line(text);
         let (line, _) = self.sources.line_column(span);
         let lines = u32::try_from(text.trim_end().lines().count())
             .unwrap_or(1)
@@ -405,6 +405,23 @@ impl Auditor<'_> {
     }
 }
 
+/// A node as it would be written on one line.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::new();
+    for part in text.lines() {
+        let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
+        if part.is_empty() {
+            continue;
+        }
+        if !line.is_empty() {
+            let goes_on = line.ends_with(['{', ';']) || part.starts_with('}');
+            line.push_str(if goes_on { " " } else { "; " });
+        }
+        line.push_str(&part);
+    }
+    line
+}
+
 /// Where a node ends whose first `known` bytes are known: with its line, or with the block that it has.
 fn node_end(text: &str, known: usize) -> usize {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -453,6 +470,12 @@ fn encryption(service: &Service) -> BTreeMap<u16, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_on_one_line_says_the_same() {
+        let text = "allow web {\n    method GET\n    path \"/a\"\n}";
+        assert_eq!(on_one_line(text), "allow web { method GET; path \"/a\" }");
+    }
 
     #[test]
     fn a_node_ends_with_its_block_or_its_line() {
