@@ -234,6 +234,36 @@ async fn a_try_that_failed_is_no_longer_active() {
     }
 }
 
+/// A call of gRPC is tried again for the statuses that policy lists, whatever its method: they are said in the head of
+/// an answer that has no body (Trailers-Only).
+#[tokio::test]
+async fn a_status_of_grpc_is_retried_where_policy_lists_it() {
+    let mesh = Mesh::new();
+    for (status, tries) in [("14", 3), ("5", 1)] {
+        let application = Application::http2(move |_request| async move {
+            let answer = Response::builder()
+                .header("content-type", "application/grpc")
+                .header("grpc-status", status);
+            answer.body(empty()).unwrap()
+        })
+        .await;
+        let reviews = mesh.reviews(application.address);
+        let routes = retrying(3, &[RetryCause::GrpcStatus(14)]);
+        let productpage = mesh.productpage(routes, &[("v1", reviews.inbound())]);
+        let call = Request::post("http://reviews/shop.Reviews/Get")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(empty())
+            .unwrap();
+        let mut client = http2_client(productpage.outbound()).await;
+        let got = read(client.send_request(call).await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(got.header("grpc-status"), status, "{got:?}");
+        assert_eq!(application.requests(), tries);
+    }
+}
+
 #[tokio::test]
 async fn times_run_out() {
     let mesh = Mesh::new();
