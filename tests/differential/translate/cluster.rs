@@ -70,7 +70,7 @@ fn cluster(prefix: &str, callee: &Callee, subset: Option<&Subset>) -> Result<Val
         cluster["least_request_lb_config"] = json!({ "choice_count": choices });
     }
     if let Some(outlier) = &pool.outlier {
-        cluster["outlier_detection"] = detection(outlier);
+        cluster["outlier_detection"] = detection(outlier)?;
     }
     let checks: Result<Vec<_>, _> = pool.health_checks.iter().map(check).collect();
     cluster["health_checks"] = checks?.into();
@@ -122,11 +122,14 @@ fn thresholds(callee: &Callee, pool: &Pool) -> Result<Value, Failure> {
     Ok(thresholds)
 }
 
-fn detection(outlier: &Outlier) -> Value {
+fn detection(outlier: &Outlier) -> Result<Value, Failure> {
+    if outlier.rates.is_some() || outlier.consecutive_local.is_some() {
+        return Err(untranslated("endpoints that are compared with each other"));
+    }
     let consecutive = |count: Option<u32>| (count.unwrap_or(5), u8::from(count.is_some()) * 100);
     let (server_errors, enforced) = consecutive(outlier.consecutive_5xx);
     let (gateway_failures, enforced_gateway) = consecutive(outlier.consecutive_gateway);
-    json!({
+    Ok(json!({
         "consecutive_5xx": server_errors,
         "enforcing_consecutive_5xx": enforced,
         "consecutive_gateway_failure": gateway_failures,
@@ -136,7 +139,7 @@ fn detection(outlier: &Outlier) -> Value {
         "max_ejection_percent": outlier.max_ejected / 100,
         "enforcing_success_rate": 0,
         "enforcing_failure_percentage": 0,
-    })
+    }))
 }
 
 fn check(check: &HealthCheck) -> Result<Value, Failure> {
