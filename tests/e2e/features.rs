@@ -7,9 +7,11 @@ use crate::support::{LIMIT, bookshop};
 
 const REVIEWS: &str = "teams/reviews/reviews.kdl";
 const PLAIN: &str = "port 9080 protocol=http\n";
-/// It is the proxy of `reviews` that would have to ask another service.
-const LIMITED: &str =
-    "port 9080 protocol=http\n    rate-limit \"1000/s\" via=ratings on-failure=allow\n";
+/// It is the proxy of `reviews` that would have to show bodies to another service.
+const GUARDED: &str = "port 9080 protocol=http\n    require authorizer gate\n";
+const SERVICE: &str = "service reviews {";
+const GATE: &str = "authorizer gate { to ratings protocol=http; on-failure allow; body \"8KiB\" }\n\
+                    service reviews {";
 
 #[test]
 fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() -> Result<(), Failure>
@@ -18,7 +20,9 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
     let good = shop.dev.git(&["rev-parse", "HEAD"])?;
     shop.dev.wait_serving(&good, LIMIT)?;
 
-    let limited = shop.dev.commit_edit(REVIEWS, &[(PLAIN, LIMITED)])?;
+    let limited = shop
+        .dev
+        .commit_edit(REVIEWS, &[(PLAIN, GUARDED), (SERVICE, GATE)])?;
     let refused = wait_until("the refusal in the status", LIMIT, || {
         let status = shop.dev.status()?;
         let proxies = status["proxies"].as_array().cloned().unwrap_or_default();
@@ -30,7 +34,7 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
             .ok_or_else(|| Failure::new(status.to_string()))
     })?;
     assert_eq!(
-        refused["reason"], "unknown_feature:access.rate-limit.via",
+        refused["reason"], "unknown_feature:access.authorizer.body",
         "{refused}"
     );
     let served = shop.served("reviews")?;
@@ -59,7 +63,9 @@ fn a_proxy_that_lacks_a_feature_says_so_and_serves_the_last_good_generation() ->
     )?;
     assert!(counted >= 1.0, "{counted}");
 
-    let fixed = shop.dev.commit_edit(REVIEWS, &[(LIMITED, PLAIN)])?;
+    let fixed = shop
+        .dev
+        .commit_edit(REVIEWS, &[(GUARDED, PLAIN), (GATE, SERVICE)])?;
     shop.dev.wait_serving(&fixed, LIMIT)?;
     let failed: Vec<_> = shop
         .dev
