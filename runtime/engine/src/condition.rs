@@ -17,14 +17,18 @@ mod field;
 pub use field::{FieldMatcher, StringMatcher, StringMatcherError};
 pub(crate) use field::{cookie_values, query_values};
 
-/// How a field sent several times is judged: by every one of its lines, or by some one of them.
-/// `not` turns one into the other.
+/// How what can be read in two ways is judged: a field sent several times, by every one of its lines or by some one of
+/// them; and a path with what only some routes accept, as it stands or by any way to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// It is there and every line matches. For `allow`.
+    /// Every line matches and there is one; the path as it stands. For `allow`.
     Every,
-    /// One line matches. For `deny` and `match`.
+    /// One line matches; the path by any reading. For `deny`, and for what a request must bring.
     Some,
+    /// One line matches; the path as it stands. For `match`.
+    Match,
+    /// What `not` makes of that: every line; the path as it stands.
+    MatchNot,
 }
 
 impl Reading {
@@ -32,6 +36,8 @@ impl Reading {
         match self {
             Self::Every => Self::Some,
             Self::Some => Self::Every,
+            Self::Match => Self::MatchNot,
+            Self::MatchNot => Self::Match,
         }
     }
 }
@@ -164,7 +170,12 @@ impl ConditionMatcher {
     pub fn matches(&self, request: &Request<'_>, reading: Reading) -> bool {
         match self {
             Self::Method(methods) => methods.iter().any(|method| **method == *request.method),
-            Self::Path(patterns) => patterns.iter().any(|pattern| pattern.matches(request.path)),
+            Self::Path(patterns) => patterns.iter().any(|pattern| match reading {
+                Reading::Some => pattern.matches_by_any_reading(request.path),
+                Reading::Every | Reading::Match | Reading::MatchNot => {
+                    pattern.matches(request.path)
+                }
+            }),
             Self::Host(patterns) => patterns.iter().any(|pattern| pattern.matches(request.host)),
             Self::Port(ports) => ports.contains(&request.port),
             Self::Header(field) => field.matches_header(request, reading),

@@ -18,6 +18,8 @@ pub use pattern::{PathMatcher, PathPatternError, PathTemplate, Segment};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NormalisedPath<'r> {
     text: Cow<'r, str>,
+    /// What others may read in it, see [`NormalisedPath::readings`]. Nearly always empty.
+    readings: Vec<NormalisedPath<'static>>,
 }
 
 /// Why a path is refused.
@@ -99,6 +101,7 @@ pub fn normalise_accepting(raw: &str, accepts: Accepts) -> Result<NormalisedPath
     if is_plain(raw, accepts)? {
         return Ok(NormalisedPath {
             text: Cow::Borrowed(raw),
+            readings: accepts::readings(raw, accepts),
         });
     }
     let escaped = canonical_escapes(raw, BareNonAscii::Refuse, accepts)?;
@@ -112,6 +115,7 @@ pub fn normalise_accepting(raw: &str, accepts: Accepts) -> Result<NormalisedPath
         return Err(PathError::TooLong);
     }
     Ok(NormalisedPath {
+        readings: accepts::readings(&text, accepts),
         text: Cow::Owned(text),
     })
 }
@@ -120,8 +124,15 @@ impl NormalisedPath<'_> {
     /// A path put together from canonical parts.
     pub(crate) fn of_canonical(text: String) -> NormalisedPath<'static> {
         NormalisedPath {
+            readings: accepts::readings(&text, Accepts::ALL),
             text: Cow::Owned(text),
         }
+    }
+
+    /// What else may be read in a path that holds what only some routes accept: with its escapes decoded, its
+    /// parameters cut off, and both in either order. What must not happen by any reading asks these too.
+    pub fn readings(&self) -> &[NormalisedPath<'static>] {
+        &self.readings
     }
 
     /// The path as text.
@@ -139,6 +150,7 @@ impl NormalisedPath<'_> {
     pub fn into_owned(self) -> NormalisedPath<'static> {
         NormalisedPath {
             text: Cow::Owned(self.text.into_owned()),
+            readings: self.readings,
         }
     }
 }

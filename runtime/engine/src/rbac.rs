@@ -261,10 +261,10 @@ impl fmt::Display for Rule {
 
 #[cfg(test)]
 mod tests {
-    use mesh_bundle::slice::Condition;
+    use mesh_bundle::slice::{Condition, PathAccepts};
 
     use super::*;
-    use crate::path;
+    use crate::path::{self, Accepts};
     use crate::testing::{exact, id, method, path as path_is};
 
     fn rule(name: &str, who: &[Principal], conditions: Vec<Condition>) -> AccessRule {
@@ -358,6 +358,51 @@ mod tests {
         ] {
             check(&rules, Some("web"), &format!("POST {path}"), "-deny delete");
         }
+    }
+
+    /// A route may accept what servers read in more than one way. Whatever any of them reads is denied, and only what
+    /// stands there is allowed.
+    #[test]
+    fn no_reading_of_a_path_passes_a_deny_by() {
+        let secret = || path_is("/e/secret/**");
+        let rules = [
+            rule("allow web", &[web()], vec![path_is("/e/**")]),
+            rule("deny secret", &[], vec![secret()]),
+        ];
+        let but = vec![path_is("/e/**"), Condition::Not(Box::new(secret()))];
+        let but = [rule("allow but", &[web()], but)];
+        let accepts = Accepts::new(&[
+            PathAccepts::EncodedSlash,
+            PathAccepts::EncodedBackslash,
+            PathAccepts::Semicolon,
+        ]);
+        let verdict = |rules: &[AccessRule], path: &str| {
+            let path = path::normalise_accepting(path, accepts).unwrap();
+            let web = id("web");
+            let request = Request {
+                peer: Peer::Identity(&web),
+                ..Request::new("GET", "a.b", &path)
+            };
+            Rules::build(rules)
+                .unwrap()
+                .authorise(&request)
+                .is_allowed()
+        };
+        for path in [
+            "/e/secret;x/y",
+            "/e/secret%2fx",
+            "/e/secret%5cx",
+            "/e/;/secret/x",
+            "/e/%2fsecret/x",
+            "/e%2Fsecret;a%5Cb/x",
+        ] {
+            assert!(!verdict(&rules, path), "{path}");
+            assert!(!verdict(&but, path), "{path}");
+        }
+        assert!(verdict(&rules, "/e/open;x/y"));
+        assert!(verdict(&but, "/e/open%2Fsecret"));
+        let only = [rule("allow open", &[web()], vec![path_is("/e/open/x")])];
+        assert!(!verdict(&only, "/e/open%2Fx"));
     }
 
     #[test]

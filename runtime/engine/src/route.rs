@@ -193,7 +193,7 @@ impl RouteTable {
     pub fn admits(&self, request: &Request<'_>) -> bool {
         let meets = |all: &[ConditionMatcher]| {
             all.iter()
-                .all(|condition| condition.matches(request, Reading::Some))
+                .all(|condition| condition.matches(request, Reading::Match))
         };
         self.matches.is_empty() || self.matches.iter().any(|all| meets(all))
     }

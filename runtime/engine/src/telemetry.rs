@@ -140,7 +140,7 @@ impl LogTable {
         }
         let meets = |filter: &LogFilter| {
             let mut conditions = filter.conditions.iter();
-            conditions.all(|condition| condition.matches(request, Reading::Some))
+            conditions.all(|condition| condition.matches(request, Reading::Match))
         };
         let met = self
             .only

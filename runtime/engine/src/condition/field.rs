@@ -175,8 +175,8 @@ impl Lines {
 
     fn judge(self, reading: Reading) -> bool {
         match reading {
-            Reading::Every => self.matching && !self.failing,
-            Reading::Some => self.matching,
+            Reading::Every | Reading::MatchNot => self.matching && !self.failing,
+            Reading::Some | Reading::Match => self.matching,
         }
     }
 }

@@ -37,7 +37,7 @@ impl<'t, 'r> Captures<'t, 'r> {
         let path: &'r NormalisedPath<'r> = request.path;
         let holds = |all: &[ConditionMatcher]| {
             all.iter()
-                .all(|condition| condition.matches(request, Reading::Some))
+                .all(|condition| condition.matches(request, Reading::Match))
         };
         let mut best: Option<&'t PathMatcher> = None;
         let held = matches.iter().filter(|all| holds(all));

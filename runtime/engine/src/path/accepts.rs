@@ -1,8 +1,10 @@
 //! What a path may hold that is refused elsewhere, where a route says so.
 
+use std::borrow::Cow;
+
 use mesh_bundle::slice::PathAccepts;
 
-use super::{NormalisedPath, PathError};
+use super::{NormalisedPath, PathError, resolve};
 
 /// Whether encoded slashes, encoded backslashes and semicolons may be in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -13,6 +15,13 @@ pub struct Accepts {
 }
 
 impl Accepts {
+    /// Whatever any route may accept.
+    pub(super) const ALL: Self = Self {
+        slash: true,
+        backslash: true,
+        semicolon: true,
+    };
+
     /// Those of a route.
     pub fn new(accepts: &[PathAccepts]) -> Self {
         Self {
@@ -94,6 +103,42 @@ pub(super) fn check_steps_over(escaped: &str, resolved: &str) -> Result<(), Path
     Ok(())
 }
 
+/// What servers read in a path with what only some routes accept, each once and none as it stands: those that decode
+/// its escapes, those that cut parameters off, and those that do both, in either order.
+pub(super) fn readings(path: &str, accepts: Accepts) -> Vec<NormalisedPath<'static>> {
+    if accepts == Accepts::default() || !MARKS.iter().any(|(mark, _)| path.contains(mark)) {
+        return Vec::new();
+    }
+    let slashes = |text: &str| text.replace("%2F", "/");
+    let backslashes = |text: &str| text.replace("%5C", "/");
+    let both = |text: &str| backslashes(&slashes(text));
+    let decoders: [&dyn Fn(&str) -> String; 3] = [&slashes, &backslashes, &both];
+    let bare = without_parameters(path);
+    let mut texts = vec![resolve(&bare)];
+    for decode in decoders {
+        let decoded = decode(path);
+        texts.push(resolve(&without_parameters(&decoded)));
+        texts.push(resolve(&decode(&bare)));
+        texts.push(resolve(&decoded));
+    }
+    texts.sort_unstable();
+    texts.dedup();
+    texts.retain(|text| text != path);
+    let reading = |text| NormalisedPath {
+        text: Cow::Owned(text),
+        readings: Vec::new(),
+    };
+    texts.into_iter().map(reading).collect()
+}
+
+/// Each segment up to its first semicolon (RFC 3986 §3.3 knows these parameters, and leaves their meaning to servers).
+fn without_parameters(path: &str) -> String {
+    let names = path
+        .split('/')
+        .map(|segment| segment.split(';').next().unwrap_or_default());
+    names.collect::<Vec<_>>().join("/")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -101,11 +146,7 @@ mod tests {
     use super::*;
     use crate::path::{normalise, normalise_accepting};
 
-    const ALL: Accepts = Accepts {
-        slash: true,
-        backslash: true,
-        semicolon: true,
-    };
+    const ALL: Accepts = Accepts::ALL;
 
     #[track_caller]
     fn check(raw: &str, expected: Result<&str, PathError>) {
@@ -150,6 +191,22 @@ mod tests {
         check("/a%5Cb/%2e%2e/c", Err(PathError::EncodedBackslash));
         check("/a;b/x/../c", Ok("/a;b/c"));
         check("/a;b/./c", Ok("/a;b/c"));
+    }
+
+    #[test]
+    fn what_servers_may_read() {
+        let readings = |raw| {
+            let path = normalise_accepting(raw, ALL).unwrap();
+            let texts = path.readings().iter().map(NormalisedPath::as_str);
+            texts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(readings("/a/b"), [""; 0]);
+        assert_eq!(readings("/a;x/b"), ["/a/b"]);
+        assert_eq!(readings("/a/;/b"), ["/a/b"]);
+        assert_eq!(readings("/a%2fb"), ["/a/b"]);
+        assert_eq!(readings("/%5ca"), ["/a"]);
+        assert_eq!(readings("/a;x%2Fb"), ["/a", "/a/b", "/a;x/b"]);
+        assert_eq!(readings("/a%2Fb%5Cc"), ["/a%2Fb/c", "/a/b%5Cc", "/a/b/c"]);
     }
 
     #[test]

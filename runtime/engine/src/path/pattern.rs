@@ -101,6 +101,11 @@ impl PathMatcher {
         })
     }
 
+    /// Whether it takes the path as it stands or as somebody else may read it, see [`NormalisedPath::readings`].
+    pub fn matches_by_any_reading(&self, path: &NormalisedPath<'_>) -> bool {
+        self.matches(path) || path.readings().iter().any(|path| self.matches(path))
+    }
+
     /// Whether the pattern takes this path.
     pub fn matches(&self, path: &NormalisedPath<'_>) -> bool {
         match &self.kind {

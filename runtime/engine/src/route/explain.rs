@@ -66,7 +66,7 @@ fn first_failing<'t>(route: &'t RouteTable, request: &Request<'_>) -> Option<Bec
     let failing = |all: &'t [ConditionMatcher]| {
         all.iter()
             .enumerate()
-            .find(|(_, condition)| !condition.matches(request, Reading::Some))
+            .find(|(_, condition)| !condition.matches(request, Reading::Match))
     };
     let matches = route.matches.iter().enumerate();
     let mut furthest: Option<Because<'t>> = None;

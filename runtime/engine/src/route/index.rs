@@ -166,7 +166,7 @@ impl Hosts {
 
 impl Entry {
     fn holds(&self, request: &Request<'_>) -> bool {
-        let holds = |condition: &ConditionMatcher| condition.matches(request, Reading::Some);
+        let holds = |condition: &ConditionMatcher| condition.matches(request, Reading::Match);
         self.shared.iter().all(holds) && self.own.iter().all(|condition| holds(condition))
     }
 }

@@ -106,7 +106,7 @@ fn model(routes: &[Route], request: &Request<'_>) -> Option<Specificity> {
         narrowed.conditions.iter().all(|condition| {
             ConditionMatcher::compile(condition)
                 .unwrap()
-                .matches(request, Reading::Some)
+                .matches(request, Reading::Match)
         })
     };
     routes
