@@ -38,7 +38,7 @@ use tempfile::TempDir;
 use crate::events::Events;
 use crate::generation::Served;
 use crate::keys::Keys;
-use crate::publish::Publisher;
+use crate::publish::{PublishError, Publisher};
 use crate::store::Store;
 use crate::trust::Trust;
 
@@ -154,6 +154,11 @@ impl Fixture {
 
     /// A publisher as a start makes it.
     pub(crate) fn publisher(&self, clock: &Clock) -> Publisher {
+        self.try_publisher(clock).unwrap()
+    }
+
+    /// The same, which may not start.
+    pub(crate) fn try_publisher(&self, clock: &Clock) -> Result<Publisher, PublishError> {
         let trust = Trust::read(&self.folder.path().join("trust")).unwrap();
         let events = Events::new(&Metrics::new("meshd", "0.0.0"));
         let credentials = Credentials::new(clock.clone());
@@ -165,7 +170,6 @@ impl Fixture {
             clock.clone(),
             events,
         )
-        .unwrap()
     }
 
     /// A generation of these slices.

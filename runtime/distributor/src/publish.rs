@@ -413,6 +413,28 @@ mod tests {
     }
 
     #[test]
+    fn revocations_that_are_lost_are_not_taken_back() {
+        let fixture = Fixture::new(false);
+        let clock = Clock::manual(NOW_MS);
+        drop(fixture.publisher(&clock));
+        let kept = fixture.folder.path().join("state/revocations.json");
+        let aside = fixture.folder.path().join("revocations.json");
+        std::fs::rename(&kept, &aside).unwrap();
+        let refused = fixture.try_publisher(&clock).unwrap_err();
+        assert!(
+            refused.to_string().contains("revocations.json"),
+            "{refused}"
+        );
+        std::fs::rename(&aside, &kept).unwrap();
+        assert_eq!(
+            std::fs::read(&kept).unwrap(),
+            br#"{"entries":[]}"#,
+            "what the error says to write"
+        );
+        fixture.publisher(&clock);
+    }
+
+    #[test]
     fn endpoints_outlive_a_restart() {
         let fixture = Fixture::new(true);
         let clock = Clock::manual(NOW_MS);

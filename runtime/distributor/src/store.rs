@@ -62,6 +62,12 @@ pub(crate) enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+    /// Revocations were signed, and what they were is not there.
+    #[error(
+        "{REVOCATIONS} is missing from the state directory, and revocations were signed from it; put it back, or, to take \
+         every revocation of this issuer back, write {{\"entries\":[]}} there, with mode 0600"
+    )]
+    LostRevocations,
     /// Written by another release, or for another mesh.
     #[error("the state directory has layout {found}, this release has {LAYOUT}")]
     Layout {

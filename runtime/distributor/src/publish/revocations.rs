@@ -76,10 +76,15 @@ impl Publisher {
         self.lock().listed(&self.keys.issuer.id().to_hex())
     }
 
-    /// What was kept, or what the trust folder says of our stream before anything was.
+    /// What was kept, or what the trust folder says of our stream before anything was. A file that is gone is not
+    /// nothing revoked: signed as such, it would let everybody in again.
     pub(super) fn own_entries(&self, inner: &Inner) -> Result<Entries, StoreError> {
         if let Some(kept) = inner.store.revocations()? {
             return Ok(kept);
+        }
+        let key = self.keys.issuer.id().to_hex();
+        if inner.counters.revocations.contains_key(&key) {
+            return Err(StoreError::LostRevocations);
         }
         let stream = inner.trust.revocations.get(&self.keys.issuer.id());
         Ok(stream.map_or_else(Entries::default, |stream| {
@@ -142,9 +147,9 @@ impl Publisher {
         (envelope, verified): (Envelope, Verified<Revocations>),
     ) -> Result<(), PublishError> {
         let key = self.keys.issuer.id().to_hex();
+        inner.store.save_revocations(&own)?;
         inner.counters.revocations.insert(key, verified.version);
         inner.store.save_counters(&inner.counters)?;
-        inner.store.save_revocations(&own)?;
         inner.own = own;
         inner.trust.add_revocations(&envelope, &verified);
         self.credentials.set_trust(inner.trust.store()?);
