@@ -175,6 +175,20 @@ fn two_do_not_share_a_folder_and_an_old_ports_file_misleads_nobody() -> Result<(
     )?;
     assert!(!ports.exists(), "it was of an earlier run");
     let mut again = shop.started(&["--state", &state])?;
+    // The proxies that the state knows look for their distributor where it was.
+    wait_until("every proxy is back", LIMIT, || {
+        let socket = format!("{state}/meshd.sock");
+        let asked = Command::new(program("meshd")?)
+            .args(["status", "--format", "json", "--socket", &socket])
+            .output()?;
+        let said = String::from_utf8(asked.stdout)?;
+        let status: serde_json::Value = serde_json::from_str(&said)?;
+        let proxies = status["proxies"].as_array().map_or(&[][..], Vec::as_slice);
+        if proxies.len() > 5 && proxies.iter().all(|proxy| proxy["connected"] == true) {
+            return Ok(());
+        }
+        Err(Failure::new(said))
+    })?;
     assert!(again.stop()?.success());
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The distributor of `meshd dev`: a `meshd serve` of its own, asked over its socket like any other.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -42,6 +42,31 @@ struct Bound {
     hook: SocketAddr,
 }
 
+/// Where to listen: where an earlier run did, for there its proxies look for it again; otherwise anywhere.
+fn addresses(ports: &Path) -> Result<Bound, DevError> {
+    let any = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let is_free = |address: SocketAddr| std::net::TcpListener::bind(address).is_ok();
+    let told = std::fs::read(ports).ok();
+    let Some(earlier) = told.and_then(|told| serde_json::from_slice::<Bound>(&told).ok()) else {
+        return Ok(Bound {
+            listen: any(),
+            hook: any(),
+        });
+    };
+    if !is_free(earlier.listen) {
+        return Err(DevError::Arguments(format!(
+            "{} is in use, and the proxies of this --state look for their distributor there; end what listens there, or \
+             give another --state",
+            earlier.listen
+        )));
+    }
+    let hook = Some(earlier.hook).filter(|hook| is_free(*hook));
+    Ok(Bound {
+        hook: hook.unwrap_or_else(any),
+        ..earlier
+    })
+}
+
 impl Distributor {
     /// Makes keys, starts it and waits until it names a generation.
     pub(super) async fn start(
@@ -59,6 +84,7 @@ impl Distributor {
         let socket = state.join("meshd.sock");
         let ports = state.join("meshd.ports.json");
         let log = state.join("logs/meshd.log");
+        let earlier = addresses(&ports)?;
         let words = |listen: &str, hook: &str| -> Vec<OsString> {
             let mut words: Vec<OsString> = [
                 "serve",
@@ -87,10 +113,10 @@ impl Distributor {
         };
         let program = Program {
             path: sibling("meshd").map_err(|error| DevError::Io("cannot find meshd", error))?,
-            arguments: words("127.0.0.1:0", "127.0.0.1:0"),
+            arguments: words(&earlier.listen.to_string(), &earlier.hook.to_string()),
             log: log.clone(),
         };
-        // A file of an earlier run would tell addresses that nobody listens on.
+        // A file of an earlier run tells addresses that nobody listens on yet.
         drop(std::fs::remove_file(&ports));
         let process = Process::start(children, "meshd", program)
             .map_err(|error| DevError::Io("cannot start the distributor", error))?;
